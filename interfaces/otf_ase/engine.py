@@ -1,0 +1,133 @@
+"""Labels by an ASE calculator, named as ``module:Class`` with its keywords."""
+
+import importlib
+import time
+from collections.abc import Collection
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
+from pydantic import BaseModel, ConfigDict, Field
+
+from otf.engine import Capabilities
+from otf.errors import EngineError
+from otf.labels import EngineReport, LabelFailure, Labels
+
+
+class Options(BaseModel):
+    """Keys of the ``engine`` section."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    calculator: Annotated[str, Field(pattern=r"^[\w.]+:\w+$")] = Field(
+        description="module:Class, such as ase.calculators.emt:EMT"
+    )
+    keywords: dict[str, Any] = Field(
+        default_factory=dict, description="passed to the class, unchanged"
+    )
+    level: str = Field("ASE calculator", description="what kind of answer it gives, for the reports")
+
+
+class AseEngine:
+    """An ASE calculator in this process. Charge and spin are the calculator's own keywords."""
+
+    kind: ClassVar[str] = "ase"
+    Options: ClassVar[type[BaseModel]] = Options
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
+        assert isinstance(options, Options)
+        if charge or spin:
+            raise EngineError(
+                "engine 'ase' does not know how its calculator takes charge and spin: leave "
+                "system.charge and system.spin at 0 and use engine.keywords"
+            )
+        self._options = options
+        self._calculator: GetPropertiesMixin | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Unknown before the calculator is asked, so nothing is ruled out but atomic energies."""
+        return Capabilities(
+            periodic=True, stress=True, atomic_energies=False, level=self._options.level
+        )
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Import the class and construct it.
+
+        Raises
+        ------
+        EngineError
+            If it cannot be imported or refuses its keywords.
+        """
+        module, _, name = self._options.calculator.partition(":")
+        try:
+            calculator_class = getattr(importlib.import_module(module), name)
+        except (ImportError, AttributeError) as error:
+            raise EngineError(
+                f"engine.calculator: {self._options.calculator} cannot be imported ({error}); "
+                "check the spelling, or install the package that has it"
+            ) from error
+        try:
+            self._calculator = calculator_class(**self._options.keywords)
+        except Exception as error:  # any class of anyone's
+            raise EngineError(
+                f"engine.keywords: {self._options.calculator} refuses them "
+                f"({type(error).__name__}: {error})"
+            ) from error
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engine.Engine`."""
+        if self._calculator is None:
+            raise EngineError("the ase engine was not opened")
+        began = time.perf_counter()
+        structure = atoms.copy()
+        structure.calc = self._calculator
+        try:
+            # Free energy first: forces are its derivative where the calculator smears occupations.
+            energy = float(structure.get_potential_energy(force_consistent=True))
+        except (PropertyNotImplementedError, KeyError):
+            energy = float(structure.get_potential_energy())
+        except CalculatorError as error:
+            return _failure(error)
+        try:
+            forces = np.array(structure.get_forces(), dtype=float)
+            stress = self._stress(structure)
+        except CalculatorError as error:
+            return _failure(error)
+        return Labels(
+            energy=energy,
+            forces=forces,
+            stress=stress,
+            wall_s=time.perf_counter() - began,
+            provenance=f"ase {version('ase')} {self._options.calculator}",
+        )
+
+    def close(self) -> None:
+        """Drop the calculator."""
+        self._calculator = None
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """ASE is always there; whether a calculator is, shows when it is opened."""
+        return EngineReport(True, version("ase"), ["calculator given as module:Class"])
+
+    @staticmethod
+    def _stress(structure: Atoms) -> Any:
+        if not structure.pbc.all():
+            return None
+        try:
+            return np.array(structure.get_stress(voigt=False), dtype=float)
+        except (PropertyNotImplementedError, NotImplementedError):
+            return None
+
+
+def _failure(error: Exception) -> LabelFailure:
+    return LabelFailure(
+        f"{type(error).__name__}: {error}", "look at the calculator's own output for the cause"
+    )

@@ -1,0 +1,1 @@
+"""Kohn-Sham DFT for molecules through PySCF."""

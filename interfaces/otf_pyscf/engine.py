@@ -1,0 +1,185 @@
+"""DFT labels for molecules by PySCF, each started from the density matrix of the one before."""
+
+import os
+import time
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel, ConfigDict, Field
+
+from otf.engine import Capabilities
+from otf.errors import EngineError
+from otf.labels import EngineReport, LabelFailure, Labels
+from otf.units import BOHR, HARTREE
+
+if TYPE_CHECKING:
+    from otf.arrays import Floats
+
+FROM_SCRATCH = "start from the superposition of atoms"
+LEVEL_SHIFT = "level shift and more iterations"
+_INSTALL = "pip install 'otf-aimd[dft]'"
+
+
+class Options(BaseModel):
+    """Keys of the ``engine`` section."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    xc: str = Field("pbe", description="functional, as PySCF names it")
+    basis: str = Field("def2-svp", description="orbital basis, as PySCF names it")
+    grid_level: Annotated[int, Field(ge=0, le=9)] = Field(3, description="integration grid")
+    grid_response: bool = Field(
+        True,
+        description="include the grid's motion in the forces; without it they miss the "
+        "derivative of the energy by some meV/Angstrom",
+    )
+    density_fitting: bool = Field(False, description="faster Coulomb integrals, for pure functionals")
+    tolerance_eV: Annotated[float, Field(gt=0)] = Field(1e-7, description="of the energy")
+    max_iterations: Annotated[int, Field(gt=0)] = 50
+
+
+class PyscfEngine:
+    """PySCF, in this process."""
+
+    kind: ClassVar[str] = "pyscf"
+    Options: ClassVar[type[BaseModel]] = Options
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
+        assert isinstance(options, Options)
+        self._options = options
+        self._charge = charge
+        self._spin = spin
+        self._scratch: Path | None = None
+        self._molecule: Any = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Molecules only."""
+        return Capabilities(periodic=False, stress=False, atomic_energies=False, level="DFT")
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Set the molecule, basis and functional up.
+
+        Raises
+        ------
+        EngineError
+            If PySCF is missing or refuses the molecule, the basis or the functional.
+        """
+        try:
+            from pyscf import dft, gto
+        except ImportError as error:
+            raise EngineError(f"engine 'pyscf' needs PySCF ({error}): {_INSTALL}") from error
+        try:
+            self._molecule = gto.M(
+                atom=_geometry(atoms),
+                unit="Angstrom",
+                basis=self._options.basis,
+                charge=self._charge,
+                spin=self._spin,
+                verbose=0,
+            )
+            dft.libxc.parse_xc(self._options.xc)
+        except (RuntimeError, KeyError, ValueError, AssertionError) as error:
+            # PySCF signals a bad basis, functional, charge or spin with any of these.
+            raise EngineError(
+                f"PySCF refuses this molecule: {type(error).__name__}: {error}; check engine.basis, "
+                "engine.xc, system.charge and system.spin (number of unpaired electrons)"
+            ) from error
+        self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engine.Engine`."""
+        if self._scratch is None:
+            raise EngineError("the pyscf engine was not opened")
+        began = time.perf_counter()
+        self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
+        mean_field = self._mean_field(remedies)
+        cycles = [0]
+
+        def count(environment: dict[str, Any]) -> None:
+            cycles[0] = int(environment["cycle"]) + 1
+
+        mean_field.callback = count
+        guess = None if FROM_SCRATCH in remedies else self._density_before(index)
+        energy = float(mean_field.kernel(dm0=guess))
+        if not mean_field.converged:
+            first = guess is not None
+            return LabelFailure(
+                f"PySCF: the SCF did not converge in {mean_field.max_cycle} cycles",
+                "look at the structure at this step; engine.max_iterations can be raised",
+                remedy=FROM_SCRATCH if first else LEVEL_SHIFT,
+            )
+        gradient = mean_field.nuc_grad_method()
+        gradient.grid_response = self._options.grid_response
+        forces = -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
+        self._keep_density(index, np.asarray(mean_field.make_rdm1()))
+        return Labels(
+            energy=energy * HARTREE,
+            forces=forces,
+            scf_iterations=cycles[0],
+            wall_s=time.perf_counter() - began,
+            provenance=f"pyscf {version('pyscf')} {self._options.xc}/{self._options.basis}",
+        )
+
+    def close(self) -> None:
+        """Forget the molecule."""
+        self._scratch = None
+        self._molecule = None
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """Version and threads."""
+        try:
+            found = version("pyscf")
+        except PackageNotFoundError:
+            return EngineReport(False, "", [_INSTALL])
+        threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
+        return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
+
+    def _mean_field(self, remedies: Collection[str]) -> Any:
+        from pyscf import dft
+
+        options = self._options
+        mean_field = (dft.UKS if self._spin else dft.RKS)(self._molecule, xc=options.xc)
+        if options.density_fitting:
+            mean_field = mean_field.density_fit()
+        mean_field.grids.level = options.grid_level
+        mean_field.conv_tol = options.tolerance_eV / HARTREE
+        mean_field.max_cycle = options.max_iterations
+        if LEVEL_SHIFT in remedies:
+            mean_field.level_shift = 0.3
+            mean_field.max_cycle = 4 * options.max_iterations
+        return mean_field
+
+    def _density_file(self, index: int) -> Path:
+        assert self._scratch is not None
+        return self._scratch / f"density_{index:06d}.npy"
+
+    def _density_before(self, index: int) -> "Floats | None":
+        """What label index - 1 left; None where it is missing, damaged, or of another molecule."""
+        orbitals = int(self._molecule.nao)
+        shape = (2, orbitals, orbitals) if self._spin else (orbitals, orbitals)
+        try:
+            density: Floats = np.load(self._density_file(index - 1), allow_pickle=False)
+        except (OSError, ValueError, EOFError):
+            return None
+        return density if density.shape == shape and np.isfinite(density).all() else None
+
+    def _keep_density(self, index: int, density: "Floats") -> None:
+        """Keep this density and the one before it, which a resumed run may ask for again."""
+        target = self._density_file(index)
+        aside = target.with_suffix(".new.npy")
+        np.save(aside, density)
+        aside.replace(target)
+        self._density_file(index - 2).unlink(missing_ok=True)
+
+
+def _geometry(atoms: Atoms) -> list[tuple[str, Any]]:
+    return list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist(), strict=True))

@@ -1,0 +1,1 @@
+"""GFN-xTB through tblite: the embedded engine. Semi-empirical, not DFT."""

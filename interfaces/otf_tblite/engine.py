@@ -1,0 +1,127 @@
+"""Labels by the extended tight-binding methods GFN1-xTB and GFN2-xTB (semi-empirical)."""
+
+import os
+import time
+from collections.abc import Collection
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel, ConfigDict, Field
+from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
+from tblite.interface import Calculator
+
+from otf.engine import Capabilities
+from otf.errors import EngineError
+from otf.labels import EngineReport, LabelFailure, Labels
+from otf.units import BOHR, HARTREE, KELVIN
+
+SAFE_MIXING = "weaker mixing and more iterations"
+
+
+class Options(BaseModel):
+    """Keys of the ``engine`` section."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    method: Literal["GFN1-xTB", "GFN2-xTB"] = "GFN2-xTB"
+    accuracy: Annotated[float, Field(gt=0, le=10)] = Field(
+        0.1, description="of the self-consistency; tblite's own default 1.0 leaves 0.2 meV/Angstrom"
+    )
+    electronic_temperature_K: Annotated[float, Field(ge=0)] = 300.0
+    max_iterations: Annotated[int, Field(gt=0)] = 250
+
+
+class TbliteEngine:
+    """tblite, in this process. Every label starts from the superposition of atoms.
+
+    Nothing is carried from label to label, so a label depends on its structure only.
+    """
+
+    kind: ClassVar[str] = "tblite"
+    Options: ClassVar[type[BaseModel]] = Options
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
+        assert isinstance(options, Options)
+        self._options = options
+        self._charge = charge
+        self._spin = spin
+        self._calculator: Calculator | None = None
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Molecules and crystals, with stress."""
+        return Capabilities(
+            periodic=True, stress=True, atomic_energies=True, level="semi-empirical"
+        )
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Set the method up for these atoms."""
+        try:
+            self._calculator = Calculator(
+                self._options.method,
+                atoms.numbers,
+                atoms.positions / BOHR,
+                charge=float(self._charge),
+                uhf=self._spin,
+                lattice=atoms.cell.array / BOHR if atoms.pbc.any() else None,
+                periodic=atoms.pbc if atoms.pbc.any() else None,
+            )
+        except (TBLiteRuntimeError, TBLiteValueError) as error:
+            raise EngineError(
+                f"tblite refuses this structure: {error}; check species, charge and spin"
+            ) from error
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engine.Engine`."""
+        if self._calculator is None:
+            raise EngineError("the tblite engine was not opened")
+        began = time.perf_counter()
+        calculator, options = self._calculator, self._options
+        safe = SAFE_MIXING in remedies
+        calculator.set("verbosity", 0)
+        calculator.set("accuracy", options.accuracy)
+        calculator.set("temperature", options.electronic_temperature_K * KELVIN / HARTREE)
+        calculator.set("max-iter", options.max_iterations * (4 if safe else 1))
+        calculator.set("mixer-damping", 0.1 if safe else 0.4)
+        periodic = bool(atoms.pbc.any())
+        try:
+            calculator.update(
+                positions=atoms.positions / BOHR,
+                lattice=atoms.cell.array / BOHR if periodic else None,
+            )
+            result = calculator.singlepoint()
+        except (TBLiteRuntimeError, TBLiteValueError) as error:
+            return LabelFailure(
+                f"tblite: {error}",
+                "look at the structure at this step; a larger electronic_temperature_K helps "
+                "where the gap closes",
+                remedy=SAFE_MIXING,
+            )
+        virial = np.asarray(result.get("virial"))
+        return Labels(
+            energy=float(result.get("energy")) * HARTREE,
+            forces=-np.asarray(result.get("gradient")) * (HARTREE / BOHR),
+            stress=virial * (HARTREE / atoms.get_volume()) if atoms.pbc.all() else None,
+            atomic_energies=np.asarray(result.get("energies")) * HARTREE,
+            wall_s=time.perf_counter() - began,
+            provenance=f"tblite {version('tblite')} {options.method} (semi-empirical)",
+        )
+
+    def close(self) -> None:
+        """Forget the method's parameters."""
+        self._calculator = None
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """Version and threads."""
+        try:
+            found = version("tblite")
+        except PackageNotFoundError:
+            return EngineReport(False, "", ["pip install tblite"])
+        threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
+        return EngineReport(True, found, ["semi-empirical, not DFT", f"threads: {threads}"])

@@ -1,0 +1,9 @@
+"""The two array types that cross function boundaries (float64 and int64, so that a resume is exact)."""
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+Floats: TypeAlias = npt.NDArray[np.float64]
+Ints: TypeAlias = npt.NDArray[np.int64]

@@ -1,0 +1,36 @@
+"""``otf audit``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command("audit")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option("--every", type=click.IntRange(min=1), default=20, show_default=True, help="Frames.")
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON, with every frame.")
+def command(run_dir: Path, every: int, as_json: bool) -> None:
+    """Label frames of a run afterwards: its true errors.
+
+    Only frames that the model moved are counted. The engine is asked anew for each of them, away
+    from the run's own files.
+    """
+    from otf.driver.audit import audit, summarise
+
+    frames = list(audit(run_dir, every=every))
+    summary = summarise(frames)
+    if as_json:
+        per_frame = [{"step": f.step, "energy_error_eV_atom": f.energy_error} for f in frames]
+        click.echo(json.dumps({**asdict(summary), "per_frame": per_frame}, indent=2))
+        return
+    click.echo(f"{summary.frames} frames moved by the model, every {every}th labelled by the engine")
+    click.echo(
+        f"force   MAE {summary.force_mae_meV_A:.2f} meV/A, 95th percentile "
+        f"{summary.force_p95_meV_A:.2f}, largest {summary.force_max_meV_A:.2f}"
+    )
+    click.echo(
+        f"energy  MAE {summary.energy_mae_meV_atom:.4f} meV/atom, "
+        f"{summary.energy_spread_meV_atom:.4f} without its mean"
+    )

@@ -1,0 +1,70 @@
+"""Entry point: one small file for each command, loaded only when it is called."""
+
+import importlib
+from collections.abc import Sequence
+
+import click
+
+import otf
+from otf.errors import OtfError
+
+_COMMANDS = {
+    "run": "Run molecular dynamics from a configuration.",
+    "resume": "Go on with a run that was stopped or killed.",
+    "audit": "Label frames of a run afterwards: its true errors.",
+    "init": "Write a commented configuration to start from.",
+    "schema": "Print the JSON schema of the configuration.",
+    "doctor": "Show the engines, what is missing and how to get it.",
+}
+
+
+class _Commands(click.Group):
+    """Commands found by name; their modules are imported on use, so that --help is quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        if name not in _COMMANDS:
+            return None
+        command = importlib.import_module(f"otf.cli.{name}").command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        import difflib
+
+        close = difflib.get_close_matches(args[0], _COMMANDS, n=1)
+        if args[0] not in _COMMANDS and close:
+            ctx.fail(f"No such command '{args[0]}', did you mean '{close[0]}'?")
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(otf.__version__, prog_name="otf")
+def cli() -> None:
+    """On-the-fly acceleration of ab-initio molecular dynamics."""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; errors meant for the user are printed without a traceback.
+
+    Exit codes: 0 done, 1 stopped by an error, 2 wrong usage, 130 interrupted.
+    """
+    try:
+        cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
+    except OtfError as error:
+        click.echo(f"otf: {error}" if "\n" not in str(error) else str(error), err=True)
+        raise SystemExit(1) from None
+    except click.ClickException as error:
+        error.show()
+        raise SystemExit(error.exit_code) from None
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("otf: interrupted; `otf resume RUN_DIR` goes on from the last commit", err=True)
+        raise SystemExit(130) from None

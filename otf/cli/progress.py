@@ -1,0 +1,126 @@
+"""What a run shows while it runs: a live line on a terminal, plain lines in a batch log."""
+
+import time
+from types import TracebackType
+from typing import Self
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from otf.driver.loop import LabelRecord, Record, Segment
+
+_BATCH_SECONDS = 30.0
+
+
+class _Tally:
+    """Numbers of the run so far, and its speed against the engine alone."""
+
+    def __init__(self, timestep_fs: float) -> None:
+        self._timestep_fs = timestep_fs
+        self._began = time.monotonic()
+        self._first_step: int | None = None
+        self.step = 0
+        self.labels = 0
+        self.gap = 0
+        self.last: LabelRecord | None = None
+        self._label_s = 0.0
+
+    def add(self, segment: Segment) -> None:
+        self.step = segment.state.step
+        self._first_step = self.step if self._first_step is None else self._first_step
+        self.gap = segment.state.policy.steps
+        history = segment.state.history
+        self.labels = len(history)
+        self.last = history[-1]
+        self._label_s = sum(r.wall_s for r in history) / len(history)
+
+    def line(self) -> str:
+        """One line: labels, last measured error, gap, speed."""
+        if self.last is None:
+            return "waiting for the first label"
+        error = f"{1e3 * self.last.force_mae:.1f} meV/A" if self.labels > 1 else "-"
+        parts = [f"labels {self.labels}", f"last error {error}", f"gap {self.gap}"]
+        elapsed = time.monotonic() - self._began
+        steps = self.step - (self._first_step or 0)
+        if steps and elapsed > 0:
+            ns_day = 86400.0 / 1e6 * self._timestep_fs
+            parts.append(f"{ns_day * steps / elapsed:.3g} ns/day")
+            parts.append(f"engine alone {ns_day / max(self._label_s, 1e-9):.3g}")
+        return ", ".join(parts)
+
+
+class LiveProgress:
+    """A bar on a terminal."""
+
+    def __init__(self, console: Console, steps: int, timestep_fs: float) -> None:
+        self._tally = _Tally(timestep_fs)
+        self._progress = Progress(
+            TextColumn("{task.fields[phase]:<8}"),
+            BarColumn(bar_width=20),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(compact=True),
+            TextColumn("{task.fields[line]}"),
+            console=console,
+        )
+        self._task = self._progress.add_task("", total=steps, phase="label", line="")
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._progress.stop()
+
+    def __call__(self, record: Record) -> None:
+        """Show a record."""
+        if isinstance(record, Segment):
+            self._tally.add(record)
+            self._progress.update(
+                self._task, completed=self._tally.step, line=self._tally.line()
+            )
+        else:
+            self._progress.update(self._task, phase=record.phase)
+
+
+class PlainProgress:
+    """A line now and then, for a log file."""
+
+    def __init__(self, steps: int, timestep_fs: float) -> None:
+        self._steps = steps
+        self._tally = _Tally(timestep_fs)
+        self._printed: float | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        return None
+
+    def __call__(self, record: Record) -> None:
+        """Print a line if the last one is old enough."""
+        if not isinstance(record, Segment):
+            return
+        self._tally.add(record)
+        now = time.monotonic()
+        if self._printed is None or now - self._printed >= _BATCH_SECONDS:
+            self._printed = now
+            click.echo(f"step {self._tally.step}/{self._steps}, {self._tally.line()}", err=True)
+
+
+def progress(steps: int, timestep_fs: float) -> LiveProgress | PlainProgress:
+    """The right kind for where standard error goes."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        return LiveProgress(console, steps, timestep_fs)
+    return PlainProgress(steps, timestep_fs)

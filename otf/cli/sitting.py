@@ -1,0 +1,50 @@
+"""What ``otf run`` and ``otf resume`` have in common: sit through a run and print what it came to."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+from otf.cli.progress import progress
+from otf.driver.directory import open_run
+from otf.driver.session import Summary, run_session
+
+
+def sit(path: Path, *, as_json: bool) -> None:
+    """Run to the end or to a signal, and print the summary."""
+    run, config, atoms = open_run(path)
+    with progress(config.dynamics.steps, config.dynamics.timestep_fs) as watch:
+        summary = run_session(run, config, atoms, watch)
+    if as_json:
+        click.echo(json.dumps(asdict(summary), indent=2))
+    else:
+        click.echo(describe(summary))
+
+
+def describe(s: Summary) -> str:
+    """The summary in words."""
+    lines = [
+        f"{s.steps} of {s.steps_wanted} steps ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
+        f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
+    ]
+    if s.force_mae_meV_A is None:
+        lines.append("error       not measured yet: no label came at a scheduled time")
+    else:
+        lines += [
+            f"error       force MAE {s.force_mae_meV_A:.2f} meV/A, 95th percentile "
+            f"{s.force_p95_meV_A:.2f} meV/A, energy {s.energy_mae_meV_atom:.3f} meV/atom",
+            f"            measured before learning, at the {s.audits} labels whose time did not "
+            "depend on the model",
+        ]
+    saved = s.engine_alone_s - s.session_wall_s
+    lines.append(
+        f"time        {s.session_wall_s:.1f} s here; the engine alone, at "
+        f"{s.label_wall_s / max(1, s.labels):.3g} s a label, {s.engine_alone_s:.1f} s"
+        + (f" ({saved:.1f} s saved)" if saved > 0 else " (nothing saved: the engine is this cheap)")
+    )
+    if s.stopped_by is not None:
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
+    else:
+        lines.append(f"check it    otf audit {s.directory} --every 20")
+    return "\n".join(lines)

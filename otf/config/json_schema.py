@@ -1,0 +1,24 @@
+"""JSON schema of the configuration, with the options of every engine that is installed."""
+
+from typing import Any
+
+from otf.config.schema import Config
+from otf.engine import installed_engines, load_engine
+from otf.errors import EngineError
+
+
+def config_schema() -> dict[str, Any]:
+    """The schema; engines whose module does not import are left open."""
+    schema = Config.model_json_schema()
+    variants: list[dict[str, Any]] = []
+    for kind in sorted(installed_engines()):
+        try:
+            options = load_engine(kind).Options.model_json_schema()
+        except EngineError:
+            options = {"type": "object", "properties": {}}
+        options["properties"] = {"kind": {"const": kind}, **options["properties"]}
+        options["required"] = ["kind", *options.get("required", [])]
+        options["title"] = kind
+        variants.append(options)
+    schema["$defs"]["EngineSection"] = {"title": "Engine", "oneOf": variants}
+    return schema

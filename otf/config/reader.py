@@ -1,0 +1,213 @@
+"""Strict YAML: every problem of a file at once, each with line, column and what to do.
+
+PyYAML accepts duplicate keys, reads ``1e-3`` as text, ``NO`` as false and ``12:30:00`` as a
+number. Its node tree, which keeps the positions, is used here with the scalar rules of the YAML
+1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema) instead.
+"""
+
+import difflib
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from otf.config.schema import Config
+from otf.engine import load_engine
+from otf.errors import ConfigError, EngineError
+
+_SCALARS: list[tuple[re.Pattern[str], Any]] = [
+    (re.compile(r"(?:null|Null|NULL|~|)\Z"), lambda text: None),
+    (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), lambda text: text.lower() == "true"),
+    (re.compile(r"[-+]?[0-9]+\Z"), int),
+    (re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"), float),
+    (
+        re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"),
+        lambda text: float(text.replace(".", "")),
+    ),
+]
+
+_Path = tuple[str | int, ...]
+
+
+@dataclass
+class _Document:
+    """Plain data of a YAML file, with the position of every key and value."""
+
+    data: Any = None
+    keys: dict[_Path, yaml.Mark] = field(default_factory=dict)
+    values: dict[_Path, yaml.Mark] = field(default_factory=dict)
+    problems: list[tuple[yaml.Mark | None, str]] = field(default_factory=list)
+
+
+def read_config(path: Path) -> Config:
+    """Read and check a configuration, its engine's section included.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(
+            [f"{path}: cannot be read ({error.strerror}); `otf init NAME` writes a new one"]
+        ) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from error
+    document = _parse(text)
+    config = None
+    if isinstance(document.data, dict):
+        config = _validate(Config, document, ())
+        _check_engine(document)
+        _check_structure(document, path.parent)
+    elif not document.problems:
+        document.problems.append((None, "expected sections such as 'system:' and 'dynamics:'"))
+    if document.problems or config is None:
+        where = sorted(document.problems, key=lambda p: (p[0].line, p[0].column) if p[0] else (0, 0))
+        raise ConfigError([_locate(path, mark) + text for mark, text in where])
+    return config
+
+
+def _locate(path: Path, mark: yaml.Mark | None) -> str:
+    return f"{path}: " if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}: "
+
+
+def _parse(text: str) -> _Document:
+    document = _Document()
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        problem = " ".join(p for p in (error.context, error.problem) if p)
+        document.problems.append((error.problem_mark, f"not valid YAML: {problem}"))
+        return document
+    except yaml.YAMLError as error:
+        document.problems.append((None, f"not valid YAML: {error}"))
+        return document
+    if root is not None:
+        document.data = _plain(root, (), document, frozenset())
+    return document
+
+
+def _plain(node: yaml.Node, path: _Path, document: _Document, above: frozenset[int]) -> Any:
+    document.values[path] = node.start_mark
+    if id(node) in above:
+        document.problems.append((node.start_mark, f"{_dotted(path)}: refers to itself"))
+        return None
+    above |= {id(node)}
+    if isinstance(node, yaml.MappingNode):
+        out: dict[str, Any] = {}
+        for key_node, value_node in node.value:
+            key = str(key_node.value)
+            here = (*path, key)
+            if key in out:
+                first = document.keys[here].line + 1
+                document.problems.append(
+                    (
+                        key_node.start_mark,
+                        f"{_dotted(here)}: given twice, first in line {first}; keep one",
+                    )
+                )
+                continue
+            document.keys[here] = key_node.start_mark
+            out[key] = _plain(value_node, here, document, above)
+        return out
+    if isinstance(node, yaml.SequenceNode):
+        return [_plain(n, (*path, i), document, above) for i, n in enumerate(node.value)]
+    if node.style in ("'", '"', "|", ">") or node.tag == "tag:yaml.org,2002:str" and node.style:
+        return node.value
+    for pattern, convert in _SCALARS:
+        if pattern.match(node.value):
+            return convert(node.value)
+    return node.value
+
+
+def _dotted(path: _Path) -> str:
+    return ".".join(str(p) for p in path)
+
+
+def _validate(schema: type[BaseModel], document: _Document, at: _Path) -> Any:
+    """Validate the part of the document below ``at``; problems are added to it."""
+    data = document.data
+    for key in at:
+        data = data[key]
+    try:
+        return schema.model_validate(data)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            document.problems.append(_describe(schema, document, at, detail))
+    return None
+
+
+def _describe(
+    schema: type[BaseModel], document: _Document, at: _Path, detail: ErrorDetails
+) -> tuple[yaml.Mark | None, str]:
+    """Position and text of one pydantic error."""
+    path: _Path = (*at, *detail["loc"])
+    while path not in document.values and len(path) > len(at) and detail["type"] != "missing":
+        path = path[:-1]
+    name = _dotted(path) or "the file"
+    if detail["type"] == "missing":
+        parent = path[:-1]
+        mark = document.keys.get(parent, document.values.get(parent))
+        return mark, f"{name}: is missing"
+    if detail["type"] == "extra_forbidden":
+        known = _fields_at(schema, detail["loc"][:-1])
+        close = difflib.get_close_matches(str(path[-1]), known, n=1)
+        hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        return document.keys.get(path), f"{name}: unknown key, {hint}"
+    text = detail["msg"].removeprefix("Value error, ")
+    text = text[0].lower() + text[1:]
+    given = detail["input"]
+    if detail["type"] != "value_error" and not isinstance(given, dict):
+        text += f", found {given!r}"
+    mark = document.values.get(path)
+    if detail["type"] == "value_error":
+        mark = document.keys.get(path, mark)
+    return mark, f"{name}: {text}"
+
+
+def _fields_at(schema: type[BaseModel], path: _Path) -> list[str]:
+    """Keys the schema knows at a path."""
+    for key in path:
+        field_info = schema.model_fields.get(str(key))
+        if field_info is None:
+            break
+        candidates = (field_info.annotation, *get_args(field_info.annotation))
+        for candidate in candidates:
+            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
+                schema = candidate
+                break
+    return list(schema.model_fields)
+
+
+def _check_engine(document: _Document) -> None:
+    """Validate the engine's own keys by its own schema."""
+    section = document.data.get("engine")
+    if not isinstance(section, dict) or not isinstance(section.get("kind"), str):
+        return
+    try:
+        engine = load_engine(section["kind"])
+    except EngineError as error:
+        document.problems.append((document.values[("engine", "kind")], f"engine.kind: {error}"))
+        return
+    kind = section.pop("kind")
+    _validate(engine.Options, document, ("engine",))
+    section["kind"] = kind
+
+
+def _check_structure(document: _Document, folder: Path) -> None:
+    """The structure file must be there, so that a run does not start without it."""
+    section = document.data.get("system")
+    structure = section.get("structure") if isinstance(section, dict) else None
+    if isinstance(structure, str) and not (folder / structure).is_file():
+        document.problems.append(
+            (
+                document.values[("system", "structure")],
+                f"system.structure: there is no file '{structure}' beside the config file",
+            )
+        )

@@ -1,0 +1,185 @@
+"""The schema of a run. Every number carries its unit in its name."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+FilePath = Annotated[Path, Field(strict=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class Bulk(Section):
+    """A crystal made by ``ase.build.bulk``."""
+
+    name: str = Field(description="chemical formula, such as Si or NaCl")
+    lattice: str | None = Field(None, description="fcc, bcc, diamond, rocksalt, …")
+    a_A: PositiveFloat | None = Field(None, description="lattice constant")
+    cubic: bool = Field(False, description="the conventional cubic cell")
+
+
+class System(Section):
+    """What moves: exactly one of ``structure``, ``molecule`` and ``bulk``."""
+
+    structure: FilePath | None = Field(
+        None, description="file ASE can read, relative to the config file"
+    )
+    molecule: str | None = Field(None, description="a molecule of ase.build.molecule, such as CH4")
+    bulk: Bulk | None = Field(None, description="a crystal of ase.build.bulk")
+    repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
+        (1, 1, 1), description="supercell along the three vectors", strict=False
+    )
+    charge: int = Field(0, description="total charge, e")
+    spin: Annotated[int, Field(ge=0)] = Field(0, description="number of unpaired electrons")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        given = [n for n in ("structure", "molecule", "bulk") if getattr(self, n) is not None]
+        if len(given) != 1:
+            raise ValueError(
+                "give exactly one of structure, molecule, bulk; "
+                f"found {' and '.join(given) or 'none'}"
+            )
+        return self
+
+
+class EngineSection(Section):
+    """The reference the model learns from; further keys belong to the engine."""
+
+    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
+
+    kind: str = Field(description="tblite, pyscf, ase, or any installed engine")
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The keys that belong to the engine."""
+        return dict(self.model_extra or {})
+
+
+class Dynamics(Section):
+    """How the atoms move."""
+
+    ensemble: Literal["nve", "csvr", "langevin"] = Field(
+        "nve", description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise"
+    )
+    steps: PositiveInt = Field(description="length of the run")
+    timestep_fs: Annotated[float, Field(gt=0, le=20)] = 0.5
+    temperature_K: Annotated[float, Field(ge=0, le=1e5)] = Field(
+        300.0, description="of the initial velocities and of the thermostat"
+    )
+    time_constant_fs: PositiveFloat = Field(100.0, description="csvr: relaxation time")
+    friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction")
+    velocities: Literal["maxwell", "structure"] = Field(
+        "maxwell", description="drawn for temperature_K, or those of the structure file"
+    )
+    remove_translation: bool = Field(
+        True, description="take the centre of mass's motion out of the initial velocities"
+    )
+    remove_rotation: bool = Field(
+        False, description="take the rotation of an isolated molecule out, too"
+    )
+    seed: Annotated[int, Field(ge=0)] = 1
+
+    @model_validator(mode="after")
+    def _thermostat_needs_temperature(self) -> Self:
+        if self.ensemble != "nve" and self.temperature_K == 0:
+            raise ValueError(f"temperature_K must be above 0 for ensemble '{self.ensemble}'")
+        return self
+
+
+class Model(Section):
+    """The force model; the defaults serve molecules and crystals."""
+
+    cutoff_two_A: PositiveFloat | None = Field(
+        None, description="range of pairs; default 6 for molecules, 5 for crystals"
+    )
+    cutoff_three_A: PositiveFloat | None = Field(None, description="range of triples; default 4")
+    r_min_A: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="shortest distance the radial polynomials resolve"
+    )
+    radial_two: Annotated[int, Field(ge=1, le=20)] = Field(8, description="pair polynomials")
+    radial_three: Annotated[int, Field(ge=1, le=10)] = Field(3, description="triple polynomials")
+    l_max: Annotated[int, Field(ge=0, le=6)] = Field(3, description="angular resolution")
+    rank: Literal["auto", 1, 2] = Field(
+        "auto",
+        description="2 adds products of the principal components of the features; "
+        "auto: when the leave-one-snapshot-out error says so",
+    )
+    components: Annotated[int, Field(ge=1, le=32)] = Field(
+        10, description="principal components in the rank-2 part"
+    )
+    sharing: Literal["species"] = Field(
+        "species", description="atoms of a species share their coefficients"
+    )
+    forgetting: Annotated[float, Field(gt=0, le=1)] = Field(
+        1.0, description="weight of the past at each label"
+    )
+    energy_noise_meV: PositiveFloat = Field(
+        10.0, description="expected misfit of a structure's energy"
+    )
+    force_noise_meV_A: PositiveFloat = Field(
+        30.0, description="expected misfit of a force component"
+    )
+
+    @model_validator(mode="after")
+    def _range_is_positive(self) -> Self:
+        for name in ("cutoff_two_A", "cutoff_three_A"):
+            cutoff = getattr(self, name)
+            if cutoff is not None and cutoff <= self.r_min_A:
+                raise ValueError(f"{name} must be larger than r_min_A ({self.r_min_A})")
+        return self
+
+
+class Policy(Section):
+    """When the engine is asked."""
+
+    kind: Literal["adaptive", "fixed"] = Field(
+        "adaptive",
+        description="adaptive: as often as the measured error demands; fixed: as in the talk, "
+        "train, then label every so many steps",
+    )
+    force_target_meV_A: PositiveFloat = Field(
+        20.0, description="adaptive: mean absolute error of a force component to stay below"
+    )
+    gap_max: PositiveInt = Field(200, description="adaptive: most steps between two labels")
+    guard: PositiveFloat = Field(
+        3.0, description="adaptive: label at once when an atom's predicted error exceeds this "
+        "many times the target"
+    )
+    guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
+    train_fs: Annotated[float, Field(ge=0)] = Field(
+        400.0, description="fixed: time with a label at every step"
+    )
+    every: PositiveInt = Field(10, description="fixed: steps between labels after that")
+    on_engine_failure: Literal["stop", "continue"] = Field(
+        "stop",
+        description="when no remedy helps: stop (resumable), or go on with the model and try "
+        "again at the next label, three times in a row at most",
+    )
+
+
+class Output(Section):
+    """Where the results go."""
+
+    directory: FilePath | None = Field(
+        None, description="default: runs/<name of the config file>, relative to where otf is run"
+    )
+    every: PositiveInt = Field(1, description="steps between frames of the trajectory")
+
+
+class Config(Section):
+    """A run of otf."""
+
+    system: System
+    engine: EngineSection
+    dynamics: Dynamics
+    model: Model = Field(default_factory=Model)
+    policy: Policy = Field(default_factory=Policy)
+    output: Output = Field(default_factory=Output)

@@ -1,0 +1,1 @@
+"""The run: when to label, what to commit, how it ends."""

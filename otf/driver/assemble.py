@@ -1,0 +1,201 @@
+"""Configuration to objects: the only place that knows both."""
+
+from pathlib import Path
+from typing import Any
+
+import ase.build
+import ase.io
+import numpy as np
+import yaml
+from ase import Atoms
+
+from otf.config.schema import Config, Dynamics, Model, Policy, System
+from otf.driver.labelling import Labeller
+from otf.driver.loop import Parts
+from otf.driver.policy import AdaptivePolicy, FixedPolicy
+from otf.driver.policy import Policy as SwitchPolicy
+from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
+from otf.engine import Engine, load_engine
+from otf.errors import ConfigError, EngineError
+from otf.io.labels import LabelFile
+from otf.learning.trainer import Trainer, TrainerSettings
+from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
+from otf.model.sharing import by_species
+from otf.model.tensor_energy import TensorEnergy
+from otf.units import MEV
+
+
+def make_structure(system: System, folder: Path) -> Atoms:
+    """The starting structure.
+
+    Parameters
+    ----------
+    folder
+        Where relative paths of the configuration start.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read or built, or cannot be simulated.
+    """
+    try:
+        if system.structure is not None:
+            where = f"system.structure: {system.structure}"
+            atoms = ase.io.read(folder / system.structure)
+        elif system.molecule is not None:
+            where = f"system.molecule: {system.molecule}"
+            atoms = ase.build.molecule(system.molecule)
+        else:
+            assert system.bulk is not None  # the schema demands exactly one source
+            where = f"system.bulk: {system.bulk.name}"
+            atoms = ase.build.bulk(
+                system.bulk.name, system.bulk.lattice, a=system.bulk.a_A, cubic=system.bulk.cubic
+            )
+    except Exception as error:  # ase.io raises whatever the format's reader raises
+        reason = f"{type(error).__name__}: {error}"
+        raise ConfigError([f"{where}: cannot be read or built ({reason})"]) from error
+    assert isinstance(atoms, Atoms)
+    if system.repeat != (1, 1, 1):
+        if not atoms.pbc.any():
+            raise ConfigError([f"{where}: system.repeat needs a periodic structure"])
+        atoms = atoms.repeat(system.repeat)
+    problem = _structure_problem(atoms)
+    if problem is not None:
+        raise ConfigError([f"{where}: {problem}"])
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    bare.set_masses(atoms.get_masses())
+    if atoms.has("momenta"):
+        bare.set_momenta(atoms.get_momenta())
+    return bare
+
+
+def _structure_problem(atoms: Atoms) -> str | None:
+    if len(atoms) == 0:
+        return "holds no atoms"
+    if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
+        return "holds positions or cell vectors that are not finite"
+    if (atoms.numbers == 0).any():
+        return "holds atoms of unknown species (X)"
+    lengths = atoms.cell.lengths()
+    if (lengths[atoms.pbc] == 0).any() or (atoms.pbc.all() and atoms.cell.volume < 1e-6):
+        return "is periodic along a cell vector that is missing; give the cell or set pbc to F"
+    return None
+
+
+def make_engine(config: Config, atoms: Atoms) -> Engine:
+    """The engine, checked against the structure but not opened."""
+    engine_class = load_engine(config.engine.kind)
+    options = engine_class.Options.model_validate(config.engine.options)
+    engine = engine_class(options, charge=config.system.charge, spin=config.system.spin)
+    if atoms.pbc.any() and not engine.capabilities.periodic:
+        raise EngineError(
+            f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
+            f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
+        )
+    return engine
+
+
+def make_trainer(model: Model, atoms: Atoms, *, seed: int) -> Trainer:
+    """A model of this system that has learned nothing yet."""
+    two = model.cutoff_two_A or (5.0 if atoms.pbc.any() else 6.0)
+    descriptor = Descriptor(
+        atoms.numbers,
+        DescriptorSettings(
+            cutoff_two=two,
+            cutoff_three=model.cutoff_three_A or 4.0,
+            r_min=model.r_min_A,
+            radial_two=model.radial_two,
+            radial_three=model.radial_three,
+            l_max=model.l_max,
+        ),
+    )
+    group = by_species(atoms)
+    standard = standardise(descriptor, atoms, group, components=model.components, seed=seed)
+    return Trainer(
+        TensorEnergy(descriptor, group, standard),
+        TrainerSettings(
+            energy_noise=model.energy_noise_meV * MEV,
+            force_noise=model.force_noise_meV_A * MEV,
+            forgetting=model.forgetting,
+            ranks=(1, 2) if model.rank == "auto" else (model.rank,),
+        ),
+    )
+
+
+def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
+    """The switch between engine and model."""
+    if policy.kind == "fixed":
+        return FixedPolicy(train_steps=round(policy.train_fs / timestep_fs), every=policy.every)
+    return AdaptivePolicy(
+        target=policy.force_target_meV_A * MEV,
+        gap_max=policy.gap_max,
+        guard=policy.guard,
+        guard_every=policy.guard_every,
+    )
+
+
+def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
+    """The integrator on ``atoms``, which gets its initial velocities."""
+    rng = np.random.default_rng(dynamics.seed)
+    if dynamics.velocities == "maxwell":
+        draw_velocities(atoms, dynamics.temperature_K, rng)
+    elif not atoms.has("momenta"):
+        raise ConfigError(
+            ["dynamics.velocities: the structure has none; use 'maxwell' or add momenta to the file"]
+        )
+    conserved = remove_motion(
+        atoms,
+        translation=dynamics.remove_translation and len(atoms) > 1,
+        rotation=dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any(),
+    )
+    settings = EnsembleSettings(
+        kind=dynamics.ensemble,
+        timestep_fs=dynamics.timestep_fs,
+        temperature_K=dynamics.temperature_K,
+        time_constant_fs=dynamics.time_constant_fs,
+        friction_per_ps=dynamics.friction_per_ps,
+    )
+    return Ensemble(atoms, settings, rng, conserved=conserved)
+
+
+def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) -> Parts:
+    """Everything the loop needs.
+
+    Parameters
+    ----------
+    atoms
+        The starting structure, moved in place by the loop.
+    engine
+        Opened.
+    file
+        Where labels are kept.
+    """
+    trainer = make_trainer(config.model, atoms, seed=config.dynamics.seed)
+    return Parts(
+        ensemble=make_ensemble(config.dynamics, atoms),
+        trainer=trainer,
+        policy=make_policy(config.policy, config.dynamics.timestep_fs),
+        labeller=Labeller(engine, file),
+        steps=config.dynamics.steps,
+        timestep_fs=config.dynamics.timestep_fs,
+        frame_every=config.output.every,
+        continue_on_failure=config.policy.on_engine_failure == "continue",
+    )
+
+
+def resolved_yaml(config: Config, structure: str) -> str:
+    """The configuration with every default filled in, reading the structure kept in the run.
+
+    Parameters
+    ----------
+    structure
+        Name of the structure file in the run directory.
+    """
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    data["system"] = {
+        "structure": structure,
+        "charge": config.system.charge,
+        "spin": config.system.spin,
+    }
+    data["output"].pop("directory", None)
+    return yaml.safe_dump(data, sort_keys=False)

@@ -1,0 +1,100 @@
+"""The independent check: label committed frames afterwards and compare."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from tempfile import TemporaryDirectory
+from pathlib import Path
+
+import numpy as np
+
+from otf.driver.assemble import make_engine
+from otf.driver.directory import open_run
+from otf.driver.labelling import ask
+from otf.errors import RunError
+from otf.io.trajectory import MODEL, read_trajectory
+from otf.labels import LabelFailure
+
+
+@dataclass(frozen=True)
+class AuditedFrame:
+    """Errors of one committed frame: model less engine.
+
+    Attributes
+    ----------
+    force_errors
+        Of every component, eV/Angstrom.
+    energy_error
+        eV/atom.
+    """
+
+    step: int
+    force_errors: tuple[float, ...]
+    energy_error: float
+
+
+@dataclass(frozen=True)
+class AuditSummary:
+    """Errors over the audited frames, all moved by the model.
+
+    Attributes
+    ----------
+    energy_spread_meV_atom
+        Standard deviation of the energy error: what remains when a constant shift, which moves no
+        atom, is taken out.
+    """
+
+    frames: int
+    force_mae_meV_A: float
+    force_p95_meV_A: float
+    force_max_meV_A: float
+    energy_mae_meV_atom: float
+    energy_spread_meV_atom: float
+
+
+def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
+    """Label every ``every``-th frame among those the model moved.
+
+    The engine runs in a directory of its own: the run is not touched.
+
+    Raises
+    ------
+    RunError
+        If the engine gives no label, or there is nothing to audit.
+    """
+    run, config, start = open_run(path)
+    trajectory = read_trajectory(run.trajectory)
+    chosen = np.flatnonzero(trajectory.source == MODEL)[::every]
+    if len(chosen) == 0:
+        raise RunError(f"{path}: no frame was moved by the model yet; run it further first")
+    engine = make_engine(config, start)
+    with TemporaryDirectory(prefix="otf-audit-") as scratch:
+        try:
+            engine.open(start, Path(scratch))
+            for index, i in enumerate(chosen):
+                atoms = trajectory.frame(int(i))
+                labels = ask(engine, atoms, index=index)
+                if isinstance(labels, LabelFailure):
+                    raise RunError(
+                        f"step {trajectory.step[i]}: no label: {labels.reason}. {labels.advice}"
+                    )
+                error = trajectory.forces[i] - labels.forces
+                energy_error = (trajectory.potential_energy[i] - labels.energy) / len(atoms)
+                yield AuditedFrame(
+                    int(trajectory.step[i]), tuple(error.ravel().tolist()), float(energy_error)
+                )
+        finally:
+            engine.close()
+
+
+def summarise(frames: list[AuditedFrame]) -> AuditSummary:
+    """Statistics over audited frames."""
+    force = 1e3 * np.abs(np.concatenate([f.force_errors for f in frames]))
+    energy = 1e3 * np.array([f.energy_error for f in frames])
+    return AuditSummary(
+        frames=len(frames),
+        force_mae_meV_A=float(force.mean()),
+        force_p95_meV_A=float(np.percentile(force, 95)),
+        force_max_meV_A=float(force.max()),
+        energy_mae_meV_atom=float(np.abs(energy).mean()),
+        energy_spread_meV_atom=float(energy.std()),
+    )

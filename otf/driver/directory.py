@@ -1,0 +1,108 @@
+"""The run directory: what is called what, and how a run comes to own one."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from otf.config import Config, read_config
+from otf.errors import FileError
+from otf.io.durable import sync_directory
+from otf.driver.assemble import make_structure, resolved_yaml
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names of the files of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Configuration with all defaults filled in."""
+        return self.path / "config.resolved.yaml"
+
+    @property
+    def structure(self) -> Path:
+        """Starting structure."""
+        return self.path / "start.traj"
+
+    @property
+    def labels(self) -> Path:
+        """Every label paid for."""
+        return self.path / "labels.extxyz"
+
+    @property
+    def trajectory(self) -> Path:
+        """Committed frames."""
+        return self.path / "trajectory.h5"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State after the last committed segment."""
+        return self.path / "checkpoint.h5"
+
+    @property
+    def log(self) -> Path:
+        """What happened."""
+        return self.path / "run.log"
+
+    @property
+    def scratch(self) -> Path:
+        """The engine's own files."""
+        return self.path / "engine"
+
+
+def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
+    """Make the directory of a new run, complete enough to be resumed from the first moment.
+
+    Parameters
+    ----------
+    config, source
+        The configuration and the file it was read from.
+    path
+        The directory to make.
+
+    Raises
+    ------
+    FileError
+        If there is already something there.
+    ConfigError
+        If the structure cannot be had; nothing is made then.
+    """
+    run = RunDirectory(path)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        remedy = (
+            f"`otf resume {path}` continues it" if run.config.exists() else "it is not a run of otf"
+        )
+        raise FileError(
+            f"{path}: already exists ({remedy}); to start afresh choose another directory with "
+            "--output, or remove this one"
+        )
+    atoms = make_structure(config.system, source.parent)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        ase.io.write(run.structure, atoms)
+        run.config.write_text(resolved_yaml(config, run.structure.name), encoding="utf-8")
+        sync_directory(path)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be made ({error.strerror}); choose another directory") from error
+    return run
+
+
+def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
+    """A run directory with its configuration and starting structure.
+
+    Raises
+    ------
+    FileError
+        If it is not a run.
+    ConfigError
+        If its configuration was damaged.
+    """
+    run = RunDirectory(path)
+    if not run.config.exists():
+        raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
+    config = read_config(run.config)
+    return run, config, make_structure(config.system, path)

@@ -1,0 +1,373 @@
+"""The loop: predict, label, learn, replay, commit.
+
+A segment is predicted by the model up to the next label. The label is learned, and the segment is
+integrated once more from its start with the new model and the same random numbers; only this
+second passage is committed. Whoever consumes the generator may stop at any record: the last
+:class:`Segment` holds all it takes to go on.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.driver.labelling import Labeller
+from otf.driver.policy import Policy, PolicyState, Reason
+from otf.dynamics.ensembles import DynamicsState, Ensemble
+from otf.errors import RunError
+from otf.io.trajectory import ENGINE, MODEL, Frame
+from otf.labels import LabelFailure, Labels
+from otf.learning.trainer import Trainer, TrainerState
+from otf.model.tensor_energy import Prediction
+
+_LOG = logging.getLogger("otf.loop")
+
+_LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
+_MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """What a label told about the model, before it was learned.
+
+    Attributes
+    ----------
+    index, step, reason
+        Which label, where, and why.
+    elapsed
+        Steps since the label before.
+    force_mae, force_p95, force_max
+        Absolute error of force components, eV/Angstrom; NaN for the first label.
+    predicted
+        Root mean square of the predicted errors, eV/Angstrom.
+    energy_error
+        Model less engine, eV/atom.
+    wall_s
+        Seconds the engine took.
+    scf_iterations
+        Its self-consistency cycles, or None.
+    rank, strength
+        Rank and lambda chosen after learning it.
+    """
+
+    index: int
+    step: int
+    reason: Reason
+    elapsed: int
+    force_mae: float
+    force_p95: float
+    force_max: float
+    predicted: float
+    energy_error: float
+    wall_s: float
+    scf_iterations: int | None
+    rank: int
+    strength: float
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """Everything the rest of a run depends on, besides its configuration and its labels."""
+
+    step: int
+    dynamics: DynamicsState
+    policy: PolicyState
+    trainer: TrainerState
+    history: tuple[LabelRecord, ...]
+    failures: int = 0
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the loop is about to do; nothing to keep."""
+
+    step: int
+    phase: Literal["label", "predict", "replay"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Committed frames, the label that ended them (None where it failed), and the state after."""
+
+    frames: list[Frame]
+    label: LabelRecord | None
+    state: RunState
+
+
+Record = Activity | Segment
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a run is made of.
+
+    Attributes
+    ----------
+    steps, timestep_fs
+        Length and step of the run.
+    frame_every
+        Steps between frames that are kept.
+    continue_on_failure
+        Go on with the model when a label fails.
+    """
+
+    ensemble: Ensemble
+    trainer: Trainer
+    policy: Policy
+    labeller: Labeller
+    steps: int
+    timestep_fs: float
+    frame_every: int = 1
+    continue_on_failure: bool = False
+
+
+def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
+    """Run to the end, from the start or from where a checkpoint left off.
+
+    Raises
+    ------
+    RunError
+        If the engine fails for good, or the dynamics blows up. Everything yielded before stays
+        valid.
+    """
+    loop = _Loop(parts)
+    if state is None:
+        yield from loop.begin()
+    else:
+        loop.restore(state)
+    while loop.step < parts.steps:
+        if loop.policy.starting:
+            yield from loop.engine_step()
+        else:
+            yield from loop.model_segment()
+
+
+class _LabelFailed(Exception):
+    """Carries a failure out of the middle of an integrator's step."""
+
+    def __init__(self, failure: LabelFailure) -> None:
+        super().__init__(failure.reason)
+        self.failure = failure
+
+
+class _Loop:
+    def __init__(self, parts: Parts) -> None:
+        self.parts = parts
+        self.atoms: Atoms = parts.ensemble.atoms
+        self.trainer = parts.trainer
+        self.step = 0
+        self.policy = PolicyState()
+        self.history: tuple[LabelRecord, ...] = ()
+        self.failures = 0
+
+    def restore(self, state: RunState) -> None:
+        file = self.parts.labeller.file
+        known = (file[i] for i in range(min(len(file), state.trainer.n_labels)))
+        self.trainer.restore(state.trainer, ((s.atoms, s.labels) for s in known))
+        self.parts.ensemble.restore(state.dynamics)
+        self.step, self.policy, self.history = state.step, state.policy, state.history
+        self.failures = state.failures
+
+    def state(self) -> RunState:
+        return RunState(
+            self.step,
+            self.parts.ensemble.capture(),
+            self.policy,
+            self.trainer.capture(),
+            self.history,
+            self.failures,
+        )
+
+    def begin(self) -> Iterator[Record]:
+        """Label the starting structure."""
+        yield Activity(0, "label")
+        labels = self._label()
+        if isinstance(labels, LabelFailure):
+            raise self._stop(labels)
+        record = self._learn(labels, "start")
+        yield Segment(self._frame(labels.energy, labels.forces, ENGINE), record, self.state())
+
+    def engine_step(self) -> Iterator[Record]:
+        """One step on the engine's forces; its label is learned on the way."""
+        yield Activity(self.step, "label")
+        start = self.parts.ensemble.capture()
+        forces = self.parts.labeller.file[self.trainer.n_labels - 1].labels.forces
+        labels: list[Labels] = []
+
+        def by_engine(atoms: Atoms) -> Floats:
+            answer = self._label(ahead=1)
+            if isinstance(answer, LabelFailure):
+                raise _LabelFailed(answer)
+            labels.append(answer)
+            return answer.forces
+
+        try:
+            self.parts.ensemble.step(forces, by_engine)
+        except _LabelFailed as error:
+            self.parts.ensemble.restore(start)
+            raise self._stop(error.failure) from None
+        self.step += 1
+        record = self._learn(labels[0], "start")
+        frames = self._frame(labels[0].energy, labels[0].forces, ENGINE)
+        yield Segment(frames, record, self.state())
+
+    def model_segment(self) -> Iterator[Record]:
+        """Predict to the next label, learn it, replay, commit."""
+        start, first = self.parts.ensemble.capture(), self.step
+        reason: Reason = "scheduled"
+        length = min(self.policy.steps, self.parts.steps - first)
+        if first + length == self.parts.steps:
+            reason = "end"
+        done = 0
+        for prediction in self._integrate(length):
+            if prediction is None:
+                length, reason = self._before_explosion(start, first, done), "explosion"
+                break
+            done += 1
+            yield Activity(self.step, "predict")
+            if done < length and self._guard_fires(done):
+                length, reason = done, "guard"
+                break
+        yield Activity(self.step, "label")
+        labels = self._label()
+        record = None
+        if isinstance(labels, LabelFailure):
+            self._bear(labels)
+        else:
+            self.failures = 0
+            record = self._learn(labels, reason)
+        self.parts.ensemble.restore(start)
+        self.step = first
+        frames: list[Frame] = []
+        for prediction in self._integrate(length):
+            if prediction is None:
+                raise RunError(
+                    f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
+                    "although the forces were just learned; use a smaller timestep_fs and resume"
+                )
+            frames += self._frame(prediction.energy, prediction.forces, MODEL)
+            yield Activity(self.step, "replay")
+        yield Segment(frames, record, self.state())
+
+    def _integrate(self, length: int) -> Iterator[Prediction | None]:
+        """Steps on the model's forces; None, and the end, when the dynamics blows up."""
+        latest: list[Prediction] = []
+
+        def by_model(atoms: Atoms) -> Floats:
+            if not np.isfinite(atoms.positions).all():
+                raise FloatingPointError
+            latest[:] = [self.trainer.predict(atoms)]
+            return latest[0].forces
+
+        forces = self.trainer.predict(self.atoms).forces
+        for _ in range(length):
+            before = self.atoms.get_positions()
+            try:
+                forces = self.parts.ensemble.step(forces, by_model)
+            except FloatingPointError:
+                yield None
+                return
+            moved = np.abs(self.atoms.positions - before).max()
+            if not moved < _LARGEST_STEP_A or not np.isfinite(forces).all():
+                yield None
+                return
+            self.step += 1
+            yield latest[0]
+
+    def _before_explosion(self, start: DynamicsState, first: int, done: int) -> int:
+        """Go back to the middle of a segment that blew up after ``done`` steps; its new length."""
+        length = max(1, done // 2)
+        _LOG.warning(
+            "step %d: the model's dynamics blew up; labelling at step %d", first + done, first + length
+        )
+        self.parts.ensemble.restore(start)
+        self.step = first
+        if any(p is None for p in self._integrate(length)):
+            raise RunError(
+                f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in the first step after "
+                "a label; use a smaller timestep_fs and resume"
+            )
+        return length
+
+    def _guard_fires(self, done: int) -> bool:
+        every = self.parts.policy.guard_every
+        if not every or done % every:
+            return False
+        predicted = float(self.trainer.predicted_error(self.atoms).max())
+        return self.parts.policy.guard_fires(predicted)
+
+    def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
+        return self.parts.labeller.label(
+            self.atoms, index=self.trainer.n_labels, step=self.step + ahead
+        )
+
+    def _learn(self, labels: Labels, reason: Reason) -> LabelRecord:
+        """Measure the model against a label, learn it, let the policy decide."""
+        index = self.trainer.n_labels
+        error, energy_error, predicted = np.full((1, 3), np.nan), float("nan"), float("nan")
+        if index:
+            prediction = self.trainer.predict(self.atoms)
+            error = np.abs(prediction.forces - labels.forces)
+            energy_error = (prediction.energy - labels.energy) / len(self.atoms)
+            predicted = float(np.sqrt(np.mean(self.trainer.predicted_error(self.atoms) ** 2)))
+        elapsed = self.step - self.history[-1].step if self.history else 0
+        self.trainer.learn(self.atoms, labels)
+        choice = self.trainer.choice
+        record = LabelRecord(
+            index=index,
+            step=self.step,
+            reason=reason,
+            elapsed=elapsed,
+            force_mae=float(error.mean()),
+            force_p95=float(np.percentile(error, 95)),
+            force_max=float(error.max()),
+            predicted=predicted,
+            energy_error=energy_error,
+            wall_s=labels.wall_s,
+            scf_iterations=labels.scf_iterations,
+            rank=choice.rank,
+            strength=choice.strength,
+        )
+        self.history = (*self.history, record)
+        self.policy = self.parts.policy.after_label(
+            self.policy, step=self.step, error=record.force_mae, elapsed=elapsed, reason=reason
+        )
+        return record
+
+    def _frame(self, energy: float, forces: Floats, source: int) -> list[Frame]:
+        """The present step as a frame, unless it is one that is not kept."""
+        if self.step % self.parts.frame_every:
+            return []
+        return [
+            Frame(
+                step=self.step,
+                time_fs=self.step * self.parts.timestep_fs,
+                positions=self.atoms.get_positions(),
+                momenta=self.atoms.get_momenta(),
+                forces=forces.copy(),
+                potential_energy=energy,
+                kinetic_energy=float(self.atoms.get_kinetic_energy()),
+                temperature_K=self.parts.ensemble.temperature(),
+                source=source,
+                labels=self.trainer.n_labels,
+            )
+        ]
+
+    def _bear(self, failure: LabelFailure) -> None:
+        """Go on without a label, if that was asked for and is not the rule by now."""
+        self.failures += 1
+        if not self.parts.continue_on_failure or self.failures >= _MOST_FAILURES:
+            raise self._stop(failure)
+        _LOG.warning(
+            "step %d: no label (%s); going on with the model as it is", self.step, failure.reason
+        )
+
+    def _stop(self, failure: LabelFailure) -> RunError:
+        return RunError(
+            f"step {self.step}: the engine gave no label: {failure.reason}. {failure.advice}; then "
+            "resume the run"
+        )

@@ -1,0 +1,151 @@
+"""When to ask the engine: pure functions of what was measured.
+
+Both policies start with a label at every step, the atoms moved by the engine's forces. Afterwards
+the model moves them and ``gap`` steps lie between two labels.
+"""
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+Reason = Literal["start", "scheduled", "guard", "end", "explosion"]
+"""Why a label was asked for. Only ``scheduled`` ones do not depend on the model's opinion."""
+
+
+@dataclass(frozen=True)
+class PolicyState:
+    """What the next decision depends on.
+
+    Attributes
+    ----------
+    gap
+        Steps to the next label, a real number so that small factors add up.
+    starting
+        Whether the engine's own forces still move the atoms.
+    """
+
+    gap: float = 1.0
+    starting: bool = True
+
+    @property
+    def steps(self) -> int:
+        """Whole steps to the next label."""
+        return int(self.gap)
+
+
+class Policy(Protocol):
+    """The switch between engine and model."""
+
+    guard_every: int
+    """Steps between looks at the predicted error; 0 for never."""
+
+    def after_label(
+        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+    ) -> PolicyState:
+        """The state after a label.
+
+        Parameters
+        ----------
+        state
+            Before the label.
+        step
+            Where it was taken.
+        error
+            Mean absolute force error measured there before learning, eV/Angstrom; NaN for the
+            first label.
+        elapsed
+            Steps since the label before.
+        reason
+            Why it was taken.
+        """
+        ...
+
+    def guard_fires(self, predicted_error: float) -> bool:
+        """Whether the largest predicted error of an atom (eV/Angstrom) calls for a label now."""
+        ...
+
+
+@dataclass(frozen=True)
+class AdaptivePolicy:
+    """As many labels as the measured error demands.
+
+    gap <- clip(gap * clip((target / error)^2, 0.3, 1.5), 1, gap_max), the controller of an
+    adaptive integrator: the error of a segment grows about as the square root of its length.
+
+    Parameters
+    ----------
+    target
+        Mean absolute force error to stay below, eV/Angstrom.
+    gap_max
+        Longest gap, steps.
+    guard
+        The guard fires when an atom's predicted error exceeds this many targets.
+    guard_every
+        Steps between looks at the guard.
+    """
+
+    target: float
+    gap_max: int
+    guard: float
+    guard_every: int
+
+    def after_label(
+        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+    ) -> PolicyState:
+        """See :class:`Policy`.
+
+        >>> policy = AdaptivePolicy(target=0.02, gap_max=100, guard=3.0, guard_every=10)
+        >>> policy.after_label(PolicyState(10, False), step=50, error=0.01, elapsed=10,
+        ...                    reason="scheduled")
+        PolicyState(gap=15.0, starting=False)
+        >>> policy.after_label(PolicyState(10, False), step=50, error=0.04, elapsed=10,
+        ...                    reason="scheduled")
+        PolicyState(gap=3.0, starting=False)
+        """
+        if error != error:  # nothing was predicted, so nothing was measured
+            return state
+        factor = min(1.5, max(0.3, (self.target / max(error, 1e-12)) ** 2))
+        if reason in ("guard", "explosion"):
+            # The label came early: it says that the gap was too long, never that it was too short.
+            gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
+        else:
+            gap = state.gap * factor
+        gap = min(float(self.gap_max), max(1.0, gap))
+        return PolicyState(gap, state.starting and gap < 2.0)
+
+    def guard_fires(self, predicted_error: float) -> bool:
+        """See :class:`Policy`."""
+        return not predicted_error <= self.guard * self.target
+
+
+@dataclass(frozen=True)
+class FixedPolicy:
+    """The talk's protocol: a label at every step for a while, then one in ``every`` steps.
+
+    Parameters
+    ----------
+    train_steps
+        Steps with a label at each.
+    every
+        Gap afterwards.
+    """
+
+    train_steps: int
+    every: int
+    guard_every: int = 0
+
+    def after_label(
+        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+    ) -> PolicyState:
+        """See :class:`Policy`.
+
+        >>> FixedPolicy(train_steps=4, every=10).after_label(
+        ...     PolicyState(), step=4, error=0.1, elapsed=1, reason="start")
+        PolicyState(gap=10.0, starting=False)
+        """
+        if step < self.train_steps:
+            return PolicyState(1.0, True)
+        return PolicyState(float(self.every), False)
+
+    def guard_fires(self, predicted_error: float) -> bool:
+        """Never: the schedule does not depend on the model."""
+        return False

@@ -1,0 +1,183 @@
+"""One sitting of a run: from a run directory to committed files, however it ends."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from otf.config import Config
+from otf.driver.assemble import make_engine, make_parts
+from otf.driver.directory import RunDirectory
+from otf.driver.interrupt import stop_on_signals
+from otf.driver.loop import LabelRecord, Parts, Record, RunState, Segment, drive
+from otf.driver.state import error_summary, load_state, save_state
+from otf.engine import Engine
+from otf.io.labels import LabelFile
+from otf.io.runlog import run_log
+from otf.io.trajectory import TrajectoryWriter
+
+_LOG = logging.getLogger("otf.session")
+
+Watcher = Callable[[Record], None]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    steps, steps_wanted
+        Committed, and asked for.
+    labels
+        Engine calls that were learned.
+    audits, force_mae_meV_A, force_p95_meV_A, energy_mae_meV_atom
+        Measured errors, see :func:`otf.driver.state.error_summary`.
+    label_wall_s
+        Seconds spent in the engine over all sittings.
+    session_wall_s
+        Seconds this sitting took.
+    engine_alone_s
+        Estimate of what the engine alone would have needed: steps times its mean label.
+    stopped_by
+        Signal that ended it early, or None.
+    """
+
+    directory: str
+    engine: str
+    level: str
+    steps: int
+    steps_wanted: int
+    simulated_fs: float
+    labels: int
+    labels_percent: float
+    audits: int
+    force_mae_meV_A: float | None
+    force_p95_meV_A: float | None
+    energy_mae_meV_atom: float | None
+    label_wall_s: float
+    session_wall_s: float
+    engine_alone_s: float
+    stopped_by: str | None
+
+
+def run_session(
+    run: RunDirectory, config: Config, atoms: Atoms, watch: Watcher = lambda record: None
+) -> Summary:
+    """Run, or go on with a run, to its end or to a signal.
+
+    Parameters
+    ----------
+    run, config, atoms
+        As made by :func:`~otf.driver.directory.create_run` and read by
+        :func:`~otf.driver.directory.open_run`.
+    watch
+        Called with every record, after it is on the disk.
+
+    Raises
+    ------
+    RunError, EngineError, FileError
+        The run cannot go on; what was committed can be resumed.
+    """
+    began = time.monotonic()
+    engine = make_engine(config, atoms)
+    with run_log(run.log):
+        _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
+        try:
+            engine.open(atoms, run.scratch)
+            with LabelFile(run.labels) as file:
+                parts = make_parts(config, atoms, engine, file)
+                state, stopped_by = _commit_all(run, parts, watch)
+        except Exception as error:
+            _LOG.error("stopped: %s", error)
+            raise
+        finally:
+            engine.close()
+        summary = _summarise(run, config, engine, state, stopped_by, time.monotonic() - began)
+        _LOG.info("%s", summary)
+    return summary
+
+
+def _commit_all(
+    run: RunDirectory, parts: Parts, watch: Watcher
+) -> tuple[RunState | None, str | None]:
+    """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them."""
+    state, n_frames = None, 0
+    if run.checkpoint.exists():
+        state, n_frames = load_state(run.checkpoint)
+        _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
+    with (
+        stop_on_signals() as stop,
+        TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames) as trajectory,
+    ):
+        for record in drive(parts, state):
+            if isinstance(record, Segment):
+                trajectory.append(record.frames)
+                save_state(run.checkpoint, record.state, n_frames=trajectory.n_frames)
+                state = record.state
+                if record.label is not None:
+                    _log_label(record.label)
+            watch(record)
+            if stop:
+                break
+        return state, stop.signal
+
+
+def _log_label(r: LabelRecord) -> None:
+    _LOG.info(
+        "label %d step %d %s after %d: force MAE %.2f p95 %.2f max %.2f predicted %.2f meV/A, "
+        "energy %.3f meV/atom, rank %d lambda %.1e, engine %.2f s%s",
+        r.index,
+        r.step,
+        r.reason,
+        r.elapsed,
+        1e3 * r.force_mae,
+        1e3 * r.force_p95,
+        1e3 * r.force_max,
+        1e3 * r.predicted,
+        1e3 * r.energy_error,
+        r.rank,
+        r.strength,
+        r.wall_s,
+        "" if r.scf_iterations is None else f", {r.scf_iterations} SCF iterations",
+    )
+
+
+def _summarise(
+    run: RunDirectory,
+    config: Config,
+    engine: Engine,
+    state: RunState | None,
+    stopped_by: str | None,
+    wall_s: float,
+) -> Summary:
+    history = state.history if state is not None else ()
+    steps = state.step if state is not None else 0
+    label_s = sum(r.wall_s for r in history)
+    errors = error_summary(history)
+    return Summary(
+        directory=str(run.path),
+        engine=engine.kind,
+        level=engine.capabilities.level,
+        steps=steps,
+        steps_wanted=config.dynamics.steps,
+        simulated_fs=steps * config.dynamics.timestep_fs,
+        labels=len(history),
+        labels_percent=100.0 * len(history) / max(1, steps),
+        audits=int(errors["audits"] or 0),
+        force_mae_meV_A=errors["force_mae_meV_A"],
+        force_p95_meV_A=errors["force_p95_meV_A"],
+        energy_mae_meV_atom=errors["energy_mae_meV_atom"],
+        label_wall_s=label_s,
+        session_wall_s=wall_s,
+        engine_alone_s=(steps + 1) * label_s / max(1, len(history)),
+        stopped_by=stopped_by,
+    )
+
+
+def default_directory(config: Config, source: Path) -> Path:
+    """Where a run goes when nobody says: what the configuration names, else runs/<its name>."""
+    return config.output.directory or Path("runs") / source.stem

@@ -1,0 +1,114 @@
+"""A run's state to and from its checkpoint."""
+
+import math
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from otf.arrays import Floats
+from otf.driver.loop import LabelRecord, RunState
+from otf.driver.policy import PolicyState
+from otf.dynamics.ensembles import DynamicsState
+from otf.errors import FileError
+from otf.io.checkpoint import read_checkpoint, write_checkpoint
+from otf.learning.regularisation import Regularisation
+from otf.learning.trainer import TrainerState
+from otf.learning.uncertainty import ErrorScale
+
+
+def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
+    """Write the checkpoint that belongs to ``n_frames`` committed frames."""
+    choice = state.trainer.choice
+    scalars: dict[str, Any] = {
+        "step": state.step,
+        "n_frames": n_frames,
+        "failures": state.failures,
+        "random": state.dynamics.random,
+        "policy": asdict(state.policy),
+        "n_labels": state.trainer.n_labels,
+        "choice": {
+            "rank": choice.rank,
+            "position": list(choice.position.items()),
+            "searched_at": choice.searched_at,
+            "score": choice.score,
+        },
+        "history": [asdict(record) for record in state.history],
+    }
+    arrays: dict[str, Floats] = {
+        "positions": state.dynamics.positions,
+        "momenta": state.dynamics.momenta,
+        "theta": state.trainer.theta,
+        "error_total": state.trainer.scale.total,
+        "error_weight": state.trainer.scale.weight,
+    }
+    write_checkpoint(path, scalars, arrays)
+
+
+def load_state(path: Path) -> tuple[RunState, int]:
+    """The state of a checkpoint, and how many frames had been committed with it.
+
+    Raises
+    ------
+    FileError
+        If the checkpoint is damaged.
+    """
+    scalars, arrays = read_checkpoint(path)
+    try:
+        choice = scalars["choice"]
+        trainer = TrainerState(
+            n_labels=scalars["n_labels"],
+            choice=Regularisation(
+                choice["rank"], dict(choice["position"]), choice["searched_at"], choice["score"]
+            ),
+            scale=ErrorScale(arrays["error_total"], arrays["error_weight"]),
+            theta=arrays["theta"],
+        )
+        state = RunState(
+            step=scalars["step"],
+            dynamics=DynamicsState(arrays["positions"], arrays["momenta"], scalars["random"]),
+            policy=PolicyState(**scalars["policy"]),
+            trainer=trainer,
+            history=tuple(LabelRecord(**record) for record in scalars["history"]),
+            failures=scalars["failures"],
+        )
+        return state, int(scalars["n_frames"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            f"{path}: lacks what this version of otf needs ({error}); resume with the version "
+            "that wrote it"
+        ) from error
+
+
+def error_summary(history: tuple[LabelRecord, ...]) -> dict[str, float | int | None]:
+    """Measured errors of the model at labels whose time did not depend on its opinion.
+
+    The start (consecutive steps) and labels asked for by a guard are left out: the first are too
+    easy, the second too hard.
+
+    Returns
+    -------
+    dict
+        ``audits`` (how many), ``force_mae_meV_A`` and ``force_p95_meV_A`` (of the labels' mean
+        absolute errors), ``energy_mae_meV_atom``; None where there is nothing to average.
+    """
+    audits = [
+        r
+        for r in history
+        if r.reason in ("scheduled", "end") and not math.isnan(r.force_mae)
+    ]
+    if not audits:
+        return {
+            "audits": 0,
+            "force_mae_meV_A": None,
+            "force_p95_meV_A": None,
+            "energy_mae_meV_atom": None,
+        }
+    mae = 1e3 * np.array([r.force_mae for r in audits])
+    return {
+        "audits": len(audits),
+        "force_mae_meV_A": float(mae.mean()),
+        "force_p95_meV_A": float(np.percentile(mae, 95)),
+        "energy_mae_meV_atom": float(1e3 * np.mean([abs(r.energy_error) for r in audits])),
+    }

@@ -1,0 +1,1 @@
+"""Moving the atoms: ase.md with exact capture and restore of state."""

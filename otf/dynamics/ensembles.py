@@ -1,0 +1,181 @@
+"""The integrators of ase.md behind one step, and the state that makes a step repeatable."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from ase import Atoms
+from ase.md.bussi import Bussi
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.verlet import VelocityVerlet
+
+from otf.arrays import Floats
+from otf.units import FS, KELVIN, PS
+
+Forces = Callable[[Atoms], Floats]
+
+
+@dataclass(frozen=True)
+class EnsembleSettings:
+    """Which ensemble, and its constants.
+
+    Attributes
+    ----------
+    kind
+        ``nve``; ``csvr``, stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem.
+        Phys. 126, 014101 (2007)); ``langevin`` (Vanden-Eijnden and Ciccotti, Chem. Phys. Lett.
+        429, 310 (2006), eq. 23).
+    """
+
+    kind: Literal["nve", "csvr", "langevin"]
+    timestep_fs: float
+    temperature_K: float
+    time_constant_fs: float
+    friction_per_ps: float
+
+
+@dataclass(frozen=True, eq=False)
+class DynamicsState:
+    """All that the next step depends on.
+
+    Attributes
+    ----------
+    positions, momenta
+        (N, 3), ASE units.
+    random
+        State of the random generator, as numpy gives it.
+    """
+
+    positions: Floats
+    momenta: Floats
+    random: dict[str, Any]
+
+
+class Ensemble:
+    """An integrator that can go back to a state it was in.
+
+    Parameters
+    ----------
+    atoms
+        The structure; it is moved in place.
+    settings
+        Ensemble and constants.
+    rng
+        Source of all random numbers of the dynamics.
+    conserved
+        Degrees of freedom that hold no energy because their momentum was removed and is conserved.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        settings: EnsembleSettings,
+        rng: np.random.Generator,
+        *,
+        conserved: int = 0,
+    ) -> None:
+        self.atoms = atoms
+        # Langevin noise drives every degree of freedom, whatever the initial velocities lacked.
+        free = 0 if settings.kind == "langevin" else conserved
+        self._degrees = max(1, atoms.get_number_of_degrees_of_freedom() - free)
+        self._rng = rng
+        self._source = _ForceSource()
+        atoms.calc = self._source
+        timestep = settings.timestep_fs * FS
+        if settings.kind == "nve":
+            self._integrator = VelocityVerlet(atoms, timestep)
+        elif settings.kind == "csvr":
+            self._integrator = Bussi(
+                atoms,
+                timestep,
+                temperature_K=settings.temperature_K,
+                taut=settings.time_constant_fs * FS,
+                rng=rng,
+            )
+            # ase.md.bussi counts 3N; conserved momenta never receive their share of the energy.
+            self._integrator.ndof = self._degrees
+            self._integrator.target_kinetic_energy = (
+                0.5 * self._degrees * KELVIN * settings.temperature_K
+            )
+        else:
+            self._integrator = Langevin(
+                atoms,
+                timestep,
+                temperature_K=settings.temperature_K,
+                friction=settings.friction_per_ps / PS,
+                fixcm=False,
+                rng=rng,
+            )
+
+    def step(self, forces: Floats, next_forces: Forces) -> Floats:
+        """One timestep.
+
+        Parameters
+        ----------
+        forces
+            (N, 3) at the present positions.
+        next_forces
+            Called once with the structure at its new positions.
+
+        Returns
+        -------
+        (N, 3) array
+            The forces at the new positions.
+        """
+        self._source.forces = next_forces
+        out: Floats = self._integrator.step(forces)
+        return out
+
+    def temperature(self) -> float:
+        """Kinetic temperature over the degrees of freedom that hold energy, K."""
+        return 2.0 * float(self.atoms.get_kinetic_energy()) / (self._degrees * KELVIN)
+
+    def capture(self) -> DynamicsState:
+        """The present state, independent of what happens next."""
+        return DynamicsState(
+            self.atoms.get_positions(), self.atoms.get_momenta(), self._rng.bit_generator.state
+        )
+
+    def restore(self, state: DynamicsState) -> None:
+        """Go back to a captured state, to the last bit."""
+        self.atoms.set_positions(state.positions, apply_constraint=False)
+        self.atoms.set_momenta(state.momenta, apply_constraint=False)
+        self._rng.bit_generator.state = state.random
+
+
+class _ForceSource:
+    """The calculator ase.md asks; it holds no results, so nothing can be stale."""
+
+    def __init__(self) -> None:
+        self.forces: Forces | None = None
+
+    def get_forces(self, atoms: Atoms) -> Floats:
+        if self.forces is None:
+            raise RuntimeError("forces were asked for outside of a step")
+        return self.forces(atoms)
+
+
+def draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
+    """Give the atoms momenta from the Maxwell-Boltzmann distribution."""
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature_K, rng=rng)
+
+
+def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
+    """Take the motion of the whole out of the momenta; what remains keeps its velocities.
+
+    Returns
+    -------
+    int
+        Degrees of freedom that hold no energy any more.
+    """
+    conserved = 0
+    if translation:
+        Stationary(atoms, preserve_temperature=False)
+        conserved += 3
+    if rotation:
+        ZeroRotation(atoms, preserve_temperature=False)
+        moments = atoms.get_moments_of_inertia()
+        conserved += int(np.count_nonzero(moments > 1e-6 * max(moments.max(), 1e-300)))
+    return min(conserved, 3 * len(atoms) - 1)

@@ -1,0 +1,185 @@
+"""The seam between otf and the programs that compute energies and forces.
+
+otf imports no engine. It finds them by the entry-point group ``otf.engines``, where each entry is
+a class that follows :class:`Engine`. :mod:`otf.testing` holds the tests such a class must pass.
+"""
+
+import difflib
+import importlib.util
+from collections.abc import Collection
+from dataclasses import dataclass
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import ClassVar, Protocol, cast, runtime_checkable
+
+from ase import Atoms
+from pydantic import BaseModel
+
+from otf.errors import EngineError
+from otf.labels import EngineReport, LabelFailure, Labels
+
+ENTRY_POINT_GROUP = "otf.engines"
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What an engine can do, known before anything is computed.
+
+    Attributes
+    ----------
+    periodic
+        Accepts periodic boundary conditions.
+    stress
+        Returns the stress of a periodic structure.
+    atomic_energies
+        Splits the energy into atoms.
+    level
+        What kind of answer it is: ``"DFT"``, ``"semi-empirical"``, ``"force field"``, …
+    """
+
+    periodic: bool
+    stress: bool
+    atomic_energies: bool
+    level: str
+
+
+@runtime_checkable
+class Engine(Protocol):
+    """A program that labels structures. Opened once, closed once, restartable.
+
+    An engine class is constructed as ``Engine(options, charge=…, spin=…)`` with a validated
+    instance of its own ``Options``; construction must not start anything.
+    """
+
+    kind: ClassVar[str]
+    """Name in ``engine: {kind: …}``, equal to the entry point's name."""
+
+    Options: ClassVar[type[BaseModel]]
+    """Schema of the ``engine`` section without ``kind``; unknown keys must be forbidden."""
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None: ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can do with these options."""
+        ...
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Get ready to label structures like ``atoms``.
+
+        Parameters
+        ----------
+        atoms
+            Species, cell and periodicity of the run.
+        scratch
+            A directory the engine may fill (created when needed). What is found there from an
+            earlier run of the same directory may be reused, never trusted.
+
+        Raises
+        ------
+        EngineError
+            If the program is missing or cannot do such structures.
+        """
+        ...
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """Energy and forces of one structure.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        index
+            Number of this label in the run, from 0. An engine that warm-starts does so from what
+            label ``index - 1`` left in its scratch, so that a resumed run repeats a label exactly.
+        remedies
+            Remedies to apply, from earlier failures of this same label.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release everything; may be called twice."""
+        ...
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """What is there and what is missing, without computing anything."""
+        ...
+
+
+def installed_engines() -> dict[str, EntryPoint]:
+    """Entry points of the engines on this machine, by kind.
+
+    Raises
+    ------
+    EngineError
+        If two installed distributions offer the same kind.
+    """
+    found: dict[str, EntryPoint] = {}
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        other = found.setdefault(entry.name, entry)
+        if other.value != entry.value:
+            raise EngineError(
+                f"two engines are called '{entry.name}': {_origin(other)} and {_origin(entry)}; "
+                "uninstall one of the distributions"
+            )
+    return found
+
+
+def load_engine(kind: str) -> type[Engine]:
+    """The class of an engine.
+
+    Raises
+    ------
+    EngineError
+        If there is no such engine, or its module does not import; the message names the file that
+        was imported instead when another module is in the way.
+    """
+    engines = installed_engines()
+    if kind not in engines:
+        close = difflib.get_close_matches(kind, engines, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        raise EngineError(
+            f"no engine is called '{kind}'; {hint}installed: {', '.join(sorted(engines))}"
+        )
+    entry = engines[kind]
+    try:
+        engine = entry.load()
+    except (ImportError, AttributeError) as error:
+        raise EngineError(
+            f"engine '{kind}' ({_origin(entry)}) does not import: {error}. "
+            + _what_shadows(entry, error)
+        ) from error
+    if not isinstance(engine, type) or not hasattr(engine, "label"):
+        raise EngineError(f"engine '{kind}' ({_origin(entry)}) is not an engine class")
+    return cast(type[Engine], engine)
+
+
+def _origin(entry: EntryPoint) -> str:
+    distribution = f" of {entry.dist.name}" if entry.dist is not None else ""
+    return f"{entry.value}{distribution}"
+
+
+def _what_shadows(entry: EntryPoint, error: ImportError | AttributeError) -> str:
+    """Where the modules in question really come from, to show a file that hides a package."""
+    failed = getattr(error, "name", None)
+    names = {entry.module.partition(".")[0]}
+    if isinstance(error, ImportError) and failed:
+        names.add(failed.partition(".")[0])
+    lines = []
+    for name in sorted(names):
+        try:
+            spec = importlib.util.find_spec(name)
+        except (ImportError, ValueError):
+            spec = None
+        if spec is None:
+            lines.append(f"'{name}' is not installed: pip install the package that has it")
+        else:
+            origin = spec.origin or str(next(iter(spec.submodule_search_locations or ["?"])))
+            lines.append(
+                f"'{name}' is taken from {origin}: if that is not the installed package, rename "
+                "or move that file, or unset PYTHONPATH"
+            )
+    return "; ".join(lines)

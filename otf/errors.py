@@ -1,0 +1,33 @@
+"""The error families. A message says what is wrong and what to do next; nothing else is raised on purpose."""
+
+from collections.abc import Sequence
+
+
+class OtfError(Exception):
+    """Base of every error that is meant for the user: printed without a traceback."""
+
+
+class ConfigError(OtfError):
+    """The configuration cannot be used.
+
+    Parameters
+    ----------
+    problems
+        Every problem found, each as ``file:line:column: key: what is wrong``.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        self.problems = list(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class EngineError(OtfError):
+    """An engine is missing, shadowed, misused, or cannot be opened."""
+
+
+class RunError(OtfError):
+    """A run cannot go on; everything committed so far is on disk and can be resumed."""
+
+
+class FileError(OtfError):
+    """A file or directory of a run is missing, damaged, or in the way."""

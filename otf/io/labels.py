@@ -1,0 +1,198 @@
+"""``labels.extxyz``: every label ever paid for, appended and synced before it is used.
+
+Any program that reads extended XYZ can train on it. Numbers are written so that they read back to
+the same bits; ASE's own writer keeps eight decimals, too few for an exact resume.
+"""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any, Self
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from otf.errors import FileError
+from otf.io.durable import sync, sync_directory
+from otf.labels import Labels
+
+
+@dataclass(frozen=True, eq=False)
+class StoredLabel:
+    """A label with its structure and its place in the run."""
+
+    index: int
+    step: int
+    atoms: Atoms
+    labels: Labels
+
+
+class LabelFile:
+    """The labels of a run, in the order they were computed.
+
+    Parameters
+    ----------
+    path
+        ``labels.extxyz``; what it already holds is read, and a last frame cut short by a kill
+        (never acknowledged, so never used) is removed.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged anywhere but at its end.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._stored = _recover(path) if path.exists() else []
+        self._stream: IO[str] = path.open("a", encoding="utf-8")
+        sync_directory(path.parent)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stream.close()
+
+    def __len__(self) -> int:
+        return len(self._stored)
+
+    def __getitem__(self, index: int) -> StoredLabel:
+        return self._stored[index]
+
+    def find(self, index: int, step: int, atoms: Atoms) -> Labels | None:
+        """The stored label of this index, if there is one.
+
+        Raises
+        ------
+        FileError
+            If it was computed at another step or for another geometry.
+        """
+        if index >= len(self._stored):
+            return None
+        stored = self._stored[index]
+        if stored.step != step or not np.array_equal(stored.atoms.positions, atoms.positions):
+            raise FileError(
+                f"{self.path}: label {index} belongs to step {stored.step} of another trajectory "
+                f"(needed: step {step}); move the file away to compute the labels anew"
+            )
+        return stored.labels
+
+    def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
+        """Write one label and wait until the disk has it.
+
+        Raises
+        ------
+        FileError
+            If the disk does not take it.
+        """
+        try:
+            self._stream.write(format_frame(len(self), step, atoms, labels))
+            sync(self._stream)
+        except OSError as error:
+            raise FileError(
+                f"{self.path}: cannot be written ({error.strerror}); make room or repair the "
+                "file system, then resume the run"
+            ) from error
+        frozen = atoms.copy()
+        self._stored.append(StoredLabel(len(self._stored), step, frozen, labels))
+
+
+def format_frame(index: int, step: int, atoms: Atoms, labels: Labels) -> str:
+    """One extended XYZ frame whose numbers read back to the same bits."""
+    info: dict[str, Any] = {
+        "Properties": "species:S:1:pos:R:3:forces:R:3",
+        "energy": repr(float(labels.energy)),
+        "pbc": '"' + " ".join("T" if p else "F" for p in atoms.pbc) + '"',
+        "label": index,
+        "step": step,
+        "wall_s": f"{labels.wall_s:.3f}",
+        "provenance": '"' + labels.provenance.replace('"', "'") + '"',
+    }
+    if atoms.cell.rank:
+        info["Lattice"] = _quoted(atoms.cell.array)
+    if labels.stress is not None:
+        info["stress"] = _quoted(labels.stress)
+    if labels.scf_iterations is not None:
+        info["scf_iterations"] = labels.scf_iterations
+    columns = [atoms.positions, labels.forces]
+    if labels.atomic_energies is not None:
+        info["Properties"] += ":energies:R:1"
+        columns.append(labels.atomic_energies[:, None])
+    lines = [str(len(atoms)), " ".join(f"{k}={v}" for k, v in info.items())]
+    for symbol, row in zip(atoms.symbols, np.hstack(columns).tolist(), strict=True):
+        lines.append(" ".join([f"{symbol:<2}", *(f"{x!r:>23}" for x in row)]))
+    return "\n".join(lines) + "\n"
+
+
+def _quoted(matrix: np.ndarray) -> str:
+    return '"' + " ".join(repr(x) for x in matrix.ravel().tolist()) + '"'
+
+
+def _recover(path: Path) -> list[StoredLabel]:
+    """Complete frames of the file, which is cut after the last of them."""
+    text = path.read_bytes()
+    ends = _frame_ends(text)
+    complete = ends[-1] if ends else 0
+    if b"\n" in text[complete:] and _has_more_frames(text[complete:]):
+        raise FileError(f"{path}: damaged at byte {complete}; restore the file from a backup")
+    if complete < len(text):
+        os.truncate(path, complete)
+    if not ends:
+        return []
+    try:
+        frames = ase.io.read(path, index=":", format="extxyz")
+        return [_stored(a) for a in frames]
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise FileError(f"{path}: cannot be read ({error}); restore it from a backup") from error
+
+
+def _frame_ends(text: bytes) -> list[int]:
+    """Byte offsets after each complete frame, from the start on."""
+    ends = []
+    start = 0
+    while (line_end := text.find(b"\n", start)) >= 0:
+        count = text[start:line_end].strip()
+        if not count.isdigit():
+            break
+        for _ in range(int(count) + 1):
+            line_end = text.find(b"\n", line_end + 1)
+            if line_end < 0:
+                return ends
+        start = line_end + 1
+        ends.append(start)
+    return ends
+
+
+def _has_more_frames(tail: bytes) -> bool:
+    """Whether there is a further frame after a damaged one, so that the damage is not a cut end."""
+    lines = tail.split(b"\n")[1:]
+    return any(line.strip().isdigit() for line in lines)
+
+
+def _stored(atoms: Atoms) -> StoredLabel:
+    info = atoms.info
+    results = atoms.calc.results
+    stress = info.get("stress", results.get("stress"))
+    if stress is not None and np.shape(stress) != (3, 3):
+        s = np.asarray(stress, dtype=float).reshape(-1)
+        stress = s[[0, 5, 4, 5, 1, 3, 4, 3, 2]].reshape(3, 3) if s.size == 6 else s.reshape(3, 3)
+    iterations = info.get("scf_iterations")
+    labels = Labels(
+        energy=float(results["energy"]),
+        forces=np.asarray(results["forces"], dtype=float),
+        stress=stress,
+        atomic_energies=results.get("energies"),
+        scf_iterations=None if iterations is None else int(iterations),
+        wall_s=float(info["wall_s"]),
+        provenance=str(info["provenance"]),
+    )
+    bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+    return StoredLabel(int(info["label"]), int(info["step"]), bare, labels)

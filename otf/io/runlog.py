@@ -1,0 +1,24 @@
+"""``run.log``: what happened, one line each, also on the terminal when asked."""
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+LOGGER = logging.getLogger("otf")
+
+
+@contextmanager
+def run_log(path: Path) -> Iterator[logging.Logger]:
+    """Append everything logged under ``otf`` to a file while the context lasts."""
+    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    level = LOGGER.level
+    LOGGER.addHandler(handler)
+    LOGGER.setLevel(logging.INFO)
+    try:
+        yield LOGGER
+    finally:
+        LOGGER.setLevel(level)
+        LOGGER.removeHandler(handler)
+        handler.close()

@@ -1,0 +1,251 @@
+r"""Two- and three-body features of one atom and everything needed to differentiate them.
+
+.. math::
+
+   V_{s,k}(i) &= \sum_{j \in s} R_k(r_{ij}) \\
+   A_{c,lm}(i) &= \sum_{j \in s} R_n(r_{ij})\, Y_{lm}(\hat r_{ij}), \qquad c = (s, n) \\
+   V_{cc'l}(i) &= \sum_m A_{c,lm} A_{c',lm}, \qquad c \le c'
+
+By the addition theorem the sum over m is :math:`P_l(\cos\theta)` of every pair of neighbours, at
+the cost of one loop over neighbours.
+
+=======================  ==============================================
+formula                  code
+=======================  ==============================================
+R_k, dR_k/dr             :func:`otf.kernels.radial.radial_values`
+Y_lm and gradient        :func:`otf.kernels.harmonics.solid_harmonics`
+A_{c,lm}, V_{s,k}        :func:`visit_neighbours`
+V_{cc'l}                 :func:`power_spectrum`
+dV/dr_j                  :func:`feature_gradient`
+=======================  ==============================================
+
+Sources: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), eqs. 31-36 (power spectrum);
+Drautz, Phys. Rev. B 99, 014104 (2019), sec. III (moments).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from otf.arrays import Floats, Ints
+from otf.kernels.harmonics import normalisation, solid_harmonics
+from otf.kernels.jit import kernel
+from otf.kernels.radial import radial_values, recursion_table
+
+
+class Basis(NamedTuple):
+    """Sizes, cutoffs (Angstrom) and constant tables of a descriptor."""
+
+    n_species: int
+    r_min: float
+    cutoff_two: float
+    cutoff_three: float
+    two_table: Floats
+    three_table: Floats
+    norm: Floats
+
+
+class Neighbours(NamedTuple):
+    """The neighbour list of a structure (see :func:`otf.kernels.neighbours.neighbour_list`)."""
+
+    first: Ints
+    index: Ints
+    shift: Ints
+
+
+class Workspace(NamedTuple):
+    """Buffers for one atom, reused for every atom; rows are its neighbours inside the cutoff."""
+
+    atom: Ints
+    vector: Floats
+    distance: Floats
+    two: Floats
+    two_slope: Floats
+    three: Floats
+    three_slope: Floats
+    harmonic: Floats
+    harmonic_gradient: Floats
+    moments: Floats
+    features: Floats
+    legendre: Floats
+
+
+def make_basis(
+    *,
+    n_species: int,
+    r_min: float,
+    cutoff_two: float,
+    cutoff_three: float,
+    n_two: int,
+    n_three: int,
+    l_max: int,
+) -> Basis:
+    """Basis with its recursion tables and norms."""
+    return Basis(
+        n_species,
+        r_min,
+        cutoff_two,
+        cutoff_three,
+        recursion_table(n_two),
+        recursion_table(n_three),
+        normalisation(l_max),
+    )
+
+
+def feature_count(basis: Basis) -> int:
+    """Length of the feature vector of an atom."""
+    channels = basis.n_species * basis.three_table.shape[0]
+    two = basis.n_species * basis.two_table.shape[0]
+    return int(two + channels * (channels + 1) // 2 * basis.norm.shape[0])
+
+
+@kernel
+def make_workspace(basis: Basis, most_neighbours: int) -> Workspace:
+    """Buffers for atoms with up to ``most_neighbours`` neighbours."""
+    n_two = basis.two_table.shape[0]
+    n_three = basis.three_table.shape[0]
+    degrees = basis.norm.shape[0]
+    n_lm = degrees * degrees
+    channels = basis.n_species * n_three
+    n_features = basis.n_species * n_two + channels * (channels + 1) // 2 * degrees
+    return Workspace(
+        np.empty(most_neighbours, np.int64),
+        np.empty((most_neighbours, 3)),
+        np.empty(most_neighbours),
+        np.empty((most_neighbours, n_two)),
+        np.empty((most_neighbours, n_two)),
+        np.empty((most_neighbours, n_three)),
+        np.empty((most_neighbours, n_three)),
+        np.empty((most_neighbours, n_lm)),
+        np.empty((most_neighbours, n_lm, 3)),
+        np.empty((channels, n_lm)),
+        np.empty(n_features),
+        np.empty((degrees + 1, degrees + 1)),
+    )
+
+
+@kernel
+def visit_neighbours(
+    i: int,
+    positions: Floats,
+    cell: Floats,
+    species: Ints,
+    neighbours: Neighbours,
+    basis: Basis,
+    work: Workspace,
+) -> int:
+    """Fill the two-body features, the moments and the per-neighbour buffers of atom i.
+
+    Returns the number of neighbours inside the larger cutoff. Neighbours beyond ``cutoff_three``
+    keep zeros in the three-body buffers.
+    """
+    n_two = basis.two_table.shape[0]
+    n_three = basis.three_table.shape[0]
+    n_lm = basis.norm.shape[0] ** 2
+    cutoff = max(basis.cutoff_two, basis.cutoff_three)
+    work.features[: basis.n_species * n_two] = 0.0
+    work.moments[:] = 0.0
+    count = 0
+    for slot in range(neighbours.first[i], neighbours.first[i + 1]):
+        j = neighbours.index[slot]
+        r2 = 0.0
+        for c in range(3):
+            delta = positions[j, c] - positions[i, c]
+            for d in range(3):
+                delta += neighbours.shift[slot, d] * cell[d, c]
+            work.vector[count, c] = delta
+            r2 += delta * delta
+        if r2 >= cutoff * cutoff:
+            continue
+        r = np.sqrt(r2)
+        s = species[j]
+        work.atom[count] = j
+        work.distance[count] = r
+        if r < basis.cutoff_two:
+            two, two_slope = work.two[count], work.two_slope[count]
+            radial_values(r, basis.r_min, basis.cutoff_two, basis.two_table, two, two_slope)
+            for k in range(n_two):
+                work.features[s * n_two + k] += two[k]
+        else:
+            work.two_slope[count] = 0.0
+        if r < basis.cutoff_three:
+            three, three_slope = work.three[count], work.three_slope[count]
+            radial_values(r, basis.r_min, basis.cutoff_three, basis.three_table, three, three_slope)
+            x, y, z = work.vector[count] / r
+            solid_harmonics(
+                x, y, z, basis.norm, work.legendre, work.harmonic[count], work.harmonic_gradient[count]
+            )
+            for k in range(n_three):
+                for lm in range(n_lm):
+                    work.moments[s * n_three + k, lm] += three[k] * work.harmonic[count, lm]
+        count += 1
+    return count
+
+
+@kernel
+def power_spectrum(basis: Basis, work: Workspace) -> None:
+    """Fill the three-body features from the moments."""
+    degrees = basis.norm.shape[0]
+    channels = work.moments.shape[0]
+    f = basis.n_species * basis.two_table.shape[0]
+    for c in range(channels):
+        for other in range(c, channels):
+            for degree in range(degrees):
+                total = 0.0
+                for lm in range(degree * degree, (degree + 1) * (degree + 1)):
+                    total += work.moments[c, lm] * work.moments[other, lm]
+                work.features[f] = total
+                f += 1
+
+
+@kernel
+def feature_gradient(
+    neighbour: int, species_j: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
+) -> None:
+    """Derivatives of every feature of the centre by the position of one neighbour.
+
+    Parameters
+    ----------
+    neighbour, species_j
+        Row in the workspace, and the species of that neighbour.
+    moment
+        Scratch (n_three, n_lm, 3): derivatives of this neighbour's own moments.
+    out
+        (n_features, 3), 1/Angstrom times the feature's unit.
+    """
+    n_two = basis.two_table.shape[0]
+    n_three = basis.three_table.shape[0]
+    degrees = basis.norm.shape[0]
+    channels = work.moments.shape[0]
+    r = work.distance[neighbour]
+    out[:] = 0.0
+    for k in range(n_two):
+        for c in range(3):
+            unit = work.vector[neighbour, c] / r
+            out[species_j * n_two + k, c] = work.two_slope[neighbour, k] * unit
+    if r >= basis.cutoff_three:
+        return
+    for k in range(n_three):
+        value, slope = work.three[neighbour, k], work.three_slope[neighbour, k]
+        for degree in range(degrees):
+            for lm in range(degree * degree, (degree + 1) * (degree + 1)):
+                harmonic = work.harmonic[neighbour, lm]
+                # The gradient of Y_lm(r/|r|) is that of the solid harmonic less its radial part.
+                radial = slope * harmonic - degree * value * harmonic / r
+                for c in range(3):
+                    moment[k, lm, c] = (
+                        radial * work.vector[neighbour, c] / r
+                        + value * work.harmonic_gradient[neighbour, lm, c] / r
+                    )
+    mine = species_j * n_three
+    for k in range(n_three):
+        c = mine + k
+        for other in range(channels):
+            low, high = min(c, other), max(c, other)
+            pair = low * channels - low * (low - 1) // 2 + high - low
+            factor = 2.0 if other == c else 1.0
+            f = basis.n_species * n_two + pair * degrees
+            for degree in range(degrees):
+                for lm in range(degree * degree, (degree + 1) * (degree + 1)):
+                    for d in range(3):
+                        out[f + degree, d] += factor * work.moments[other, lm] * moment[k, lm, d]

@@ -1,0 +1,24 @@
+"""How every kernel is compiled."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from numba import njit
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+# Sums may be reordered and fused (that is what lets the loops vectorise); NaN and infinity keep
+# their meaning, because the callers test for them.
+_FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
+
+
+def kernel(function: Function) -> Function:
+    """Compile with numba, cached on disk, releasing the interpreter lock."""
+    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
+    return cast(Function, compiled)
+
+
+def inlined(function: Function) -> Function:
+    """Compile a small function that is copied into its caller's loop."""
+    compiled = njit(nogil=True, error_model="numpy", fastmath=_FASTMATH, inline="always")(function)
+    return cast(Function, compiled)

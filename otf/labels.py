@@ -1,0 +1,104 @@
+"""What an engine answers: labels, or the reason why there are none."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from otf.arrays import Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Labels:
+    """Energy and its derivatives for one structure, as computed by an engine.
+
+    Attributes
+    ----------
+    energy
+        Energy that the forces are the derivative of (the free energy where there is smearing), eV.
+    forces
+        (N, 3), eV/Angstrom.
+    stress
+        (3, 3), eV/Angstrom^3, ASE's sign: +(1/V) dE/dstrain. None where the engine has none.
+    atomic_energies
+        (N,), eV, or None.
+    scf_iterations
+        Self-consistency cycles spent, or None where the engine does not tell.
+    wall_s
+        Seconds the label took.
+    provenance
+        Engine, version and method in one line.
+    """
+
+    energy: float
+    forces: Floats
+    stress: Floats | None = None
+    atomic_energies: Floats | None = None
+    scf_iterations: int | None = None
+    wall_s: float = 0.0
+    provenance: str = ""
+
+    def problem(self, n_atoms: int) -> str | None:
+        """Why these labels must not be learned (a wrong shape, a NaN), or None.
+
+        >>> import numpy as np
+        >>> Labels(1.0, np.zeros((2, 3))).problem(2)
+        >>> Labels(1.0, np.zeros((2, 3))).problem(3)
+        'forces have shape (2, 3), expected (3, 3)'
+        >>> Labels(float("nan"), np.zeros((2, 3))).problem(2)
+        'energy is not finite'
+        """
+        expected = {
+            "energy": ((), np.asarray(self.energy)),
+            "forces": ((n_atoms, 3), self.forces),
+            "stress": ((3, 3), self.stress),
+            "atomic_energies": ((n_atoms,), self.atomic_energies),
+        }
+        for name, (shape, value) in expected.items():
+            if value is None:
+                continue
+            verb = "is" if name in ("energy", "stress") else "are"
+            if value.shape != shape:
+                has = "has" if verb == "is" else "have"
+                return f"{name} {has} shape {value.shape}, expected {shape}"
+            if not np.isfinite(value).all():
+                return f"{name} {verb} not finite"
+        return None
+
+
+@dataclass(frozen=True)
+class LabelFailure:
+    """A label that could not be had: an expected outcome, not an exception.
+
+    Attributes
+    ----------
+    reason
+        What happened, in the engine's terms.
+    advice
+        What the user can do when no remedy helps.
+    remedy
+        Name of the one remedy the engine can apply to this failure, or None. The caller asks again
+        with the remedy added, at most once for each.
+    """
+
+    reason: str
+    advice: str
+    remedy: str | None = None
+
+
+@dataclass(frozen=True)
+class EngineReport:
+    """What ``otf doctor`` prints of an engine.
+
+    Attributes
+    ----------
+    available
+        Whether a label could be computed here and now.
+    version
+        Version of the underlying program, empty where it is missing.
+    notes
+        Facts worth a line each: threads, data paths, what is missing and how to get it.
+    """
+
+    available: bool
+    version: str
+    notes: list[str] = field(default_factory=list)

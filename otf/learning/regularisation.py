@@ -1,0 +1,123 @@
+"""Strength of the prior and rank of the model, chosen anew as labels arrive.
+
+With few labels the evidence decides; from then on the error of each recent snapshot predicted
+without it (leave-one-snapshot-out: the rows of one snapshot are correlated, so leaving out single
+rows, as in generalised cross-validation, is far too optimistic). The search walks on a grid of
+lambda, one step each way, and a change must pay for itself.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from otf.arrays import Ints
+from otf.model.normal_equations import NormalEquations, Solution
+
+GRID = 10.0 ** np.arange(-6.0, 6.01, 0.5)
+"""Values of lambda that are considered."""
+
+FEW_LABELS = 5
+"""Below this many snapshots the evidence decides."""
+
+_RECENT = 12  # snapshots left out in turn; the latest are the least alike
+_GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
+_GROWTH = 1.1  # search again when there are this many times more labels
+_UNHURRIED = 10  # up to this many labels every label is followed by a search
+
+
+@dataclass(frozen=True)
+class Regularisation:
+    """The choice in force, and where the search stands.
+
+    Attributes
+    ----------
+    rank
+        Rank in use.
+    position
+        Index into :data:`GRID` for each rank that is considered.
+    searched_at
+        Number of labels at the last search.
+    score
+        Root mean square of the left-out residuals in units of the expected noise (NaN while the
+        evidence decides).
+    """
+
+    rank: int
+    position: Mapping[int, int]
+    searched_at: int = 0
+    score: float = field(default=float("nan"), compare=False)
+
+    @property
+    def strength(self) -> float:
+        """lambda in use."""
+        return float(GRID[self.position[self.rank]])
+
+
+def start(ranks: tuple[int, ...]) -> Regularisation:
+    """Before anything is known: the lowest rank, lambda in the middle of the grid."""
+    return Regularisation(rank=ranks[0], position=dict.fromkeys(ranks, len(GRID) // 2))
+
+
+def is_due(current: Regularisation, n_labels: int) -> bool:
+    """Whether enough labels have come in since the last search."""
+    return n_labels <= _UNHURRIED or n_labels >= _GROWTH * current.searched_at
+
+
+def search(
+    equations: NormalEquations, active: Mapping[int, Ints], current: Regularisation
+) -> Regularisation:
+    """The better of the current choice and its neighbours.
+
+    Parameters
+    ----------
+    equations
+        All that has been learned.
+    active
+        Columns of each rank.
+    current
+        The choice in force.
+    """
+    n_labels = len(equations.snapshots)
+    few = n_labels < FEW_LABELS
+    score = _evidence if few else _left_out
+    position = dict(current.position)
+    best: dict[int, float] = {}
+    for rank in position:
+        scores = _scores(equations, active[rank], score, _around(position[rank]))
+        if n_labels == 1 or not np.isfinite(list(scores.values())).all():
+            # Nothing known yet, or at the edge of what floating point resolves: look everywhere.
+            scores |= _scores(equations, active[rank], score, range(0, len(GRID), 2))
+        position[rank] = min(scores, key=lambda i: scores[i])
+        best[rank] = scores[position[rank]]
+    rank = min(best, key=lambda r: best[r])
+    stays = best[rank] > (best[current.rank] - 1.0 if few else _GAIN * best[current.rank])
+    if stays:
+        rank = current.rank
+    return Regularisation(rank, position, n_labels, float("nan") if few else best[rank])
+
+
+def _scores(
+    equations: NormalEquations,
+    active: Ints,
+    score: Callable[[Solution | None], float],
+    positions: range,
+) -> dict[int, float]:
+    return {i: score(equations.solve(active, float(GRID[i]))) for i in positions}
+
+
+def _around(i: int) -> range:
+    return range(max(0, i - 1), min(len(GRID), i + 2))
+
+
+def _evidence(solution: Solution | None) -> float:
+    return float("inf") if solution is None else solution.evidence()
+
+
+def _left_out(solution: Solution | None) -> float:
+    """Root mean square of the residuals of the latest snapshots, each left out in turn."""
+    if solution is None:
+        return float("inf")
+    residuals = [solution.left_out(s) for s in solution.equations.snapshots[-_RECENT:]]
+    score = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
+    return score if np.isfinite(score) else float("inf")

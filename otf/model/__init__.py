@@ -1,0 +1,1 @@
+"""The force model: linear in its coefficients, so that learning is one solve."""
