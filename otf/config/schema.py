@@ -100,13 +100,19 @@ class Model(Section):
     cutoff_two_A: PositiveFloat | None = Field(
         None, description="range of pairs; default 6 for molecules, 5 for crystals"
     )
-    cutoff_three_A: PositiveFloat | None = Field(None, description="range of triples; default 4")
+    cutoff_three_A: PositiveFloat | None = Field(
+        None, description="range of triples; default 4 for molecules, 5 for crystals"
+    )
     r_min_A: Annotated[float, Field(ge=0)] = Field(
         0.0, description="shortest distance the radial polynomials resolve"
     )
     radial_two: Annotated[int, Field(ge=1, le=20)] = Field(8, description="pair polynomials")
-    radial_three: Annotated[int, Field(ge=1, le=10)] = Field(3, description="triple polynomials")
-    l_max: Annotated[int, Field(ge=0, le=6)] = Field(3, description="angular resolution")
+    radial_three: Annotated[int, Field(ge=1, le=10)] | None = Field(
+        None, description="triple polynomials; default 3, or 5 for a single species"
+    )
+    l_max: Annotated[int, Field(ge=0, le=6)] | None = Field(
+        None, description="angular resolution; default 3, or 4 for a single species"
+    )
     rank: Literal["auto", 1, 2] = Field(
         "auto",
         description="2 adds products of the principal components of the features; "

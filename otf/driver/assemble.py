@@ -97,16 +97,18 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
 
 def make_trainer(model: Model, atoms: Atoms, *, seed: int) -> Trainer:
     """A model of this system that has learned nothing yet."""
-    two = model.cutoff_two_A or (5.0 if atoms.pbc.any() else 6.0)
+    periodic = bool(atoms.pbc.any())
+    # One species leaves room for a finer description at the same number of coefficients.
+    single = len(set(atoms.numbers.tolist())) == 1
     descriptor = Descriptor(
         atoms.numbers,
         DescriptorSettings(
-            cutoff_two=two,
-            cutoff_three=model.cutoff_three_A or 4.0,
+            cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
+            cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
             r_min=model.r_min_A,
             radial_two=model.radial_two,
-            radial_three=model.radial_three,
-            l_max=model.l_max,
+            radial_three=model.radial_three or (5 if single else 3),
+            l_max=model.l_max if model.l_max is not None else (4 if single else 3),
         ),
     )
     group = by_species(atoms)
@@ -137,17 +139,21 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
 def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
     """The integrator on ``atoms``, which gets its initial velocities."""
     rng = np.random.default_rng(dynamics.seed)
+    translation = dynamics.remove_translation and len(atoms) > 1
+    rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any()
     if dynamics.velocities == "maxwell":
-        draw_velocities(atoms, dynamics.temperature_K, rng)
+        draw_velocities(
+            atoms,
+            dynamics.temperature_K,
+            rng,
+            remove_translation=translation,
+            remove_rotation=rotation,
+        )
     elif not atoms.has("momenta"):
         raise ConfigError(
             ["dynamics.velocities: the structure has none; use 'maxwell' or add momenta to the file"]
         )
-    conserved = remove_motion(
-        atoms,
-        translation=dynamics.remove_translation and len(atoms) > 1,
-        rotation=dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any(),
-    )
+    conserved = remove_motion(atoms, translation=translation, rotation=rotation)
     settings = EnsembleSettings(
         kind=dynamics.ensemble,
         timestep_fs=dynamics.timestep_fs,

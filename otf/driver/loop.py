@@ -140,7 +140,7 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
     else:
         loop.restore(state)
     while loop.step < parts.steps:
-        if loop.policy.starting:
+        if loop.policy.by_engine:
             yield from loop.engine_step()
         else:
             yield from loop.model_segment()
@@ -167,7 +167,8 @@ class _Loop:
     def restore(self, state: RunState) -> None:
         file = self.parts.labeller.file
         known = (file[i] for i in range(min(len(file), state.trainer.n_labels)))
-        self.trainer.restore(state.trainer, ((s.atoms, s.labels) for s in known))
+        timestep = self.parts.timestep_fs
+        self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
         self.failures = state.failures
@@ -193,9 +194,15 @@ class _Loop:
 
     def engine_step(self) -> Iterator[Record]:
         """One step on the engine's forces; its label is learned on the way."""
+        latest = self.parts.labeller.file[self.trainer.n_labels - 1]
+        if not np.array_equal(latest.atoms.positions, self.atoms.positions):
+            yield from self._hand_back()
+            if not self.policy.by_engine:
+                return
+            latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         yield Activity(self.step, "label")
         start = self.parts.ensemble.capture()
-        forces = self.parts.labeller.file[self.trainer.n_labels - 1].labels.forces
+        forces = latest.labels.forces
         labels: list[Labels] = []
 
         def by_engine(atoms: Atoms) -> Floats:
@@ -211,9 +218,20 @@ class _Loop:
             self.parts.ensemble.restore(start)
             raise self._stop(error.failure) from None
         self.step += 1
-        record = self._learn(labels[0], "start")
+        record = self._learn(labels[0], "engine" if self._left_start() else "start")
         frames = self._frame(labels[0].energy, labels[0].forces, ENGINE)
         yield Segment(frames, record, self.state())
+
+    def _hand_back(self) -> Iterator[Record]:
+        """Label the present structure, so that the engine can take over from the model."""
+        yield Activity(self.step, "label")
+        labels = self._label()
+        if isinstance(labels, LabelFailure):
+            raise self._stop(labels)
+        yield Segment([], self._learn(labels, "engine"), self.state())
+
+    def _left_start(self) -> bool:
+        return any(r.reason != "start" for r in self.history)
 
     def model_segment(self) -> Iterator[Record]:
         """Predict to the next label, learn it, replay, commit."""
@@ -315,7 +333,7 @@ class _Loop:
             energy_error = (prediction.energy - labels.energy) / len(self.atoms)
             predicted = float(np.sqrt(np.mean(self.trainer.predicted_error(self.atoms) ** 2)))
         elapsed = self.step - self.history[-1].step if self.history else 0
-        self.trainer.learn(self.atoms, labels)
+        self.trainer.learn(self.atoms, labels, time_fs=self.step * self.parts.timestep_fs)
         choice = self.trainer.choice
         record = LabelRecord(
             index=index,

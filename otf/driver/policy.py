@@ -1,14 +1,17 @@
 """When to ask the engine: pure functions of what was measured.
 
 Both policies start with a label at every step, the atoms moved by the engine's forces. Afterwards
-the model moves them and ``gap`` steps lie between two labels.
+the model moves them and ``gap`` steps lie between two labels. Where the error does not allow any
+gap, the engine takes over again.
 """
 
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Reason = Literal["start", "scheduled", "guard", "end", "explosion"]
-"""Why a label was asked for. Only ``scheduled`` ones do not depend on the model's opinion."""
+Reason = Literal["start", "engine", "scheduled", "guard", "end", "explosion"]
+"""Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
+to end a segment of the model. Those that are ``scheduled`` or at the ``end`` came at a time that does
+not depend on the model's opinion."""
 
 
 @dataclass(frozen=True)
@@ -19,12 +22,12 @@ class PolicyState:
     ----------
     gap
         Steps to the next label, a real number so that small factors add up.
-    starting
-        Whether the engine's own forces still move the atoms.
+    by_engine
+        Whether the engine's own forces move the atoms.
     """
 
     gap: float = 1.0
-    starting: bool = True
+    by_engine: bool = True
 
     @property
     def steps(self) -> int:
@@ -96,10 +99,10 @@ class AdaptivePolicy:
         >>> policy = AdaptivePolicy(target=0.02, gap_max=100, guard=3.0, guard_every=10)
         >>> policy.after_label(PolicyState(10, False), step=50, error=0.01, elapsed=10,
         ...                    reason="scheduled")
-        PolicyState(gap=15.0, starting=False)
+        PolicyState(gap=15.0, by_engine=False)
         >>> policy.after_label(PolicyState(10, False), step=50, error=0.04, elapsed=10,
         ...                    reason="scheduled")
-        PolicyState(gap=3.0, starting=False)
+        PolicyState(gap=3.0, by_engine=False)
         """
         if error != error:  # nothing was predicted, so nothing was measured
             return state
@@ -110,7 +113,7 @@ class AdaptivePolicy:
         else:
             gap = state.gap * factor
         gap = min(float(self.gap_max), max(1.0, gap))
-        return PolicyState(gap, state.starting and gap < 2.0)
+        return PolicyState(gap, gap < 2.0)
 
     def guard_fires(self, predicted_error: float) -> bool:
         """See :class:`Policy`."""
@@ -140,7 +143,7 @@ class FixedPolicy:
 
         >>> FixedPolicy(train_steps=4, every=10).after_label(
         ...     PolicyState(), step=4, error=0.1, elapsed=1, reason="start")
-        PolicyState(gap=10.0, starting=False)
+        PolicyState(gap=10.0, by_engine=False)
         """
         if step < self.train_steps:
             return PolicyState(1.0, True)

@@ -157,13 +157,35 @@ class _ForceSource:
         return self.forces(atoms)
 
 
-def draw_velocities(atoms: Atoms, temperature_K: float, rng: np.random.Generator) -> None:
-    """Give the atoms momenta from the Maxwell-Boltzmann distribution."""
+def draw_velocities(
+    atoms: Atoms,
+    temperature_K: float,
+    rng: np.random.Generator,
+    *,
+    remove_translation: bool,
+    remove_rotation: bool,
+) -> None:
+    """Give the atoms Maxwell-Boltzmann momenta whose kinetic temperature is as wanted.
+
+    Parameters
+    ----------
+    temperature_K
+        Exact, over the degrees of freedom that are left: a small molecule's draw alone could be
+        off by a factor of three.
+    remove_translation, remove_rotation
+        What to take out, see :func:`remove_motion`.
+    """
     MaxwellBoltzmannDistribution(atoms, temperature_K=temperature_K, rng=rng)
+    conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
+    degrees = 3 * len(atoms) - conserved
+    kinetic = float(atoms.get_kinetic_energy())
+    if kinetic > 0.0:
+        wanted = 0.5 * degrees * KELVIN * temperature_K
+        atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / kinetic))
 
 
 def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
-    """Take the motion of the whole out of the momenta; what remains keeps its velocities.
+    """Take the motion of the whole out of the momenta.
 
     Returns
     -------
@@ -178,4 +200,4 @@ def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
         ZeroRotation(atoms, preserve_temperature=False)
         moments = atoms.get_moments_of_inertia()
         conserved += int(np.count_nonzero(moments > 1e-6 * max(moments.max(), 1e-300)))
-    return min(conserved, 3 * len(atoms) - 1)
+    return conserved

@@ -1,9 +1,10 @@
 """Strength of the prior and rank of the model, chosen anew as labels arrive.
 
-With few labels the evidence decides; from then on the error of each recent snapshot predicted
-without it (leave-one-snapshot-out: the rows of one snapshot are correlated, so leaving out single
-rows, as in generalised cross-validation, is far too optimistic). The search walks on a grid of
-lambda, one step each way, and a change must pay for itself.
+With few labels the evidence decides; from then on the error of each recent label predicted without
+it. What is left out is a whole snapshot together with those taken within the same 20 fs: the rows
+of a snapshot determine each other, and so do snapshots a few steps apart, which would make a model
+that follows their noise look good. The search walks on a grid of lambda, one step each way, and a
+change must pay for itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -17,10 +18,10 @@ from otf.model.normal_equations import NormalEquations, Solution
 GRID = 10.0 ** np.arange(-6.0, 6.01, 0.5)
 """Values of lambda that are considered."""
 
-FEW_LABELS = 5
-"""Below this many snapshots the evidence decides."""
+FEW_BLOCKS = 5
+"""Below this many blocks of labels the evidence decides."""
 
-_RECENT = 12  # snapshots left out in turn; the latest are the least alike
+_RECENT = 12  # blocks left out in turn
 _GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
 _GROWTH = 1.1  # search again when there are this many times more labels
 _UNHURRIED = 10  # up to this many labels every label is followed by a search
@@ -79,7 +80,7 @@ def search(
         The choice in force.
     """
     n_labels = len(equations.snapshots)
-    few = n_labels < FEW_LABELS
+    few = equations.n_blocks < FEW_BLOCKS
     score = _evidence if few else _left_out
     position = dict(current.position)
     best: dict[int, float] = {}
@@ -115,9 +116,9 @@ def _evidence(solution: Solution | None) -> float:
 
 
 def _left_out(solution: Solution | None) -> float:
-    """Root mean square of the residuals of the latest snapshots, each left out in turn."""
+    """Root mean square of the residuals of the latest blocks, each left out in turn."""
     if solution is None:
         return float("inf")
-    residuals = [solution.left_out(s) for s in solution.equations.snapshots[-_RECENT:]]
+    residuals = [solution.left_out(*b) for b in solution.equations.latest_blocks(_RECENT)]
     score = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
     return score if np.isfinite(score) else float("inf")

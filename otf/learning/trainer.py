@@ -15,6 +15,7 @@ from otf.learning.uncertainty import ErrorScale
 from otf.model.normal_equations import NormalEquations, Solution
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
+_BLOCK_FS = 20.0  # labels closer in time than this say much the same
 _CONSTANT_PRIOR = 1e-6  # the energy zero of a species is held a million times more loosely
 
 
@@ -67,6 +68,7 @@ class Trainer:
         self._active = {r: model.columns.active(r) for r in settings.ranks}
         self._equations = NormalEquations(np.where(rank == 0, _CONSTANT_PRIOR, 1.0))
         self._reference_energy = 0.0
+        self._block, self._block_began_fs = -1, -np.inf
         self._choice = regularisation.start(settings.ranks)
         self._scale = ErrorScale.unknown(len(model.descriptor.species))
         self._solution: Solution | None = None
@@ -98,8 +100,14 @@ class Trainer:
         leverage = self._force_leverage(self._solution, self._weighted_rows(atoms))
         return self._scale.predicted_error(channels, leverage)
 
-    def learn(self, atoms: Atoms, labels: Labels) -> None:
-        """Take one label in: measure the error scale, add its rows, choose, solve."""
+    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
+        """Take one label in: measure the error scale, add its rows, choose, solve.
+
+        Parameters
+        ----------
+        time_fs
+            When it was taken; labels close in time are left out together when the model is judged.
+        """
         rows = self._weighted_rows(atoms)
         if self._solution is not None:
             residual = labels.forces - self.predict(atoms).forces
@@ -108,7 +116,7 @@ class Trainer:
                 residual,
                 self._force_leverage(self._solution, rows),
             )
-        self._add(rows, labels)
+        self._add(rows, labels, time_fs)
         if regularisation.is_due(self._choice, self.n_labels):
             self._choice = regularisation.search(self._equations, self._active, self._choice)
         self._solve()
@@ -117,16 +125,16 @@ class Trainer:
         """State that, with the labels, restores this trainer exactly."""
         return TrainerState(self.n_labels, self._choice, self._scale, self._theta.copy())
 
-    def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels]]) -> None:
-        """Go back to a captured state, from the labels learned up to it.
+    def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
+        """Go back to a captured state, from the labels learned up to it, with their times in fs.
 
         Raises
         ------
         RunError
             If the labels are not those the state was made with.
         """
-        for atoms, labels in labelled:
-            self._add(self._weighted_rows(atoms), labels)
+        for atoms, labels, time_fs in labelled:
+            self._add(self._weighted_rows(atoms), labels, time_fs)
         if self.n_labels != state.n_labels:
             raise RunError(
                 f"the checkpoint was made with {state.n_labels} labels, but {self.n_labels} are "
@@ -150,13 +158,17 @@ class Trainer:
         rows[1:] /= self.settings.force_noise
         return rows
 
-    def _add(self, rows: Floats, labels: Labels) -> None:
+    def _add(self, rows: Floats, labels: Labels, time_fs: float) -> None:
         if self.n_labels == 0:
             self._reference_energy = labels.energy
+        if time_fs - self._block_began_fs >= _BLOCK_FS:
+            self._block, self._block_began_fs = self._block + 1, time_fs
         targets = np.empty(len(rows))
         targets[0] = (labels.energy - self._reference_energy) / self.settings.energy_noise
         targets[1:] = labels.forces.ravel() / self.settings.force_noise
-        self._equations.add(rows, targets, forgetting=self.settings.forgetting)
+        self._equations.add(
+            rows, targets, block=self._block, forgetting=self.settings.forgetting
+        )
 
     def _solve(self) -> None:
         active = self._active[self._choice.rank]

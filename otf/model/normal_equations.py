@@ -13,7 +13,7 @@ formula                                                     code
 ==========================================================  =================================
 G, b with forgetting w                                      :meth:`NormalEquations.add`
 (G + lambda Lambda) theta = b, Cholesky                     :meth:`NormalEquations.solve`
-e_S = (1 - H_SS)^-1 r_S, H = X (G + lambda Lambda)^-1 X^T   :meth:`Solution.left_out`
+e_B = (1 - H_BB)^-1 r_B, H = X (G + lambda Lambda)^-1 X^T   :meth:`Solution.left_out`
 m log sigma^2 + log|G + lambda Lambda| - log|lambda Lambda| :meth:`Solution.evidence`
 x^T (G + lambda Lambda)^-1 x                                :meth:`Solution.leverage`
 ==========================================================  =================================
@@ -22,7 +22,7 @@ Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3
 evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving rows out).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.linalg import LinAlgError, cholesky, solve_triangular
@@ -32,10 +32,22 @@ from otf.arrays import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """Weighted rows (m, n) and targets (m,) of one label, and its weight after forgetting."""
+    """One label as the equations see it.
+
+    Attributes
+    ----------
+    rows, targets
+        (m, n) and (m,), in units of their expected noise.
+    block
+        Labels taken close together in time share a block and are left out together: one of them
+        nearly determines the others.
+    weight
+        After forgetting.
+    """
 
     rows: Floats
     targets: Floats
+    block: int
     weight: float
 
 
@@ -57,17 +69,37 @@ class NormalEquations:
         self.snapshots: list[Snapshot] = []
 
     @property
+    def n_blocks(self) -> int:
+        """How many blocks the snapshots form."""
+        return len({s.block for s in self.snapshots})
+
+    def latest_blocks(self, count: int) -> list[tuple[Floats, Floats]]:
+        """Rows and targets of the latest blocks, scaled by the square root of their weights."""
+        chosen = sorted({s.block for s in self.snapshots})[-count:]
+        out = []
+        for block in chosen:
+            members = [s for s in self.snapshots if s.block == block]
+            rows = [np.sqrt(s.weight) * s.rows for s in members]
+            targets = [np.sqrt(s.weight) * s.targets for s in members]
+            out.append((np.concatenate(rows), np.concatenate(targets)))
+        return out
+
+    @property
     def n_rows(self) -> int:
         """Rows seen so far."""
         return sum(len(s.targets) for s in self.snapshots)
 
-    def add(self, rows: Floats, targets: Floats, *, forgetting: float = 1.0) -> None:
+    def add(
+        self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0
+    ) -> None:
         """Add one snapshot; everything before it is weighted by ``forgetting`` once more.
 
         Parameters
         ----------
         rows, targets
             (m, n) and (m,), already divided by their expected noise.
+        block
+            See :class:`Snapshot`.
         """
         self.gram *= forgetting
         self.gram += rows.T @ rows
@@ -76,9 +108,9 @@ class NormalEquations:
         self.square = forgetting * self.square + float(targets @ targets)
         if forgetting != 1.0:
             self.snapshots = [
-                Snapshot(s.rows, s.targets, forgetting * s.weight) for s in self.snapshots
+                replace(s, weight=forgetting * s.weight) for s in self.snapshots
             ]
-        self.snapshots.append(Snapshot(rows, targets, 1.0))
+        self.snapshots.append(Snapshot(rows, targets, block, 1.0))
 
     def solve(self, active: Ints, strength: float) -> "Solution | None":
         """Ridge solution on some of the columns.
@@ -135,12 +167,29 @@ class Solution:
         white = self._whitened(rows)
         return np.einsum("nm,nm->m", white, white)
 
-    def left_out(self, snapshot: Snapshot) -> Floats:
-        """Residuals (m,) this snapshot would have had, had it not been learned."""
-        residual = snapshot.targets - snapshot.rows[:, self.active] @ self.coefficients
-        white = self._whitened(snapshot.rows)
-        hat = snapshot.weight * (white.T @ white)
-        out: Floats = np.linalg.solve(np.eye(len(residual)) - hat, residual)
+    def left_out(self, rows: Floats, targets: Floats) -> Floats:
+        """Residuals these rows would have had, had they not been learned.
+
+        Parameters
+        ----------
+        rows, targets
+            (m, n) and (m,), scaled by the square root of their weight, as they were added.
+        """
+        x = rows[:, self.active]
+        if len(targets) > len(self.active):
+            return targets - x @ self._without(x, targets)
+        white = self._whitened(rows)
+        out: Floats = np.linalg.solve(
+            np.eye(len(targets)) - white.T @ white, targets - x @ self.coefficients
+        )
+        return out
+
+    def _without(self, x: Floats, targets: Floats) -> Floats:
+        """Coefficients without these rows; cheaper than the hat matrix when they are many."""
+        equations, active = self.equations, self.active
+        matrix = equations.gram[np.ix_(active, active)] - x.T @ x
+        matrix[np.diag_indices_from(matrix)] += self.strength * equations.prior[active]
+        out: Floats = np.linalg.solve(matrix, equations.moment[active] - x.T @ targets)
         return out
 
     def evidence(self) -> float:
