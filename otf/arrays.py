@@ -1,4 +1,4 @@
-"""The two array types that cross function boundaries (float64 and int64, so that a resume is exact)."""
+"""The two array types that cross function boundaries: float64 and int64, so a resume is exact."""
 
 from typing import TypeAlias
 

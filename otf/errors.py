@@ -1,4 +1,4 @@
-"""The error families. A message says what is wrong and what to do next; nothing else is raised on purpose."""
+"""The error families. A message says what is wrong and what to do next."""
 
 from collections.abc import Sequence
 

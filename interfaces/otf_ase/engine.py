@@ -29,7 +29,9 @@ class Options(BaseModel):
     keywords: dict[str, Any] = Field(
         default_factory=dict, description="passed to the class, unchanged"
     )
-    level: str = Field("ASE calculator", description="what kind of answer it gives, for the reports")
+    level: str = Field(
+        "ASE calculator", description="what kind of answer it gives, for the reports"
+    )
 
 
 class AseEngine:

@@ -37,9 +37,16 @@ class Options(BaseModel):
         description="include the grid's motion in the forces; without it they miss the "
         "derivative of the energy by some meV/Angstrom",
     )
-    density_fitting: bool = Field(False, description="faster Coulomb integrals, for pure functionals")
+    density_fitting: bool = Field(
+        False, description="faster Coulomb integrals, for pure functionals"
+    )
     tolerance_eV: Annotated[float, Field(gt=0)] = Field(1e-7, description="of the energy")
     max_iterations: Annotated[int, Field(gt=0)] = 50
+    threads: Annotated[int, Field(gt=0)] | None = Field(
+        None,
+        description="default: all; with one, a label that a killed run has to repeat is the same "
+        "to the last bit",
+    )
 
 
 class PyscfEngine:
@@ -70,7 +77,7 @@ class PyscfEngine:
             If PySCF is missing or refuses the molecule, the basis or the functional.
         """
         try:
-            from pyscf import dft, gto
+            from pyscf import dft, gto, lib
         except ImportError as error:
             raise EngineError(f"engine 'pyscf' needs PySCF ({error}): {_INSTALL}") from error
         try:
@@ -86,9 +93,11 @@ class PyscfEngine:
         except (RuntimeError, KeyError, ValueError, AssertionError) as error:
             # PySCF signals a bad basis, functional, charge or spin with any of these.
             raise EngineError(
-                f"PySCF refuses this molecule: {type(error).__name__}: {error}; check engine.basis, "
-                "engine.xc, system.charge and system.spin (number of unpaired electrons)"
+                f"PySCF refuses this molecule: {type(error).__name__}: {error}; check "
+                "engine.basis, engine.xc, system.charge and system.spin (unpaired electrons)"
             ) from error
+        if self._options.threads is not None:
+            lib.num_threads(self._options.threads)
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
 

@@ -25,7 +25,9 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
         per_frame = [{"step": f.step, "energy_error_eV_atom": f.energy_error} for f in frames]
         click.echo(json.dumps({**asdict(summary), "per_frame": per_frame}, indent=2))
         return
-    click.echo(f"{summary.frames} frames moved by the model, every {every}th labelled by the engine")
+    click.echo(
+        f"{summary.frames} frames moved by the model, every {every}th labelled by the engine"
+    )
     click.echo(
         f"force   MAE {summary.force_mae_meV_A:.2f} meV/A, 95th percentile "
         f"{summary.force_p95_meV_A:.2f}, largest {summary.force_max_meV_A:.2f}"

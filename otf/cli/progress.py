@@ -81,9 +81,7 @@ class LiveProgress:
         """Show a record."""
         if isinstance(record, Segment):
             self._tally.add(record)
-            self._progress.update(
-                self._task, completed=self._tally.step, line=self._tally.line()
-            )
+            self._progress.update(self._task, completed=self._tally.step, line=self._tally.line())
         else:
             self._progress.update(self._task, phase=record.phase)
 

@@ -8,7 +8,9 @@ import click
 @click.command("run")
 @click.argument("config", type=click.Path(path_type=Path))
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Run directory (default: runs/<CONFIG's name>)."
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Run directory (default: runs/<CONFIG's name>).",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(config: Path, output: Path | None, as_json: bool) -> None:

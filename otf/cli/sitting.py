@@ -1,4 +1,4 @@
-"""What ``otf run`` and ``otf resume`` have in common: sit through a run and print what it came to."""
+"""What ``otf run`` and ``otf resume`` share: sit through a run and print what it came to."""
 
 import json
 from dataclasses import asdict

@@ -20,7 +20,7 @@ from otf.engine import load_engine
 from otf.errors import ConfigError, EngineError
 
 _SCALARS: list[tuple[re.Pattern[str], Any]] = [
-    (re.compile(r"(?:null|Null|NULL|~|)\Z"), lambda text: None),
+    (re.compile(r"(?:null|Null|NULL|~|)\Z"), lambda _: None),
     (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), lambda text: text.lower() == "true"),
     (re.compile(r"[-+]?[0-9]+\Z"), int),
     (re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"), float),
@@ -60,7 +60,7 @@ def read_config(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from error
     document = _parse(text)
-    config = None
+    config: Config | None = None
     if isinstance(document.data, dict):
         config = _validate(Config, document, ())
         _check_engine(document)
@@ -68,7 +68,9 @@ def read_config(path: Path) -> Config:
     elif not document.problems:
         document.problems.append((None, "expected sections such as 'system:' and 'dynamics:'"))
     if document.problems or config is None:
-        where = sorted(document.problems, key=lambda p: (p[0].line, p[0].column) if p[0] else (0, 0))
+        where = sorted(
+            document.problems, key=lambda p: (p[0].line, p[0].column) if p[0] else (0, 0)
+        )
         raise ConfigError([_locate(path, mark) + text for mark, text in where])
     return config
 
@@ -118,8 +120,8 @@ def _plain(node: yaml.Node, path: _Path, document: _Document, above: frozenset[i
         return out
     if isinstance(node, yaml.SequenceNode):
         return [_plain(n, (*path, i), document, above) for i, n in enumerate(node.value)]
-    if node.style in ("'", '"', "|", ">") or node.tag == "tag:yaml.org,2002:str" and node.style:
-        return node.value
+    if not isinstance(node, yaml.ScalarNode) or node.style is not None:
+        return node.value  # quoted or block text is text, whatever it looks like
     for pattern, convert in _SCALARS:
         if pattern.match(node.value):
             return convert(node.value)

@@ -67,7 +67,8 @@ class Dynamics(Section):
     """How the atoms move."""
 
     ensemble: Literal["nve", "csvr", "langevin"] = Field(
-        "nve", description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise"
+        "nve",
+        description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise",
     )
     steps: PositiveInt = Field(description="length of the run")
     timestep_fs: Annotated[float, Field(gt=0, le=20)] = 0.5
@@ -156,8 +157,9 @@ class Policy(Section):
     )
     gap_max: PositiveInt = Field(200, description="adaptive: most steps between two labels")
     guard: PositiveFloat = Field(
-        3.0, description="adaptive: label at once when an atom's predicted error exceeds this "
-        "many times the target"
+        3.0,
+        description="adaptive: label at once when an atom's predicted error exceeds this "
+        "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
     train_fs: Annotated[float, Field(ge=0)] = Field(
@@ -186,6 +188,6 @@ class Config(Section):
     system: System
     engine: EngineSection
     dynamics: Dynamics
-    model: Model = Field(default_factory=Model)
-    policy: Policy = Field(default_factory=Policy)
-    output: Output = Field(default_factory=Output)
+    model: Model = Model()
+    policy: Policy = Policy()
+    output: Output = Output()

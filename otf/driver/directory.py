@@ -7,9 +7,9 @@ import ase.io
 from ase import Atoms
 
 from otf.config import Config, read_config
+from otf.driver.assemble import make_structure, resolved_yaml
 from otf.errors import FileError
 from otf.io.durable import sync_directory
-from otf.driver.assemble import make_structure, resolved_yaml
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,9 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         run.config.write_text(resolved_yaml(config, run.structure.name), encoding="utf-8")
         sync_directory(path)
     except OSError as error:
-        raise FileError(f"{path}: cannot be made ({error.strerror}); choose another directory") from error
+        raise FileError(
+            f"{path}: cannot be made ({error.strerror}); choose another directory"
+        ) from error
     return run
 
 

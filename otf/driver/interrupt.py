@@ -28,7 +28,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """
     request = StopRequest()
 
-    def remember(number: int, frame: FrameType | None) -> None:
+    def remember(number: int, _: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         request.signal = signal.Signals(number).name

@@ -146,7 +146,7 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
             yield from loop.model_segment()
 
 
-class _LabelFailed(Exception):
+class _LabelFailedError(Exception):
     """Carries a failure out of the middle of an integrator's step."""
 
     def __init__(self, failure: LabelFailure) -> None:
@@ -205,16 +205,16 @@ class _Loop:
         forces = latest.labels.forces
         labels: list[Labels] = []
 
-        def by_engine(atoms: Atoms) -> Floats:
+        def by_engine(_: Atoms) -> Floats:
             answer = self._label(ahead=1)
             if isinstance(answer, LabelFailure):
-                raise _LabelFailed(answer)
+                raise _LabelFailedError(answer)
             labels.append(answer)
             return answer.forces
 
         try:
             self.parts.ensemble.step(forces, by_engine)
-        except _LabelFailed as error:
+        except _LabelFailedError as error:
             self.parts.ensemble.restore(start)
             raise self._stop(error.failure) from None
         self.step += 1
@@ -240,12 +240,11 @@ class _Loop:
         length = min(self.policy.steps, self.parts.steps - first)
         if first + length == self.parts.steps:
             reason = "end"
-        done = 0
         for prediction in self._integrate(length):
+            done = self.step - first
             if prediction is None:
                 length, reason = self._before_explosion(start, first, done), "explosion"
                 break
-            done += 1
             yield Activity(self.step, "predict")
             if done < length and self._guard_fires(done):
                 length, reason = done, "guard"
@@ -300,14 +299,16 @@ class _Loop:
         """Go back to the middle of a segment that blew up after ``done`` steps; its new length."""
         length = max(1, done // 2)
         _LOG.warning(
-            "step %d: the model's dynamics blew up; labelling at step %d", first + done, first + length
+            "step %d: the model's dynamics blew up; labelling at step %d",
+            first + done,
+            first + length,
         )
         self.parts.ensemble.restore(start)
         self.step = first
         if any(p is None for p in self._integrate(length)):
             raise RunError(
-                f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in the first step after "
-                "a label; use a smaller timestep_fs and resume"
+                f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in one step right "
+                "after a label; use a smaller timestep_fs and resume"
             )
         return length
 

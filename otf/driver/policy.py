@@ -10,8 +10,8 @@ from typing import Literal, Protocol
 
 Reason = Literal["start", "engine", "scheduled", "guard", "end", "explosion"]
 """Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
-to end a segment of the model. Those that are ``scheduled`` or at the ``end`` came at a time that does
-not depend on the model's opinion."""
+to end a segment of the model. Those that are ``scheduled`` or at the ``end`` came at a time that
+does not depend on the model's opinion."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,10 @@ class PolicyState:
 class Policy(Protocol):
     """The switch between engine and model."""
 
-    guard_every: int
-    """Steps between looks at the predicted error; 0 for never."""
+    @property
+    def guard_every(self) -> int:
+        """Steps between looks at the predicted error; 0 for never."""
+        ...
 
     def after_label(
         self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason

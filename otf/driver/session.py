@@ -65,7 +65,7 @@ class Summary:
 
 
 def run_session(
-    run: RunDirectory, config: Config, atoms: Atoms, watch: Watcher = lambda record: None
+    run: RunDirectory, config: Config, atoms: Atoms, watch: Watcher = lambda _: None
 ) -> Summary:
     """Run, or go on with a run, to its end or to a signal.
 

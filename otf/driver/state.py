@@ -25,7 +25,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
         "step": state.step,
         "n_frames": n_frames,
         "failures": state.failures,
-        "random": state.dynamics.random,
+        "random": dict(state.dynamics.random),
         "policy": asdict(state.policy),
         "n_labels": state.trainer.n_labels,
         "choice": {
@@ -94,9 +94,7 @@ def error_summary(history: tuple[LabelRecord, ...]) -> dict[str, float | int | N
         absolute errors), ``energy_mae_meV_atom``; None where there is nothing to average.
     """
     audits = [
-        r
-        for r in history
-        if r.reason in ("scheduled", "end") and not math.isnan(r.force_mae)
+        r for r in history if r.reason in ("scheduled", "end") and not math.isnan(r.force_mae)
     ]
     if not audits:
         return {

@@ -1,6 +1,6 @@
 """The integrators of ase.md behind one step, and the state that makes a step repeatable."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -50,7 +50,7 @@ class DynamicsState:
 
     positions: Floats
     momenta: Floats
-    random: dict[str, Any]
+    random: Mapping[str, Any]
 
 
 class Ensemble:
@@ -130,7 +130,7 @@ class Ensemble:
 
     def temperature(self) -> float:
         """Kinetic temperature over the degrees of freedom that hold energy, K."""
-        return 2.0 * float(self.atoms.get_kinetic_energy()) / (self._degrees * KELVIN)
+        return float(2.0 * self.atoms.get_kinetic_energy() / (self._degrees * KELVIN))
 
     def capture(self) -> DynamicsState:
         """The present state, independent of what happens next."""

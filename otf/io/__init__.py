@@ -1,1 +1,1 @@
-"""What a run leaves behind, written so that a kill at any moment loses nothing that was paid for."""
+"""What a run leaves behind, written so that a kill at any moment loses nothing paid for."""

@@ -156,7 +156,7 @@ def _recover(path: Path) -> list[StoredLabel]:
 
 def _frame_ends(text: bytes) -> list[int]:
     """Byte offsets after each complete frame, from the start on."""
-    ends = []
+    ends: list[int] = []
     start = 0
     while (line_end := text.find(b"\n", start)) >= 0:
         count = text[start:line_end].strip()

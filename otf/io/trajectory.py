@@ -143,7 +143,9 @@ class TrajectoryWriter:
         try:
             for name, value in series.items():
                 _extend(self._file[name + "/value"], self.n_frames, value)
-            _extend(self._file["particles/all/species/value"], self.n_frames, self._species(len(step)))
+            _extend(
+                self._file["particles/all/species/value"], self.n_frames, self._species(len(step))
+            )
             _extend(self._file["particles/all/position/step"], self.n_frames, step)
             _extend(self._file["particles/all/position/time"], self.n_frames, time)
             self.n_frames += len(step)
@@ -186,7 +188,9 @@ def read_trajectory(path: Path) -> "Trajectory":
             atoms = Atoms(
                 file["particles/all/species"].attrs["numbers"],
                 cell=file["particles/all/box"].attrs["cell"],
-                pbc=[b == "periodic" for b in file["particles/all/box"].attrs["boundary"].astype(str)],
+                pbc=[
+                    b == "periodic" for b in file["particles/all/box"].attrs["boundary"].astype(str)
+                ],
             )
             atoms.set_masses(file["particles/all/mass"][:])
             time = file["particles/all/position/time"][:n]

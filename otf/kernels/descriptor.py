@@ -49,8 +49,8 @@ class Neighbours(NamedTuple):
     """The neighbour list of a structure (see :func:`otf.kernels.neighbours.neighbour_list`)."""
 
     first: Ints
-    index: Ints
-    shift: Ints
+    indices: Ints
+    shifts: Ints
 
 
 class Workspace(NamedTuple):
@@ -147,12 +147,12 @@ def visit_neighbours(
     work.moments[:] = 0.0
     count = 0
     for slot in range(neighbours.first[i], neighbours.first[i + 1]):
-        j = neighbours.index[slot]
+        j = neighbours.indices[slot]
         r2 = 0.0
         for c in range(3):
             delta = positions[j, c] - positions[i, c]
             for d in range(3):
-                delta += neighbours.shift[slot, d] * cell[d, c]
+                delta += neighbours.shifts[slot, d] * cell[d, c]
             work.vector[count, c] = delta
             r2 += delta * delta
         if r2 >= cutoff * cutoff:
@@ -173,7 +173,13 @@ def visit_neighbours(
             radial_values(r, basis.r_min, basis.cutoff_three, basis.three_table, three, three_slope)
             x, y, z = work.vector[count] / r
             solid_harmonics(
-                x, y, z, basis.norm, work.legendre, work.harmonic[count], work.harmonic_gradient[count]
+                x,
+                y,
+                z,
+                basis.norm,
+                work.legendre,
+                work.harmonic[count],
+                work.harmonic_gradient[count],
             )
             for k in range(n_three):
                 for lm in range(n_lm):

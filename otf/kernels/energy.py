@@ -58,7 +58,7 @@ def _atom_energy(
     group: int, tensors: Tensors, features: Floats, z: Floats, bz: Floats, gradient: Floats
 ) -> float:
     """E_i, with dE_i/dV left in ``gradient``."""
-    energy = tensors.constant[group]
+    energy = float(tensors.constant[group])
     for f in range(features.shape[0]):
         gradient[f] = tensors.linear[group, f]
         energy += gradient[f] * features[f]

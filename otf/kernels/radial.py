@@ -39,7 +39,9 @@ def recursion_table(n_radial: int) -> Floats:
     table = np.zeros((n_radial, 4))
     for k in range(n_radial):
         table[k, 3] = np.sqrt(2.0 * k + _ALPHA + 1.0)
-        if k == 1:  # the general formula is 0/0 for k = 1 only where alpha + beta = 0; this is exact
+        if (
+            k == 1
+        ):  # the general formula is 0/0 for k = 1 only where alpha + beta = 0; this is exact
             table[k, :3] = (_ALPHA + 2.0) / 2.0, _ALPHA / 2.0, 0.0
         elif k > 1:
             s = 2.0 * k + _ALPHA

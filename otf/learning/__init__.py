@@ -1,1 +1,1 @@
-"""Learning along the trajectory: what the model knows, how strongly it is held, how far to trust it."""
+"""Learning along the trajectory: what the model knows and how far to trust it."""

@@ -51,7 +51,7 @@ class Regularisation:
 
     @property
     def strength(self) -> float:
-        """lambda in use."""
+        """The lambda in use."""
         return float(GRID[self.position[self.rank]])
 
 

@@ -166,9 +166,7 @@ class Trainer:
         targets = np.empty(len(rows))
         targets[0] = (labels.energy - self._reference_energy) / self.settings.energy_noise
         targets[1:] = labels.forces.ravel() / self.settings.force_noise
-        self._equations.add(
-            rows, targets, block=self._block, forgetting=self.settings.forgetting
-        )
+        self._equations.add(rows, targets, block=self._block, forgetting=self.settings.forgetting)
 
     def _solve(self) -> None:
         active = self._active[self._choice.rank]

@@ -1,11 +1,24 @@
 """The neighbour list of a moving structure, rebuilt only when an atom has moved far enough."""
 
+from dataclasses import dataclass
+
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
 from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
 from otf.kernels.neighbours import neighbour_list
+
+
+@dataclass(frozen=True, eq=False)
+class _Built:
+    """A list and the structure it was built for."""
+
+    positions: Floats
+    cell: Floats
+    pbc: npt.NDArray[np.bool_]
+    neighbours: Neighbours
 
 
 class NeighbourCache:
@@ -24,36 +37,30 @@ class NeighbourCache:
     def __init__(self, cutoff: float, *, skin: float = 0.5) -> None:
         self.cutoff = cutoff
         self.skin = skin
-        self._positions: Floats | None = None
-        self._cell: Floats | None = None
-        self._pbc: Floats | None = None
-        self._neighbours: Neighbours | None = None
+        self._built: _Built | None = None
 
     def of(self, atoms: Atoms) -> tuple[Floats, Neighbours]:
         """Full-rank cell (3, 3) and neighbours of a structure."""
         cell = np.ascontiguousarray(atoms.cell.complete().array)
-        if self._neighbours is None or not self._holds(atoms, cell):
-            # Molecules get no cell here: the search box is their own extent.
-            self._neighbours = Neighbours(
-                *neighbour_list(
-                    atoms.positions,
-                    cell,
-                    np.linalg.inv(cell),
-                    atoms.pbc.astype(np.int64),
-                    self.cutoff + self.skin,
-                )
+        if self._built is None or not self._holds(self._built, atoms, cell):
+            neighbours = neighbour_list(
+                atoms.positions,
+                cell,
+                np.linalg.inv(cell),
+                atoms.pbc.astype(np.int64),
+                self.cutoff + self.skin,
             )
-            self._positions = atoms.positions.copy()
-            self._cell, self._pbc = cell, atoms.pbc.copy()
-        return cell, self._neighbours
+            self._built = _Built(
+                atoms.positions.copy(), cell, atoms.pbc.copy(), Neighbours(*neighbours)
+            )
+        return cell, self._built.neighbours
 
-    def _holds(self, atoms: Atoms, cell: Floats) -> bool:
+    def _holds(self, built: _Built, atoms: Atoms, cell: Floats) -> bool:
         if (
-            self._positions is None
-            or self._positions.shape != atoms.positions.shape
-            or not np.array_equal(self._cell, cell)
-            or not np.array_equal(self._pbc, atoms.pbc)
+            built.positions.shape != atoms.positions.shape
+            or not np.array_equal(built.cell, cell)
+            or not np.array_equal(built.pbc, atoms.pbc)
         ):
             return False
-        moved = atoms.positions - self._positions
+        moved = atoms.positions - built.positions
         return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < (0.5 * self.skin) ** 2)

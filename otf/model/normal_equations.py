@@ -89,9 +89,7 @@ class NormalEquations:
         """Rows seen so far."""
         return sum(len(s.targets) for s in self.snapshots)
 
-    def add(
-        self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0
-    ) -> None:
+    def add(self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0) -> None:
         """Add one snapshot; everything before it is weighted by ``forgetting`` once more.
 
         Parameters
@@ -107,9 +105,7 @@ class NormalEquations:
         self.moment += rows.T @ targets
         self.square = forgetting * self.square + float(targets @ targets)
         if forgetting != 1.0:
-            self.snapshots = [
-                replace(s, weight=forgetting * s.weight) for s in self.snapshots
-            ]
+            self.snapshots = [replace(s, weight=forgetting * s.weight) for s in self.snapshots]
         self.snapshots.append(Snapshot(rows, targets, block, 1.0))
 
     def solve(self, active: Ints, strength: float) -> "Solution | None":
@@ -165,7 +161,7 @@ class Solution:
     def leverage(self, rows: Floats) -> Floats:
         """x^T (G + lambda Lambda)^-1 x of each row, (m,)."""
         white = self._whitened(rows)
-        return np.einsum("nm,nm->m", white, white)
+        return np.asarray(np.einsum("nm,nm->m", white, white))
 
     def left_out(self, rows: Floats, targets: Floats) -> Floats:
         """Residuals these rows would have had, had they not been learned.
@@ -177,20 +173,19 @@ class Solution:
         """
         x = rows[:, self.active]
         if len(targets) > len(self.active):
-            return targets - x @ self._without(x, targets)
+            kept: Floats = targets - x @ self._without(x, targets)
+            return kept
         white = self._whitened(rows)
-        out: Floats = np.linalg.solve(
-            np.eye(len(targets)) - white.T @ white, targets - x @ self.coefficients
-        )
-        return out
+        hat: Floats = white.T @ white
+        residual: Floats = targets - x @ self.coefficients
+        return np.asarray(np.linalg.solve(np.eye(len(targets)) - hat, residual))
 
     def _without(self, x: Floats, targets: Floats) -> Floats:
         """Coefficients without these rows; cheaper than the hat matrix when they are many."""
         equations, active = self.equations, self.active
         matrix = equations.gram[np.ix_(active, active)] - x.T @ x
         matrix[np.diag_indices_from(matrix)] += self.strength * equations.prior[active]
-        out: Floats = np.linalg.solve(matrix, equations.moment[active] - x.T @ targets)
-        return out
+        return np.asarray(np.linalg.solve(matrix, equations.moment[active] - x.T @ targets))
 
     def evidence(self) -> float:
         """-2 log of the marginal likelihood, up to a constant; smaller is better."""
@@ -200,4 +195,4 @@ class Solution:
         misfit = max(misfit, 1e-12 * max(equations.square, 1e-300))
         log_prior = float(np.log(self.strength * equations.prior[self.active]).sum())
         log_det = 2.0 * float(np.log(np.diag(self.factor)).sum())
-        return rows * np.log(misfit / rows) + log_det - log_prior
+        return float(rows * np.log(misfit / rows)) + log_det - log_prior

@@ -28,8 +28,17 @@ from otf.model.descriptor import Descriptor
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """Energy (eV), energies of the atoms (N,), forces (N, 3) eV/Angstrom, stress (3, 3)
-    eV/Angstrom^3 (None for structures that are not periodic in three directions)."""
+    """What the model says of one structure.
+
+    Attributes
+    ----------
+    energy, atomic_energies
+        eV, and (N,) eV.
+    forces
+        (N, 3), eV/Angstrom.
+    stress
+        (3, 3), eV/Angstrom^3; None for structures not periodic in three directions.
+    """
 
     energy: float
     atomic_energies: Floats
@@ -114,7 +123,11 @@ class TensorEnergy:
             upper[:, self._pairs[0], self._pairs[1]] = blocks[:, 1 + features :]
             quadratic = 0.5 * (upper + upper.transpose(0, 2, 1))
         return Tensors(
-            constant, linear, np.ascontiguousarray(projection), offset, np.ascontiguousarray(quadratic)
+            constant,
+            linear,
+            np.ascontiguousarray(projection),
+            offset,
+            np.ascontiguousarray(quadratic),
         )
 
     def evaluate(self, atoms: Atoms, tensors: Tensors) -> Prediction:

@@ -1,0 +1,228 @@
+"""Energy, forces and strain derivatives: oracle, finite differences, symmetries."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from otf.kernels.rows import all_features, block_width
+from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
+from otf.model.sharing import by_species
+from otf.model.tensor_energy import TensorEnergy
+from tests.oracles import slow_descriptor
+
+SMALL = DescriptorSettings(cutoff_two=4.0, cutoff_three=3.2, r_min=0.4, radial_two=4, radial_three=2)
+
+
+def ethanol():
+    return molecule("CH3CH2OH")
+
+
+def quartz_like():
+    atoms = bulk("NaCl", "rocksalt", a=4.1, cubic=True)
+    atoms.set_cell(atoms.cell.array @ [[1, 0.1, 0], [0, 1, 0.05], [0, 0, 0.95]], scale_atoms=True)
+    atoms.rattle(0.15, seed=3)
+    return atoms
+
+
+STRUCTURES = {"molecule": ethanol, "crystal": quartz_like}
+
+
+class Model:
+    """A model with random coefficients on a structure."""
+
+    def __init__(self, atoms: Atoms, settings=SMALL, rank: int = 2) -> None:
+        self.atoms = atoms
+        descriptor = Descriptor(atoms.numbers, settings)
+        group = by_species(atoms)
+        standard = standardise(descriptor, atoms, group, components=5, seed=0)
+        self.energy_model = TensorEnergy(descriptor, group, standard)
+        columns = len(self.energy_model.columns.rank)
+        self.theta = np.random.default_rng(5).normal(size=columns) * 0.1
+        if rank == 1:
+            self.theta[self.energy_model.columns.rank == 2] = 0.0
+        self.tensors = self.energy_model.tensors(self.theta, rank=rank)
+
+    def __call__(self, atoms: Atoms):
+        return self.energy_model.evaluate(atoms, self.tensors)
+
+
+@pytest.fixture(scope="module", params=STRUCTURES)
+def model(request):
+    return Model(STRUCTURES[request.param]())
+
+
+def test_features_equal_the_slow_oracle(model):
+    atoms, descriptor = model.atoms, model.energy_model.descriptor
+    s = descriptor.settings
+    slow = slow_descriptor.features(
+        atoms.positions,
+        atoms.cell.complete().array,
+        atoms.pbc,
+        descriptor.channels(atoms),
+        n_species=len(descriptor.species),
+        r_min=s.r_min,
+        rc2=s.cutoff_two,
+        rc3=s.cutoff_three,
+        n2=s.radial_two,
+        n3=s.radial_three,
+        l_max=s.l_max,
+    )
+    np.testing.assert_allclose(descriptor.features(atoms), slow, rtol=1e-9, atol=1e-10)
+
+
+def test_forces_are_minus_the_gradient(model):
+    forces = model(model.atoms).forces
+    h = 1e-4
+    for i in range(len(model.atoms)):
+        for c in range(3):
+            energies = []
+            for steps in (-2, -1, 1, 2):  # fourth order: the error is far below 1e-6
+                moved = model.atoms.copy()
+                moved.positions[i, c] += steps * h
+                energies.append(model(moved).energy)
+            slope = (energies[0] - 8 * energies[1] + 8 * energies[2] - energies[3]) / (12 * h)
+            assert abs(slope + forces[i, c]) < 1e-6 * np.abs(forces).max()
+
+
+def test_stress_is_the_strain_derivative():
+    model = Model(quartz_like())
+    stress = model(model.atoms).stress
+    h = 1e-5
+    for a in range(3):
+        for b in range(3):
+            energies = []
+            for sign in (1, -1):
+                strain = np.eye(3)
+                strain[a, b] += sign * h
+                strained = model.atoms.copy()
+                strained.set_cell(strained.cell.array @ strain, scale_atoms=True)
+                energies.append(model(strained).energy)
+            slope = (energies[0] - energies[1]) / (2 * h) / model.atoms.get_volume()
+            assert abs(slope - stress[a, b]) < 1e-6 * np.abs(stress).max()
+
+
+def test_rows_times_coefficients_are_the_prediction(model):
+    n = len(model.atoms)
+    rows = model.energy_model.design(model.atoms) @ model.theta
+    prediction = model(model.atoms)
+    assert abs(rows[0] - prediction.energy) < 1e-9 * abs(prediction.energy)
+    np.testing.assert_allclose(rows[1 : 1 + 3 * n], prediction.forces.ravel(), atol=1e-9)
+    if prediction.stress is not None:
+        strain = rows[1 + 3 * n :].reshape(3, 3) / model.atoms.get_volume()
+        np.testing.assert_allclose(0.5 * (strain + strain.T), prediction.stress, atol=1e-10)
+
+
+def test_rank_one_tensors_leave_the_quadratic_part_out(model):
+    linear = Model(model.atoms, rank=1)
+    full = linear.energy_model.tensors(linear.theta, rank=2)
+    assert linear.tensors.quadratic.size == 0
+    np.testing.assert_allclose(
+        linear(model.atoms).forces, linear.energy_model.evaluate(model.atoms, full).forces, atol=1e-10
+    )
+
+
+@given(seed=st.integers(0, 10**6), improper=st.booleans())
+def test_rotation_rotates_the_forces(seed, improper):
+    for name in STRUCTURES:
+        model = _MODELS[name]
+        rotation = Rotation.random(rng=seed).as_matrix() * (-1 if improper else 1)
+        turned = model.atoms.copy()
+        turned.set_cell(turned.cell.array @ rotation.T)
+        turned.positions[:] = turned.positions @ rotation.T
+        one, other = model(model.atoms), model(turned)
+        assert abs(one.energy - other.energy) < 1e-9
+        np.testing.assert_allclose(other.forces, one.forces @ rotation.T, atol=1e-9)
+
+
+@given(shift=st.tuples(*[st.floats(-20, 20)] * 3))
+def test_translation_changes_nothing(shift):
+    for name in STRUCTURES:
+        model = _MODELS[name]
+        moved = model.atoms.copy()
+        moved.positions += shift
+        one, other = model(model.atoms), model(moved)
+        assert abs(one.energy - other.energy) < 1e-9
+        np.testing.assert_allclose(other.forces, one.forces, atol=1e-9)
+
+
+@given(seed=st.integers(0, 10**6))
+def test_permutation_permutes_the_forces(seed):
+    atoms = ethanol()
+    order = np.random.default_rng(seed).permutation(len(atoms))
+    one = _MODELS["molecule"](atoms)
+    model = TensorEnergy(
+        _MODELS["molecule"].energy_model.descriptor,
+        by_species(atoms[order]),
+        _MODELS["molecule"].energy_model.standard,
+    )
+    other = model.evaluate(atoms[order], _MODELS["molecule"].tensors)
+    assert abs(one.energy - other.energy) < 1e-10
+    np.testing.assert_allclose(other.forces, one.forces[order], atol=1e-10)
+
+
+@given(repeat=st.tuples(*[st.integers(1, 2)] * 3))
+def test_supercell_repeats_everything(repeat):
+    model = _MODELS["crystal"]
+    big = model.atoms.repeat(repeat)
+    times = int(np.prod(repeat))
+    one = model(model.atoms)
+    other = TensorEnergy(
+        model.energy_model.descriptor, by_species(big), model.energy_model.standard
+    ).evaluate(big, model.tensors)
+    assert abs(other.energy - times * one.energy) < 1e-9 * times
+    np.testing.assert_allclose(other.forces, np.tile(one.forces, (times, 1)), atol=1e-9)
+    np.testing.assert_allclose(other.stress, one.stress, atol=1e-11)
+
+
+@given(wraps=st.lists(st.tuples(*[st.integers(-3, 3)] * 3), min_size=8, max_size=8))
+def test_wrapping_changes_nothing(wraps):
+    model = _MODELS["crystal"]
+    moved = model.atoms.copy()
+    moved.positions += np.array(wraps) @ moved.cell.array
+    np.testing.assert_allclose(model(moved).forces, model(model.atoms).forces, atol=1e-9)
+
+
+def test_bits_do_not_depend_on_the_age_of_the_neighbour_list():
+    fresh, aged = Model(quartz_like()), Model(quartz_like())
+    rng = np.random.default_rng(2)
+    atoms = quartz_like()
+    for _ in range(4):  # the aged list is built at the start and stays within its skin
+        atoms.positions += rng.uniform(-0.03, 0.03, atoms.positions.shape)
+        fresh = Model(quartz_like())
+        assert fresh(atoms).forces.tobytes() == aged(atoms).forces.tobytes()
+
+
+def test_skin_is_invalidated_exactly_when_it_must_be():
+    model = Model(quartz_like())
+    atoms = quartz_like()
+    model(atoms)
+    atoms.positions[0] += (0.7, 0.0, 0.0)  # farther than the skin allows
+    np.testing.assert_allclose(model(atoms).forces, Model(quartz_like())(atoms).forces, atol=1e-12)
+
+
+def test_lonely_atom_has_no_force():
+    model = Model(ethanol())
+    atoms = ethanol()
+    atoms.positions[0] += 50.0
+    assert np.abs(model(atoms).forces[0]).max() == 0.0
+
+
+def test_block_width_counts_the_columns(model):
+    design = model.energy_model.design(model.atoms)
+    groups = model.energy_model.standard.mean.shape[0]
+    assert design.shape[1] == groups * block_width(model.energy_model.standard)
+
+
+def test_features_vanish_smoothly_at_the_cutoff():
+    atoms = Atoms("C2", [[0, 0, 0], [0, 0, 3.9999]])
+    descriptor = Descriptor(atoms.numbers, SMALL)
+    cell, neighbours = descriptor.neighbours(atoms)
+    raw = all_features(atoms.positions, cell, descriptor.channels(atoms), neighbours, descriptor.basis)
+    assert np.abs(raw).max() < 1e-9
+
+
+_MODELS = {name: Model(make()) for name, make in STRUCTURES.items()}

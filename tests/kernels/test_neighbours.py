@@ -1,0 +1,64 @@
+"""The neighbour list against trying every image."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otf.kernels.neighbours import neighbour_list
+from tests.oracles.slow_descriptor import pairs
+
+CELLS = {
+    "cubic": 4.0 * np.eye(3),
+    "tiny": 1.7 * np.eye(3),
+    "flat": np.diag([2.0, 9.0, 5.0]),
+    "triclinic": np.array([[4.0, 0.3, -0.2], [1.9, 3.5, 0.4], [-1.5, 1.2, 4.2]]),
+    "left-handed": np.array([[0.0, 4.0, 0.1], [4.2, 0.0, 0.3], [0.2, 0.4, 5.0]]),
+    "sheared": np.array([[3.0, 0.0, 0.0], [2.9, 3.0, 0.0], [0.0, 2.9, 3.0]]),
+}
+
+
+def listed(positions, cell, pbc, cutoff):
+    first, index, shift = neighbour_list(
+        positions, cell, np.linalg.inv(cell), np.array(pbc, dtype=np.int64), cutoff
+    )
+    centre = np.repeat(np.arange(len(positions)), np.diff(first))
+    vectors = positions[index] - positions[centre] + shift @ cell
+    return centre, index, shift, vectors
+
+
+def as_set(centre, index, vectors):
+    return sorted((int(i), int(j), *np.round(v, 8)) for i, j, v in zip(centre, index, vectors))
+
+
+@pytest.mark.parametrize("name", CELLS)
+@given(
+    seed=st.integers(0, 10**6),
+    n=st.integers(1, 9),
+    pbc=st.tuples(*[st.booleans()] * 3),
+    cutoff=st.floats(1.0, 5.5),
+)
+def test_list_equals_brute_force(name, seed, n, pbc, cutoff):
+    cell = CELLS[name]
+    rng = np.random.default_rng(seed)
+    positions = rng.uniform(-1.0, 2.0, (n, 3)) @ cell  # not wrapped
+    centre, index, _, vectors = listed(positions, cell, pbc, cutoff)
+    slow = pairs(positions, cell, pbc, cutoff)
+    expected = as_set(*zip(*slow)) if slow else []
+    assert as_set(centre, index, vectors) == expected
+
+
+def test_many_bins_equal_brute_force():
+    rng = np.random.default_rng(0)
+    cell = np.array([[14.0, 0, 0], [3.0, 13.0, 0], [1.0, -2.0, 15.0]])
+    positions = rng.uniform(0, 1, (120, 3)) @ cell
+    centre, index, _, vectors = listed(positions, cell, (True, True, False), 3.1)
+    assert as_set(centre, index, vectors) == as_set(*zip(*pairs(positions, cell, (1, 1, 0), 3.1)))
+
+
+def test_rows_are_sorted_whatever_the_order_of_discovery():
+    rng = np.random.default_rng(1)
+    positions = rng.uniform(0, 4, (8, 3))
+    centre, index, shift, _ = listed(positions, CELLS["cubic"], (True,) * 3, 4.5)
+    keys = [tuple(k) for k in np.column_stack([centre, index, shift])]
+    assert keys == sorted(keys)

@@ -1,0 +1,114 @@
+"""The solve against plain linear algebra on all rows at once."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otf.model.normal_equations import NormalEquations
+
+COLUMNS, ROWS = 7, 5
+PRIOR = np.linspace(0.5, 2.0, COLUMNS)
+ALL = np.arange(COLUMNS)
+
+
+def data(snapshots: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    truth = rng.normal(size=COLUMNS)
+    rows = [rng.normal(size=(ROWS, COLUMNS)) for _ in range(snapshots)]
+    return rows, [x @ truth + 0.3 * rng.normal(size=ROWS) for x in rows]
+
+
+def streamed(rows, targets, forgetting=1.0, block_size=1):
+    equations = NormalEquations(PRIOR)
+    for i, (x, y) in enumerate(zip(rows, targets)):
+        equations.add(x, y, block=i // block_size, forgetting=forgetting)
+    return equations
+
+
+def ridge(rows, targets, strength, weights=None, active=ALL):
+    weights = np.ones(len(rows)) if weights is None else weights
+    x = np.concatenate([np.sqrt(w) * r for w, r in zip(weights, rows)])[:, active]
+    y = np.concatenate([np.sqrt(w) * t for w, t in zip(weights, targets)])
+    return np.linalg.solve(x.T @ x + strength * np.diag(PRIOR[active]), x.T @ y)
+
+
+@given(snapshots=st.integers(1, 12), strength=st.floats(1e-4, 1e3), seed=st.integers(0, 99))
+def test_streamed_equals_batch(snapshots, strength, seed):
+    rows, targets = data(snapshots, seed)
+    solution = streamed(rows, targets).solve(ALL, strength)
+    np.testing.assert_allclose(solution.theta(), ridge(rows, targets, strength), atol=1e-9)
+
+
+@given(forgetting=st.floats(0.5, 1.0))
+def test_forgetting_weighs_the_past(forgetting):
+    rows, targets = data(6)
+    weights = forgetting ** np.arange(5, -1, -1)
+    solution = streamed(rows, targets, forgetting).solve(ALL, 0.1)
+    np.testing.assert_allclose(solution.theta(), ridge(rows, targets, 0.1, weights), atol=1e-9)
+
+
+def test_prior_is_never_forgotten():
+    rows, targets = data(1)
+    equations = streamed(rows * 300, targets * 300, 0.8)
+    silent = NormalEquations(PRIOR)
+    for _ in range(300):  # rows that excite one direction only
+        silent.add(np.eye(COLUMNS)[:1], np.ones(1), block=0, forgetting=0.8)
+    assert np.abs(silent.solve(ALL, 0.1).theta()[1:]).max() == 0.0
+    assert silent.solve(ALL, 0.1).leverage(np.eye(COLUMNS)[1:2])[0] == pytest.approx(10 / PRIOR[1])
+    assert np.isfinite(equations.solve(ALL, 0.1).theta()).all()
+
+
+def test_inactive_columns_are_zero_and_do_not_matter():
+    rows, targets = data(8)
+    active = np.array([0, 2, 3])
+    theta = streamed(rows, targets).solve(active, 0.5).theta()
+    np.testing.assert_allclose(theta[active], ridge(rows, targets, 0.5, active=active), atol=1e-10)
+    assert not np.delete(theta, active).any()
+
+
+@pytest.mark.parametrize("forgetting", [1.0, 0.9])
+@pytest.mark.parametrize("block_size", [1, 3])  # three snapshots have more rows than columns
+def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
+    rows, targets = data(9)
+    weights = forgetting ** np.arange(8, -1, -1)
+    equations = streamed(rows, targets, forgetting, block_size)
+    solution = equations.solve(ALL, 0.2)
+    blocks = equations.latest_blocks(100)
+    assert len(blocks) == equations.n_blocks == 9 // block_size
+    for b, (x, y) in enumerate(blocks):
+        others = [i for i in range(9) if i // block_size != b]
+        theta = ridge(
+            [rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others]
+        )
+        np.testing.assert_allclose(solution.left_out(x, y), y - x @ theta, atol=1e-9)
+
+
+def test_evidence_is_the_marginal_likelihood():
+    rows, targets = data(4)
+    x, y = np.concatenate(rows), np.concatenate(targets)
+
+    def direct(strength):
+        """-2 log N(y; 0, s2 (1 + X (lambda Lambda)^-1 X^T)) at the best s2, less a constant."""
+        kernel = np.eye(len(y)) + x @ np.diag(1 / (strength * PRIOR)) @ x.T
+        s2 = y @ np.linalg.solve(kernel, y) / len(y)
+        return len(y) * np.log(s2) + np.linalg.slogdet(kernel)[1]
+
+    equations = streamed(rows, targets)
+    values = [equations.solve(ALL, s).evidence() for s in (0.01, 1.0, 100.0)]
+    np.testing.assert_allclose(values, [direct(s) for s in (0.01, 1.0, 100.0)], rtol=1e-9)
+
+
+def test_leverage_is_the_posterior_variance():
+    rows, targets = data(5)
+    x = np.concatenate(rows)
+    inverse = np.linalg.inv(x.T @ x + 0.3 * np.diag(PRIOR))
+    probe = np.random.default_rng(9).normal(size=(4, COLUMNS))
+    leverage = streamed(rows, targets).solve(ALL, 0.3).leverage(probe)
+    np.testing.assert_allclose(leverage, np.einsum("ij,jk,ik->i", probe, inverse, probe), rtol=1e-9)
+
+
+def test_unsolvable_is_none():
+    equations = NormalEquations(np.full(3, 1e-300))
+    equations.add(np.ones((2, 3)), np.ones(2), block=0)
+    assert equations.solve(np.arange(3), 1e-10) is None

@@ -1,0 +1,58 @@
+"""The descriptor from its formulas, with nothing shared with the kernels: slow and plain numpy."""
+
+import itertools
+
+import numpy as np
+from scipy.special import eval_jacobi, eval_legendre
+
+
+def radial(r: float, k: int, r_min: float, r_cut: float) -> float:
+    """sqrt(2k+7) (1-x)^3 P_k^(6,0)(2x-1)."""
+    x = (r - r_min) / (r_cut - r_min)
+    return np.sqrt(2 * k + 7) * (1 - x) ** 3 * eval_jacobi(k, 6, 0, 2 * x - 1) if x < 1 else 0.0
+
+
+def pairs(positions, cell, pbc, cutoff):
+    """All (i, j, vector) closer than the cutoff, by trying every image."""
+    heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
+    spread = np.ptp(positions @ np.linalg.inv(cell), axis=0)
+    reach = [int(np.ceil(cutoff / h + s)) if p else 0 for h, p, s in zip(heights, pbc, spread)]
+    out = []
+    images = list(itertools.product(*(range(-n, n + 1) for n in reach)))
+    for i, j in itertools.product(range(len(positions)), repeat=2):
+        for image in images:
+            if i == j and image == (0, 0, 0):
+                continue
+            vector = positions[j] - positions[i] + np.array(image) @ cell
+            if np.linalg.norm(vector) < cutoff:
+                out.append((i, j, vector))
+    return out
+
+
+def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max):
+    """V of every atom: two-body sums, then pair sums with Legendre polynomials."""
+    channels = [(s, n) for s in range(n_species) for n in range(n3)]
+    out = []
+    near = pairs(positions, cell, pbc, max(rc2, rc3))
+    for i in range(len(positions)):
+        mine = [(species[j], v) for a, j, v in near if a == i]
+        row = []
+        for s in range(n_species):
+            for k in range(n2):
+                distances = [np.linalg.norm(v) for t, v in mine if t == s]
+                row.append(sum(radial(r, k, r_min, rc2) for r in distances))
+        for c, (s, n) in enumerate(channels):
+            for t, m in channels[c:]:
+                total = np.zeros(l_max + 1)
+                for (sj, vj), (sk, vk) in itertools.product(mine, repeat=2):
+                    if sj != s or sk != t:
+                        continue
+                    rj, rk = np.linalg.norm(vj), np.linalg.norm(vk)
+                    weight = radial(rj, n, r_min, rc3) * radial(rk, m, r_min, rc3)
+                    cosine = vj @ vk / (rj * rk)
+                    for degree in range(l_max + 1):
+                        legendre = eval_legendre(degree, cosine)
+                        total[degree] += weight * (2 * degree + 1) / (4 * np.pi) * legendre
+                row.extend(total)
+        out.append(row)
+    return np.array(out)
