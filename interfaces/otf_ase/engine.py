@@ -90,6 +90,10 @@ class AseEngine:
         began = time.perf_counter()
         structure = atoms.copy()
         structure.calc = self._calculator
+        with np.errstate(all="ignore"):  # what is not finite is found out when labels are checked
+            return self._labels(structure, began)
+
+    def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
         try:
             # Free energy first: forces are its derivative where the calculator smears occupations.
             energy = float(structure.get_potential_energy(force_consistent=True))

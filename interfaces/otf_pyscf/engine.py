@@ -2,6 +2,7 @@
 
 import os
 import time
+import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -81,14 +82,16 @@ class PyscfEngine:
         except ImportError as error:
             raise EngineError(f"engine 'pyscf' needs PySCF ({error}): {_INSTALL}") from error
         try:
-            self._molecule = gto.M(
-                atom=_geometry(atoms),
-                unit="Angstrom",
-                basis=self._options.basis,
-                charge=self._charge,
-                spin=self._spin,
-                verbose=0,
-            )
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # PySCF advertises basis-set-exchange
+                self._molecule = gto.M(
+                    atom=_geometry(atoms),
+                    unit="Angstrom",
+                    basis=self._options.basis,
+                    charge=self._charge,
+                    spin=self._spin,
+                    verbose=0,
+                )
             dft.libxc.parse_xc(self._options.xc)
         except (RuntimeError, KeyError, ValueError, AssertionError) as error:
             # PySCF signals a bad basis, functional, charge or spin with any of these.
@@ -117,7 +120,12 @@ class PyscfEngine:
 
         mean_field.callback = count
         guess = None if FROM_SCRATCH in remedies else self._density_before(index)
-        energy = float(mean_field.kernel(dm0=guess))
+        try:
+            energy = float(mean_field.kernel(dm0=guess))
+        except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
+            return LabelFailure(
+                f"PySCF: {type(error).__name__}: {error}", "look at the structure at this step"
+            )
         if not mean_field.converged:
             first = guess is not None
             return LabelFailure(

@@ -28,6 +28,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
         "random": dict(state.dynamics.random),
         "policy": asdict(state.policy),
         "n_labels": state.trainer.n_labels,
+        "reference_energy": state.trainer.reference_energy,
         "choice": {
             "rank": choice.rank,
             "position": list(choice.position.items()),
@@ -59,6 +60,7 @@ def load_state(path: Path) -> tuple[RunState, int]:
         choice = scalars["choice"]
         trainer = TrainerState(
             n_labels=scalars["n_labels"],
+            reference_energy=scalars["reference_energy"],
             choice=Regularisation(
                 choice["rank"], dict(choice["position"]), choice["searched_at"], choice["score"]
             ),

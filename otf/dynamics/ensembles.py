@@ -8,7 +8,7 @@ import numpy as np
 from ase import Atoms
 from ase.md.bussi import Bussi
 from ase.md.langevin import Langevin
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary, ZeroRotation
+from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 
 from otf.arrays import Floats
@@ -175,7 +175,8 @@ def draw_velocities(
     remove_translation, remove_rotation
         What to take out, see :func:`remove_motion`.
     """
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature_K, rng=rng)
+    width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
+    atoms.set_momenta(width[:, None] * rng.standard_normal((len(atoms), 3)))
     conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
     degrees = 3 * len(atoms) - conserved
     kinetic = float(atoms.get_kinetic_energy())
@@ -197,7 +198,19 @@ def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
         Stationary(atoms, preserve_temperature=False)
         conserved += 3
     if rotation:
-        ZeroRotation(atoms, preserve_temperature=False)
-        moments = atoms.get_moments_of_inertia()
-        conserved += int(np.count_nonzero(moments > 1e-6 * max(moments.max(), 1e-300)))
+        conserved += _stop_rotation(atoms)
     return conserved
+
+
+def _stop_rotation(atoms: Atoms) -> int:
+    """Take the rigid rotation out; 3 degrees of freedom, 2 for a linear molecule.
+
+    ase.md's ZeroRotation divides by zero for linear molecules.
+    """
+    arm = atoms.positions - atoms.get_center_of_mass()
+    masses = atoms.get_masses()[:, None]
+    inertia = np.sum(masses * arm**2) * np.eye(3) - arm.T @ (masses * arm)
+    angular_momentum = np.cross(arm, atoms.get_momenta()).sum(axis=0)
+    omega = np.linalg.pinv(inertia, rcond=1e-6, hermitian=True) @ angular_momentum
+    atoms.set_momenta(atoms.get_momenta() - masses * np.cross(omega, arm))
+    return int(np.linalg.matrix_rank(inertia, tol=1e-6 * np.trace(inertia), hermitian=True))

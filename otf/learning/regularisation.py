@@ -23,7 +23,7 @@ FEW_BLOCKS = 5
 
 _RECENT = 12  # blocks left out in turn
 _GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
-_GROWTH = 1.1  # search again when there are this many times more labels
+_PATIENCE = 10  # search again when there are a tenth more labels
 _UNHURRIED = 10  # up to this many labels every label is followed by a search
 
 
@@ -62,7 +62,8 @@ def start(ranks: tuple[int, ...]) -> Regularisation:
 
 def is_due(current: Regularisation, n_labels: int) -> bool:
     """Whether enough labels have come in since the last search."""
-    return n_labels <= _UNHURRIED or n_labels >= _GROWTH * current.searched_at
+    new = n_labels - current.searched_at
+    return n_labels <= _UNHURRIED or _PATIENCE * new >= current.searched_at
 
 
 def search(

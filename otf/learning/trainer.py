@@ -45,6 +45,7 @@ class TrainerState:
     """What must survive beside the labels themselves."""
 
     n_labels: int
+    reference_energy: float
     choice: Regularisation
     scale: ErrorScale
     theta: Floats
@@ -123,7 +124,9 @@ class Trainer:
 
     def capture(self) -> TrainerState:
         """State that, with the labels, restores this trainer exactly."""
-        return TrainerState(self.n_labels, self._choice, self._scale, self._theta.copy())
+        return TrainerState(
+            self.n_labels, self._reference_energy, self._choice, self._scale, self._theta.copy()
+        )
 
     def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
         """Go back to a captured state, from the labels learned up to it, with their times in fs.
@@ -143,7 +146,8 @@ class Trainer:
         self._choice, self._scale = state.choice, state.scale
         if self.n_labels:
             self._solve()
-            if not np.allclose(self._theta, state.theta, rtol=1e-4, atol=1e-6):
+            same = self._reference_energy == state.reference_energy
+            if not same or not np.allclose(self._theta, state.theta, rtol=1e-4, atol=1e-6):
                 raise RunError(
                     "the labels do not give the model of the checkpoint; put the labels file of "
                     "this run back in its place"

@@ -14,7 +14,9 @@ from otf.model.sharing import by_species
 from otf.model.tensor_energy import TensorEnergy
 from tests.oracles import slow_descriptor
 
-SMALL = DescriptorSettings(cutoff_two=4.0, cutoff_three=3.2, r_min=0.4, radial_two=4, radial_three=2)
+SMALL = DescriptorSettings(
+    cutoff_two=4.0, cutoff_three=3.2, r_min=0.4, radial_two=4, radial_three=2
+)
 
 
 def ethanol():
@@ -121,7 +123,9 @@ def test_rank_one_tensors_leave_the_quadratic_part_out(model):
     full = linear.energy_model.tensors(linear.theta, rank=2)
     assert linear.tensors.quadratic.size == 0
     np.testing.assert_allclose(
-        linear(model.atoms).forces, linear.energy_model.evaluate(model.atoms, full).forces, atol=1e-10
+        linear(model.atoms).forces,
+        linear.energy_model.evaluate(model.atoms, full).forces,
+        atol=1e-10,
     )
 
 
@@ -221,7 +225,9 @@ def test_features_vanish_smoothly_at_the_cutoff():
     atoms = Atoms("C2", [[0, 0, 0], [0, 0, 3.9999]])
     descriptor = Descriptor(atoms.numbers, SMALL)
     cell, neighbours = descriptor.neighbours(atoms)
-    raw = all_features(atoms.positions, cell, descriptor.channels(atoms), neighbours, descriptor.basis)
+    raw = all_features(
+        atoms.positions, cell, descriptor.channels(atoms), neighbours, descriptor.basis
+    )
     assert np.abs(raw).max() < 1e-9
 
 

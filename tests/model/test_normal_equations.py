@@ -78,9 +78,7 @@ def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
     assert len(blocks) == equations.n_blocks == 9 // block_size
     for b, (x, y) in enumerate(blocks):
         others = [i for i in range(9) if i // block_size != b]
-        theta = ridge(
-            [rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others]
-        )
+        theta = ridge([rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others])
         np.testing.assert_allclose(solution.left_out(x, y), y - x @ theta, atol=1e-9)
 
 

@@ -1,0 +1,98 @@
+"""Speeds of the hot path: numbers to look at; only ratios within one run are asserted."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.neighborlist import primitive_neighbor_list
+
+from otf.kernels.neighbours import neighbour_list
+from otf.labels import Labels
+from otf.learning.trainer import Trainer, TrainerSettings
+from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
+from otf.model.sharing import by_species
+from otf.model.tensor_energy import TensorEnergy
+
+SILICON = DescriptorSettings(cutoff_two=5.0, cutoff_three=4.0, radial_two=6)
+
+
+def trained(atoms, settings) -> Trainer:
+    descriptor = Descriptor(atoms.numbers, settings)
+    group = by_species(atoms)
+    standard = standardise(descriptor, atoms, group, components=10, seed=0)
+    trainer = Trainer(TensorEnergy(descriptor, group, standard), TrainerSettings())
+    rng = np.random.default_rng(0)
+    for i in range(3):
+        moved = atoms.copy()
+        moved.positions += rng.normal(scale=0.02, size=moved.positions.shape)
+        labels = Labels(float(i), rng.normal(size=moved.positions.shape))
+        trainer.learn(moved, labels, time_fs=30.0 * i)
+    return trainer
+
+
+SYSTEMS = {
+    "CH4": (molecule("CH4"), DescriptorSettings()),
+    "C6H6": (molecule("C6H6"), DescriptorSettings()),
+    "Si64": (bulk("Si", cubic=True) * (2, 2, 2), SILICON),
+    "Si4096": (bulk("Si", cubic=True) * (8, 8, 8), SILICON),
+}
+
+
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_energy_and_forces(benchmark, name):
+    atoms, settings = SYSTEMS[name]
+    small = bulk("Si", cubic=True) if name.startswith("Si") else atoms
+    small_trainer = trained(small, settings)
+    model = TensorEnergy(
+        small_trainer.model.descriptor, by_species(atoms), small_trainer.model.standard
+    )
+    tensors = model.tensors(small_trainer.capture().theta, rank=2)
+    benchmark(model.evaluate, atoms, tensors)
+    benchmark.extra_info["us_per_atom"] = 1e6 * benchmark.stats["median"] / len(atoms)
+
+
+@pytest.mark.parametrize("name", ["C6H6", "Si64"])
+def test_design_rows(benchmark, name):
+    atoms, settings = SYSTEMS[name]
+    benchmark(trained(atoms, settings).model.design, atoms)
+
+
+@pytest.mark.parametrize("name", ["C6H6"])
+def test_predicted_error(benchmark, name):
+    atoms, settings = SYSTEMS[name]
+    benchmark(trained(atoms, settings).predicted_error, atoms)
+
+
+@pytest.mark.parametrize("columns", [700, 2000])
+def test_solve(benchmark, columns):
+    from otf.model.normal_equations import NormalEquations
+
+    equations = NormalEquations(np.ones(columns))
+    rng = np.random.default_rng(0)
+    for i in range(5):
+        equations.add(rng.normal(size=(45, columns)), rng.normal(size=45), block=i)
+    benchmark(equations.solve, np.arange(columns), 1.0)
+
+
+def test_neighbour_list(benchmark):
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    cell, inverse = atoms.cell.array, np.linalg.inv(atoms.cell.array)
+    ones = np.ones(3, dtype=np.int64)
+    benchmark(neighbour_list, atoms.positions, cell, inverse, ones, 5.0)
+
+
+def test_neighbour_list_is_far_faster_than_ases():
+    import timeit
+
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    cell, inverse = atoms.cell.array, np.linalg.inv(atoms.cell.array)
+    ones = np.ones(3, dtype=np.int64)
+
+    def ours():
+        neighbour_list(atoms.positions, cell, inverse, ones, 5.0)
+
+    def ase():
+        primitive_neighbor_list("ijS", atoms.pbc, cell, atoms.positions, 5.0)
+
+    ours()
+    slow, fast = (min(timeit.repeat(f, number=1, repeat=5)) for f in (ase, ours))
+    assert slow > 5 * fast

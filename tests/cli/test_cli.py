@@ -1,0 +1,157 @@
+"""The command line as a user meets it: real processes, exit codes, what is printed."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+CONFIG = """\
+system:
+  molecule: H2O
+engine:
+  kind: tblite
+dynamics:
+  steps: 200
+  timestep_fs: 0.5
+policy:
+  force_target_meV_A: 20
+"""
+
+
+def otf(*arguments: object, cwd: Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "otf", *map(str, arguments)],
+        cwd=cwd,
+        check=check,
+        text=True,
+        capture_output=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A folder in which water.yaml was run."""
+    folder = tmp_path_factory.mktemp("cli")
+    (folder / "water.yaml").write_text(CONFIG)
+    otf("run", "water.yaml", cwd=folder)
+    return folder
+
+
+def test_run_goes_to_its_own_directory_and_leaves_everything(folder):
+    assert sorted(p.name for p in (folder / "runs/water").iterdir()) == [
+        "checkpoint.h5",
+        "config.resolved.yaml",
+        "labels.extxyz",
+        "run.log",
+        "start.traj",
+        "trajectory.h5",
+    ]
+
+
+def test_second_run_is_refused_and_says_how_to_go_on(folder):
+    refused = otf("run", "water.yaml", cwd=folder, check=False)
+    assert refused.returncode == 1
+    assert "`otf resume runs/water` continues it" in refused.stderr
+    assert "--output" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_resume_of_a_finished_run_changes_nothing(folder):
+    before = (folder / "runs/water/labels.extxyz").read_bytes()
+    out = otf("resume", "runs/water", cwd=folder).stdout
+    assert "200 of 200 steps" in out
+    assert (folder / "runs/water/labels.extxyz").read_bytes() == before
+
+
+def test_audit_reports_true_errors(folder):
+    report = json.loads(otf("audit", "runs/water", "--every", 20, "--json", cwd=folder).stdout)
+    assert report["frames"] == len(report["per_frame"]) > 5
+    assert 0 < report["force_mae_meV_A"] < 20
+    assert "MAE" in otf("audit", "runs/water", cwd=folder).stdout
+
+
+def test_summary_as_json_and_in_words(folder, tmp_path):
+    out = otf("run", "water.yaml", "--json", "--output", tmp_path / "j", cwd=folder).stdout
+    summary = json.loads(out)
+    assert summary["steps"] == 200
+    assert summary["labels"] < 60
+    assert summary["level"] == "semi-empirical"
+    words = otf("resume", tmp_path / "j", cwd=folder).stdout
+    assert "by tblite (semi-empirical)" in words
+    assert f"labels      {summary['labels']}" in words
+
+
+def test_resolved_config_repeats_the_run(folder, tmp_path):
+    resolved = folder / "runs/water/config.resolved.yaml"
+    otf("run", resolved, "--output", tmp_path / "again", cwd=folder)
+    one, other = (p / "labels.extxyz" for p in (folder / "runs/water", tmp_path / "again"))
+    strip = [[w for w in p.read_text().split() if "wall_s" not in w] for p in (one, other)]
+    assert strip[0] == strip[1]
+
+
+def test_broken_config_exits_1_with_every_problem(tmp_path):
+    (tmp_path / "c.yaml").write_text(CONFIG.replace("steps", "stepz").replace("20\n", "-20\n"))
+    refused = otf("run", "c.yaml", cwd=tmp_path, check=False)
+    assert refused.returncode == 1
+    assert refused.stderr.splitlines() == [
+        "c.yaml:5:1: dynamics.steps: is missing",
+        "c.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?",
+        "c.yaml:9:23: policy.force_target_meV_A: input should be greater than 0, found -20",
+    ]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_init_writes_a_config_that_runs_and_never_overwrites(tmp_path):
+    assert "otf run first.yaml" in otf("init", "first", cwd=tmp_path).stdout
+    config = tmp_path / "first.yaml"
+    config.write_text(config.read_text().replace("steps: 4000", "steps: 5"))
+    otf("run", "first.yaml", cwd=tmp_path)
+    refused = otf("init", "first", cwd=tmp_path, check=False)
+    assert refused.returncode == 1
+    assert "already exists" in refused.stderr
+
+
+def test_schema_is_json(tmp_path):
+    schema = json.loads(otf("schema", cwd=tmp_path).stdout)
+    assert set(schema["properties"]) == {
+        "system", "engine", "dynamics", "model", "policy", "output",
+    }  # fmt: skip
+
+
+def test_doctor_lists_the_engines(tmp_path):
+    report = json.loads(otf("doctor", "--json", cwd=tmp_path).stdout)
+    assert set(report["engines"]) == {"ase", "pyscf", "tblite"}
+    assert report["engines"]["tblite"]["available"]
+    assert "tblite" in otf("doctor", cwd=tmp_path).stdout
+
+
+def test_doctor_names_the_file_that_shadows_an_engine(tmp_path):
+    (tmp_path / "otf_ase.py").write_text("")
+    out = otf("doctor", cwd=tmp_path).stdout  # python -m puts the current folder first
+    assert f"'otf_ase' is taken from {tmp_path / 'otf_ase.py'}" in out
+    assert "rename or move that file" in out
+
+
+def test_misspelt_command_is_guessed(tmp_path):
+    refused = otf("resum", cwd=tmp_path, check=False)
+    assert refused.returncode == 2
+    assert "did you mean 'resume'?" in refused.stderr
+
+
+def test_resume_of_nothing_is_named(tmp_path):
+    refused = otf("resume", "nowhere", cwd=tmp_path, check=False)
+    assert refused.returncode == 1
+    assert "nowhere: is not a run of otf" in refused.stderr
+
+
+def test_help_imports_nothing_heavy(tmp_path):
+    code = (
+        "import sys; from otf.cli.main import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit: pass\n"
+        "heavy = {'numba', 'ase', 'h5py', 'scipy', 'pydantic', 'numpy'} & set(sys.modules)\n"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)

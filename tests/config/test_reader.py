@@ -1,0 +1,163 @@
+"""Broken configurations: every problem at once, with its place and its remedy."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otf.config import Config, read_config
+from otf.config.json_schema import config_schema
+from otf.config.template import TEMPLATE
+from otf.errors import ConfigError
+
+CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
+
+GOOD = """\
+system:
+  molecule: CH4
+engine:
+  kind: tblite
+dynamics:
+  steps: 100
+"""
+
+
+def problems(tmp_path: Path, text: str) -> list[str]:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        read_config(path)
+    return [p.removeprefix(f"{tmp_path}/") for p in caught.value.problems]
+
+
+def read(tmp_path: Path, text: str) -> Config:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return read_config(path)
+
+
+BROKEN = {
+    "misspelt key": (
+        GOOD.replace("steps: 100", "steps: 100\n  timestep: 0.5"),
+        ["config.yaml:7:3: dynamics.timestep: unknown key, did you mean 'timestep_fs'?"],
+    ),
+    "misspelt required key": (
+        GOOD.replace("steps", "stepz"),
+        [
+            "config.yaml:5:1: dynamics.steps: is missing",
+            "config.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?",
+        ],
+    ),
+    "duplicate key": (
+        GOOD + "  steps: 200\n",
+        ["config.yaml:7:3: dynamics.steps: given twice, first in line 6; keep one"],
+    ),
+    "wrong type": (
+        GOOD.replace("100", "many"),
+        ["config.yaml:6:10: dynamics.steps: input should be a valid integer, found 'many'"],
+    ),
+    "out of range": (
+        GOOD.replace("100", "-5"),
+        ["config.yaml:6:10: dynamics.steps: input should be greater than 0, found -5"],
+    ),
+    "number in quotes": (
+        GOOD.replace("100", '"100"'),
+        ["config.yaml:6:10: dynamics.steps: input should be a valid integer, found '100'"],
+    ),
+    "engine's key misspelt": (
+        GOOD.replace("tblite", "tblite\n  acuracy: 0.1"),
+        ["config.yaml:5:3: engine.acuracy: unknown key, did you mean 'accuracy'?"],
+    ),
+    "no such engine": (
+        GOOD.replace("tblite", "tblight"),
+        [
+            "config.yaml:4:9: engine.kind: no engine is called 'tblight'; did you mean 'tblite'? "
+            "installed: ase, pyscf, tblite"
+        ],
+    ),
+    "two sources": (
+        GOOD.replace("CH4", "CH4\n  bulk: {name: Si}"),
+        [
+            "config.yaml:1:1: system: give exactly one of structure, molecule, bulk; "
+            "found molecule and bulk"
+        ],
+    ),
+    "missing structure file": (
+        GOOD.replace("molecule: CH4", "structure: water.xyz"),
+        ["config.yaml:2:14: system.structure: there is no file 'water.xyz' beside the config file"],
+    ),
+    "tab": (
+        GOOD.replace("  steps", "\tsteps"),
+        [
+            "config.yaml:6:1: not valid YAML: while scanning for the next token found character "
+            "'\\t' that cannot start any token"
+        ],
+    ),
+    "empty": ("", ["config.yaml: expected sections such as 'system:' and 'dynamics:'"]),
+    "norway": (
+        GOOD.replace("CH4", "CH4\n  charge: NO"),
+        ["config.yaml:3:11: system.charge: input should be a valid integer, found 'NO'"],
+    ),
+    "three at once": (
+        GOOD.replace("CH4", "CH4\n  sping: 1") + "  timestep_fs: -1\npolicy:\n  gap_max: 0.5\n",
+        [
+            "config.yaml:3:3: system.sping: unknown key, did you mean 'spin'?",
+            "config.yaml:8:16: dynamics.timestep_fs: input should be greater than 0, found -1",
+            "config.yaml:10:12: policy.gap_max: input should be a valid integer, found 0.5",
+        ],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_configs_say_where_and_what(tmp_path, name):
+    text, expected = BROKEN[name]
+    assert problems(tmp_path, text) == expected
+
+
+def test_missing_file_names_the_remedy(tmp_path):
+    with pytest.raises(ConfigError, match="otf init"):
+        read_config(tmp_path / "nothing.yaml")
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def test_shipped_configs_are_valid(path):
+    assert read_config(path).dynamics.steps > 0
+
+
+def test_template_is_valid(tmp_path):
+    assert read(tmp_path, TEMPLATE).system.molecule == "CH4"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1e-1", 0.1), ("1E+0", 1.0), (".5", 0.5), ("2", 2.0), ("5e-01", 0.5)]
+)
+def test_numbers_are_numbers(tmp_path, text, value):
+    config = read(tmp_path, GOOD + f"  timestep_fs: {text}\n")
+    assert config.dynamics.timestep_fs == value
+
+
+@pytest.mark.parametrize("text", ["12:30:00", "0x10", "1_000", "yes", "2020-01-01"])
+def test_yaml_1_1_surprises_are_text(tmp_path, text):
+    assert f"found {text!r}" in problems(tmp_path, GOOD.replace("100", text))[0]
+
+
+def test_alias_to_itself_is_refused(tmp_path):
+    assert "refers to itself" in problems(tmp_path, GOOD + "policy: &p\n  kind: *p\n")[0]
+
+
+@given(st.text(max_size=200))
+def test_any_text_is_read_or_refused_cleanly(tmp_path, text):
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8", errors="replace")
+    with pytest.raises(ConfigError):
+        read_config(path)
+
+
+def test_schema_knows_the_options_of_every_engine():
+    schema = config_schema()
+    engines = {e["title"]: e for e in schema["$defs"]["EngineSection"]["oneOf"]}
+    assert set(engines) == {"ase", "pyscf", "tblite"}
+    assert "accuracy" in engines["tblite"]["properties"]
+    assert "basis" in engines["pyscf"]["properties"]

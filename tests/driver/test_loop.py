@@ -1,0 +1,264 @@
+"""The loop on a cheap real engine (a Morse cluster through ASE): what is labelled, kept, refused."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.cluster import Icosahedron
+
+from otf.config import read_config
+from otf.driver.directory import create_run, open_run
+from otf.driver.loop import Segment
+from otf.driver.session import run_session
+from otf.errors import ConfigError, EngineError, FileError, RunError
+from otf.io.trajectory import ENGINE, MODEL, read_trajectory
+
+MORSE = """\
+system:
+  structure: cluster.xyz
+engine:
+  kind: ase
+  calculator: {calculator}
+  keywords: {{{keywords}epsilon: 0.3, r0: 2.6, rho0: 4.0}}
+dynamics:
+  ensemble: {ensemble}
+  steps: {steps}
+  timestep_fs: 2.0
+  temperature_K: 150
+model:
+  radial_three: 2
+  l_max: 2
+policy:
+{policy}
+"""
+ADAPTIVE = "  force_target_meV_A: 5\n  gap_max: 50"
+
+
+def make(tmp_path: Path, name: str = "run", **changes: object) -> Path:
+    values = {
+        "calculator": "ase.calculators.morse:MorsePotential",
+        "keywords": "",
+        "ensemble": "nve",
+        "steps": 150,
+        "policy": ADAPTIVE,
+    } | changes
+    atoms = Icosahedron("Ar", 2, latticeconstant=3.7)
+    atoms.rattle(0.02, seed=1)
+    ase.io.write(tmp_path / "cluster.xyz", atoms)
+    source = tmp_path / f"{name}.yaml"
+    source.write_text(MORSE.format(**values))
+    return create_run(read_config(source), source, tmp_path / name).path
+
+
+def sit(path: Path, **dynamics: object):
+    run, config, atoms = open_run(path)
+    if dynamics:
+        changed = config.dynamics.model_copy(update=dynamics)
+        config = config.model_copy(update={"dynamics": changed})
+    records = []
+    summary = run_session(run, config, atoms, records.append)
+    return summary, records
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin"])
+def test_run_saves_labels_and_commits_every_step_once(tmp_path, ensemble):
+    path = make(tmp_path, ensemble=ensemble)
+    summary, records = sit(path)
+    trajectory = read_trajectory(path / "trajectory.h5")
+    assert trajectory.step.tolist() == list(range(151))
+    assert summary.labels == len(ase.io.read(path / "labels.extxyz", ":")) < 60
+    assert summary.force_mae_meV_A < 10
+    assert summary.stopped_by is None
+    segments = [r for r in records if isinstance(r, Segment)]
+    assert sum(len(s.frames) for s in segments) == 151
+    assert segments[-1].label.reason == "end"
+    assert set(trajectory.source) == {ENGINE, MODEL}
+    assert np.isfinite(trajectory.temperature).all()
+
+
+def test_start_is_on_the_engines_forces(tmp_path):
+    path = make(tmp_path, steps=60)
+    sit(path)
+    trajectory = read_trajectory(path / "trajectory.h5")
+    labels = ase.io.read(path / "labels.extxyz", ":")
+    by_engine = np.flatnonzero(trajectory.source == ENGINE)
+    assert by_engine[0] == 0
+    for i in by_engine:
+        np.testing.assert_array_equal(trajectory.forces[i], labels[i].get_forces())
+        np.testing.assert_array_equal(trajectory.positions[i], labels[i].positions)
+
+
+def test_replayed_segment_is_a_trajectory_of_the_model_that_learned_its_label(tmp_path):
+    path = make(tmp_path, steps=100)
+    _, records = sit(path)
+    segments = [r for r in records if isinstance(r, Segment)]
+    grown = [s for s in segments if s.frames and s.frames[-1].source == MODEL]
+    for segment in grown:
+        energy = [f.potential_energy + f.kinetic_energy for f in segment.frames]
+        # One potential throughout: the total energy is constant to integrator error.
+        assert np.ptp(energy) < 2e-3
+        assert {f.labels for f in segment.frames} == {segment.label.index + 1}
+
+
+def test_fixed_policy_labels_on_schedule(tmp_path):
+    path = make(tmp_path, policy="  kind: fixed\n  train_fs: 20\n  every: 10", steps=50)
+    _, records = sit(path)
+    steps = [r.label.step for r in records if isinstance(r, Segment)]
+    assert steps == [*range(11), 20, 30, 40, 50]
+
+
+def test_impossible_target_hands_back_to_the_engine(tmp_path):
+    path = make(tmp_path, policy="  force_target_meV_A: 1e-6", steps=15)
+    summary, _ = sit(path)
+    assert summary.labels == 16
+    assert set(read_trajectory(path / "trajectory.h5").source) == {ENGINE}
+
+
+def test_engine_takes_over_again_where_the_model_fails(tmp_path):
+    path = make(tmp_path, policy="  kind: fixed\n  train_fs: 0\n  every: 5", steps=20)
+    run, config, atoms = open_run(path)
+    adaptive = config.policy.model_copy(update={"kind": "adaptive", "force_target_meV_A": 1e-6})
+    sit(path)  # the model moved the atoms without much training …
+    config = config.model_copy(
+        update={
+            "policy": adaptive,
+            "dynamics": config.dynamics.model_copy(update={"steps": 30}),
+        }
+    )
+    records = []
+    run_session(run, config, atoms, records.append)
+    reasons = [r.label.reason for r in records if isinstance(r, Segment)]
+    assert "engine" in reasons  # … and an adaptive policy does not put up with that
+    trajectory = read_trajectory(path / "trajectory.h5")
+    assert trajectory.step.tolist() == list(range(31))
+    assert trajectory.source[-1] == ENGINE
+
+
+def test_frames_are_thinned(tmp_path):
+    path = make(tmp_path, steps=60)
+    thin = tmp_path / "thin.yaml"
+    thin.write_text((tmp_path / "run.yaml").read_text() + "output:\n  every: 7\n")
+    other = create_run(read_config(thin), thin, tmp_path / "thin").path
+    sit(path)
+    sit(other)
+    full, some = read_trajectory(path / "trajectory.h5"), read_trajectory(other / "trajectory.h5")
+    assert some.step.tolist() == list(range(0, 61, 7))
+    assert some.positions.tobytes() == full.positions[::7].tobytes()
+
+
+def test_longer_run_continues_the_shorter_one(tmp_path):
+    path = make(tmp_path, steps=40)
+    sit(path)
+    before = read_trajectory(path / "trajectory.h5").positions
+    summary, _ = sit(path, steps=70)
+    after = read_trajectory(path / "trajectory.h5")
+    assert summary.steps == 70
+    assert after.positions[:41].tobytes() == before.tobytes()
+
+
+FLAKY = "flaky_calculator:Flaky"
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("error", "SCFError: not converged in 100 cycles"),
+        ("crash", "CalculationFailed: killed by signal 9"),
+        ("nan", "forces are not finite"),
+    ],
+)
+@pytest.mark.parametrize("first", [0, 3, 9], ids=["first", "start", "segment"])
+def test_failed_label_stops_the_run_and_it_resumes(tmp_path, how, reason, first):
+    keywords = f"first: {first}, last: {first}, how: {how}, "
+    path = make(tmp_path, calculator=FLAKY, keywords=keywords, steps=60)
+    with pytest.raises(RunError, match=reason):
+        sit(path)
+    assert len((path / "labels.extxyz").read_text().split("provenance")) - 1 == first
+    config = path / "config.resolved.yaml"
+    config.write_text(config.read_text().replace(f"last: {first}", "last: -1"))
+    sit(path)  # the engine is well again
+    whole = make(tmp_path, "whole", steps=60)
+    sit(whole)
+    one, other = (read_trajectory(p / "trajectory.h5") for p in (path, whole))
+    assert one.positions.tobytes() == other.positions.tobytes()
+
+
+def test_run_may_continue_without_a_label(tmp_path):
+    policy = ADAPTIVE + "\n  on_engine_failure: continue"
+    path = make(
+        tmp_path, calculator=FLAKY, keywords="first: 8, last: 9, how: error, ", policy=policy
+    )
+    summary, records = sit(path)
+    assert summary.steps == 150
+    assert sum(r.label is None for r in records if isinstance(r, Segment)) == 2
+    assert "going on with the model" in (path / "run.log").read_text()
+
+
+def test_run_that_may_continue_stops_at_the_third_failure_in_a_row(tmp_path):
+    policy = ADAPTIVE + "\n  on_engine_failure: continue"
+    path = make(
+        tmp_path, calculator=FLAKY, keywords="first: 8, last: 99, how: error, ", policy=policy
+    )
+    with pytest.raises(RunError, match="not converged"):
+        sit(path)
+
+
+def test_engine_that_cannot_do_the_structure_is_refused_at_start(tmp_path):
+    source = tmp_path / "si.yaml"
+    source.write_text(
+        "system:\n  bulk: {name: Si}\nengine:\n  kind: pyscf\ndynamics:\n  steps: 5\n"
+    )
+    run = create_run(read_config(source), source, tmp_path / "si")
+    with pytest.raises(EngineError, match="molecules only"):
+        sit(run.path)
+
+
+def test_existing_directory_is_refused_with_the_remedy(tmp_path):
+    path = make(tmp_path)
+    source = tmp_path / "run.yaml"
+    with pytest.raises(FileError, match="otf resume"):
+        create_run(read_config(source), source, path)
+
+
+@pytest.mark.parametrize(
+    ("atoms", "message"),
+    [
+        (molecule("H2O")[:0], "holds no atoms"),
+        (molecule("H2O"), "not finite"),
+    ],
+    ids=["empty", "nan"],
+)
+def test_impossible_structures_are_named(tmp_path, atoms, message):
+    if len(atoms):
+        atoms.positions[1, 1] = np.nan
+    ase.io.write(tmp_path / "bad.traj", atoms)
+    source = tmp_path / "bad.yaml"
+    source.write_text(
+        "system:\n  structure: bad.traj\nengine:\n  kind: tblite\ndynamics:\n  steps: 5\n"
+    )
+    with pytest.raises(ConfigError, match=message):
+        create_run(read_config(source), source, tmp_path / "bad")
+    assert not (tmp_path / "bad").exists()
+
+
+def test_labels_file_of_another_run_is_refused(tmp_path):
+    path = make(tmp_path, steps=30)
+    sit(path)
+    labels = path / "labels.extxyz"
+    labels.write_text(labels.read_text().replace("energy=-", "energy=-1"))
+    with pytest.raises(RunError, match="labels"):
+        sit(path, steps=40)
+
+
+def test_summary_counts_what_the_files_hold(tmp_path):
+    path = make(tmp_path, steps=60)
+    summary, records = sit(path)
+    again, _ = sit(path)  # nothing left to do
+    labels = [r.label for r in records if isinstance(r, Segment)]
+    assert again.labels == summary.labels == len(labels)
+    audited = [r.force_mae for r in labels if r.reason in ("scheduled", "end")]
+    assert summary.force_mae_meV_A == pytest.approx(1e3 * np.mean(audited))
+    assert replace(again, session_wall_s=0.0) == replace(summary, session_wall_s=0.0)

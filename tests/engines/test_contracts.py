@@ -1,0 +1,150 @@
+"""Every engine that ships keeps the contract."""
+
+from typing import ClassVar
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from otf.engine import load_engine
+from otf.errors import EngineError
+from otf.labels import LabelFailure, Labels
+from otf.testing import EngineContract
+
+
+def crystal(name: str, **keywords: object) -> Atoms:
+    atoms = bulk(name, cubic=True, **keywords)
+    atoms.rattle(0.05, seed=2)
+    return atoms
+
+
+class TestTblite(EngineContract):
+    kind = "tblite"
+    options: ClassVar = {"method": "GFN2-xTB"}
+    energy_eV = -137.96777625229421  # H2O; tblite's own documentation
+    energy_tolerance_eV = 1e-4
+
+
+class TestTblitePeriodic(EngineContract):
+    kind = "tblite"
+    options: ClassVar = {"method": "GFN1-xTB", "accuracy": 0.01}
+    structure = molecule("H2O")
+    crystal = crystal("C", a=3.6)
+    stress_tolerance = 5e-4
+
+
+class TestPyscf(EngineContract):
+    kind = "pyscf"
+    options: ClassVar = {"xc": "pbe", "basis": "sto-3g", "tolerance_eV": 1e-8}
+    structure = molecule("H2O")
+    noise = 2e-3  # the integration grid follows the molecule only on its own axes
+    # H2O at PBE in the limit of a complete basis is near -76.4 Ha; STO-3G lies 1.2 Ha above.
+    energy_eV = -75.2 * 27.2114
+    energy_tolerance_eV = 0.3 * 27.2114
+
+
+class TestAse(EngineContract):
+    kind = "ase"
+    options: ClassVar = {"calculator": "ase.calculators.emt:EMT"}
+    structure = molecule("H2O")
+    crystal = crystal("Cu")
+
+
+def test_tblite_labels_are_the_same_to_the_last_bit():
+    engine_class = load_engine("tblite")
+    engine = engine_class(engine_class.Options(), charge=0, spin=0)
+    atoms = molecule("CH3CH2OH")
+    engine.open(atoms, None)
+    answers = {engine.label(atoms, index=i).forces.tobytes() for i in range(20)}
+    engine.close()
+    assert len(answers) == 1
+
+
+def test_tblite_charge_and_spin_matter():
+    energies = []
+    for charge, spin in ((0, 0), (1, 1)):
+        engine_class = load_engine("tblite")
+        engine = engine_class(engine_class.Options(), charge=charge, spin=spin)
+        engine.open(molecule("CH4"), None)
+        energies.append(engine.label(molecule("CH4"), index=0).energy)
+        engine.close()
+    assert energies[1] - energies[0] > 10.0  # ionisation
+
+
+def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(tmp_path):
+    engine_class = load_engine("pyscf")
+    options = engine_class.Options(basis="def2-svp", grid_level=1, threads=1)
+    atoms = molecule("H2O")
+    moved = atoms.copy()
+    moved.rattle(0.001, seed=1)
+
+    engine = engine_class(options, charge=0, spin=0)
+    engine.open(atoms, tmp_path)
+    first = engine.label(atoms, index=0)
+    second = engine.label(moved, index=1)
+    engine.label(atoms, index=2)
+    engine.close()
+    assert second.scf_iterations < first.scf_iterations
+
+    engine.open(atoms, tmp_path)  # as after a kill: label 2 is asked for again
+    again = engine.label(atoms, index=2)
+    engine.close()
+    fresh = engine_class(options, charge=0, spin=0)
+    fresh.open(atoms, tmp_path / "other")
+    scratch = fresh.label(atoms, index=2)
+    fresh.close()
+    assert again.scf_iterations < scratch.scf_iterations
+    np.testing.assert_allclose(again.forces, scratch.forces, atol=1e-4)
+
+
+def test_pyscf_damaged_density_is_ignored(tmp_path):
+    engine_class = load_engine("pyscf")
+    engine = engine_class(engine_class.Options(basis="sto-3g", grid_level=1), charge=0, spin=0)
+    atoms = molecule("H2O")
+    engine.open(atoms, tmp_path)
+    engine.label(atoms, index=0)
+    (tmp_path / "density_000000.npy").write_bytes(b"garbage")
+    assert isinstance(engine.label(atoms, index=1), Labels)
+    engine.close()
+
+
+def test_pyscf_unconverged_is_a_failure_with_remedies_in_order(tmp_path):
+    engine_class = load_engine("pyscf")
+    options = engine_class.Options(basis="sto-3g", grid_level=0, max_iterations=1)
+    engine = engine_class(options, charge=0, spin=0)
+    atoms = molecule("H2O")
+    engine.open(atoms, tmp_path)
+    failure = engine.label(atoms, index=0)
+    assert isinstance(failure, LabelFailure)
+    assert "did not converge in 1 cycles" in failure.reason
+    assert failure.remedy == "level shift and more iterations"
+    engine.close()
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "message"),
+    [
+        ("pyscf", {"basis": "no-such-basis"}, "engine.basis"),
+        ("pyscf", {"xc": "nonsense"}, "engine.xc"),
+        ("ase", {"calculator": "no.such:Thing"}, "cannot be imported"),
+        ("ase", {"calculator": "ase.calculators.emt:Emt"}, "cannot be imported"),
+        (
+            "ase",
+            {"calculator": "ase.calculators.tip3p:TIP3P", "keywords": {"nonsense": 1}},
+            "refuses",
+        ),
+    ],
+)
+def test_bad_options_are_named_when_the_engine_opens(tmp_path, kind, options, message):
+    engine_class = load_engine(kind)
+    engine = engine_class(engine_class.Options.model_validate(options), charge=0, spin=0)
+    with pytest.raises(EngineError, match=message):
+        engine.open(molecule("H2O"), tmp_path)
+
+
+def test_odd_electrons_without_spin_are_named(tmp_path):
+    engine_class = load_engine("pyscf")
+    engine = engine_class(engine_class.Options(), charge=1, spin=0)
+    with pytest.raises(EngineError, match="spin"):
+        engine.open(molecule("H2O"), tmp_path)

@@ -1,0 +1,204 @@
+"""Files of a run: exact, cut cleanly after a kill, and refused with a name when damaged."""
+
+import ase.io
+import h5py
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from hypothesis import given
+from hypothesis import strategies as st
+
+from otf.errors import FileError
+from otf.io.checkpoint import read_checkpoint, write_checkpoint
+from otf.io.labels import LabelFile
+from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_trajectory
+from otf.labels import Labels
+
+
+def structure(periodic: bool, seed: int):
+    atoms = bulk("NaCl", "rocksalt", a=5.6, cubic=True) if periodic else molecule("CH3OH")
+    atoms.rattle(0.1, seed=seed)
+    rng = np.random.default_rng(seed)
+    labels = Labels(
+        energy=rng.normal(),
+        forces=rng.normal(size=(len(atoms), 3)) * 10.0 ** rng.integers(-12, 3),
+        stress=rng.normal(size=(3, 3)) if periodic else None,
+        atomic_energies=rng.normal(size=len(atoms)) if seed % 2 else None,
+        scf_iterations=7 if seed % 3 else None,
+        wall_s=0.125,
+        provenance='an "engine" 1.0',
+    )
+    if labels.stress is not None:
+        labels.stress[:] = labels.stress + labels.stress.T
+    return atoms, labels
+
+
+@given(periodic=st.booleans(), seed=st.integers(0, 10**6))
+def test_labels_read_back_to_the_same_bits(tmp_path, periodic, seed):
+    path = tmp_path / "labels.extxyz"
+    path.unlink(missing_ok=True)
+    atoms, labels = structure(periodic, seed)
+    with LabelFile(path) as file:
+        file.append(3, atoms, labels)
+    with LabelFile(path) as file:
+        back = file[0]
+    assert back.step == 3
+    assert back.atoms.positions.tobytes() == atoms.positions.tobytes()
+    assert back.atoms.cell.array.tobytes() == atoms.cell.array.tobytes()
+    assert (back.atoms.pbc == atoms.pbc).all()
+    assert back.labels.energy == labels.energy
+    assert back.labels.forces.tobytes() == labels.forces.tobytes()
+    assert back.labels.scf_iterations == labels.scf_iterations
+    if periodic:
+        assert back.labels.stress.tobytes() == labels.stress.tobytes()
+    if labels.atomic_energies is not None:
+        assert back.labels.atomic_energies.tobytes() == labels.atomic_energies.tobytes()
+
+
+def three_labels(path):
+    with LabelFile(path) as file:
+        for i in range(3):
+            file.append(10 * i, *structure(periodic=False, seed=i))
+    return path.read_bytes()
+
+
+def test_cut_end_is_forgotten_at_every_byte(tmp_path):
+    path = tmp_path / "labels.extxyz"
+    text = three_labels(path)
+    frame = text.index(b"\n6\n", 10) + 1
+    last = text.index(b"\n6\n", frame + 1) + 1
+    for cut in range(last, len(text), 37):
+        path.write_bytes(text[:cut])
+        with LabelFile(path) as file:
+            assert len(file) == 2
+            file.append(20, *structure(periodic=False, seed=2))
+        assert path.read_bytes() == text
+
+
+def test_damage_in_the_middle_is_named(tmp_path):
+    path = tmp_path / "labels.extxyz"
+    text = bytearray(three_labels(path))
+    text[text.index(b"\n6\n", 10) + 1] = ord("x")
+    path.write_bytes(text)
+    with pytest.raises(FileError, match="damaged at byte"):
+        LabelFile(path)
+    assert path.read_bytes() == bytes(text)
+
+
+def test_label_of_another_geometry_is_refused(tmp_path):
+    path = tmp_path / "labels.extxyz"
+    three_labels(path)
+    atoms, _ = structure(periodic=False, seed=1)
+    with LabelFile(path) as file:
+        assert file.find(1, 10, atoms) is not None
+        assert file.find(3, 30, atoms) is None
+        with pytest.raises(FileError, match="another trajectory"):
+            file.find(1, 11, atoms)
+        atoms.positions[0, 0] += 1e-12
+        with pytest.raises(FileError, match="another trajectory"):
+            file.find(1, 10, atoms)
+
+
+def frames(atoms, steps):
+    rng = np.random.default_rng(4)
+    n = len(atoms)
+    return [
+        Frame(
+            step=s,
+            time_fs=0.5 * s,
+            positions=rng.normal(size=(n, 3)),
+            momenta=rng.normal(size=(n, 3)),
+            forces=rng.normal(size=(n, 3)),
+            potential_energy=-1.0 - s,
+            kinetic_energy=0.1 * s,
+            temperature_K=300.0 + s,
+            source=MODEL,
+            labels=2,
+        )
+        for s in steps
+    ]
+
+
+@pytest.mark.parametrize("atoms", [molecule("H2O"), bulk("Si", cubic=True)], ids=["H2O", "Si8"])
+def test_trajectory_is_cut_to_the_checkpoint(tmp_path, atoms):
+    path = tmp_path / "trajectory.h5"
+    written = frames(atoms, range(30))
+    with TrajectoryWriter(path, atoms) as trajectory:
+        trajectory.append(written[:10])
+        trajectory.append(written[10:20])
+    with TrajectoryWriter(path, atoms, keep=15) as trajectory:
+        assert trajectory.n_frames == 15
+        trajectory.append(written[15:])
+    back = read_trajectory(path)
+    assert back.step.tolist() == list(range(30))
+    assert back.positions.tobytes() == np.array([f.positions for f in written]).tobytes()
+    np.testing.assert_allclose(back.frame(7).get_momenta(), written[7].momenta, rtol=1e-12)
+    with pytest.raises(FileError, match="fewer frames"):
+        TrajectoryWriter(path, atoms, keep=31)
+
+
+def test_trajectory_is_h5md(tmp_path):
+    path = tmp_path / "trajectory.h5"
+    atoms = bulk("Si", cubic=True)
+    with TrajectoryWriter(path, atoms) as trajectory:
+        trajectory.append(frames(atoms, range(3)))
+    with h5py.File(path) as file:
+        assert file["h5md"].attrs["version"].tolist() == [1, 1]
+        assert file["h5md/creator"].attrs["name"] == "otf"
+        particles = file["particles/all"]
+        assert particles["box"].attrs["dimension"] == 3
+        for name in ("position", "velocity", "force", "species"):
+            assert {"step", "time", "value"} <= set(particles[name])
+        assert particles["velocity/step"] == particles["position/step"]  # one object, linked
+        assert particles["species/value"][:].tolist() == [[14] * 8] * 3
+
+
+def test_trajectory_of_others_is_refused(tmp_path):
+    path = tmp_path / "trajectory.h5"
+    path.write_text("not HDF5")
+    with pytest.raises(FileError, match="not a trajectory"):
+        read_trajectory(path)
+
+
+def test_checkpoint_is_exact_and_replaced_whole(tmp_path):
+    path = tmp_path / "checkpoint.h5"
+    state = np.random.default_rng(3).bit_generator.state
+    array = np.random.default_rng(4).normal(size=(5, 3))
+    write_checkpoint(path, {"old": 1}, {})
+    write_checkpoint(path, {"random": state, "x": 0.1 + 0.2, "nan": float("nan")}, {"a": array})
+    scalars, arrays = read_checkpoint(path)
+    assert scalars["random"] == state
+    assert scalars["x"] == 0.1 + 0.2
+    assert scalars["nan"] != scalars["nan"]
+    assert arrays["a"].tobytes() == array.tobytes()
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.h5"]
+
+
+@given(cut=st.floats(0, 0.999))
+def test_truncated_checkpoint_is_named(tmp_path, cut):
+    path = tmp_path / "checkpoint.h5"
+    write_checkpoint(path, {"step": 1}, {"a": np.ones(100)})
+    text = path.read_bytes()
+    path.write_bytes(text[: int(cut * len(text))])
+    with pytest.raises(FileError, match="is damaged"):
+        read_checkpoint(path)
+
+
+def test_checkpoint_of_a_later_version_is_refused(tmp_path):
+    path = tmp_path / "checkpoint.h5"
+    write_checkpoint(path, {}, {})
+    with h5py.File(path, "r+") as file:
+        file.attrs["format"] = 99
+    with pytest.raises(FileError, match="has format 99"):
+        read_checkpoint(path)
+
+
+def test_labels_are_what_ase_reads(tmp_path):
+    path = tmp_path / "labels.extxyz"
+    three_labels(path)
+    read = ase.io.read(path, ":")
+    assert len(read) == 3
+    atoms, labels = structure(periodic=False, seed=1)
+    assert read[1].get_potential_energy() == labels.energy
+    np.testing.assert_array_equal(read[1].get_forces(), labels.forces)
+    np.testing.assert_array_equal(read[1].positions, atoms.positions)

@@ -1,0 +1,154 @@
+"""The trainer: learns a real surface, chooses well, comes back exactly, knows what it does not know."""
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.calculators.morse import MorsePotential
+
+from otf.errors import RunError
+from otf.labels import Labels
+from otf.learning import regularisation
+from otf.learning.trainer import Trainer, TrainerSettings
+from otf.learning.uncertainty import EPSILON, ErrorScale
+from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
+from otf.model.normal_equations import NormalEquations
+from otf.model.sharing import by_species
+from otf.model.tensor_energy import TensorEnergy
+
+START = molecule("C2H6")
+
+
+def trainer(**settings) -> Trainer:
+    descriptor = Descriptor(START.numbers, DescriptorSettings(radial_three=2, l_max=2))
+    group = by_species(START)
+    standard = standardise(descriptor, START, group, components=6, seed=0)
+    return Trainer(TensorEnergy(descriptor, group, standard), TrainerSettings(**settings))
+
+
+def labelled(count: int, *, width: float = 0.04, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    calculator = MorsePotential(epsilon=2.0, r0=1.3, rho0=3.0)
+    out = []
+    for i in range(count):
+        atoms = START.copy()
+        atoms.positions += rng.normal(scale=width, size=atoms.positions.shape)
+        atoms.calc = calculator
+        labels = Labels(atoms.get_potential_energy(), atoms.get_forces())
+        atoms.calc = None
+        out.append((atoms, labels, 30.0 * i))
+    return out
+
+
+def learn(model: Trainer, data) -> Trainer:
+    for atoms, labels, time_fs in data:
+        model.learn(atoms, labels, time_fs=time_fs)
+    return model
+
+
+def force_error(model: Trainer, data) -> float:
+    return float(np.mean([np.abs(model.predict(a).forces - y.forces).mean() for a, y, _ in data]))
+
+
+def test_error_falls_as_labels_come_in():
+    data, test = labelled(40), labelled(10, seed=1)
+    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    errors = [force_error(learn(trainer(), data[:n]), test) / size for n in (1, 10, 40)]
+    assert errors[0] > 3 * errors[1] > 3 * errors[2]
+    assert errors[2] < 0.02
+
+
+def test_energies_come_with_their_zero():
+    data, test = labelled(30), labelled(5, seed=1)
+    model = learn(trainer(), data)
+    for atoms, labels, _ in test:
+        assert abs(model.predict(atoms).energy - labels.energy) < 0.05
+
+
+def test_rank_two_is_chosen_where_it_pays_and_only_there():
+    data, test = labelled(40), labelled(10, seed=1)
+    free = learn(trainer(), data)
+    alone = {rank: force_error(learn(trainer(ranks=(rank,)), data), test) for rank in (1, 2)}
+    best = min(alone, key=lambda r: alone[r])
+    assert free.choice.rank == best
+    assert force_error(free, test) < 1.2 * alone[best]
+
+
+def test_restored_trainer_is_the_same_to_the_last_bit():
+    data = labelled(12)
+    original = learn(trainer(forgetting=0.95), data[:9])
+    copy = trainer(forgetting=0.95)
+    copy.restore(original.capture(), data[:9])
+    learn(original, data[9:])
+    learn(copy, data[9:])
+    probe = data[0][0]
+    assert original.predict(probe).forces.tobytes() == copy.predict(probe).forces.tobytes()
+    assert original.predicted_error(probe).tobytes() == copy.predicted_error(probe).tobytes()
+    assert original.choice == copy.choice
+
+
+def test_restore_refuses_missing_labels_and_others():
+    data = labelled(6)
+    state = learn(trainer(), data).capture()
+    with pytest.raises(RunError, match="6 labels, but 5"):
+        trainer().restore(state, data[:5])
+    with pytest.raises(RunError, match="do not give the model"):
+        trainer().restore(state, labelled(6, seed=3))
+
+
+def test_unknown_errors_are_infinite_until_measured():
+    data = labelled(3)
+    model = trainer()
+    assert np.isinf(model.predicted_error(START)).all()
+    learn(model, data[:1])
+    assert np.isinf(model.predicted_error(START)).all()
+    learn(model, data[1:])
+    assert np.isfinite(model.predicted_error(START)).all()
+
+
+def test_predicted_error_grows_away_from_what_was_learned():
+    model = learn(trainer(), labelled(20))
+    near = np.mean([model.predicted_error(a).mean() for a, _, _ in labelled(5, seed=8)])
+    wide = labelled(5, seed=8, width=0.2)
+    far = np.mean([model.predicted_error(a).mean() for a, _, _ in wide])
+    assert far > 2 * near
+
+
+def test_predicted_error_has_the_size_of_the_true_one():
+    model = learn(trainer(), labelled(30))
+    predicted, true = [], []
+    for atoms, labels, _ in labelled(20, seed=5):
+        predicted.append(model.predicted_error(atoms) ** 2)
+        true.append(((model.predict(atoms).forces - labels.forces) ** 2).mean(axis=1))
+    ratio = np.sqrt(np.mean(predicted) / np.mean(true))
+    assert 0.3 < ratio < 3.0
+
+
+def test_error_scale_is_a_running_mean_by_species():
+    scale = ErrorScale.unknown(2)
+    species = np.array([0, 1, 1])
+    for _ in range(300):
+        scale = scale.updated(species, np.full((3, 3), 0.2), np.array([1.0, 3.0, 3.0]) - EPSILON)
+    expected = 0.2 * np.sqrt([[1.0, 1.0 / 3.0, 1.0 / 3.0]])
+    np.testing.assert_allclose(
+        [scale.predicted_error(species, np.full(3, 1.0 - EPSILON))], expected, rtol=1e-12
+    )
+
+
+def test_search_leaves_the_edge_where_nothing_can_be_solved():
+    equations = NormalEquations(np.full(4, 1e-8))
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        row = rng.normal(size=(3, 1)) * np.ones((1, 4)) * 1e3  # singular without its prior
+        equations.add(row, row[:, 0], block=i)
+    active = {1: np.arange(4)}
+    stuck = regularisation.Regularisation(1, {1: 0}, 7)
+    found = regularisation.search(equations, active, stuck)
+    assert equations.solve(active[1], found.strength) is not None
+
+
+def test_search_is_frequent_at_first_and_rare_later():
+    start = regularisation.start((1,))
+    assert all(regularisation.is_due(start, n) for n in range(1, 11))
+    later = regularisation.Regularisation(1, {1: 3}, searched_at=100)
+    assert not regularisation.is_due(later, 105)
+    assert regularisation.is_due(later, 110)

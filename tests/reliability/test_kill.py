@@ -1,0 +1,106 @@
+"""kill -9 at random moments, resume until done: the same bits, and no label paid for twice."""
+
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import pytest
+
+CONFIG = """\
+system:
+  molecule: CH4
+engine:
+  kind: {engine}
+dynamics:
+  ensemble: {ensemble}
+  steps: 1500
+  timestep_fs: 0.5
+policy:
+  force_target_meV_A: {target}
+  gap_max: 60
+"""
+
+
+def otf(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "otf", *map(str, arguments)]
+
+
+def datasets(path: Path) -> dict[str, bytes]:
+    out = {}
+    with h5py.File(path) as file:
+        file.visititems(
+            lambda name, item: out.update({name: item[()].tobytes()})
+            if isinstance(item, h5py.Dataset)
+            else None
+        )
+    return out
+
+
+def labels(path: Path) -> list[str]:
+    """The labels without the seconds they took."""
+    lines = (path / "labels.extxyz").read_text().splitlines()
+    return [" ".join(w for w in line.split() if not w.startswith("wall_s")) for line in lines]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """A run of each ensemble, and the seconds it took."""
+    made = {}
+
+    def run(ensemble: str) -> tuple[Path, Path, float]:
+        if ensemble not in made:
+            folder = tmp_path_factory.mktemp(ensemble)
+            config = folder / "config.yaml"
+            config.write_text(CONFIG.format(engine="tblite", ensemble=ensemble, target=5))
+            began = time.monotonic()
+            subprocess.run(otf("run", config, "--output", folder / "run"), check=True)
+            made[ensemble] = (config, folder / "run", time.monotonic() - began)
+        return made[ensemble]
+
+    return run
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin"])
+@pytest.mark.parametrize("seed", range(2))
+def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed, ensemble, seed):
+    config, reference, seconds = undisturbed(ensemble)
+    path = tmp_path / "run"
+    rng = random.Random(seed)
+    command, kills = otf("run", config, "--output", path), 0
+    while True:
+        process = subprocess.Popen(command, stderr=subprocess.PIPE)
+        try:
+            _, error = process.communicate(timeout=rng.uniform(0.4, 0.9) * seconds)
+        except subprocess.TimeoutExpired:
+            process.send_signal(signal.SIGKILL)
+            process.communicate()
+            kills += 1
+            command = otf("resume", path)
+            continue
+        assert process.returncode == 0, error.decode()
+        break
+    assert kills
+    assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
+    assert labels(path) == labels(reference)
+
+
+def test_sigterm_stops_at_a_commit_and_the_run_resumes(tmp_path, undisturbed):
+    config, reference, seconds = undisturbed("nve")
+    path = tmp_path / "run"
+    process = subprocess.Popen(
+        otf("run", config, "--output", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    while not (path / "checkpoint.h5").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.terminate()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert b"stopped by SIGTERM; `otf resume" in out
+    subprocess.run(otf("resume", path), check=True, capture_output=True)
+    assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")

@@ -1,0 +1,24 @@
+"""An ASE calculator that fails on demand, to be named in a configuration like any other."""
+
+from ase.calculators.calculator import CalculationFailed, SCFError
+from ase.calculators.morse import MorsePotential
+
+
+class Flaky(MorsePotential):
+    """Morse potential whose calls from ``first`` to ``last`` fail (counted from 0)."""
+
+    def __init__(self, first: int, last: int, how: str = "error", **keywords: float) -> None:
+        super().__init__(**keywords)
+        self.first, self.last, self.how = first, last, how
+        self.calls = 0
+
+    def calculate(self, *arguments, **keywords):
+        call, self.calls = self.calls, self.calls + 1
+        if self.first <= call <= self.last:
+            if self.how == "error":
+                raise SCFError("not converged in 100 cycles")
+            if self.how == "crash":
+                raise CalculationFailed("killed by signal 9")
+        super().calculate(*arguments, **keywords)
+        if self.first <= call <= self.last and self.how == "nan":
+            self.results["forces"] = self.results["forces"] * float("nan")

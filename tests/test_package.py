@@ -1,0 +1,35 @@
+"""What is shipped: the wheel's contents and its entry points."""
+
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory) -> zipfile.ZipFile:
+    from hatchling.builders.wheel import WheelBuilder
+
+    folder = tmp_path_factory.mktemp("wheel")
+    (path,) = WheelBuilder(str(ROOT)).build(directory=str(folder), versions=["standard"])
+    return zipfile.ZipFile(path)
+
+
+def test_top_level_names_of_the_wheel(wheel):
+    names = {n.split("/")[0] for n in wheel.namelist() if ".dist-info" not in n}
+    assert names == {"otf", "otf_ase", "otf_pyscf", "otf_tblite"}
+
+
+def test_wheel_is_typed_and_holds_no_tests(wheel):
+    assert "otf/py.typed" in wheel.namelist()
+    assert not [n for n in wheel.namelist() if "test_" in n or n.endswith((".yaml", ".xyz"))]
+
+
+def test_entry_points(wheel):
+    (name,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
+    text = wheel.read(name).decode()
+    assert "otf = otf.cli.main:main" in text
+    for kind in ("ase", "pyscf", "tblite"):
+        assert f"{kind} = otf_{kind}.engine:" in text
