@@ -1,8 +1,8 @@
 """What a run shows while it runs: a live line on a terminal, plain lines in a batch log."""
 
 import time
-from types import TracebackType
-from typing import Self
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import click
 from rich.console import Console
@@ -50,63 +50,33 @@ class _Tally:
         return ", ".join(parts)
 
 
-class LiveProgress:
-    """A bar on a terminal."""
+class _Live:
+    """Shows records on a bar."""
 
-    def __init__(self, console: Console, steps: int, timestep_fs: float) -> None:
+    def __init__(self, bar: Progress, steps: int, timestep_fs: float) -> None:
         self._tally = _Tally(timestep_fs)
-        self._progress = Progress(
-            TextColumn("{task.fields[phase]:<8}"),
-            BarColumn(bar_width=20),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(compact=True),
-            TextColumn("{task.fields[line]}"),
-            console=console,
-        )
-        self._task = self._progress.add_task("", total=steps, phase="label", line="")
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._progress.stop()
+        self._bar = bar
+        self._phase = "label"
+        self._task = bar.add_task("", total=steps, phase=self._phase, line="")
 
     def __call__(self, record: Record) -> None:
-        """Show a record."""
         if isinstance(record, Segment):
             self._tally.add(record)
-            self._progress.update(self._task, completed=self._tally.step, line=self._tally.line())
-        else:
-            self._progress.update(self._task, phase=record.phase)
+            self._bar.update(self._task, completed=self._tally.step, line=self._tally.line())
+        elif record.phase != self._phase:
+            self._phase = record.phase
+            self._bar.update(self._task, phase=record.phase)
 
 
-class PlainProgress:
-    """A line now and then, for a log file."""
+class _Plain:
+    """Prints a line when the last one is old enough."""
 
     def __init__(self, steps: int, timestep_fs: float) -> None:
         self._steps = steps
         self._tally = _Tally(timestep_fs)
         self._printed: float | None = None
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        return None
-
     def __call__(self, record: Record) -> None:
-        """Print a line if the last one is old enough."""
         if not isinstance(record, Segment):
             return
         self._tally.add(record)
@@ -116,9 +86,19 @@ class PlainProgress:
             click.echo(f"step {self._tally.step}/{self._steps}, {self._tally.line()}", err=True)
 
 
-def progress(steps: int, timestep_fs: float) -> LiveProgress | PlainProgress:
-    """The right kind for where standard error goes."""
+@contextmanager
+def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None]]:
+    """Something to call with every record: a bar on a terminal, plain lines elsewhere."""
     console = Console(stderr=True)
-    if console.is_terminal:
-        return LiveProgress(console, steps, timestep_fs)
-    return PlainProgress(steps, timestep_fs)
+    if not console.is_terminal:
+        yield _Plain(steps, timestep_fs)
+        return
+    with Progress(
+        TextColumn("{task.fields[phase]:<8}"),
+        BarColumn(bar_width=20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.fields[line]}"),
+        console=console,
+    ) as bar:
+        yield _Live(bar, steps, timestep_fs)

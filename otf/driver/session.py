@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -88,7 +89,7 @@ def run_session(
         _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
         try:
             engine.open(atoms, run.scratch)
-            with LabelFile(run.labels) as file:
+            with closing(LabelFile(run.labels)) as file:
                 parts = make_parts(config, atoms, engine, file)
                 state, stopped_by = _commit_all(run, parts, watch)
         except Exception as error:
@@ -111,7 +112,9 @@ def _commit_all(
         _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
     with (
         stop_on_signals() as stop,
-        TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames) as trajectory,
+        closing(
+            TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames)
+        ) as trajectory,
     ):
         for record in drive(parts, state):
             if isinstance(record, Segment):

@@ -7,8 +7,7 @@ the same bits; ASE's own writer keeps eight decimals, too few for an exact resum
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any
 
 import ase.io
 import numpy as np
@@ -50,15 +49,8 @@ class LabelFile:
         self._stream: IO[str] = path.open("a", encoding="utf-8")
         sync_directory(path.parent)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Release the file."""
         self._stream.close()
 
     def __len__(self) -> int:

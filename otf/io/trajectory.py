@@ -9,8 +9,6 @@ Angstrom/fs, eV/Angstrom, eV, fs.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
 import h5py
 import numpy as np
@@ -106,15 +104,8 @@ class TrajectoryWriter:
             ) from error
         self.n_frames = keep
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def close(self) -> None:
+        """Release the file."""
         self._file.close()
 
     def append(self, frames: Sequence[Frame]) -> None:

@@ -16,9 +16,3 @@ def kernel(function: Function) -> Function:
     """Compile with numba, cached on disk, releasing the interpreter lock."""
     compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
     return cast(Function, compiled)
-
-
-def inlined(function: Function) -> Function:
-    """Compile a small function that is copied into its caller's loop."""
-    compiled = njit(nogil=True, error_model="numpy", fastmath=_FASTMATH, inline="always")(function)
-    return cast(Function, compiled)

@@ -1,5 +1,7 @@
 """Files of a run: exact, cut cleanly after a kill, and refused with a name when damaged."""
 
+from contextlib import closing
+
 import ase.io
 import h5py
 import numpy as np
@@ -38,9 +40,9 @@ def test_labels_read_back_to_the_same_bits(tmp_path, periodic, seed):
     path = tmp_path / "labels.extxyz"
     path.unlink(missing_ok=True)
     atoms, labels = structure(periodic, seed)
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         file.append(3, atoms, labels)
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         back = file[0]
     assert back.step == 3
     assert back.atoms.positions.tobytes() == atoms.positions.tobytes()
@@ -56,7 +58,7 @@ def test_labels_read_back_to_the_same_bits(tmp_path, periodic, seed):
 
 
 def three_labels(path):
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         for i in range(3):
             file.append(10 * i, *structure(periodic=False, seed=i))
     return path.read_bytes()
@@ -69,7 +71,7 @@ def test_cut_end_is_forgotten_at_every_byte(tmp_path):
     last = text.index(b"\n6\n", frame + 1) + 1
     for cut in range(last, len(text), 37):
         path.write_bytes(text[:cut])
-        with LabelFile(path) as file:
+        with closing(LabelFile(path)) as file:
             assert len(file) == 2
             file.append(20, *structure(periodic=False, seed=2))
         assert path.read_bytes() == text
@@ -89,7 +91,7 @@ def test_label_of_another_geometry_is_refused(tmp_path):
     path = tmp_path / "labels.extxyz"
     three_labels(path)
     atoms, _ = structure(periodic=False, seed=1)
-    with LabelFile(path) as file:
+    with closing(LabelFile(path)) as file:
         assert file.find(1, 10, atoms) is not None
         assert file.find(3, 30, atoms) is None
         with pytest.raises(FileError, match="another trajectory"):
@@ -123,10 +125,10 @@ def frames(atoms, steps):
 def test_trajectory_is_cut_to_the_checkpoint(tmp_path, atoms):
     path = tmp_path / "trajectory.h5"
     written = frames(atoms, range(30))
-    with TrajectoryWriter(path, atoms) as trajectory:
+    with closing(TrajectoryWriter(path, atoms)) as trajectory:
         trajectory.append(written[:10])
         trajectory.append(written[10:20])
-    with TrajectoryWriter(path, atoms, keep=15) as trajectory:
+    with closing(TrajectoryWriter(path, atoms, keep=15)) as trajectory:
         assert trajectory.n_frames == 15
         trajectory.append(written[15:])
     back = read_trajectory(path)
@@ -140,7 +142,7 @@ def test_trajectory_is_cut_to_the_checkpoint(tmp_path, atoms):
 def test_trajectory_is_h5md(tmp_path):
     path = tmp_path / "trajectory.h5"
     atoms = bulk("Si", cubic=True)
-    with TrajectoryWriter(path, atoms) as trajectory:
+    with closing(TrajectoryWriter(path, atoms)) as trajectory:
         trajectory.append(frames(atoms, range(3)))
     with h5py.File(path) as file:
         assert file["h5md"].attrs["version"].tolist() == [1, 1]

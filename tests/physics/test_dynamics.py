@@ -126,4 +126,3 @@ def test_linear_molecule_loses_two_rotations():
 def test_drawing_is_reproducible():
     momenta = [moving(7)[0].get_momenta().tobytes() for _ in range(2)]
     assert momenta[0] == momenta[1] != moving(8)[0].get_momenta().tobytes()
-

@@ -33,9 +33,9 @@ def datasets(path: Path) -> dict[str, bytes]:
     out = {}
     with h5py.File(path) as file:
         file.visititems(
-            lambda name, item: out.update({name: item[()].tobytes()})
-            if isinstance(item, h5py.Dataset)
-            else None
+            lambda name, item: (
+                out.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
+            )
         )
     return out
 

@@ -1,0 +1,78 @@
+"""Short runs on real engines, judged by what the engine says of the committed frames afterwards."""
+
+from pathlib import Path
+
+import pytest
+
+from otf.config import read_config
+from otf.driver.audit import audit, summarise
+from otf.driver.directory import create_run, open_run
+from otf.driver.session import run_session
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+
+
+def run(tmp_path: Path, text: str):
+    source = tmp_path / "config.yaml"
+    source.write_text(text)
+    path = create_run(read_config(source), source, tmp_path / "run").path
+    return path, run_session(*open_run(path))
+
+
+def shipped(name: str, steps: int) -> str:
+    lines = (CONFIGS / f"{name}.yaml").read_text().splitlines()
+    text = "\n".join(f"  steps: {steps}" if "steps:" in line else line for line in lines)
+    return text.replace("structure: ", f"structure: {CONFIGS}/")
+
+
+@pytest.mark.slow
+def test_methane_with_tblite(tmp_path, long):
+    path, summary = run(tmp_path, shipped("quickstart", 4000 if long else 1000))
+    true = summarise(list(audit(path, every=20)))
+    assert summary.labels <= 60
+    assert true.force_mae_meV_A <= 2.0
+    assert true.energy_mae_meV_atom <= 0.1
+
+
+@pytest.mark.slow
+def test_nitrobenzene_with_tblite(tmp_path, long):
+    path, summary = run(tmp_path, shipped("nitrobenzene", 4000 if long else 600))
+    true = summarise(list(audit(path, every=20)))
+    assert summary.labels <= 100
+    assert true.force_mae_meV_A <= 30.0
+
+
+@pytest.mark.slow
+def test_methane_with_dft(tmp_path, long):
+    text = shipped("ch4_pbe", 1000 if long else 120)
+    if not long:
+        text = text.replace("basis: def2-svp", "basis: def2-svp\n  grid_level: 1")
+    path, summary = run(tmp_path, text)
+    true = summarise(list(audit(path, every=100 if long else 30)))
+    assert summary.level == "DFT"
+    assert summary.labels_percent <= (5.0 if long else 20.0)
+    assert true.force_mae_meV_A <= 2.0
+
+
+DIAMOND = """\
+system:
+  bulk: {name: C, a_A: 3.57, cubic: true}
+engine:
+  kind: tblite
+  method: GFN1-xTB
+dynamics:
+  ensemble: csvr
+  steps: 200
+  timestep_fs: 1.0
+  temperature_K: 300
+policy:
+  force_target_meV_A: 40
+"""
+
+
+@pytest.mark.slow
+def test_crystal_with_tblite(tmp_path, long):
+    path, summary = run(tmp_path, shipped("silicon", 500) if long else DIAMOND)
+    true = summarise(list(audit(path, every=20)))
+    assert summary.labels <= 40
+    assert true.force_mae_meV_A <= (15.0 if long else 40.0)
