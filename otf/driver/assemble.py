@@ -151,9 +151,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
         )
     elif not atoms.has("momenta"):
         raise ConfigError(
-            [
-                "dynamics.velocities: the structure has none; use 'maxwell' or add momenta to the file"
-            ]
+            ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
         )
     conserved = remove_motion(atoms, translation=translation, rotation=rotation)
     settings = EnsembleSettings(

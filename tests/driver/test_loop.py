@@ -1,4 +1,4 @@
-"""The loop on a cheap real engine (a Morse cluster through ASE): what is labelled, kept, refused."""
+"""The loop on a Morse cluster through ASE: what is labelled, kept, refused."""
 
 from dataclasses import replace
 from pathlib import Path

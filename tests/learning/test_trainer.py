@@ -1,4 +1,4 @@
-"""The trainer: learns a real surface, chooses well, comes back exactly, knows what it does not know."""
+"""The trainer learns a surface, chooses well, comes back exactly, knows its ignorance."""
 
 import numpy as np
 import pytest

@@ -90,7 +90,7 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed
 
 
 def test_sigterm_stops_at_a_commit_and_the_run_resumes(tmp_path, undisturbed):
-    config, reference, seconds = undisturbed("nve")
+    config, reference, _ = undisturbed("nve")
     path = tmp_path / "run"
     process = subprocess.Popen(
         otf("run", config, "--output", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
