@@ -21,7 +21,6 @@ GRID = 10.0 ** np.arange(-6.0, 6.01, 0.5)
 FEW_BLOCKS = 5
 """Below this many blocks of labels the evidence decides."""
 
-_RECENT = 12  # blocks left out in turn
 _GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
 _PATIENCE = 10  # search again when there are a tenth more labels
 _UNHURRIED = 10  # up to this many labels every label is followed by a search
@@ -80,7 +79,7 @@ def search(
     current
         The choice in force.
     """
-    n_labels = len(equations.snapshots)
+    n_labels = equations.n_snapshots
     few = equations.n_blocks < FEW_BLOCKS
     score = _evidence if few else _left_out
     position = dict(current.position)
@@ -120,6 +119,9 @@ def _left_out(solution: Solution | None) -> float:
     """Root mean square of the residuals of the latest blocks, each left out in turn."""
     if solution is None:
         return float("inf")
-    residuals = [solution.left_out(*b) for b in solution.equations.latest_blocks(_RECENT)]
+    try:
+        residuals = [solution.left_out(*block) for block in solution.equations.blocks()]
+    except np.linalg.LinAlgError:  # the prior is too weak to predict a block without itself
+        return float("inf")
     score = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
     return score if np.isfinite(score) else float("inf")

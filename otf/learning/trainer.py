@@ -78,7 +78,7 @@ class Trainer:
     @property
     def n_labels(self) -> int:
         """Labels learned so far."""
-        return len(self._equations.snapshots)
+        return self._equations.n_snapshots
 
     @property
     def choice(self) -> Regularisation:

@@ -58,36 +58,32 @@ class NormalEquations:
     ----------
     prior
         (n,) diagonal of Lambda, positive.
+    keep_blocks
+        Rows are kept for the latest so many blocks only, for leaving them out; what is older lives
+        on in the accumulated equations, so memory does not grow with the history.
     """
 
-    def __init__(self, prior: Floats) -> None:
+    def __init__(self, prior: Floats, *, keep_blocks: int = 12) -> None:
         n = len(prior)
         self.prior = prior
+        self.keep_blocks = keep_blocks
+        self.n_snapshots = 0
+        self.n_rows = 0
+        self.n_blocks = 0
         self.gram: Floats = np.zeros((n, n))
         self.moment: Floats = np.zeros(n)
         self.square = 0.0
         self.snapshots: list[Snapshot] = []
 
-    @property
-    def n_blocks(self) -> int:
-        """How many blocks the snapshots form."""
-        return len({s.block for s in self.snapshots})
-
-    def latest_blocks(self, count: int) -> list[tuple[Floats, Floats]]:
-        """Rows and targets of the latest blocks, scaled by the square root of their weights."""
-        chosen = sorted({s.block for s in self.snapshots})[-count:]
+    def blocks(self) -> list[tuple[Floats, Floats]]:
+        """Rows and targets of the blocks kept, scaled by the square root of their weights."""
         out = []
-        for block in chosen:
+        for block in sorted({s.block for s in self.snapshots}):
             members = [s for s in self.snapshots if s.block == block]
             rows = [np.sqrt(s.weight) * s.rows for s in members]
             targets = [np.sqrt(s.weight) * s.targets for s in members]
             out.append((np.concatenate(rows), np.concatenate(targets)))
         return out
-
-    @property
-    def n_rows(self) -> int:
-        """Rows seen so far."""
-        return sum(len(s.targets) for s in self.snapshots)
 
     def add(self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0) -> None:
         """Add one snapshot; everything before it is weighted by ``forgetting`` once more.
@@ -97,15 +93,22 @@ class NormalEquations:
         rows, targets
             (m, n) and (m,), already divided by their expected noise.
         block
-            See :class:`Snapshot`.
+            See :class:`Snapshot`; counted up from 0.
         """
         self.gram *= forgetting
         self.gram += rows.T @ rows
         self.moment *= forgetting
         self.moment += rows.T @ targets
         self.square = forgetting * self.square + float(targets @ targets)
-        if forgetting != 1.0:
-            self.snapshots = [replace(s, weight=forgetting * s.weight) for s in self.snapshots]
+        if not self.snapshots or self.snapshots[-1].block != block:
+            self.n_blocks += 1
+        self.n_snapshots += 1
+        self.n_rows += len(targets)
+        self.snapshots = [
+            replace(s, weight=forgetting * s.weight)
+            for s in self.snapshots
+            if s.block > block - self.keep_blocks
+        ]
         self.snapshots.append(Snapshot(rows, targets, block, 1.0))
 
     def solve(self, active: Ints, strength: float) -> "Solution | None":

@@ -74,12 +74,23 @@ def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
     weights = forgetting ** np.arange(8, -1, -1)
     equations = streamed(rows, targets, forgetting, block_size)
     solution = equations.solve(ALL, 0.2)
-    blocks = equations.latest_blocks(100)
+    blocks = equations.blocks()
     assert len(blocks) == equations.n_blocks == 9 // block_size
     for b, (x, y) in enumerate(blocks):
         others = [i for i in range(9) if i // block_size != b]
         theta = ridge([rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others])
         np.testing.assert_allclose(solution.left_out(x, y), y - x @ theta, atol=1e-9)
+
+
+def test_memory_is_bounded_and_nothing_is_lost():
+    rows, targets = data(30)
+    equations = NormalEquations(PRIOR, keep_blocks=4)
+    for i, (x, y) in enumerate(zip(rows, targets)):
+        equations.add(x, y, block=i // 2)
+    assert [s.block for s in equations.snapshots] == [11, 11, 12, 12, 13, 13, 14, 14]
+    assert (equations.n_snapshots, equations.n_blocks, equations.n_rows) == (30, 15, 30 * ROWS)
+    theta = equations.solve(ALL, 0.1).theta()
+    np.testing.assert_allclose(theta, ridge(rows, targets, 0.1), atol=1e-9)
 
 
 def test_evidence_is_the_marginal_likelihood():
