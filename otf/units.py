@@ -13,5 +13,8 @@ BOHR: float = units.Bohr
 KELVIN: float = units.kB
 """k_B times one kelvin, in eV."""
 
+KJ_PER_MOL: float = units.kJ / units.mol
+"""One kJ/mol in eV."""
+
 MEV: float = 1e-3
 """One meV in eV: divide an energy or a force by it to print meV or meV/Angstrom."""

@@ -365,6 +365,7 @@ class _Loop:
             Frame(
                 step=self.step,
                 time_fs=self.step * self.parts.timestep_fs,
+                cell=self.atoms.cell.array.copy(),
                 positions=self.atoms.get_positions(),
                 momenta=self.atoms.get_momenta(),
                 forces=forces.copy(),

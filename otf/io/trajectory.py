@@ -2,8 +2,8 @@
 
 Flushed after every committed segment with HDF5's default format, which opens after a kill with all
 that was flushed; whatever a killed run wrote beyond its checkpoint is cut when it is resumed.
-Velocities and forces are stored as they drove the dynamics, in ASE-like units: Angstrom,
-Angstrom/fs, eV/Angstrom, eV, fs.
+Units are attributes of the data: Angstrom, fs, eV, K, and for forces kJ/mol/Angstrom, because
+MDAnalysis opens no file whose forces are in eV.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from ase import Atoms
 import otf
 from otf.arrays import Floats, Ints
 from otf.errors import FileError
-from otf.units import FS
+from otf.units import FS, KJ_PER_MOL
 
 ENGINE, MODEL = 0, 1
 """Values of ``observables/source``: which of the two drove a frame."""
 
+_EDGES = "particles/all/box/edges"
 _CHUNK_BYTES = 1 << 16
 _SERIES = {
     "particles/all/position": "Angstrom",
     "particles/all/velocity": "Angstrom fs-1",
-    # MDAnalysis refuses files whose force has a unit it does not know, so it is left out: eV/A.
-    "particles/all/force": None,
+    "particles/all/force": "kJ mol-1 Angstrom-1",
     "observables/potential_energy": "eV",
     "observables/kinetic_energy": "eV",
     "observables/temperature": "K",
@@ -44,6 +44,8 @@ class Frame:
     ----------
     step, time_fs
         Place in the run.
+    cell
+        (3, 3), Angstrom; zeros where there is none.
     positions, momenta, forces
         (N, 3) in ASE units.
     potential_energy, kinetic_energy
@@ -58,6 +60,7 @@ class Frame:
 
     step: int
     time_fs: float
+    cell: Floats
     positions: Floats
     momenta: Floats
     forces: Floats
@@ -122,7 +125,7 @@ class TrajectoryWriter:
         series = {
             "particles/all/position": np.array([f.positions for f in frames]),
             "particles/all/velocity": np.array([f.momenta * velocity_unit for f in frames]),
-            "particles/all/force": np.array([f.forces for f in frames]),
+            "particles/all/force": np.array([f.forces for f in frames]) / KJ_PER_MOL,
             "observables/potential_energy": np.array([f.potential_energy for f in frames]),
             "observables/kinetic_energy": np.array([f.kinetic_energy for f in frames]),
             "observables/temperature": np.array([f.temperature_K for f in frames]),
@@ -139,6 +142,9 @@ class TrajectoryWriter:
             )
             _extend(self._file["particles/all/position/step"], self.n_frames, step)
             _extend(self._file["particles/all/position/time"], self.n_frames, time)
+            if _EDGES in self._file:
+                cells = np.array([f.cell for f in frames])
+                _extend(self._file[_EDGES + "/value"], self.n_frames, cells)
             self.n_frames += len(step)
             self._file.flush()
         except OSError as error:
@@ -154,6 +160,8 @@ class TrajectoryWriter:
     def _cut(self, keep: int) -> None:
         growing = [self._file[name + "/value"] for name in (*_SERIES, "particles/all/species")]
         growing += [self._file["particles/all/position/" + axis] for axis in ("step", "time")]
+        if _EDGES in self._file:
+            growing.append(self._file[_EDGES + "/value"])
         if min(len(d) for d in growing) < keep:
             raise FileError(
                 f"{self.path}: holds fewer frames than the checkpoint ({keep}) was made with; "
@@ -223,7 +231,7 @@ class Trajectory:
     @property
     def forces(self) -> Floats:
         """(frames, N, 3), eV/Angstrom."""
-        return self._data["particles/all/force"]
+        return self._data["particles/all/force"] * KJ_PER_MOL
 
     @property
     def potential_energy(self) -> Floats:
@@ -275,8 +283,6 @@ def _create(file: h5py.File, atoms: Atoms) -> None:
         ["periodic" if p else "none" for p in atoms.pbc], dtype=h5py.string_dtype()
     )
     box.attrs["cell"] = atoms.cell.array
-    if atoms.cell.rank == 3:
-        box["edges"] = atoms.cell.array
     step = time = None
     for name, unit in _SERIES.items():
         vector = name.startswith("particles/")
@@ -290,6 +296,10 @@ def _create(file: h5py.File, atoms: Atoms) -> None:
             time.attrs["unit"] = "fs"
         else:  # all series share one axis, as H5MD allows by hard links
             group["step"], group["time"] = step, time
+    if atoms.cell.rank == 3:
+        edges = file.create_group(_EDGES)  # at every frame: MDAnalysis reads no fixed box
+        _series(edges, "value", (3, 3), np.float64).attrs["unit"] = "Angstrom"
+        edges["step"], edges["time"] = step, time
     species = particles.create_group("species")
     species.attrs["numbers"] = atoms.numbers
     _series(species, "value", (n,), np.int32)

@@ -87,7 +87,7 @@ def test_start_is_on_the_engines_forces(tmp_path):
     by_engine = np.flatnonzero(trajectory.source == ENGINE)
     assert by_engine[0] == 0
     for i in by_engine:
-        np.testing.assert_array_equal(trajectory.forces[i], labels[i].get_forces())
+        np.testing.assert_allclose(trajectory.forces[i], labels[i].get_forces(), rtol=1e-14)
         np.testing.assert_array_equal(trajectory.positions[i], labels[i].positions)
 
 

@@ -108,6 +108,7 @@ def frames(atoms, steps):
         Frame(
             step=s,
             time_fs=0.5 * s,
+            cell=atoms.cell.array,
             positions=rng.normal(size=(n, 3)),
             momenta=rng.normal(size=(n, 3)),
             forces=rng.normal(size=(n, 3)),
