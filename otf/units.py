@@ -16,5 +16,8 @@ KELVIN: float = units.kB
 KJ_PER_MOL: float = units.kJ / units.mol
 """One kJ/mol in eV."""
 
+GPA: float = units.GPa
+"""One GPa in eV/Angstrom^3."""
+
 MEV: float = 1e-3
 """One meV in eV: divide an energy or a force by it to print meV or meV/Angstrom."""

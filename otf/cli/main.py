@@ -5,12 +5,14 @@ from collections.abc import Sequence
 
 import click
 
-import otf
 from otf.errors import OtfError
+from otf.version import __version__
 
 _COMMANDS = {
     "run": "Run molecular dynamics from a configuration.",
     "resume": "Go on with a run that was stopped or killed.",
+    "fit": "Fit a model to labelled structures and test it.",
+    "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "audit": "Label frames of a run afterwards: its true errors.",
     "init": "Write a commented configuration to start from.",
     "schema": "Print the JSON schema of the configuration.",
@@ -47,7 +49,7 @@ class _Commands(click.Group):
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(otf.__version__, prog_name="otf")
+@click.version_option(__version__, prog_name="otf")
 def cli() -> None:
     """On-the-fly acceleration of ab-initio molecular dynamics."""
 

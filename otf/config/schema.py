@@ -134,6 +134,12 @@ class Model(Section):
     force_noise_meV_A: PositiveFloat = Field(
         30.0, description="expected misfit of a force component"
     )
+    stress_noise_GPa: PositiveFloat | None = Field(
+        None, description="expected misfit of the stress; left out, the stress is not learned"
+    )
+    atomic_energy_noise_meV: PositiveFloat | None = Field(
+        None, description="the same for energies of atoms, where the engine has them"
+    )
 
     @model_validator(mode="after")
     def _range_is_positive(self) -> Self:

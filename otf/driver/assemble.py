@@ -1,5 +1,6 @@
 """Configuration to objects: the only place that knows both."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,10 @@ from otf.engine import Engine, load_engine
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
 from otf.learning.trainer import Trainer, TrainerSettings
-from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
-from otf.model.sharing import by_species
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
+from otf.model.sharing import SpeciesSharing
 from otf.model.tensor_energy import TensorEnergy
-from otf.units import MEV
+from otf.units import GPA, MEV
 
 
 def make_structure(system: System, folder: Path) -> Atoms:
@@ -95,13 +96,22 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
     return engine
 
 
-def make_trainer(model: Model, atoms: Atoms, *, seed: int) -> Trainer:
-    """A model of this system that has learned nothing yet."""
-    periodic = bool(atoms.pbc.any())
+def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12) -> Trainer:
+    """A model that has learned nothing yet.
+
+    Parameters
+    ----------
+    samples
+        Structures that show the species, the periodicity and how the features vary.
+    keep_blocks
+        Blocks of labels kept for judging the model without them.
+    """
+    numbers = np.unique(np.concatenate([a.numbers for a in samples]))
+    periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
-    single = len(set(atoms.numbers.tolist())) == 1
+    single = len(numbers) == 1
     descriptor = Descriptor(
-        atoms.numbers,
+        numbers,
         DescriptorSettings(
             cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
             cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
@@ -111,14 +121,19 @@ def make_trainer(model: Model, atoms: Atoms, *, seed: int) -> Trainer:
             l_max=model.l_max if model.l_max is not None else (4 if single else 3),
         ),
     )
-    group = by_species(atoms)
-    standard = standardise(descriptor, atoms, group, components=model.components, seed=seed)
+    sharing = SpeciesSharing(descriptor.species)
+    standard = standardise(descriptor, sharing, samples, components=model.components)
     return Trainer(
-        TensorEnergy(descriptor, group, standard),
+        TensorEnergy(descriptor, sharing, standard),
         TrainerSettings(
             energy_noise=model.energy_noise_meV * MEV,
             force_noise=model.force_noise_meV_A * MEV,
+            stress_noise=None if model.stress_noise_GPa is None else model.stress_noise_GPa * GPA,
+            atomic_energy_noise=None
+            if model.atomic_energy_noise_meV is None
+            else model.atomic_energy_noise_meV * MEV,
             forgetting=model.forgetting,
+            keep_blocks=keep_blocks,
             ranks=(1, 2) if model.rank == "auto" else (model.rank,),
         ),
     )
@@ -176,7 +191,7 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
     file
         Where labels are kept.
     """
-    trainer = make_trainer(config.model, atoms, seed=config.dynamics.seed)
+    trainer = make_trainer(config.model, displaced(atoms, seed=config.dynamics.seed))
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,

@@ -44,6 +44,11 @@ class RunDirectory:
         return self.path / "checkpoint.h5"
 
     @property
+    def model(self) -> Path:
+        """The model as the last sitting left it."""
+        return self.path / "model.h5"
+
+    @property
     def log(self) -> Path:
         """What happened."""
         return self.path / "run.log"

@@ -8,9 +8,9 @@ from typing import Any
 
 import numba
 
-import otf
 from otf.engine import installed_engines, load_engine
 from otf.errors import EngineError
+from otf.version import __version__
 
 
 def examine() -> dict[str, Any]:
@@ -22,7 +22,7 @@ def examine() -> dict[str, Any]:
         except EngineError as error:
             engines[kind] = {"available": False, "version": "", "notes": [str(error)]}
     machine = {
-        "otf": otf.__version__,
+        "otf": __version__,
         "python": platform.python_version(),
         "numpy": version("numpy"),
         "ase": version("ase"),

@@ -92,6 +92,7 @@ def run_session(
             with closing(LabelFile(run.labels)) as file:
                 parts = make_parts(config, atoms, engine, file)
                 state, stopped_by = _commit_all(run, parts, watch)
+                parts.trainer.force_model.write(run.model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise

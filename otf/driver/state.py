@@ -12,7 +12,7 @@ from otf.driver.loop import LabelRecord, RunState
 from otf.driver.policy import PolicyState
 from otf.dynamics.ensembles import DynamicsState
 from otf.errors import FileError
-from otf.io.checkpoint import read_checkpoint, write_checkpoint
+from otf.io.state_file import read_state, write_state
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import TrainerState
 from otf.learning.uncertainty import ErrorScale
@@ -44,7 +44,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
         "error_total": state.trainer.scale.total,
         "error_weight": state.trainer.scale.weight,
     }
-    write_checkpoint(path, scalars, arrays)
+    write_state(path, "checkpoint", scalars, arrays)
 
 
 def load_state(path: Path) -> tuple[RunState, int]:
@@ -55,7 +55,7 @@ def load_state(path: Path) -> tuple[RunState, int]:
     FileError
         If the checkpoint is damaged.
     """
-    scalars, arrays = read_checkpoint(path)
+    scalars, arrays = read_state(path, "checkpoint")
     try:
         choice = scalars["choice"]
         trainer = TrainerState(

@@ -14,10 +14,10 @@ import h5py
 import numpy as np
 from ase import Atoms
 
-import otf
 from otf.arrays import Floats, Ints
 from otf.errors import FileError
 from otf.units import FS, KJ_PER_MOL
+from otf.version import __version__
 
 ENGINE, MODEL = 0, 1
 """Values of ``observables/source``: which of the two drove a frame."""
@@ -274,7 +274,7 @@ def _create(file: h5py.File, atoms: Atoms) -> None:
     h5md.create_group("author").attrs["name"] = "otf"
     creator = h5md.create_group("creator")
     creator.attrs["name"] = "otf"
-    creator.attrs["version"] = otf.__version__
+    creator.attrs["version"] = __version__
     particles = file.create_group("particles/all")
     particles["mass"] = atoms.get_masses()
     box = particles.create_group("box")

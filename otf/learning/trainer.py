@@ -1,7 +1,7 @@
 """The model that learns: predicts, measures its error at a label, takes the label in."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -10,9 +10,10 @@ from otf.arrays import Floats
 from otf.errors import RunError
 from otf.labels import Labels
 from otf.learning import regularisation
+from otf.learning.force_model import ForceModel, Posterior
 from otf.learning.regularisation import Regularisation
 from otf.learning.uncertainty import ErrorScale
-from otf.model.normal_equations import NormalEquations, Solution
+from otf.model.normal_equations import NormalEquations
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
 _BLOCK_FS = 20.0  # labels closer in time than this say much the same
@@ -26,18 +27,26 @@ class TrainerSettings:
     Attributes
     ----------
     energy_noise, force_noise
-        Expected misfits, eV and eV/Angstrom; only their ratio and the scale of lambda depend on
+        Expected misfits, eV and eV/Angstrom; only their ratios and the scale of lambda depend on
         them.
+    stress_noise, atomic_energy_noise
+        The same for the stress (eV/Angstrom^3) and the energies of atoms (eV); None leaves what the
+        engine says of them unlearned.
     forgetting
         Weight of the past at each label.
     ranks
         Ranks to choose from.
+    keep_blocks
+        Blocks of labels kept for judging the model without them.
     """
 
     energy_noise: float = 0.01
     force_noise: float = 0.03
+    stress_noise: float | None = None
+    atomic_energy_noise: float | None = None
     forgetting: float = 1.0
     ranks: tuple[int, ...] = (1, 2)
+    keep_blocks: int = 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +76,13 @@ class Trainer:
         self.settings = settings
         rank = model.columns.rank
         self._active = {r: model.columns.active(r) for r in settings.ranks}
-        self._equations = NormalEquations(np.where(rank == 0, _CONSTANT_PRIOR, 1.0))
+        prior = np.where(rank == 0, _CONSTANT_PRIOR, 1.0)
+        self._equations = NormalEquations(prior, keep_blocks=settings.keep_blocks)
         self._reference_energy = 0.0
         self._block, self._block_began_fs = -1, -np.inf
         self._choice = regularisation.start(settings.ranks)
         self._scale = ErrorScale.unknown(len(model.descriptor.species))
-        self._solution: Solution | None = None
-        self._set_theta(np.zeros(len(rank)))
+        self._set_model(np.zeros(len(rank)), None)
 
     @property
     def n_labels(self) -> int:
@@ -85,21 +94,21 @@ class Trainer:
         """Rank and prior strength in force."""
         return self._choice
 
+    @property
+    def force_model(self) -> ForceModel:
+        """The model as it is."""
+        return self._force_model
+
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress by the model as it is."""
-        raw = self.model.evaluate(atoms, self._tensors)
-        return replace(raw, energy=raw.energy + self._reference_energy)
+        return self._force_model.predict(atoms)
 
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected root mean square error of the force components of each atom (N,), eV/Angstrom.
 
         Infinite before two labels have been learned.
         """
-        if self._solution is None:
-            return np.full(len(atoms), np.inf)
-        channels = self.model.descriptor.channels(atoms)
-        leverage = self._force_leverage(self._solution, self._weighted_rows(atoms))
-        return self._scale.predicted_error(channels, leverage)
+        return self._force_model.predicted_error(atoms)
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
@@ -109,23 +118,50 @@ class Trainer:
         time_fs
             When it was taken; labels close in time are left out together when the model is judged.
         """
-        rows = self._weighted_rows(atoms)
-        if self._solution is not None:
-            residual = labels.forces - self.predict(atoms).forces
+        if self.n_labels:
             self._scale = self._scale.updated(
                 self.model.descriptor.channels(atoms),
-                residual,
-                self._force_leverage(self._solution, rows),
+                labels.forces - self.predict(atoms).forces,
+                self._force_model.leverage(atoms),
             )
-        self._add(rows, labels, time_fs)
+        self.add(atoms, labels, time_fs=time_fs)
         if regularisation.is_due(self._choice, self.n_labels):
             self._choice = regularisation.search(self._equations, self._active, self._choice)
+        self._solve()
+
+    def add(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
+        """Take the rows of one label in, without solving; see :meth:`learn`."""
+        if self.n_labels == 0:
+            self._reference_energy = labels.energy / len(atoms)
+        if time_fs - self._block_began_fs >= _BLOCK_FS:
+            self._block, self._block_began_fs = self._block + 1, time_fs
+        rows, targets = self._equation(atoms, labels)
+        self._equations.add(rows, targets, block=self._block, forgetting=self.settings.forgetting)
+
+    def settle(self) -> None:
+        """Choose rank and prior as well as what was added allows, and solve.
+
+        Raises
+        ------
+        RunError
+            If there is nothing to learn from.
+        """
+        if not self.n_labels:
+            raise RunError("there is nothing to learn from")
+        before = None
+        while before is None or self._choice != before:
+            before = self._choice
+            self._choice = regularisation.search(self._equations, self._active, before)
         self._solve()
 
     def capture(self) -> TrainerState:
         """State that, with the labels, restores this trainer exactly."""
         return TrainerState(
-            self.n_labels, self._reference_energy, self._choice, self._scale, self._theta.copy()
+            self.n_labels,
+            self._reference_energy,
+            self._choice,
+            self._scale,
+            self._force_model.theta,
         )
 
     def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
@@ -137,7 +173,7 @@ class Trainer:
             If the labels are not those the state was made with.
         """
         for atoms, labels, time_fs in labelled:
-            self._add(self._weighted_rows(atoms), labels, time_fs)
+            self.add(atoms, labels, time_fs=time_fs)
         if self.n_labels != state.n_labels:
             raise RunError(
                 f"the checkpoint was made with {state.n_labels} labels, but {self.n_labels} are "
@@ -147,30 +183,36 @@ class Trainer:
         if self.n_labels:
             self._solve()
             same = self._reference_energy == state.reference_energy
-            if not same or not np.allclose(self._theta, state.theta, rtol=1e-4, atol=1e-6):
+            if not same or not np.allclose(
+                self._force_model.theta, state.theta, rtol=1e-4, atol=1e-6
+            ):
                 raise RunError(
                     "the labels do not give the model of the checkpoint; put the labels file of "
                     "this run back in its place"
                 )
         # The stored coefficients are the exact ones, also where another machine sums differently.
-        self._set_theta(state.theta)
+        self._set_model(state.theta, self._force_model.posterior)
 
-    def _weighted_rows(self, atoms: Atoms) -> Floats:
-        """Energy and force rows in units of their expected noise."""
-        rows = self.model.design(atoms)[: 1 + 3 * len(atoms)]
-        rows[0] /= self.settings.energy_noise
-        rows[1:] /= self.settings.force_noise
-        return rows
+    def _equation(self, atoms: Atoms, labels: Labels) -> tuple[Floats, Floats]:
+        """Rows and targets of one label in units of their expected noise.
 
-    def _add(self, rows: Floats, labels: Labels, time_fs: float) -> None:
-        if self.n_labels == 0:
-            self._reference_energy = labels.energy
-        if time_fs - self._block_began_fs >= _BLOCK_FS:
-            self._block, self._block_began_fs = self._block + 1, time_fs
-        targets = np.empty(len(rows))
-        targets[0] = (labels.energy - self._reference_energy) / self.settings.energy_noise
-        targets[1:] = labels.forces.ravel() / self.settings.force_noise
-        self._equations.add(rows, targets, block=self._block, forgetting=self.settings.forgetting)
+        Order: energy, forces, then stress and energies of atoms where they are learned.
+        """
+        settings, n = self.settings, len(atoms)
+        design = self.model.design(atoms)
+        rows = [design[:1] / settings.energy_noise, design[1 : 1 + 3 * n] / settings.force_noise]
+        energy = labels.energy - n * self._reference_energy
+        targets = [np.array([energy / settings.energy_noise])]
+        targets.append(labels.forces.ravel() / settings.force_noise)
+        if settings.stress_noise is not None and labels.stress is not None:
+            scale = 1.0 / (atoms.get_volume() * settings.stress_noise)
+            rows.append(design[1 + 3 * n :] * scale)
+            targets.append(labels.stress.ravel() / settings.stress_noise)
+        if settings.atomic_energy_noise is not None and labels.atomic_energies is not None:
+            rows.append(self.model.atomic_rows(atoms) / settings.atomic_energy_noise)
+            energies = labels.atomic_energies - self._reference_energy
+            targets.append(energies / settings.atomic_energy_noise)
+        return np.concatenate(rows), np.concatenate(targets)
 
     def _solve(self) -> None:
         active = self._active[self._choice.rank]
@@ -184,15 +226,17 @@ class Trainer:
                 "the normal equations cannot be solved at any prior strength; the labels file "
                 "probably holds a label that is not physical"
             )
-        self._solution = solution
-        self._set_theta(solution.theta())
+        posterior = Posterior(active, solution.factor, self.settings.force_noise)
+        self._set_model(solution.theta(), posterior)
 
-    def _set_theta(self, theta: Floats) -> None:
-        self._theta = theta
-        self._tensors = self.model.tensors(theta, rank=self._choice.rank)
-
-    @staticmethod
-    def _force_leverage(solution: Solution, rows: Floats) -> Floats:
-        """Mean over x, y, z of the leverage of each atom's force rows (N,)."""
-        out: Floats = solution.leverage(rows[1:]).reshape(-1, 3).mean(axis=1)
-        return out
+    def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
+        rank = self._choice.rank
+        self._force_model = ForceModel(
+            self.model,
+            theta,
+            rank,
+            self.model.tensors(theta, rank=rank),
+            self._reference_energy,
+            self._scale,
+            posterior,
+        )

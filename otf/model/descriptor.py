@@ -1,5 +1,6 @@
 """From a structure to its features, and how features are put on one scale."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from otf.arrays import Floats, Ints
 from otf.kernels.descriptor import Basis, Neighbours, feature_count, make_basis
 from otf.kernels.rows import Standard, all_features
 from otf.model.neighbours import NeighbourCache
+from otf.model.sharing import Sharing, SpeciesSharing
 
 DISPLACEMENT_A = 0.05
 """Width of the random displacements that set the feature scales; about a 300 K amplitude."""
@@ -53,6 +55,7 @@ class Descriptor:
             l_max=settings.l_max,
         )
         self.n_features = feature_count(self.basis)
+        self._channels = SpeciesSharing(self.species)
         self._neighbours = NeighbourCache(max(settings.cutoff_two, settings.cutoff_three))
 
     def channels(self, atoms: Atoms) -> Ints:
@@ -63,13 +66,7 @@ class Descriptor:
         ValueError
             If an atom's species is not among those of the descriptor.
         """
-        numbers = np.asarray(atoms.numbers, dtype=np.int64)
-        channel = np.searchsorted(self.species, numbers)
-        known = self.species[np.minimum(channel, len(self.species) - 1)] == numbers
-        if not known.all():
-            stranger = int(numbers[~known][0])
-            raise ValueError(f"the model has no species with atomic number {stranger}")
-        return channel.astype(np.int64)
+        return self._channels.groups(atoms)
 
     def neighbours(self, atoms: Atoms) -> tuple[Floats, Neighbours]:
         """Full-rank cell and neighbour list."""
@@ -81,45 +78,51 @@ class Descriptor:
         return all_features(atoms.positions, cell, self.channels(atoms), neighbours, self.basis)
 
 
-def standardise(
-    descriptor: Descriptor, atoms: Atoms, group: Ints, *, components: int, seed: int
-) -> Standard:
-    """Means, scales and principal components of the features near a structure.
+def displaced(atoms: Atoms, *, seed: int) -> list[Atoms]:
+    """Random displacements of a structure, enough to see how its features vary."""
+    rng = np.random.default_rng(seed)
+    out = []
+    for _ in range(max(8, int(np.ceil(400 / len(atoms))))):
+        moved = atoms.copy()
+        moved.positions += rng.normal(scale=DISPLACEMENT_A, size=moved.positions.shape)
+        out.append(moved)
+    return out
 
-    They come from random displacements of the starting structure only: nothing the run will see
-    later enters, so the first model and the last share one feature space.
+
+def standardise(
+    descriptor: Descriptor, sharing: Sharing, samples: Iterable[Atoms], *, components: int
+) -> Standard:
+    """Means, scales and principal components of the features of each group.
+
+    In a run the samples are displacements of the starting structure: nothing it will see later
+    enters, so the first model and the last share one feature space.
 
     Parameters
     ----------
-    descriptor, atoms
-        What to standardise, around which structure.
-    group
-        (N,) group of each atom; statistics are taken over each group.
+    descriptor, sharing
+        The features, and the groups they are standardised in.
+    samples
+        Structures that show how features vary.
     components
         Principal components to keep (fewer where there are fewer features).
-    seed
-        Of the displacements.
 
     Returns
     -------
     Standard
         ``components`` has orthonormal rows scaled so that the first component has unit variance.
     """
-    rng = np.random.default_rng(seed)
-    draws = max(8, int(np.ceil(400 / max(1, len(atoms)))))
-    samples = []
-    for _ in range(draws):
-        moved = atoms.copy()
-        moved.positions += rng.normal(scale=DISPLACEMENT_A, size=moved.positions.shape)
-        samples.append(descriptor.features(moved))
-    features = np.array(samples)
-    n_groups = int(group.max()) + 1
+    features: list[Floats] = []
+    groups: list[Ints] = []
+    for atoms in samples:
+        features.append(descriptor.features(atoms))
+        groups.append(sharing.groups(atoms))
+    everything, group = np.concatenate(features), np.concatenate(groups)
     components = min(components, descriptor.n_features)
-    mean = np.zeros((n_groups, descriptor.n_features))
-    scale = np.ones((n_groups, descriptor.n_features))
-    axes = np.zeros((n_groups, components, descriptor.n_features))
-    for g in range(n_groups):
-        values = features[:, group == g].reshape(-1, descriptor.n_features)
+    mean = np.zeros((sharing.n_groups, descriptor.n_features))
+    scale = np.ones((sharing.n_groups, descriptor.n_features))
+    axes = np.zeros((sharing.n_groups, components, descriptor.n_features))
+    for g in np.unique(group):
+        values = everything[group == g]
         mean[g] = values.mean(axis=0)
         spread = values.std(axis=0)
         largest = spread.max()

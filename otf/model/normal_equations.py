@@ -154,17 +154,9 @@ class Solution:
         theta[self.active] = self.coefficients
         return theta
 
-    def _whitened(self, rows: Floats) -> Floats:
-        """L^-1 x^T for each row x."""
-        out: Floats = solve_triangular(
-            self.factor, rows[:, self.active].T, lower=True, check_finite=False
-        )
-        return out
-
     def leverage(self, rows: Floats) -> Floats:
         """x^T (G + lambda Lambda)^-1 x of each row, (m,)."""
-        white = self._whitened(rows)
-        return np.asarray(np.einsum("nm,nm->m", white, white))
+        return leverage(self.factor, rows[:, self.active])
 
     def left_out(self, rows: Floats, targets: Floats) -> Floats:
         """Residuals these rows would have had, had they not been learned.
@@ -178,7 +170,7 @@ class Solution:
         if len(targets) > len(self.active):
             kept: Floats = targets - x @ self._without(x, targets)
             return kept
-        white = self._whitened(rows)
+        white = _whitened(self.factor, x)
         hat: Floats = white.T @ white
         residual: Floats = targets - x @ self.coefficients
         return np.asarray(np.linalg.solve(np.eye(len(targets)) - hat, residual))
@@ -199,3 +191,14 @@ class Solution:
         log_prior = float(np.log(self.strength * equations.prior[self.active]).sum())
         log_det = 2.0 * float(np.log(np.diag(self.factor)).sum())
         return float(rows * np.log(misfit / rows)) + log_det - log_prior
+
+
+def leverage(factor: Floats, rows: Floats) -> Floats:
+    """x^T (L L^T)^-1 x of each row (m,), from the lower Cholesky factor L."""
+    white = _whitened(factor, rows)
+    return np.asarray(np.einsum("nm,nm->m", white, white))
+
+
+def _whitened(factor: Floats, rows: Floats) -> Floats:
+    """L^-1 x^T for each row x, (n, m)."""
+    return np.asarray(solve_triangular(factor, rows.T, lower=True, check_finite=False))

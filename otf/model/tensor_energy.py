@@ -24,6 +24,7 @@ from otf.arrays import Floats, Ints
 from otf.kernels.energy import Tensors, energy_forces
 from otf.kernels.rows import Standard, block_width, design_rows
 from otf.model.descriptor import Descriptor
+from otf.model.sharing import Sharing
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,21 +65,21 @@ class Columns:
 
 
 class TensorEnergy:
-    """Rows and predictions for structures of one set of atoms.
+    """Rows and predictions for structures of the descriptor's species.
 
     Parameters
     ----------
     descriptor
         The features.
-    group
-        (N,) which tensors each atom uses.
+    sharing
+        Which tensors each atom uses.
     standard
         How features are scaled, by group.
     """
 
-    def __init__(self, descriptor: Descriptor, group: Ints, standard: Standard) -> None:
+    def __init__(self, descriptor: Descriptor, sharing: Sharing, standard: Standard) -> None:
         self.descriptor = descriptor
-        self.group = group
+        self.sharing = sharing
         self.standard = standard
         components, features = standard.components.shape[1:]
         block = np.full(block_width(standard), 2, dtype=np.int64)
@@ -94,11 +95,22 @@ class TensorEnergy:
             atoms.positions,
             cell,
             self.descriptor.channels(atoms),
-            self.group,
+            self.sharing.groups(atoms),
             neighbours,
             self.descriptor.basis,
             self.standard,
         )
+
+    def atomic_rows(self, atoms: Atoms) -> Floats:
+        """Rows (N, columns) of the energies of single atoms; they sum to the energy row."""
+        groups, standard = self.sharing.groups(atoms), self.standard
+        v = (self.descriptor.features(atoms) - standard.mean[groups]) / standard.scale[groups]
+        z = np.einsum("npf,nf->np", standard.components[groups], v)
+        quadratic = z[:, self._pairs[0]] * z[:, self._pairs[1]]
+        block = np.hstack([np.ones((len(atoms), 1)), v, quadratic])
+        rows = np.zeros((len(atoms), self.sharing.n_groups, block.shape[1]))
+        rows[np.arange(len(atoms)), groups] = block
+        return rows.reshape(len(atoms), -1)
 
     def tensors(self, theta: Floats, *, rank: int) -> Tensors:
         """Coefficients on raw features, from those on standardised ones.
@@ -137,7 +149,7 @@ class TensorEnergy:
             atoms.positions,
             cell,
             self.descriptor.channels(atoms),
-            self.group,
+            self.sharing.groups(atoms),
             neighbours,
             self.descriptor.basis,
             tensors,

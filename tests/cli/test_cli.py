@@ -44,6 +44,7 @@ def test_run_goes_to_its_own_directory_and_leaves_everything(folder):
         "checkpoint.h5",
         "config.resolved.yaml",
         "labels.extxyz",
+        "model.h5",
         "run.log",
         "start.traj",
         "trajectory.h5",

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otf.errors import FileError
-from otf.io.checkpoint import read_checkpoint, write_checkpoint
 from otf.io.labels import LabelFile
+from otf.io.state_file import read_state, write_state
 from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_trajectory
 from otf.labels import Labels
 
@@ -167,9 +167,11 @@ def test_checkpoint_is_exact_and_replaced_whole(tmp_path):
     path = tmp_path / "checkpoint.h5"
     state = np.random.default_rng(3).bit_generator.state
     array = np.random.default_rng(4).normal(size=(5, 3))
-    write_checkpoint(path, {"old": 1}, {})
-    write_checkpoint(path, {"random": state, "x": 0.1 + 0.2, "nan": float("nan")}, {"a": array})
-    scalars, arrays = read_checkpoint(path)
+    write_state(path, "checkpoint", {"old": 1}, {})
+    write_state(
+        path, "checkpoint", {"random": state, "x": 0.1 + 0.2, "nan": float("nan")}, {"a": array}
+    )
+    scalars, arrays = read_state(path, "checkpoint")
     assert scalars["random"] == state
     assert scalars["x"] == 0.1 + 0.2
     assert scalars["nan"] != scalars["nan"]
@@ -180,20 +182,20 @@ def test_checkpoint_is_exact_and_replaced_whole(tmp_path):
 @given(cut=st.floats(0, 0.999))
 def test_truncated_checkpoint_is_named(tmp_path, cut):
     path = tmp_path / "checkpoint.h5"
-    write_checkpoint(path, {"step": 1}, {"a": np.ones(100)})
+    write_state(path, "checkpoint", {"step": 1}, {"a": np.ones(100)})
     text = path.read_bytes()
     path.write_bytes(text[: int(cut * len(text))])
-    with pytest.raises(FileError, match="is damaged"):
-        read_checkpoint(path)
+    with pytest.raises(FileError, match="is damaged or not a checkpoint"):
+        read_state(path, "checkpoint")
 
 
 def test_checkpoint_of_a_later_version_is_refused(tmp_path):
     path = tmp_path / "checkpoint.h5"
-    write_checkpoint(path, {}, {})
+    write_state(path, "checkpoint", {}, {})
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 99
     with pytest.raises(FileError, match="has format 99"):
-        read_checkpoint(path)
+        read_state(path, "checkpoint")
 
 
 def test_labels_are_what_ase_reads(tmp_path):
@@ -205,3 +207,10 @@ def test_labels_are_what_ase_reads(tmp_path):
     assert read[1].get_potential_energy() == labels.energy
     np.testing.assert_array_equal(read[1].get_forces(), labels.forces)
     np.testing.assert_array_equal(read[1].positions, atoms.positions)
+
+
+def test_file_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "model.h5"
+    write_state(path, "model", {}, {})
+    with pytest.raises(FileError, match="is a model file, not a checkpoint file"):
+        read_state(path, "checkpoint")

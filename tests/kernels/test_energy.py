@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from otf.kernels.rows import all_features, block_width
-from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
-from otf.model.sharing import by_species
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
+from otf.model.sharing import SpeciesSharing
 from otf.model.tensor_energy import TensorEnergy
 from tests.oracles import slow_descriptor
 
@@ -39,9 +39,9 @@ class Model:
     def __init__(self, atoms: Atoms, settings=SMALL, rank: int = 2) -> None:
         self.atoms = atoms
         descriptor = Descriptor(atoms.numbers, settings)
-        group = by_species(atoms)
-        standard = standardise(descriptor, atoms, group, components=5, seed=0)
-        self.energy_model = TensorEnergy(descriptor, group, standard)
+        sharing = SpeciesSharing(descriptor.species)
+        standard = standardise(descriptor, sharing, displaced(atoms, seed=0), components=5)
+        self.energy_model = TensorEnergy(descriptor, sharing, standard)
         columns = len(self.energy_model.columns.rank)
         self.theta = np.random.default_rng(5).normal(size=columns) * 0.1
         if rank == 1:
@@ -157,13 +157,7 @@ def test_translation_changes_nothing(shift):
 def test_permutation_permutes_the_forces(seed):
     atoms = ethanol()
     order = np.random.default_rng(seed).permutation(len(atoms))
-    one = _MODELS["molecule"](atoms)
-    model = TensorEnergy(
-        _MODELS["molecule"].energy_model.descriptor,
-        by_species(atoms[order]),
-        _MODELS["molecule"].energy_model.standard,
-    )
-    other = model.evaluate(atoms[order], _MODELS["molecule"].tensors)
+    one, other = _MODELS["molecule"](atoms), _MODELS["molecule"](atoms[order])
     assert abs(one.energy - other.energy) < 1e-10
     np.testing.assert_allclose(other.forces, one.forces[order], atol=1e-10)
 
@@ -173,10 +167,7 @@ def test_supercell_repeats_everything(repeat):
     model = _MODELS["crystal"]
     big = model.atoms.repeat(repeat)
     times = int(np.prod(repeat))
-    one = model(model.atoms)
-    other = TensorEnergy(
-        model.energy_model.descriptor, by_species(big), model.energy_model.standard
-    ).evaluate(big, model.tensors)
+    one, other = model(model.atoms), model(big)
     assert abs(other.energy - times * one.energy) < 1e-9 * times
     np.testing.assert_allclose(other.forces, np.tile(one.forces, (times, 1)), atol=1e-9)
     np.testing.assert_allclose(other.stress, one.stress, atol=1e-11)
@@ -206,6 +197,13 @@ def test_skin_is_invalidated_exactly_when_it_must_be():
     model(atoms)
     atoms.positions[0] += (0.7, 0.0, 0.0)  # farther than the skin allows
     np.testing.assert_allclose(model(atoms).forces, Model(quartz_like())(atoms).forces, atol=1e-12)
+
+
+def test_rows_of_atoms_sum_to_the_energy_row(model):
+    design = model.energy_model.design(model.atoms)
+    rows = model.energy_model.atomic_rows(model.atoms)
+    np.testing.assert_allclose(rows.sum(axis=0), design[0], atol=1e-9)
+    np.testing.assert_allclose(rows @ model.theta, model(model.atoms).atomic_energies, atol=1e-9)
 
 
 def test_lonely_atom_has_no_force():

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from ase.build import molecule
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 
 from otf.errors import RunError
@@ -10,9 +11,9 @@ from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.trainer import Trainer, TrainerSettings
 from otf.learning.uncertainty import EPSILON, ErrorScale
-from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
 from otf.model.normal_equations import NormalEquations
-from otf.model.sharing import by_species
+from otf.model.sharing import SpeciesSharing
 from otf.model.tensor_energy import TensorEnergy
 
 START = molecule("C2H6")
@@ -20,9 +21,9 @@ START = molecule("C2H6")
 
 def trainer(**settings) -> Trainer:
     descriptor = Descriptor(START.numbers, DescriptorSettings(radial_three=2, l_max=2))
-    group = by_species(START)
-    standard = standardise(descriptor, START, group, components=6, seed=0)
-    return Trainer(TensorEnergy(descriptor, group, standard), TrainerSettings(**settings))
+    sharing = SpeciesSharing(descriptor.species)
+    standard = standardise(descriptor, sharing, displaced(START, seed=0), components=6)
+    return Trainer(TensorEnergy(descriptor, sharing, standard), TrainerSettings(**settings))
 
 
 def labelled(count: int, *, width: float = 0.04, seed: int = 0):
@@ -152,3 +153,58 @@ def test_search_is_frequent_at_first_and_rare_later():
     later = regularisation.Regularisation(1, {1: 3}, searched_at=100)
     assert not regularisation.is_due(later, 105)
     assert regularisation.is_due(later, 110)
+
+
+def crystal_data(count: int, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    out = []
+    for i in range(count):
+        atoms = bulk("Al", cubic=True)
+        strain = np.eye(3) + rng.normal(scale=0.02, size=(3, 3))
+        atoms.set_cell(atoms.cell.array @ strain, scale_atoms=True)
+        atoms.rattle(0.05, seed=int(rng.integers(1 << 30)))
+        atoms.calc = EMT()
+        labels = Labels(
+            atoms.get_potential_energy(),
+            atoms.get_forces(),
+            stress=atoms.get_stress(voigt=False),
+            atomic_energies=atoms.get_potential_energies(),
+        )
+        atoms.calc = None
+        out.append((atoms, labels, 30.0 * i))
+    return out
+
+
+def aluminium(**settings) -> Trainer:
+    start = bulk("Al", cubic=True)
+    descriptor = Descriptor(start.numbers, DescriptorSettings(5.0, 4.0, 0.0, 6, 2, 2))
+    sharing = SpeciesSharing(descriptor.species)
+    standard = standardise(descriptor, sharing, displaced(start, seed=0), components=4)
+    return Trainer(TensorEnergy(descriptor, sharing, standard), TrainerSettings(**settings))
+
+
+def test_stress_is_learned_when_asked():
+    data, test = crystal_data(12), crystal_data(6, seed=1)
+
+    def error(**settings):
+        model = learn(aluminium(**settings), data)
+        return np.mean([np.abs(model.predict(a).stress - y.stress).mean() for a, y, _ in test])
+
+    size = np.mean([np.abs(y.stress).mean() for _, y, _ in test])
+    assert error(stress_noise=1e-3) < 0.5 * error()
+    assert error(stress_noise=1e-3) < 0.05 * size
+
+
+def test_energies_of_atoms_are_learned_when_asked():
+    data, test = crystal_data(12), crystal_data(6, seed=1)
+
+    def error(**settings):
+        model = learn(aluminium(**settings), data)
+        return np.mean(
+            [
+                np.abs(model.predict(a).atomic_energies - y.atomic_energies).mean()
+                for a, y, _ in test
+            ]
+        )
+
+    assert error(atomic_energy_noise=0.005) < 0.7 * error()

@@ -9,8 +9,8 @@ from scipy import stats
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
 from otf.labels import Labels
 from otf.learning.trainer import Trainer, TrainerSettings
-from otf.model.descriptor import Descriptor, DescriptorSettings, standardise
-from otf.model.sharing import by_species
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
+from otf.model.sharing import SpeciesSharing
 from otf.model.tensor_energy import TensorEnergy
 from otf.units import KELVIN
 
@@ -24,9 +24,9 @@ def aluminium() -> Trainer:
     """A model of fcc aluminium that has seen 25 EMT labels."""
     start = bulk("Al", cubic=True) * (2, 2, 2)
     descriptor = Descriptor(start.numbers, DescriptorSettings(4.5, 4.0, 0.0, 6, 2, 2))
-    group = by_species(start)
-    standard = standardise(descriptor, start, group, components=4, seed=0)
-    trainer = Trainer(TensorEnergy(descriptor, group, standard), TrainerSettings())
+    sharing = SpeciesSharing(descriptor.species)
+    standard = standardise(descriptor, sharing, displaced(start, seed=0), components=4)
+    trainer = Trainer(TensorEnergy(descriptor, sharing, standard), TrainerSettings())
     rng = np.random.default_rng(0)
     for i in range(25):
         atoms = start.copy()

@@ -1,4 +1,4 @@
-"""``checkpoint.h5``: scalars as JSON, arrays as datasets; written aside and renamed."""
+"""Checkpoints and models: HDF5 with scalars as JSON and arrays, written aside and renamed."""
 
 import json
 from collections.abc import Mapping
@@ -6,19 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy.typing as npt
 
-from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io.durable import replace_file
 
 _FORMAT = 1
 
 
-def write_checkpoint(path: Path, scalars: Mapping[str, Any], arrays: Mapping[str, Floats]) -> None:
-    """Replace the checkpoint; a kill leaves the old one or the new one.
+def write_state(
+    path: Path, kind: str, scalars: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Replace the file; a kill leaves the old one or the new one.
 
     Parameters
     ----------
+    kind
+        What it is, such as ``"checkpoint"``: read back only as the same.
     scalars
         Anything JSON can hold (floats survive to the last bit).
     arrays
@@ -32,10 +36,12 @@ def write_checkpoint(path: Path, scalars: Mapping[str, Any], arrays: Mapping[str
 
     def write(aside: Path) -> None:
         with h5py.File(aside, "w") as file:
+            file.attrs["kind"] = kind
             file.attrs["format"] = _FORMAT
             file["scalars"] = json.dumps(scalars)
+            group = file.create_group("arrays")
             for name, value in arrays.items():
-                file[f"arrays/{name}"] = value
+                group[name] = value
 
     try:
         replace_file(path, write)
@@ -46,16 +52,18 @@ def write_checkpoint(path: Path, scalars: Mapping[str, Any], arrays: Mapping[str
         ) from error
 
 
-def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
-    """Scalars and arrays of a checkpoint.
+def read_state(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Scalars and arrays of a file of this kind.
 
     Raises
     ------
     FileError
-        If it is damaged or of a format this version does not know.
+        If it is damaged, something else, or of a format this version does not know.
     """
     try:
         with h5py.File(path, "r") as file:
+            if file.attrs["kind"] != kind:
+                raise FileError(f"{path}: is a {file.attrs['kind']} file, not a {kind} file")
             found = int(file.attrs["format"])
             if found != _FORMAT:
                 raise FileError(
@@ -66,7 +74,11 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, Floats]]:
             arrays = {name: data[()] for name, data in file["arrays"].items()}
     except (OSError, KeyError, ValueError, TypeError) as error:
         raise FileError(
-            f"{path}: is damaged ({error}); restore it from a backup, or remove it and resume: "
-            "the run then starts again and reuses the labels it has"
+            f"{path}: is damaged or not a {kind} file ({error}); restore it from a backup"
+            + (
+                ", or remove it and resume: the run then starts again and reuses the labels it has"
+                if kind == "checkpoint"
+                else ""
+            )
         ) from error
     return scalars, arrays

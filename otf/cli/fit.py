@@ -1,0 +1,47 @@
+"""``otf fit``."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+
+
+@click.command("fit")
+@click.argument("train", type=click.Path(path_type=Path))
+@click.option("--test", type=click.Path(path_type=Path), help="Structures to test on.")
+@click.option("--config", type=click.Path(path_type=Path), help="Take its model section.")
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="Where to keep the model (model.h5)."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(
+    train: Path, test: Path | None, config: Path | None, output: Path | None, as_json: bool
+) -> None:
+    """Fit a model to labelled structures and test it.
+
+    TRAIN and --test are files ASE reads, with energy and forces in every frame.
+    """
+    from otf.config import read_config
+    from otf.config.schema import Model
+    from otf.driver.offline import fit_file
+
+    report = fit_file(read_config(config).model if config else Model(), train, test)
+    if output is not None:
+        report.trainer.force_model.write(output)
+    choice = report.trainer.choice
+    if as_json:
+        numbers = {"train": asdict(report.train), "rank": choice.rank, "lambda": choice.strength}
+        numbers["test"] = None if report.test is None else asdict(report.test)
+        click.echo(json.dumps(numbers, indent=2))
+        return
+    click.echo(f"rank {choice.rank}, lambda {choice.strength:.1e}")
+    for name, errors in (("train", report.train), ("test", report.test)):
+        if errors is not None:
+            click.echo(
+                f"{name:<6}{errors.frames} frames: force MAE {1e3 * errors.force_mae:.2f} meV/A "
+                f"(RMSE {1e3 * errors.force_rmse:.2f}), energy MAE "
+                f"{1e3 * errors.energy_mae:.3f} meV/atom (RMSE {1e3 * errors.energy_rmse:.3f})"
+            )
+    if output is not None:
+        click.echo(f"wrote {output}; from Python: otf.load_model('{output}')")

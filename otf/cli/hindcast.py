@@ -1,0 +1,46 @@
+"""``otf hindcast``."""
+
+import json
+from pathlib import Path
+
+import click
+
+
+@click.command("hindcast")
+@click.argument("trajectory", type=click.Path(path_type=Path))
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Its model and policy are used.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
+def command(trajectory: Path, config: Path, as_json: bool) -> None:
+    """Replay the protocol over a recorded trajectory, without an engine.
+
+    Shows what a run would cost and how far off it would be before an hour of DFT is spent: every
+    frame is predicted, those the policy asks for are learned. The errors are those of predictions
+    made before the next label, so they are larger than those of a run, which replays each segment.
+    """
+    from otf.config import read_config
+    from otf.driver.offline import hindcast_file, hindcast_summary
+
+    summary = hindcast_summary(list(hindcast_file(read_config(config), trajectory)))
+    if as_json:
+        click.echo(json.dumps(summary, indent=2))
+        return
+    click.echo(
+        f"labels  {summary['labels']} of {summary['steps']} frames "
+        f"({summary['labels_percent']:.2f} %)"
+    )
+    if summary["force_mae_meV_A"] is None:
+        click.echo("errors  none: every frame was labelled")
+        return
+    click.echo(
+        f"force   MAE {summary['force_mae_meV_A']:.2f} meV/A, 95th percentile of frames "
+        f"{summary['force_p95_meV_A']:.2f}"
+    )
+    click.echo(f"energy  MAE {summary['energy_mae_meV_atom']:.4f} meV/atom")
+    click.echo("force MAE by steps since the last label:")
+    for age, error in summary["force_mae_meV_A_by_steps_since_label"].items():
+        click.echo(f"  {age:>8}  {error:.2f} meV/A")

@@ -1,0 +1,66 @@
+"""A learned model as an ASE calculator."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar, Self
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, CalculatorSetupError, all_changes
+from ase.stress import full_3x3_to_voigt_6_stress
+
+from otf.arrays import Floats
+from otf.learning.force_model import ForceModel, read_model
+
+
+class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
+    """Energy, forces, stress and energies of atoms by a learned model.
+
+    Parameters
+    ----------
+    model
+        What was learned.
+    """
+
+    implemented_properties: ClassVar[list[str]] = [
+        "energy", "free_energy", "energies", "forces", "stress",
+    ]  # fmt: skip
+
+    def __init__(self, model: ForceModel) -> None:
+        super().__init__()
+        self.model = model
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """From a model file."""
+        return cls(read_model(path))
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = tuple(all_changes),
+    ) -> None:
+        """Fill ``results``; called by ASE.
+
+        Raises
+        ------
+        CalculatorSetupError
+            If the structure has a species the model does not know.
+        """
+        super().calculate(atoms, list(properties), list(system_changes))
+        try:
+            prediction = self.model.predict(self.atoms)
+        except ValueError as error:
+            raise CalculatorSetupError(str(error)) from error
+        self.results = {
+            "energy": prediction.energy,
+            "free_energy": prediction.energy,
+            "energies": prediction.atomic_energies,
+            "forces": prediction.forces,
+        }
+        if prediction.stress is not None:
+            self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
+
+    def predicted_error(self, atoms: Atoms) -> Floats:
+        """Expected root mean square error of each atom's force components (N,), eV/Angstrom."""
+        return self.model.predicted_error(atoms)

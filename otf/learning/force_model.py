@@ -1,0 +1,158 @@
+"""What has been learned, ready to use and to keep: predictions, their error, a file."""
+
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats, Ints
+from otf.errors import FileError
+from otf.io.state_file import read_state, write_state
+from otf.kernels.energy import Tensors
+from otf.kernels.rows import Standard
+from otf.learning.uncertainty import ErrorScale
+from otf.model.descriptor import Descriptor, DescriptorSettings
+from otf.model.normal_equations import leverage
+from otf.model.sharing import SpeciesSharing
+from otf.model.tensor_energy import Prediction, TensorEnergy
+
+_KIND = "model"
+
+
+@dataclass(frozen=True, eq=False)
+class Posterior:
+    """What is needed to say how far a geometry is from all that was learned.
+
+    Attributes
+    ----------
+    active
+        Columns in use.
+    factor
+        Lower Cholesky factor of G + lambda Lambda on these columns.
+    force_noise
+        Expected misfit the rows were divided by, eV/Angstrom.
+    """
+
+    active: Ints
+    factor: Floats
+    force_noise: float
+
+
+@dataclass(frozen=True, eq=False)
+class ForceModel:
+    """Coefficients with the rules that turn a structure into energy and forces.
+
+    Attributes
+    ----------
+    energy_model
+        Descriptor, sharing, standardisation.
+    theta, rank
+        Coefficients (columns,), eV, and the rank in use.
+    reference_energy
+        Added for each atom, eV.
+    scale, posterior
+        For the predicted errors; ``posterior`` is None before anything was learned.
+    """
+
+    energy_model: TensorEnergy
+    theta: Floats
+    rank: int
+    tensors: Tensors
+    reference_energy: float
+    scale: ErrorScale
+    posterior: Posterior | None
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Energy, forces and stress.
+
+        Raises
+        ------
+        ValueError
+            If the structure has a species the model does not know.
+        """
+        raw = self.energy_model.evaluate(atoms, self.tensors)
+        return replace(
+            raw,
+            energy=raw.energy + len(atoms) * self.reference_energy,
+            atomic_energies=raw.atomic_energies + self.reference_energy,
+        )
+
+    def leverage(self, atoms: Atoms) -> Floats:
+        """Mean over x, y, z of the leverage of each atom's force rows (N,); infinite if unknown."""
+        posterior = self.posterior
+        if posterior is None:
+            return np.full(len(atoms), np.inf)
+        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), posterior.active]
+        values = leverage(posterior.factor, rows / posterior.force_noise)
+        return np.asarray(values.reshape(-1, 3).mean(axis=1))
+
+    def predicted_error(self, atoms: Atoms) -> Floats:
+        """Expected root mean square error of each atom's force components (N,), eV/Angstrom.
+
+        Infinite for species whose errors were never measured.
+        """
+        channels = self.energy_model.descriptor.channels(atoms)
+        return self.scale.predicted_error(channels, self.leverage(atoms))
+
+    def write(self, path: Path) -> None:
+        """Keep the model in a file.
+
+        Raises
+        ------
+        FileError
+            If the disk does not take it.
+        """
+        descriptor, standard = self.energy_model.descriptor, self.energy_model.standard
+        scalars = {
+            "descriptor": asdict(descriptor.settings),
+            "sharing": "species",
+            "rank": self.rank,
+            "reference_energy": self.reference_energy,
+            "force_noise": None if self.posterior is None else self.posterior.force_noise,
+        }
+        arrays = {
+            "species": descriptor.species,
+            "mean": standard.mean,
+            "scale": standard.scale,
+            "components": standard.components,
+            "theta": self.theta,
+            "error_total": self.scale.total,
+            "error_weight": self.scale.weight,
+        }
+        if self.posterior is not None:
+            arrays |= {"active": self.posterior.active, "factor": self.posterior.factor}
+        write_state(path, _KIND, scalars, arrays)
+
+
+def read_model(path: Path) -> ForceModel:
+    """A model from its file.
+
+    Raises
+    ------
+    FileError
+        If it is damaged, not a model, or holds something this version does not know.
+    """
+    scalars, arrays = read_state(path, _KIND)
+    try:
+        if scalars["sharing"] != "species":
+            raise FileError(f"{path}: this version of otf knows no sharing '{scalars['sharing']}'")
+        descriptor = Descriptor(arrays["species"], DescriptorSettings(**scalars["descriptor"]))
+        standard = Standard(arrays["mean"], arrays["scale"], arrays["components"])
+        energy_model = TensorEnergy(descriptor, SpeciesSharing(descriptor.species), standard)
+        posterior = None
+        if scalars["force_noise"] is not None:
+            posterior = Posterior(arrays["active"], arrays["factor"], scalars["force_noise"])
+        return ForceModel(
+            energy_model,
+            arrays["theta"],
+            scalars["rank"],
+            energy_model.tensors(arrays["theta"], rank=scalars["rank"]),
+            scalars["reference_energy"],
+            ErrorScale(arrays["error_total"], arrays["error_weight"]),
+            posterior,
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise FileError(
+            f"{path}: lacks what this version of otf needs ({error}); use the version that wrote it"
+        ) from error
