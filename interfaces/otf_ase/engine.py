@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
-from ase.calculators.calculator import CalculatorError, PropertyNotImplementedError
+from ase.calculators.calculator import PropertyNotImplementedError
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.engine import Capabilities
@@ -80,6 +80,9 @@ class AseEngine:
                 f"engine.keywords: {self._options.calculator} refuses them "
                 f"({type(error).__name__}: {error})"
             ) from error
+        if not hasattr(self._calculator, "get_potential_energy"):
+            self._calculator = None
+            raise EngineError(f"engine.calculator: {self._options.calculator} is no ASE calculator")
 
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
@@ -95,17 +98,14 @@ class AseEngine:
 
     def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
         try:
-            # Free energy first: forces are its derivative where the calculator smears occupations.
-            energy = float(structure.get_potential_energy(force_consistent=True))
-        except (PropertyNotImplementedError, KeyError):
-            energy = float(structure.get_potential_energy())
-        except CalculatorError as error:
-            return _failure(error)
-        try:
+            energy = self._energy(structure)
             forces = np.array(structure.get_forces(), dtype=float)
             stress = self._stress(structure)
-        except CalculatorError as error:
-            return _failure(error)
+        except Exception as error:  # calculators that run a program raise whatever stopped it
+            return LabelFailure(
+                f"{type(error).__name__}: {error}",
+                "look at the calculator's own output for the cause",
+            )
         return Labels(
             energy=energy,
             forces=forces,
@@ -113,6 +113,14 @@ class AseEngine:
             wall_s=time.perf_counter() - began,
             provenance=f"ase {version('ase')} {self._options.calculator}",
         )
+
+    @staticmethod
+    def _energy(structure: Atoms) -> float:
+        """The free energy where there is one: forces are its derivative."""
+        try:
+            return float(structure.get_potential_energy(force_consistent=True))
+        except (PropertyNotImplementedError, KeyError):
+            return float(structure.get_potential_energy())
 
     def close(self) -> None:
         """Drop the calculator."""
@@ -131,9 +139,3 @@ class AseEngine:
             return np.array(structure.get_stress(voigt=False), dtype=float)
         except (PropertyNotImplementedError, NotImplementedError):
             return None
-
-
-def _failure(error: Exception) -> LabelFailure:
-    return LabelFailure(
-        f"{type(error).__name__}: {error}", "look at the calculator's own output for the cause"
-    )

@@ -64,7 +64,24 @@ class TbliteEngine:
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Set the method up for these atoms."""
+        """Set the method up for these atoms.
+
+        Raises
+        ------
+        EngineError
+            If charge, spin, species or periodicity are impossible.
+        """
+        electrons = int(atoms.numbers.sum()) - self._charge
+        if not 0 <= self._spin <= electrons or (electrons - self._spin) % 2:
+            raise EngineError(
+                f"system.spin {self._spin} (unpaired electrons) is impossible with {electrons} "
+                f"electrons (system.charge {self._charge}); correct the one or the other"
+            )
+        if atoms.pbc.any() and not atoms.pbc.all():
+            raise EngineError(
+                "tblite is periodic in all three directions or in none; for a slab or a wire give "
+                "cell vectors with vacuum and set pbc to T T T"
+            )
         try:
             self._calculator = Calculator(
                 self._options.method,

@@ -10,7 +10,7 @@ from otf.version import __version__
 
 _COMMANDS = {
     "run": "Run molecular dynamics from a configuration.",
-    "resume": "Go on with a run that was stopped or killed.",
+    "resume": "Go on with a run that was stopped or killed, or make it longer.",
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "audit": "Label frames of a run afterwards: its true errors.",
@@ -57,7 +57,7 @@ def cli() -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; errors meant for the user are printed without a traceback.
 
-    Exit codes: 0 done, 1 stopped by an error, 2 wrong usage, 130 interrupted.
+    Exit codes: 0 done, 1 stopped by an error, 2 wrong usage, 128 + n stopped by signal n.
     """
     try:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)

@@ -7,13 +7,19 @@ import click
 
 @click.command("resume")
 @click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--steps", type=click.IntRange(min=1), help="New length of the run, kept in its configuration."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(run_dir: Path, as_json: bool) -> None:
-    """Go on with a run that was stopped or killed.
+def command(run_dir: Path, steps: int | None, as_json: bool) -> None:
+    """Go on with a run that was stopped or killed, or make it longer.
 
     The trajectory continues from its last commit, to the same bits it would have had without the
     interruption; labels that were paid for are read, not computed again.
     """
     from otf.cli.sitting import sit
+    from otf.driver.directory import change_steps
 
+    if steps is not None:
+        change_steps(run_dir, steps)
     sit(run_dir, as_json=as_json)

@@ -1,6 +1,7 @@
 """What ``otf run`` and ``otf resume`` share: sit through a run and print what it came to."""
 
 import json
+import signal
 from dataclasses import asdict
 from pathlib import Path
 
@@ -20,6 +21,8 @@ def sit(path: Path, *, as_json: bool) -> None:
         click.echo(json.dumps(asdict(summary), indent=2))
     else:
         click.echo(describe(summary))
+    if summary.stopped_by is not None:  # so that a job script can tell stopped from finished
+        raise SystemExit(128 + signal.Signals[summary.stopped_by])
 
 
 def describe(s: Summary) -> str:
@@ -34,8 +37,7 @@ def describe(s: Summary) -> str:
         lines += [
             f"error       force MAE {s.force_mae_meV_A:.2f} meV/A, 95th percentile "
             f"{s.force_p95_meV_A:.2f} meV/A, energy {s.energy_mae_meV_atom:.3f} meV/atom",
-            f"            measured before learning, at the {s.audits} labels whose time did not "
-            "depend on the model",
+            f"            measured before learning, at the {s.audits} scheduled labels",
         ]
     saved = s.engine_alone_s - s.session_wall_s
     lines.append(

@@ -75,6 +75,15 @@ def read_config(path: Path) -> Config:
     return config
 
 
+def looks_like_no_text(text: str) -> bool:
+    """Whether unquoted text would be read as null, a truth value or a number.
+
+    >>> [looks_like_no_text(t) for t in ("1e3", "true", "~", "def2-svp")]
+    [True, True, True, False]
+    """
+    return any(pattern.match(text) for pattern, _ in _SCALARS)
+
+
 def _locate(path: Path, mark: yaml.Mark | None) -> str:
     return f"{path}: " if mark is None else f"{path}:{mark.line + 1}:{mark.column + 1}: "
 

@@ -104,7 +104,7 @@ class Model(Section):
     cutoff_three_A: PositiveFloat | None = Field(
         None, description="range of triples; default 4 for molecules, 5 for crystals"
     )
-    r_min_A: Annotated[float, Field(ge=0)] = Field(
+    r_min_A: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="shortest distance the radial polynomials resolve"
     )
     radial_two: Annotated[int, Field(ge=1, le=20)] = Field(8, description="pair polynomials")
@@ -168,7 +168,7 @@ class Policy(Section):
         "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
-    train_fs: Annotated[float, Field(ge=0)] = Field(
+    train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         400.0, description="fixed: time with a label at every step"
     )
     every: PositiveInt = Field(10, description="fixed: steps between labels after that")

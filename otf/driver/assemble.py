@@ -10,6 +10,7 @@ import numpy as np
 import yaml
 from ase import Atoms
 
+from otf.config.reader import looks_like_no_text
 from otf.config.schema import Config, Dynamics, Model, Policy, System
 from otf.driver.labelling import Labeller
 from otf.driver.loop import Parts
@@ -24,6 +25,8 @@ from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, stan
 from otf.model.sharing import SpeciesSharing
 from otf.model.tensor_energy import TensorEnergy
 from otf.units import GPA, MEV
+
+_SMALLEST_VOLUME = 1e-6  # Angstrom^3
 
 
 def make_structure(system: System, folder: Path) -> Atoms:
@@ -77,9 +80,12 @@ def _structure_problem(atoms: Atoms) -> str | None:
         return "holds positions or cell vectors that are not finite"
     if (atoms.numbers == 0).any():
         return "holds atoms of unknown species (X)"
-    lengths = atoms.cell.lengths()
-    if (lengths[atoms.pbc] == 0).any() or (atoms.pbc.all() and atoms.cell.volume < 1e-6):
+    if atoms.constraints:
+        return "has constraints, which otf does not know yet; remove them from the file"
+    if (atoms.cell.lengths()[atoms.pbc] == 0).any():
         return "is periodic along a cell vector that is missing; give the cell or set pbc to F"
+    if abs(np.linalg.det(atoms.cell.complete().array)) < _SMALLEST_VOLUME:
+        return "has cell vectors that lie in a plane; give three independent ones"
     return None
 
 
@@ -169,6 +175,10 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
             ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
         )
     conserved = remove_motion(atoms, translation=translation, rotation=rotation)
+    if dynamics.ensemble == "csvr" and atoms.get_kinetic_energy() == 0.0:
+        raise ConfigError(
+            ["dynamics.ensemble: csvr scales velocities and there are none; use 'maxwell'"]
+        )
     settings = EnsembleSettings(
         kind=dynamics.ensemble,
         timestep_fs=dynamics.timestep_fs,
@@ -219,4 +229,16 @@ def resolved_yaml(config: Config, structure: str) -> str:
         "spin": config.system.spin,
     }
     data["output"].pop("directory", None)
-    return yaml.safe_dump(data, sort_keys=False)
+    return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False)
+
+
+class _ExactDumper(yaml.SafeDumper):
+    """Quotes every text that the configuration's reader would take for something else."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "'" if looks_like_no_text(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_ExactDumper.add_representer(str, _represent_text)

@@ -7,9 +7,9 @@ import ase.io
 from ase import Atoms
 
 from otf.config import Config, read_config
-from otf.driver.assemble import make_structure, resolved_yaml
+from otf.driver.assemble import make_engine, make_ensemble, make_structure, resolved_yaml
 from otf.errors import FileError
-from otf.io.durable import sync_directory
+from otf.io.durable import replace_file, sync_directory
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,11 @@ class RunDirectory:
         return self.path / "run.log"
 
     @property
+    def lock(self) -> Path:
+        """Held by the process that runs here."""
+        return self.path / ".lock"
+
+    @property
     def scratch(self) -> Path:
         """The engine's own files."""
         return self.path / "engine"
@@ -73,19 +78,24 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     ------
     FileError
         If there is already something there.
-    ConfigError
-        If the structure cannot be had; nothing is made then.
+    ConfigError, EngineError
+        If the structure cannot be had or the engine cannot do it; nothing is made then.
     """
     run = RunDirectory(path)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        remedy = (
-            f"`otf resume {path}` continues it" if run.config.exists() else "it is not a run of otf"
-        )
+        remedy = "it is not a run of otf"
+        if run.config.exists():
+            remedy = f"`otf resume {path}` continues it"
+            if not run.labels.exists() or not run.labels.stat().st_size:
+                remedy = "it holds no label yet: nothing is lost by removing it"
         raise FileError(
             f"{path}: already exists ({remedy}); to start afresh choose another directory with "
             "--output, or remove this one"
         )
     atoms = make_structure(config.system, source.parent)
+    # What cannot work is found out before there is a directory in the way of the next try.
+    make_engine(config, atoms)
+    make_ensemble(config.dynamics, atoms.copy())
     try:
         path.mkdir(parents=True, exist_ok=True)
         ase.io.write(run.structure, atoms)
@@ -113,3 +123,21 @@ def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
         raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
     config = read_config(run.config)
     return run, config, make_structure(config.system, path)
+
+
+def change_steps(path: Path, steps: int) -> None:
+    """Give a run another length, in its own configuration.
+
+    Raises
+    ------
+    FileError, ConfigError
+        If it is not a run, or its configuration was damaged.
+    """
+    run, config, _ = open_run(path)
+    dynamics = config.dynamics.model_copy(update={"steps": steps})
+    text = resolved_yaml(config.model_copy(update={"dynamics": dynamics}), run.structure.name)
+    replace_file(run.config, lambda aside: _write_text(aside, text))
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")

@@ -264,7 +264,7 @@ class _Loop:
             if prediction is None:
                 raise RunError(
                     f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
-                    "although the forces were just learned; use a smaller timestep_fs and resume"
+                    "although the forces were just learned; start anew with a smaller timestep_fs"
                 )
             frames += self._frame(prediction.energy, prediction.forces, MODEL)
             yield Activity(self.step, "replay")
@@ -308,7 +308,7 @@ class _Loop:
         if any(p is None for p in self._integrate(length)):
             raise RunError(
                 f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in one step right "
-                "after a label; use a smaller timestep_fs and resume"
+                "after a label; start anew with a smaller timestep_fs"
             )
         return length
 

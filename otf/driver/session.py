@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
+from threadpoolctl import threadpool_limits
 
 from otf.config import Config
 from otf.driver.assemble import make_engine, make_parts
@@ -16,6 +17,7 @@ from otf.driver.interrupt import stop_on_signals
 from otf.driver.loop import LabelRecord, Parts, Record, RunState, Segment, drive
 from otf.driver.state import error_summary, load_state, save_state
 from otf.engine import Engine
+from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.io.trajectory import TrajectoryWriter
@@ -85,7 +87,8 @@ def run_session(
     """
     began = time.monotonic()
     engine = make_engine(config, atoms)
-    with run_log(run.log):
+    # BLAS sums in another order with another number of threads, and a resume must not depend on it.
+    with sole_owner(run.lock), run_log(run.log), threadpool_limits(1, "blas"):
         _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
         try:
             engine.open(atoms, run.scratch)
@@ -109,7 +112,7 @@ def _commit_all(
     """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them."""
     state, n_frames = None, 0
     if run.checkpoint.exists():
-        state, n_frames = load_state(run.checkpoint)
+        state, n_frames = load_state(run.checkpoint, timestep_fs=parts.timestep_fs)
         _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
     with (
         stop_on_signals() as stop,
@@ -120,7 +123,12 @@ def _commit_all(
         for record in drive(parts, state):
             if isinstance(record, Segment):
                 trajectory.append(record.frames)
-                save_state(run.checkpoint, record.state, n_frames=trajectory.n_frames)
+                save_state(
+                    run.checkpoint,
+                    record.state,
+                    n_frames=trajectory.n_frames,
+                    timestep_fs=parts.timestep_fs,
+                )
                 state = record.state
                 if record.label is not None:
                     _log_label(record.label)

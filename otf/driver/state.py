@@ -11,19 +11,20 @@ from otf.arrays import Floats
 from otf.driver.loop import LabelRecord, RunState
 from otf.driver.policy import PolicyState
 from otf.dynamics.ensembles import DynamicsState
-from otf.errors import FileError
+from otf.errors import ConfigError, FileError
 from otf.io.state_file import read_state, write_state
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import TrainerState
 from otf.learning.uncertainty import ErrorScale
 
 
-def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
+def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float) -> None:
     """Write the checkpoint that belongs to ``n_frames`` committed frames."""
     choice = state.trainer.choice
     scalars: dict[str, Any] = {
         "step": state.step,
         "n_frames": n_frames,
+        "timestep_fs": timestep_fs,
         "failures": state.failures,
         "random": dict(state.dynamics.random),
         "policy": asdict(state.policy),
@@ -47,15 +48,29 @@ def save_state(path: Path, state: RunState, *, n_frames: int) -> None:
     write_state(path, "checkpoint", scalars, arrays)
 
 
-def load_state(path: Path) -> tuple[RunState, int]:
+def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunState, int]:
     """The state of a checkpoint, and how many frames had been committed with it.
+
+    Parameters
+    ----------
+    timestep_fs
+        That of the run that wants to go on from here, or None only to look.
 
     Raises
     ------
     FileError
         If the checkpoint is damaged.
+    ConfigError
+        If it was made with another timestep.
     """
     scalars, arrays = read_state(path, "checkpoint")
+    if timestep_fs is not None and scalars.get("timestep_fs") != timestep_fs:
+        raise ConfigError(
+            [
+                f"{path.parent}: was begun with dynamics.timestep_fs {scalars.get('timestep_fs')}; "
+                "a run keeps its timestep: start a new one for another"
+            ]
+        )
     try:
         choice = scalars["choice"]
         trainer = TrainerState(

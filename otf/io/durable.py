@@ -1,9 +1,13 @@
 """Making sure that what was written is on the disk."""
 
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+
+from otf.errors import FileError
 
 
 def sync(stream: IO[Any]) -> None:
@@ -37,3 +41,22 @@ def replace_file(path: Path, write: Callable[[Path], None]) -> None:
         os.fsync(stream.fileno())
     aside.replace(path)
     sync_directory(path.parent)
+
+
+@contextmanager
+def sole_owner(path: Path) -> Iterator[None]:
+    """Hold a lock file while the context lasts; the system frees it when the process dies.
+
+    Raises
+    ------
+    FileError
+        If another process holds it.
+    """
+    with path.open("w") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise FileError(
+                f"{path.parent}: another otf is running here; wait for it, or stop it first"
+            ) from error
+        yield

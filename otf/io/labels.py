@@ -4,6 +4,7 @@ Any program that reads extended XYZ can train on it. Numbers are written so that
 the same bits; ASE's own writer keeps eight decimals, too few for an exact resume.
 """
 
+import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from ase import Atoms
 from otf.errors import FileError
 from otf.io.durable import sync, sync_directory
 from otf.labels import Labels
+
+_LOG = logging.getLogger("otf.labels")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,22 +63,29 @@ class LabelFile:
         return self._stored[index]
 
     def find(self, index: int, step: int, atoms: Atoms) -> Labels | None:
-        """The stored label of this index, if there is one.
+        """The stored label of this index, if there is one for this very geometry.
 
-        Raises
-        ------
-        FileError
-            If it was computed at another step or for another geometry.
+        A label of another geometry (the run took another course since) is moved, with all that
+        follow it, to ``labels.unused.extxyz``: nothing that was paid for is thrown away.
         """
         if index >= len(self._stored):
             return None
         stored = self._stored[index]
-        if stored.step != step or not np.array_equal(stored.atoms.positions, atoms.positions):
-            raise FileError(
-                f"{self.path}: label {index} belongs to step {stored.step} of another trajectory "
-                f"(needed: step {step}); move the file away to compute the labels anew"
-            )
-        return stored.labels
+        if stored.step == step and np.array_equal(stored.atoms.positions, atoms.positions):
+            return stored.labels
+        self._set_aside(index)
+        return None
+
+    def _set_aside(self, index: int) -> None:
+        text = self.path.read_bytes()
+        keep = _frame_ends(text)[index - 1] if index else 0
+        unused = self.path.with_name("labels.unused.extxyz")
+        _LOG.warning("labels from %d on are of another course; moved to %s", index, unused)
+        with unused.open("ab") as stream:
+            stream.write(text[keep:])
+            sync(stream)
+        os.truncate(self.path, keep)
+        del self._stored[index:]
 
     def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
         """Write one label and wait until the disk has it.

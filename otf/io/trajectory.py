@@ -1,39 +1,37 @@
-"""``trajectory.h5``: the committed frames in H5MD (https://www.nongnu.org/h5md/h5md.html).
+"""``trajectory.h5``, the committed frames, and ``trajectory.tail``, the latest of them.
 
-Flushed after every committed segment with HDF5's default format, which opens after a kill with all
-that was flushed; whatever a killed run wrote beyond its checkpoint is cut when it is resumed.
-Units are attributes of the data: Angstrom, fs, eV, K, and for forces kJ/mol/Angstrom, because
-MDAnalysis opens no file whose forces are in eV.
+An HDF5 file that is killed while it grows can be damaged in what it already held: the window is a
+few writes wide, and a long run meets it. So the HDF5 file is only ever replaced whole. Frames are
+appended to a flat file of float64 records and synced; now and then, and at the end, they are folded
+into a copy of the HDF5 file that takes the place of the old one. The tail is folded when it has
+grown to a quarter of the HDF5 file, so that copying costs a constant factor. Readers see both.
 """
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
 from otf.arrays import Floats, Ints
 from otf.errors import FileError
+from otf.io import h5md
+from otf.io.durable import replace_file, sync
 from otf.units import FS, KJ_PER_MOL
-from otf.version import __version__
 
 ENGINE, MODEL = 0, 1
-"""Values of ``observables/source``: which of the two drove a frame."""
+"""Values of ``source``: which of the two drove a frame."""
 
-_EDGES = "particles/all/box/edges"
-_CHUNK_BYTES = 1 << 16
-_SERIES = {
-    "particles/all/position": "Angstrom",
-    "particles/all/velocity": "Angstrom fs-1",
-    "particles/all/force": "kJ mol-1 Angstrom-1",
-    "observables/potential_energy": "eV",
-    "observables/kinetic_energy": "eV",
-    "observables/temperature": "K",
-    "observables/source": None,
-    "observables/labels": None,
-}
+_FOLD_BYTES = 1 << 18
+_SCALARS = (
+    "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
+)  # fmt: skip
+_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damage
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,42 +75,39 @@ class TrajectoryWriter:
     Parameters
     ----------
     path
-        ``trajectory.h5``, created when it is not there.
+        ``trajectory.h5``.
     atoms
-        Species, masses, cell and periodicity, which are constant.
+        Species, masses, cell and periodicity.
     keep
         Frames to keep of what is there; the rest was never committed.
 
     Raises
     ------
     FileError
-        If the file cannot be opened or holds fewer frames than ``keep``.
+        If a file is damaged, or holds fewer frames than ``keep``.
     """
 
     def __init__(self, path: Path, atoms: Atoms, *, keep: int = 0) -> None:
         self.path = path
+        self._atoms = atoms.copy()
         self._masses: Floats = atoms.get_masses()
+        self._tail = _tail_of(path)
+        self.n_frames = keep
         try:
             if keep == 0:
                 path.unlink(missing_ok=True)
-                self._file = h5py.File(path, "x")
-                _create(self._file, atoms)
+                self._tail.unlink(missing_ok=True)
             else:
-                self._file = h5py.File(path, "r+")
-                self._cut(keep)
-        except (OSError, KeyError) as error:
+                self._recover(keep)
+            self._stream = self._tail.open("ab")
+        except _DAMAGE as error:
             raise FileError(
-                f"{path}: cannot be opened ({error}); restore it from a backup, or start the run "
-                "in a new directory"
+                f"{path}: cannot be used ({error}); restore it from a backup, or remove "
+                "checkpoint.h5 and resume: the run is then repeated with the labels it has"
             ) from error
-        self.n_frames = keep
-
-    def close(self) -> None:
-        """Release the file."""
-        self._file.close()
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Write frames and flush; they are safe from a kill when this returns.
+        """Write frames and wait until the disk has them.
 
         Raises
         ------
@@ -121,81 +116,135 @@ class TrajectoryWriter:
         """
         if not frames:
             return
-        velocity_unit = FS / self._masses[:, None]
-        series = {
-            "particles/all/position": np.array([f.positions for f in frames]),
-            "particles/all/velocity": np.array([f.momenta * velocity_unit for f in frames]),
-            "particles/all/force": np.array([f.forces for f in frames]) / KJ_PER_MOL,
-            "observables/potential_energy": np.array([f.potential_energy for f in frames]),
-            "observables/kinetic_energy": np.array([f.kinetic_energy for f in frames]),
-            "observables/temperature": np.array([f.temperature_K for f in frames]),
-            "observables/source": np.array([f.source for f in frames], dtype=np.int8),
-            "observables/labels": np.array([f.labels for f in frames], dtype=np.int32),
-        }
-        step = np.array([f.step for f in frames], dtype=np.int64)
-        time = np.array([f.time_fs for f in frames])
         try:
-            for name, value in series.items():
-                _extend(self._file[name + "/value"], self.n_frames, value)
-            _extend(
-                self._file["particles/all/species/value"], self.n_frames, self._species(len(step))
-            )
-            _extend(self._file["particles/all/position/step"], self.n_frames, step)
-            _extend(self._file["particles/all/position/time"], self.n_frames, time)
-            if _EDGES in self._file:
-                cells = np.array([f.cell for f in frames])
-                _extend(self._file[_EDGES + "/value"], self.n_frames, cells)
-            self.n_frames += len(step)
-            self._file.flush()
+            self._stream.write(np.array([self._record(f) for f in frames]).tobytes())
+            sync(self._stream)
+            self.n_frames += len(frames)
+            size = self.path.stat().st_size if self.path.exists() else 0
+            if self._tail.stat().st_size > max(_FOLD_BYTES, size // 4):
+                self._fold()
         except OSError as error:
             raise FileError(
                 f"{self.path}: cannot be written ({error}); make room or repair the file system, "
                 "then resume the run"
             ) from error
 
-    def _species(self, n: int) -> Ints:
-        numbers: Ints = self._file["particles/all/species"].attrs["numbers"]
-        return np.tile(numbers, (n, 1))
+    def close(self) -> None:
+        """Fold what is left into the HDF5 file."""
+        self._fold()
+        self._stream.close()
+        self._tail.unlink(missing_ok=True)
 
-    def _cut(self, keep: int) -> None:
-        growing = [self._file[name + "/value"] for name in (*_SERIES, "particles/all/species")]
-        growing += [self._file["particles/all/position/" + axis] for axis in ("step", "time")]
-        if _EDGES in self._file:
-            growing.append(self._file[_EDGES + "/value"])
-        if min(len(d) for d in growing) < keep:
-            raise FileError(
-                f"{self.path}: holds fewer frames than the checkpoint ({keep}) was made with; "
-                "restore it from a backup, or start the run in a new directory"
-            )
-        for dataset in growing:
-            dataset.resize(keep, axis=0)
+    def _fold(self) -> None:
+        """Replace the HDF5 file by one that holds the tail, too; then empty the tail."""
+        records = _read_tail(self._tail, len(self._atoms))
+
+        def write(aside: Path) -> None:
+            self._copy(aside)
+            with h5py.File(aside, "r+") as file:
+                h5md.append(file, _series(_newer(records, file)))
+
+        replace_file(self.path, write)
+        self._stream.truncate(0)
+        sync(self._stream)
+
+    def _copy(self, aside: Path) -> None:
+        if self.path.exists():
+            shutil.copyfile(self.path, aside)
+            return
+        with h5py.File(aside, "w") as file:
+            h5md.create(file, self._atoms)
+
+    def _recover(self, keep: int) -> None:
+        """Cut both files to ``keep`` frames: those of a checkpoint."""
+        folded = 0
+        records = _read_tail(self._tail, len(self._atoms))
+        if self.path.exists():
+            with h5py.File(self.path, "r") as file:
+                folded = h5md.n_frames(file)
+                records = _newer(records, file)
+        if folded + len(records) < keep:
+            raise ValueError(f"{folded + len(records)} frames, the checkpoint was made with {keep}")
+        if folded > keep:
+
+            def cut(aside: Path) -> None:
+                self._copy(aside)
+                with h5py.File(aside, "r+") as file:
+                    h5md.resize(file, keep)
+
+            replace_file(self.path, cut)
+            folded = keep
+        kept = records[: keep - folded].tobytes()
+        replace_file(self._tail, lambda aside: _write_bytes(aside, kept))
+
+    def _record(self, f: Frame) -> Floats:
+        velocities = f.momenta * (FS / self._masses[:, None])
+        scalars = (
+            f.step, f.time_fs, f.potential_energy, f.kinetic_energy, f.temperature_K, f.source,
+            f.labels,
+        )  # fmt: skip
+        arrays = (f.cell, f.positions, velocities, f.forces / KJ_PER_MOL)
+        return np.concatenate([scalars, *(a.ravel() for a in arrays)])
+
+
+def _tail_of(path: Path) -> Path:
+    return path.with_suffix(".tail")
+
+
+def _write_bytes(path: Path, data: bytes) -> None:
+    path.write_bytes(data)
+
+
+def _read_tail(path: Path, n_atoms: int) -> Floats:
+    """Complete records of the tail; a last one that was cut short is left out."""
+    width = len(_SCALARS) + 9 + 9 * n_atoms
+    if not path.exists():
+        return np.zeros((0, width))
+    data = path.read_bytes()
+    complete = len(data) // (8 * width)
+    return np.frombuffer(data[: complete * 8 * width]).reshape(complete, width)
+
+
+def _newer(records: Floats, file: h5py.File) -> Floats:
+    """Records that are not in the file: a kill may come between folding and emptying the tail."""
+    folded = h5md.n_frames(file)
+    last = file[h5md.group_of("position") + "/step"][folded - 1] if folded else -1
+    return records[records[:, 0] > last]
+
+
+def _series(records: Floats) -> dict[str, npt.NDArray[Any]]:
+    """Columns of the records by their names in H5MD."""
+    start = len(_SCALARS)
+    n = (records.shape[1] - start - 9) // 9
+    series: dict[str, npt.NDArray[Any]] = {
+        name: records[:, column] for column, name in enumerate(_SCALARS)
+    }
+    series["edges"] = records[:, start : start + 9].reshape(-1, 3, 3)
+    vectors = records[:, start + 9 :].reshape(-1, 3, n, 3)
+    for i, name in enumerate(("position", "velocity", "force")):
+        series[name] = vectors[:, i]
+    return series
 
 
 def read_trajectory(path: Path) -> "Trajectory":
-    """Open a trajectory for reading.
+    """All committed frames, also of a run in progress.
 
     Raises
     ------
     FileError
-        If there is none or it is not one of ours.
+        If there are none, or the file is damaged or not ours.
     """
     try:
         with h5py.File(path, "r") as file:
-            data = {name: file[name + "/value"][:] for name in _SERIES}
-            step = file["particles/all/position/step"][:]
-            n = min(len(step), *(len(v) for v in data.values()))
-            atoms = Atoms(
-                file["particles/all/species"].attrs["numbers"],
-                cell=file["particles/all/box"].attrs["cell"],
-                pbc=[
-                    b == "periodic" for b in file["particles/all/box"].attrs["boundary"].astype(str)
-                ],
-            )
-            atoms.set_masses(file["particles/all/mass"][:])
-            time = file["particles/all/position/time"][:n]
-    except (OSError, KeyError, TypeError) as error:
-        raise FileError(f"{path}: is not a trajectory of otf ({error})") from error
-    return Trajectory(atoms, step[:n], time, {k: v[:n] for k, v in data.items()})
+            atoms, series = h5md.read_system(file), h5md.read_series(file)
+            tail = _series(_newer(_read_tail(_tail_of(path), len(atoms)), file))
+    except FileNotFoundError as error:
+        raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
+    except _DAMAGE as error:
+        raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
+    merged = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
+    merged["force"] = merged["force"] * KJ_PER_MOL
+    return Trajectory(atoms, merged)
 
 
 @dataclass(frozen=True, eq=False)
@@ -206,52 +255,58 @@ class Trajectory:
     ----------
     atoms
         Species, masses, cell and periodicity; its positions mean nothing.
-    step, time_fs
-        (frames,).
     """
 
     atoms: Atoms
-    step: Ints
-    time_fs: Floats
-    _data: dict[str, Floats]
+    _series: dict[str, npt.NDArray[Any]]
 
     def __len__(self) -> int:
         return len(self.step)
 
     @property
+    def step(self) -> Ints:
+        """(frames,)."""
+        return self._series["step"].astype(np.int64)
+
+    @property
+    def time_fs(self) -> Floats:
+        """(frames,)."""
+        return self._series["time"]
+
+    @property
     def positions(self) -> Floats:
         """(frames, N, 3), Angstrom, not wrapped."""
-        return self._data["particles/all/position"]
+        return self._series["position"]
 
     @property
     def velocities(self) -> Floats:
         """(frames, N, 3), Angstrom/fs."""
-        return self._data["particles/all/velocity"]
+        return self._series["velocity"]
 
     @property
     def forces(self) -> Floats:
         """(frames, N, 3), eV/Angstrom."""
-        return self._data["particles/all/force"] * KJ_PER_MOL
+        return self._series["force"]
 
     @property
     def potential_energy(self) -> Floats:
         """(frames,), eV."""
-        return self._data["observables/potential_energy"]
+        return self._series["potential_energy"]
 
     @property
     def kinetic_energy(self) -> Floats:
         """(frames,), eV."""
-        return self._data["observables/kinetic_energy"]
+        return self._series["kinetic_energy"]
 
     @property
     def temperature(self) -> Floats:
         """(frames,), K."""
-        return self._data["observables/temperature"]
+        return self._series["temperature"]
 
     @property
     def source(self) -> Ints:
         """(frames,), :data:`ENGINE` or :data:`MODEL`."""
-        return self._data["observables/source"].astype(np.int64)
+        return self._series["source"].astype(np.int64)
 
     def frame(self, i: int) -> Atoms:
         """Frame i as an ase.Atoms with momenta."""
@@ -259,56 +314,3 @@ class Trajectory:
         atoms.positions[:] = self.positions[i]
         atoms.set_velocities(self.velocities[i] / FS)
         return atoms
-
-
-def _extend(dataset: h5py.Dataset, start: int, values: Floats | Ints) -> None:
-    dataset.resize(start + len(values), axis=0)
-    dataset[start:] = values
-
-
-def _create(file: h5py.File, atoms: Atoms) -> None:
-    """The H5MD skeleton: fixed elements, and one empty series for each quantity."""
-    n = len(atoms)
-    h5md = file.create_group("h5md")
-    h5md.attrs["version"] = np.array([1, 1])
-    h5md.create_group("author").attrs["name"] = "otf"
-    creator = h5md.create_group("creator")
-    creator.attrs["name"] = "otf"
-    creator.attrs["version"] = __version__
-    particles = file.create_group("particles/all")
-    particles["mass"] = atoms.get_masses()
-    box = particles.create_group("box")
-    box.attrs["dimension"] = 3
-    box.attrs["boundary"] = np.array(
-        ["periodic" if p else "none" for p in atoms.pbc], dtype=h5py.string_dtype()
-    )
-    box.attrs["cell"] = atoms.cell.array
-    step = time = None
-    for name, unit in _SERIES.items():
-        vector = name.startswith("particles/")
-        kind = {"observables/source": np.int8, "observables/labels": np.int32}.get(name, np.float64)
-        group = file.create_group(name)
-        value = _series(group, "value", (n, 3) if vector else (), kind)
-        if unit is not None:
-            value.attrs["unit"] = unit
-        if step is None or time is None:
-            step, time = _series(group, "step", (), np.int64), _series(group, "time", (), float)
-            time.attrs["unit"] = "fs"
-        else:  # all series share one axis, as H5MD allows by hard links
-            group["step"], group["time"] = step, time
-    if atoms.cell.rank == 3:
-        edges = file.create_group(_EDGES)  # at every frame: MDAnalysis reads no fixed box
-        _series(edges, "value", (3, 3), np.float64).attrs["unit"] = "Angstrom"
-        edges["step"], edges["time"] = step, time
-    species = particles.create_group("species")
-    species.attrs["numbers"] = atoms.numbers
-    _series(species, "value", (n,), np.int32)
-    species["step"], species["time"] = step, time
-
-
-def _series(group: h5py.Group, name: str, shape: tuple[int, ...], kind: type) -> h5py.Dataset:
-    item = np.dtype(kind).itemsize * int(np.prod(shape))
-    rows = max(1, min(1024, _CHUNK_BYTES // item))
-    return group.create_dataset(
-        name, shape=(0, *shape), maxshape=(None, *shape), chunks=(rows, *shape), dtype=kind
-    )

@@ -37,7 +37,7 @@ class Standard(NamedTuple):
     mean, scale
         (groups, features): mu_g and sigma_g.
     components
-        (groups, components, features): U_g, orthonormal rows.
+        (groups, components, features): U_g, orthogonal rows, the first of unit variance.
     """
 
     mean: Floats

@@ -3,8 +3,8 @@
 With few labels the evidence decides; from then on the error of each recent label predicted without
 it. What is left out is a whole snapshot together with those taken within the same 20 fs: the rows
 of a snapshot determine each other, and so do snapshots a few steps apart, which would make a model
-that follows their noise look good. The search walks on a grid of lambda, one step each way, and a
-change must pay for itself.
+that follows their noise look good. The search walks on a grid of lambda, one step each way; another
+rank must pay for itself.
 """
 
 from collections.abc import Callable, Mapping
@@ -21,6 +21,8 @@ GRID = 10.0 ** np.arange(-6.0, 6.01, 0.5)
 FEW_BLOCKS = 5
 """Below this many blocks of labels the evidence decides."""
 
+_FEWEST = 3  # blocks to leave out, whatever it costs
+_ROWS_PER_COLUMN = 4  # beyond these many rows fewer blocks are left out: time grows with them
 _GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
 _PATIENCE = 10  # search again when there are a tenth more labels
 _UNHURRIED = 10  # up to this many labels every label is followed by a search
@@ -119,8 +121,11 @@ def _left_out(solution: Solution | None) -> float:
     """Root mean square of the residuals of the latest blocks, each left out in turn."""
     if solution is None:
         return float("inf")
+    blocks = solution.equations.blocks()
+    rows = np.cumsum([len(targets) for _, targets in blocks[::-1]])
+    affordable = int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * len(solution.active)))
     try:
-        residuals = [solution.left_out(*block) for block in solution.equations.blocks()]
+        residuals = [solution.left_out(*b) for b in blocks[-max(affordable, _FEWEST) :]]
     except np.linalg.LinAlgError:  # the prior is too weak to predict a block without itself
         return float("inf")
     score = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))

@@ -25,7 +25,7 @@ evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cholesky, solve_triangular
+from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
 
 from otf.arrays import Floats, Ints
 
@@ -180,7 +180,8 @@ class Solution:
         equations, active = self.equations, self.active
         matrix = equations.gram[np.ix_(active, active)] - x.T @ x
         matrix[np.diag_indices_from(matrix)] += self.strength * equations.prior[active]
-        return np.asarray(np.linalg.solve(matrix, equations.moment[active] - x.T @ targets))
+        kept = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
+        return np.asarray(cho_solve(kept, equations.moment[active] - x.T @ targets))
 
     def evidence(self) -> float:
         """-2 log of the marginal likelihood, up to a constant; smaller is better."""

@@ -1,6 +1,7 @@
 """The command line as a user meets it: real processes, exit codes, what is printed."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -41,6 +42,7 @@ def folder(tmp_path_factory) -> Path:
 
 def test_run_goes_to_its_own_directory_and_leaves_everything(folder):
     assert sorted(p.name for p in (folder / "runs/water").iterdir()) == [
+        ".lock",
         "checkpoint.h5",
         "config.resolved.yaml",
         "labels.extxyz",
@@ -64,6 +66,30 @@ def test_resume_of_a_finished_run_changes_nothing(folder):
     out = otf("resume", "runs/water", cwd=folder).stdout
     assert "200 of 200 steps" in out
     assert (folder / "runs/water/labels.extxyz").read_bytes() == before
+
+
+def test_resume_makes_a_run_longer(folder, tmp_path):
+    shutil.copytree(folder / "runs/water", tmp_path / "w")
+    assert "230 of 230 steps" in otf("resume", "w", "--steps", 230, cwd=tmp_path).stdout
+    assert "230 of 230 steps" in otf("resume", "w", cwd=tmp_path).stdout
+
+
+def test_another_timestep_is_refused(folder, tmp_path):
+    shutil.copytree(folder / "runs/water", tmp_path / "w")
+    config = tmp_path / "w/config.resolved.yaml"
+    config.write_text(config.read_text().replace("timestep_fs: 0.5", "timestep_fs: 0.25"))
+    refused = otf("resume", "w", cwd=tmp_path, check=False)
+    assert refused.returncode == 1
+    assert "a run keeps its timestep" in refused.stderr
+
+
+def test_failed_start_leaves_no_directory_in_the_way(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        CONFIG.replace("molecule: H2O", "bulk: {name: Si}").replace("tblite", "pyscf")
+    )
+    refused = otf("run", "c.yaml", cwd=tmp_path, check=False)
+    assert "molecules only" in refused.stderr
+    assert not (tmp_path / "runs").exists()
 
 
 def test_audit_reports_true_errors(folder):

@@ -6,8 +6,10 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.cluster import Icosahedron
+from ase.constraints import FixAtoms
 
 from otf.config import read_config
 from otf.driver.directory import create_run, open_run
@@ -211,14 +213,17 @@ def test_engine_that_cannot_do_the_structure_is_refused_at_start(tmp_path):
     source.write_text(
         "system:\n  bulk: {name: Si}\nengine:\n  kind: pyscf\ndynamics:\n  steps: 5\n"
     )
-    run = create_run(read_config(source), source, tmp_path / "si")
     with pytest.raises(EngineError, match="molecules only"):
-        sit(run.path)
+        create_run(read_config(source), source, tmp_path / "si")
+    assert not (tmp_path / "si").exists()
 
 
 def test_existing_directory_is_refused_with_the_remedy(tmp_path):
-    path = make(tmp_path)
+    path = make(tmp_path, steps=3)
     source = tmp_path / "run.yaml"
+    with pytest.raises(FileError, match="nothing is lost by removing it"):
+        create_run(read_config(source), source, path)
+    sit(path)
     with pytest.raises(FileError, match="otf resume"):
         create_run(read_config(source), source, path)
 
@@ -227,13 +232,15 @@ def test_existing_directory_is_refused_with_the_remedy(tmp_path):
     ("atoms", "message"),
     [
         (molecule("H2O")[:0], "holds no atoms"),
-        (molecule("H2O"), "not finite"),
+        (Atoms("H", [[0, 0, np.nan]]), "not finite"),
+        (Atoms("X"), "unknown species"),
+        (Atoms("H", pbc=True), "cell vector that is missing"),
+        (Atoms("H", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]]), "lie in a plane"),
+        (Atoms("H", constraint=FixAtoms([0])), "has constraints"),
     ],
-    ids=["empty", "nan"],
+    ids=["empty", "nan", "dummy", "no cell", "flat cell", "constraints"],
 )
 def test_impossible_structures_are_named(tmp_path, atoms, message):
-    if len(atoms):
-        atoms.positions[1, 1] = np.nan
     ase.io.write(tmp_path / "bad.traj", atoms)
     source = tmp_path / "bad.yaml"
     source.write_text(
@@ -251,6 +258,23 @@ def test_labels_file_of_another_run_is_refused(tmp_path):
     labels.write_text(labels.read_text().replace("energy=-", "energy=-1"))
     with pytest.raises(RunError, match="labels"):
         sit(path, steps=40)
+
+
+def test_label_of_a_course_not_taken_is_set_aside_and_the_run_goes_on(tmp_path):
+    path = make(tmp_path, steps=60)
+    sit(path)
+    (path / "checkpoint.h5").unlink()
+    sit(path, steps=90)  # the label that ended the shorter run has no place in the longer one
+    whole = make(tmp_path, "whole", steps=90)
+    sit(whole)
+    one, other = (read_trajectory(p / "trajectory.h5") for p in (path, whole))
+    assert one.positions.tobytes() == other.positions.tobytes()
+    assert "provenance" in (path / "labels.unused.extxyz").read_text()
+
+
+def test_text_that_looks_like_a_number_survives_in_the_resolved_config(tmp_path):
+    path = make(tmp_path, keywords="note: '1e3', ")
+    assert open_run(path)[1].engine.options["keywords"]["note"] == "1e3"
 
 
 def test_summary_counts_what_the_files_hold(tmp_path):

@@ -143,6 +143,38 @@ def test_bad_options_are_named_when_the_engine_opens(tmp_path, kind, options, me
         engine.open(molecule("H2O"), tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("charge", "spin", "message"),
+    [(50, 0, "impossible with -40 electrons"), (0, 20, "impossible"), (0, 1, "impossible")],
+)
+def test_tblite_refuses_impossible_charge_and_spin(charge, spin, message):
+    engine_class = load_engine("tblite")
+    engine = engine_class(engine_class.Options(), charge=charge, spin=spin)
+    with pytest.raises(EngineError, match=message):
+        engine.open(molecule("CH4"), None)
+
+
+def test_tblite_refuses_partial_periodicity():
+    engine_class = load_engine("tblite")
+    engine = engine_class(engine_class.Options(), charge=0, spin=0)
+    slab = Atoms("C", cell=[3, 3, 20], pbc=(True, True, False))
+    with pytest.raises(EngineError, match="T T T"):
+        engine.open(slab, None)
+
+
+def test_ase_engine_turns_any_failure_into_a_value():
+    engine_class = load_engine("ase")
+    options = engine_class.Options(calculator="ase.calculators.emt:EMT")
+    engine = engine_class(options, charge=0, spin=0)
+    engine.open(bulk("Si"), None)
+    failure = engine.label(bulk("Si"), index=0)  # EMT has no silicon
+    assert isinstance(failure, LabelFailure)
+    assert "NotImplementedError" in failure.reason
+    other = engine_class(engine_class.Options(calculator="builtins:dict"), charge=0, spin=0)
+    with pytest.raises(EngineError, match="no ASE calculator"):
+        other.open(bulk("Si"), None)
+
+
 def test_odd_electrons_without_spin_are_named(tmp_path):
     engine_class = load_engine("pyscf")
     engine = engine_class(engine_class.Options(), charge=1, spin=0)

@@ -87,18 +87,21 @@ def test_damage_in_the_middle_is_named(tmp_path):
     assert path.read_bytes() == bytes(text)
 
 
-def test_label_of_another_geometry_is_refused(tmp_path):
+def test_labels_of_another_course_are_set_aside(tmp_path):
     path = tmp_path / "labels.extxyz"
-    three_labels(path)
+    text = three_labels(path)
     atoms, _ = structure(periodic=False, seed=1)
     with closing(LabelFile(path)) as file:
         assert file.find(1, 10, atoms) is not None
         assert file.find(3, 30, atoms) is None
-        with pytest.raises(FileError, match="another trajectory"):
-            file.find(1, 11, atoms)
         atoms.positions[0, 0] += 1e-12
-        with pytest.raises(FileError, match="another trajectory"):
-            file.find(1, 10, atoms)
+        assert file.find(1, 10, atoms) is None
+        assert len(file) == 1
+        file.append(10, *structure(periodic=False, seed=7))
+    unused = (tmp_path / "labels.unused.extxyz").read_bytes()
+    assert path.read_bytes()[: len(text) - len(unused)] + unused == text
+    with closing(LabelFile(path)) as file:
+        assert [file[i].step for i in range(len(file))] == [0, 10]
 
 
 def frames(atoms, steps):
@@ -136,7 +139,7 @@ def test_trajectory_is_cut_to_the_checkpoint(tmp_path, atoms):
     assert back.step.tolist() == list(range(30))
     assert back.positions.tobytes() == np.array([f.positions for f in written]).tobytes()
     np.testing.assert_allclose(back.frame(7).get_momenta(), written[7].momenta, rtol=1e-12)
-    with pytest.raises(FileError, match="fewer frames"):
+    with pytest.raises(FileError, match="30 frames, the checkpoint was made with 31"):
         TrajectoryWriter(path, atoms, keep=31)
 
 
@@ -161,6 +164,50 @@ def test_trajectory_of_others_is_refused(tmp_path):
     path.write_text("not HDF5")
     with pytest.raises(FileError, match="not a trajectory"):
         read_trajectory(path)
+
+
+def steps_of(path):
+    return read_trajectory(path).step.tolist()
+
+
+def test_frames_are_safe_before_they_are_folded(tmp_path):
+    path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
+    writer = TrajectoryWriter(path, atoms)
+    writer.append(frames(atoms, range(2000)))  # enough to be folded
+    writer.append(frames(atoms, range(2000, 2010)))
+    assert (tmp_path / "trajectory.tail").stat().st_size > 0
+    writer._stream.close()  # the process dies here, without close()
+    assert steps_of(path) == list(range(2010))
+
+
+def test_kill_between_folding_and_emptying_the_tail(tmp_path):
+    path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
+    tail = tmp_path / "trajectory.tail"
+    writer = TrajectoryWriter(path, atoms)
+    writer.append(frames(atoms, range(30)))
+    before = tail.read_bytes()
+    writer.close()
+    tail.write_bytes(before)  # folded already, and still there
+    assert steps_of(path) == list(range(30))
+    with closing(TrajectoryWriter(path, atoms, keep=25)) as again:
+        again.append(frames(atoms, range(25, 40)))
+    assert steps_of(path) == list(range(40))
+    assert not tail.exists()
+
+
+def test_kill_in_the_middle_of_a_record(tmp_path):
+    path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
+    tail = tmp_path / "trajectory.tail"
+    with closing(TrajectoryWriter(path, atoms)) as writer:
+        writer.append(frames(atoms, range(10)))
+    writer = TrajectoryWriter(path, atoms, keep=10)
+    writer.append(frames(atoms, range(10, 20)))
+    writer._stream.close()  # the process dies here
+    tail.write_bytes(tail.read_bytes()[:-100])
+    assert steps_of(path) == list(range(19))
+    with closing(TrajectoryWriter(path, atoms, keep=15)) as again:
+        again.append(frames(atoms, range(15, 18)))
+    assert steps_of(path) == list(range(18))
 
 
 def test_checkpoint_is_exact_and_replaced_whole(tmp_path):

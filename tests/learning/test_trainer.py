@@ -1,5 +1,7 @@
 """The trainer learns a surface, chooses well, comes back exactly, knows its ignorance."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -85,6 +87,13 @@ def test_restored_trainer_is_the_same_to_the_last_bit():
     assert original.predict(probe).forces.tobytes() == copy.predict(probe).forces.tobytes()
     assert original.predicted_error(probe).tobytes() == copy.predicted_error(probe).tobytes()
     assert original.choice == copy.choice
+
+
+def test_restore_accepts_the_rounding_of_another_machine():
+    data = labelled(8)
+    state = learn(trainer(), data).capture()
+    noise = 1e-12 * np.random.default_rng(0).normal(size=state.theta.shape)
+    trainer().restore(replace(state, theta=state.theta * (1 + noise)), data)
 
 
 def test_restore_refuses_missing_labels_and_others():

@@ -89,6 +89,21 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed
     assert labels(path) == labels(reference)
 
 
+def test_two_processes_do_not_share_a_run(tmp_path, undisturbed):
+    config, _, _ = undisturbed("nve")
+    path = tmp_path / "run"
+    process = subprocess.Popen(otf("run", config, "--output", path), stderr=subprocess.PIPE)
+    while not (path / "checkpoint.h5").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+    refused = subprocess.run(otf("resume", path), check=False, capture_output=True, text=True)
+    process.kill()
+    process.communicate()
+    assert refused.returncode == 1
+    assert "another otf is running here" in refused.stderr
+    subprocess.run(otf("resume", path), check=True, capture_output=True)  # the lock died with it
+
+
 def test_sigterm_stops_at_a_commit_and_the_run_resumes(tmp_path, undisturbed):
     config, reference, _ = undisturbed("nve")
     path = tmp_path / "run"
@@ -100,7 +115,7 @@ def test_sigterm_stops_at_a_commit_and_the_run_resumes(tmp_path, undisturbed):
         time.sleep(0.05)
     process.terminate()
     out, _ = process.communicate(timeout=60)
-    assert process.returncode == 0
+    assert process.returncode == 128 + signal.SIGTERM
     assert b"stopped by SIGTERM; `otf resume" in out
     subprocess.run(otf("resume", path), check=True, capture_output=True)
     assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
