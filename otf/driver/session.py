@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
-from threadpoolctl import threadpool_limits
 
 from otf.config import Config
 from otf.driver.assemble import make_engine, make_parts
@@ -87,8 +86,7 @@ def run_session(
     """
     began = time.monotonic()
     engine = make_engine(config, atoms)
-    # BLAS sums in another order with another number of threads, and a resume must not depend on it.
-    with sole_owner(run.lock), run_log(run.log), threadpool_limits(1, "blas"):
+    with sole_owner(run.lock), run_log(run.log):
         _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
         try:
             engine.open(atoms, run.scratch)

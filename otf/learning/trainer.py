@@ -14,6 +14,7 @@ from otf.learning.force_model import ForceModel, Posterior
 from otf.learning.regularisation import Regularisation
 from otf.learning.uncertainty import ErrorScale
 from otf.model.normal_equations import NormalEquations
+from otf.model.one_thread import in_one_thread
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
 _BLOCK_FS = 20.0  # labels closer in time than this say much the same
@@ -104,6 +105,7 @@ class Trainer:
         """Energy, forces and stress by the model as it is."""
         return self._force_model.predict(atoms)
 
+    @in_one_thread
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected root mean square error of the force components of each atom (N,), eV/Angstrom.
 
@@ -111,6 +113,7 @@ class Trainer:
         """
         return self._force_model.predicted_error(atoms)
 
+    @in_one_thread
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
 
@@ -139,6 +142,7 @@ class Trainer:
         rows, targets = self._equation(atoms, labels)
         self._equations.add(rows, targets, block=self._block, forgetting=self.settings.forgetting)
 
+    @in_one_thread
     def settle(self) -> None:
         """Choose rank and prior as well as what was added allows, and solve.
 
@@ -165,6 +169,7 @@ class Trainer:
             self._force_model.theta,
         )
 
+    @in_one_thread
     def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
         """Go back to a captured state, from the labels learned up to it, with their times in fs.
 

@@ -10,6 +10,7 @@ from otf.arrays import Floats, Ints
 from otf.kernels.descriptor import Basis, Neighbours, feature_count, make_basis
 from otf.kernels.rows import Standard, all_features
 from otf.model.neighbours import NeighbourCache
+from otf.model.one_thread import in_one_thread
 from otf.model.sharing import Sharing, SpeciesSharing
 
 DISPLACEMENT_A = 0.05
@@ -89,6 +90,7 @@ def displaced(atoms: Atoms, *, seed: int) -> list[Atoms]:
     return out
 
 
+@in_one_thread
 def standardise(
     descriptor: Descriptor, sharing: Sharing, samples: Iterable[Atoms], *, components: int
 ) -> Standard:

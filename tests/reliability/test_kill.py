@@ -1,5 +1,6 @@
 """kill -9 at random moments, resume until done: the same bits, and no label paid for twice."""
 
+import os
 import random
 import signal
 import subprocess
@@ -87,6 +88,18 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed
     assert kills
     assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
     assert labels(path) == labels(reference)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(tmp_path):
+    shipped = Path(__file__).parents[2] / "configs"
+    text = (shipped / "nitrobenzene.yaml").read_text().replace("steps: 4000", "steps: 100")
+    config = tmp_path / "config.yaml"
+    config.write_text(text.replace("nitrobenzene.xyz", str(shipped / "nitrobenzene.xyz")))
+    for threads in "12":
+        environment = os.environ | {"OMP_NUM_THREADS": threads, "OPENBLAS_NUM_THREADS": threads}
+        command = otf("run", config, "--output", tmp_path / threads)
+        subprocess.run(command, check=True, capture_output=True, env=environment)
+    assert labels(tmp_path / "1") == labels(tmp_path / "2")
 
 
 def test_two_processes_do_not_share_a_run(tmp_path, undisturbed):
