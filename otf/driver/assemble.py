@@ -1,14 +1,17 @@
 """Configuration to objects: the only place that knows both."""
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import ase.build
+import ase.collections
 import ase.io
 import numpy as np
 import yaml
 from ase import Atoms
+from ase.build.molecule import extra
 
 from otf.config.reader import looks_like_no_text
 from otf.config.schema import Config, Dynamics, Model, Policy, System
@@ -48,6 +51,13 @@ def make_structure(system: System, folder: Path) -> Atoms:
             atoms = ase.io.read(folder / system.structure)
         elif system.molecule is not None:
             where = f"system.molecule: {system.molecule}"
+            names = [*ase.collections.g2.names, *extra]
+            if system.molecule not in names:
+                close = difflib.get_close_matches(system.molecule, names, n=1)
+                hint = f"did you mean '{close[0]}'? " if close else ""
+                raise ConfigError(
+                    [f"{where}: is not in ASE's collection; {hint}for others use system.structure"]
+                )
             atoms = ase.build.molecule(system.molecule)
         else:
             assert system.bulk is not None  # the schema demands exactly one source
@@ -55,6 +65,8 @@ def make_structure(system: System, folder: Path) -> Atoms:
             atoms = ase.build.bulk(
                 system.bulk.name, system.bulk.lattice, a=system.bulk.a_A, cubic=system.bulk.cubic
             )
+    except ConfigError:
+        raise
     except Exception as error:  # ase.io raises whatever the format's reader raises
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError([f"{where}: cannot be read or built ({reason})"]) from error

@@ -1,5 +1,6 @@
 """The run directory: what is called what, and how a run comes to own one."""
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,8 +9,10 @@ from ase import Atoms
 
 from otf.config import Config, read_config
 from otf.driver.assemble import make_engine, make_ensemble, make_structure, resolved_yaml
-from otf.errors import FileError
-from otf.io.durable import replace_file, sync_directory
+from otf.errors import ConfigError, FileError
+from otf.io.durable import replace_file, sole_owner, sync_directory
+
+_LOG = logging.getLogger("otf.directory")
 
 
 @dataclass(frozen=True)
@@ -82,20 +85,23 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         If the structure cannot be had or the engine cannot do it; nothing is made then.
     """
     run = RunDirectory(path)
+    paid = run.labels.exists() and run.labels.stat().st_size > 0
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        remedy = "it is not a run of otf"
-        if run.config.exists():
-            remedy = f"`otf resume {path}` continues it"
-            if not run.labels.exists() or not run.labels.stat().st_size:
-                remedy = "it holds no label yet: nothing is lost by removing it"
-        raise FileError(
-            f"{path}: already exists ({remedy}); to start afresh choose another directory with "
-            "--output, or remove this one"
-        )
-    atoms = make_structure(config.system, source.parent)
-    # What cannot work is found out before there is a directory in the way of the next try.
-    make_engine(config, atoms)
-    make_ensemble(config.dynamics, atoms.copy())
+        if paid or not run.config.exists():
+            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
+            raise FileError(
+                f"{path}: already exists ({remedy}); to start afresh choose another directory with "
+                "--output, or remove this one"
+            )
+        with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
+            _LOG.info("%s holds no label yet and is used again", path)
+    try:
+        atoms = make_structure(config.system, source.parent)
+        # What cannot work is found out before there is a directory in the way of the next try.
+        make_engine(config, atoms)
+        make_ensemble(config.dynamics, atoms.copy())
+    except ConfigError as error:
+        raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
     try:
         path.mkdir(parents=True, exist_ok=True)
         ase.io.write(run.structure, atoms)

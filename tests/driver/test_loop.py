@@ -221,8 +221,7 @@ def test_engine_that_cannot_do_the_structure_is_refused_at_start(tmp_path):
 def test_existing_directory_is_refused_with_the_remedy(tmp_path):
     path = make(tmp_path, steps=3)
     source = tmp_path / "run.yaml"
-    with pytest.raises(FileError, match="nothing is lost by removing it"):
-        create_run(read_config(source), source, path)
+    create_run(read_config(source), source, path)  # no label was paid for yet
     sit(path)
     with pytest.raises(FileError, match="otf resume"):
         create_run(read_config(source), source, path)
@@ -246,9 +245,26 @@ def test_impossible_structures_are_named(tmp_path, atoms, message):
     source.write_text(
         "system:\n  structure: bad.traj\nengine:\n  kind: tblite\ndynamics:\n  steps: 5\n"
     )
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"bad.yaml: system.structure: bad.traj: .*{message}"):
         create_run(read_config(source), source, tmp_path / "bad")
     assert not (tmp_path / "bad").exists()
+
+
+def test_unknown_molecule_is_guessed(tmp_path):
+    source = tmp_path / "c.yaml"
+    source.write_text("system:\n  molecule: CH5\nengine:\n  kind: tblite\ndynamics:\n  steps: 5\n")
+    with pytest.raises(ConfigError, match="did you mean 'C2H5'"):
+        create_run(read_config(source), source, tmp_path / "run")
+
+
+def test_directory_of_others_is_not_touched(tmp_path):
+    source = tmp_path / "run.yaml"
+    path = make(tmp_path)
+    (tmp_path / "thesis").mkdir()
+    (tmp_path / "thesis/chapter1.tex").write_text("years of work")
+    with pytest.raises(FileError, match="not a run of otf"):
+        create_run(read_config(source), source, tmp_path / "thesis")
+    assert path.exists()
 
 
 def test_labels_file_of_another_run_is_refused(tmp_path):
