@@ -10,6 +10,8 @@ from otf.io.trajectory import read_trajectory
 
 run, cutoff = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
 trajectory = read_trajectory(run / "trajectory.h5")
+if not trajectory.atoms.pbc.all():
+    sys.exit(f"{run}: is not periodic in three directions, so it has no density to compare with")
 edges = np.linspace(0.0, cutoff, 121)
 shells = 4.0 / 3.0 * np.pi * np.diff(edges**3)
 

@@ -142,8 +142,4 @@ def change_steps(path: Path, steps: int) -> None:
     run, config, _ = open_run(path)
     dynamics = config.dynamics.model_copy(update={"steps": steps})
     text = resolved_yaml(config.model_copy(update={"dynamics": dynamics}), run.structure.name)
-    replace_file(run.config, lambda aside: _write_text(aside, text))
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -25,7 +25,7 @@ def sync_directory(directory: Path) -> None:
         os.close(handle)
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file aside, sync it, and rename it over ``path``: readers see the old or the new one.
 
     Parameters

@@ -175,7 +175,7 @@ class TrajectoryWriter:
             replace_file(self.path, cut)
             folded = keep
         kept = records[: keep - folded].tobytes()
-        replace_file(self._tail, lambda aside: _write_bytes(aside, kept))
+        replace_file(self._tail, lambda aside: aside.write_bytes(kept))
 
     def _record(self, f: Frame) -> Floats:
         velocities = f.momenta * (FS / self._masses[:, None])
@@ -189,10 +189,6 @@ class TrajectoryWriter:
 
 def _tail_of(path: Path) -> Path:
     return path.with_suffix(".tail")
-
-
-def _write_bytes(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 def _read_tail(path: Path, n_atoms: int) -> Floats:

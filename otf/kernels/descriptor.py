@@ -136,8 +136,8 @@ def visit_neighbours(
 ) -> int:
     """Fill the two-body features, the moments and the per-neighbour buffers of atom i.
 
-    Returns the number of neighbours inside the larger cutoff. Neighbours beyond ``cutoff_three``
-    keep zeros in the three-body buffers.
+    Returns the number of neighbours inside the larger cutoff. The three-body buffers of neighbours
+    beyond ``cutoff_three`` are not filled: whoever reads them looks at the distance first.
     """
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]

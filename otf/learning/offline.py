@@ -73,8 +73,8 @@ def measure(model: ForceModel, data: Iterable[tuple[Atoms, Labels]]) -> Errors:
 def fit(trainer: Trainer, data: Iterable[tuple[Atoms, Labels]]) -> None:
     """Learn all structures, each independent of the others, and choose once at the end.
 
-    Memory holds the normal equations and the rows of the structures kept for leaving out, however
-    long the data.
+    Rows are accumulated structure by structure: memory holds the normal equations and the rows of
+    the structures kept for leaving out, however long the data.
     """
     for i, (atoms, labels) in enumerate(data):
         trainer.add(atoms, labels, time_fs=1e6 * i)
@@ -88,7 +88,7 @@ class HindcastFrame:
     Attributes
     ----------
     since_label
-        Frames since the last label; 0 where this frame was labelled.
+        Frames since the label before this frame.
     labelled
         Whether its label was learned (after it was predicted).
     force_mae, energy_error

@@ -26,20 +26,16 @@ def shipped(name: str, steps: int) -> str:
 
 
 @pytest.mark.slow
-def test_methane_with_tblite(tmp_path, long):
-    path, summary = run(tmp_path, shipped("quickstart", 4000 if long else 1000))
+@pytest.mark.parametrize(
+    ("name", "steps", "labels", "force_meV_A", "energy_meV_atom"),
+    [("quickstart", 1000, 60, 2.0, 0.1), ("nitrobenzene", 600, 100, 30.0, 1.0)],
+)
+def test_molecules_with_tblite(tmp_path, long, name, steps, labels, force_meV_A, energy_meV_atom):
+    path, summary = run(tmp_path, shipped(name, 4000 if long else steps))
     true = summarise(list(audit(path, every=20)))
-    assert summary.labels <= 60
-    assert true.force_mae_meV_A <= 2.0
-    assert true.energy_mae_meV_atom <= 0.1
-
-
-@pytest.mark.slow
-def test_nitrobenzene_with_tblite(tmp_path, long):
-    path, summary = run(tmp_path, shipped("nitrobenzene", 4000 if long else 600))
-    true = summarise(list(audit(path, every=20)))
-    assert summary.labels <= 100
-    assert true.force_mae_meV_A <= 30.0
+    assert summary.labels <= labels
+    assert true.force_mae_meV_A <= force_meV_A
+    assert true.energy_mae_meV_atom <= energy_meV_atom
 
 
 @pytest.mark.slow

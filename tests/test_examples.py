@@ -1,0 +1,51 @@
+"""The examples run as they stand."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[1] / "examples"
+
+DIAMOND = """\
+system:
+  bulk: {name: C, a_A: 3.57, cubic: true}
+engine:
+  kind: tblite
+  method: GFN1-xTB
+dynamics:
+  steps: 40
+"""
+
+
+def python(folder: Path, *arguments: object, check: bool = True):
+    command = [sys.executable, *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, check=check, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Where a molecule was run from Python, and a crystal by the command."""
+    folder = tmp_path_factory.mktemp("examples")
+    assert "labels for 4000 steps" in python(folder, EXAMPLES / "python_api.py").stdout
+    (folder / "diamond.yaml").write_text(DIAMOND)
+    python(folder, "-m", "otf", "run", "diamond.yaml")
+    return folder
+
+
+def test_rdf_finds_the_bond_length(folder):
+    lines = python(folder, EXAMPLES / "rdf.py", "runs/diamond").stdout.splitlines()
+    rows = [[float(x) for x in line.split()] for line in lines[1:]]
+    highest = max((r for r in rows if r[0] < 2.0), key=lambda r: r[1])
+    assert highest[0] == pytest.approx(1.546, abs=0.05)
+
+
+def test_rdf_of_a_molecule_is_refused(folder):
+    refused = python(folder, EXAMPLES / "rdf.py", "runs/from_python", check=False)
+    assert "is not periodic" in refused.stderr
+
+
+def test_picture_is_drawn(folder):
+    python(folder, EXAMPLES / "plot_run.py", "runs/from_python", "run.png", 200)
+    assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
