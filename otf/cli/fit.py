@@ -31,11 +31,16 @@ def command(
         report.trainer.force_model.write(output)
     choice = report.trainer.choice
     if as_json:
-        numbers = {"train": asdict(report.train), "rank": choice.rank, "lambda": choice.strength}
+        numbers = {
+            "model": str(report.trainer.size),
+            "train": asdict(report.train),
+            "rank": choice.rank,
+            "lambda": choice.strength,
+        }
         numbers["test"] = None if report.test is None else asdict(report.test)
         click.echo(json.dumps(numbers, indent=2))
         return
-    click.echo(f"rank {choice.rank}, lambda {choice.strength:.1e}")
+    click.echo(f"{report.trainer.size}, rank {choice.rank}, lambda {choice.strength:.1e}")
     for name, errors in (("train", report.train), ("test", report.test)):
         if errors is not None:
             click.echo(

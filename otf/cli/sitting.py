@@ -31,14 +31,23 @@ def describe(s: Summary) -> str:
         f"{s.steps} of {s.steps_wanted} steps ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
     ]
-    if s.force_mae_meV_A is None:
+    if s.measured is None:
         lines.append("error       not measured yet: no label came at a scheduled time")
     else:
+        m = s.measured
         lines += [
-            f"error       force MAE {s.force_mae_meV_A:.2f} meV/A, 95th percentile "
-            f"{s.force_p95_meV_A:.2f} meV/A, energy {s.energy_mae_meV_atom:.3f} meV/atom",
-            f"            measured before learning, at the {s.audits} scheduled labels",
+            f"error       force MAE {m.force_mae_meV_A:.2f} meV/A, 95th percentile "
+            f"{m.force_p95_meV_A:.2f} meV/A, energy {m.energy_mae_meV_atom:.3f} meV/atom,",
+            f"{'':12}measured before learning at the {m.labels} labels it did not ask for",
         ]
+        lines += [
+            f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A, "
+            f"{k.coverage_percent:.0f} % within two predicted errors"
+            for kind, k in s.by_kind.items()
+        ]
+    lines.append(f"model       {s.model}")
+    if s.residual_work_eV:
+        lines.append(f"residual    did {s.residual_work_eV:.4f} eV of work on the atoms")
     saved = s.engine_alone_s - s.session_wall_s
     lines.append(
         f"time        {s.session_wall_s:.1f} s here; the engine alone, at "

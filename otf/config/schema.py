@@ -119,14 +119,41 @@ class Model(Section):
         description="2 adds products of the principal components of the features; "
         "auto: when the leave-one-snapshot-out error says so",
     )
-    components: Annotated[int, Field(ge=1, le=32)] = Field(
-        10, description="principal components in the rank-2 part"
+    components: Literal["auto"] | Annotated[int, Field(ge=1, le=60)] = Field(
+        "auto", description="principal components in the rank-2 part; auto: 10, then 20 or 30"
     )
-    sharing: Literal["species"] = Field(
-        "species", description="atoms of a species share their coefficients"
+    body_order: Literal["auto", 3, 4] = Field(
+        "auto", description="4 adds features of four atoms; auto: where three-body ones saturate"
+    )
+    sharing: Literal["auto", "species", "environment", "atom"] = Field(
+        "auto",
+        description="which atoms have coefficients of their own: species only; also classes of "
+        "bonded environments; also every single atom. auto: species, then environment",
+    )
+    environment_depth: Annotated[int, Field(ge=0, le=4)] = Field(
+        1, description="bonds away that an atom may be to count for its environment"
+    )
+    coupling: Literal["joint", "self"] = Field(
+        "joint",
+        description="joint: all forces follow from one energy; self: each force from its atom's "
+        "own energy, as in the talk, without a potential",
+    )
+    most_columns: PositiveInt = Field(
+        4000, description="auto: models of more coefficients are not tried"
+    )
+    residual: Literal["off", "forecast", "propagate"] = Field(
+        "off",
+        description="autoregressive forecast of the force error: off; to shorten gaps that are "
+        "about to grow too long; or added to the forces, as in the talk: pumps energy",
+    )
+    threads: PositiveInt | None = Field(
+        None, description="threads for the forces of large systems; default: all cores"
     )
     forgetting: Annotated[float, Field(gt=0, le=1)] = Field(
         1.0, description="weight of the past at each label"
+    )
+    annealing_labels: PositiveFloat | None = Field(
+        None, description="labels after which forgetting has faded; default: never"
     )
     energy_noise_meV: PositiveFloat = Field(
         10.0, description="expected misfit of a structure's energy"
@@ -149,6 +176,14 @@ class Model(Section):
                 raise ValueError(f"{name} must be larger than r_min_A ({self.r_min_A})")
         return self
 
+    @model_validator(mode="after")
+    def _self_coupling_has_no_energy(self) -> Self:
+        if self.coupling == "self":
+            for name in ("stress_noise_GPa", "atomic_energy_noise_meV"):
+                if getattr(self, name) is not None:
+                    raise ValueError(f"{name} has no meaning with coupling 'self': leave it out")
+        return self
+
 
 class Policy(Section):
     """When the engine is asked."""
@@ -168,6 +203,11 @@ class Policy(Section):
         "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
+    audit_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.1,
+        description="adaptive: share of the labels moved to a random step of their gap, for error "
+        "statistics that no opinion of the model has a part in",
+    )
     train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         400.0, description="fixed: time with a label at every step"
     )

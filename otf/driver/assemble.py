@@ -23,10 +23,11 @@ from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, 
 from otf.engine import Engine, load_engine
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
-from otf.learning.trainer import Trainer, TrainerSettings
-from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
-from otf.model.sharing import SpeciesSharing
-from otf.model.tensor_energy import TensorEnergy
+from otf.learning.regression import TrainerSettings
+from otf.learning.trainer import Trainer
+from otf.model.blueprint import Blueprint, Choices
+from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.workers import Workers
 from otf.units import GPA, MEV
 
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
@@ -124,25 +125,36 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
     keep_blocks
         Blocks of labels kept for judging the model without them.
     """
-    numbers = np.unique(np.concatenate([a.numbers for a in samples]))
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
-    single = len(numbers) == 1
-    descriptor = Descriptor(
-        numbers,
-        DescriptorSettings(
-            cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
-            cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
-            r_min=model.r_min_A,
-            radial_two=model.radial_two,
-            radial_three=model.radial_three or (5 if single else 3),
-            l_max=model.l_max if model.l_max is not None else (4 if single else 3),
-        ),
+    single = len({int(z) for a in samples for z in a.numbers}) == 1
+    settings = DescriptorSettings(
+        cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
+        cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
+        r_min=model.r_min_A,
+        radial_two=model.radial_two,
+        radial_three=model.radial_three or (5 if single else 3),
+        l_max=model.l_max if model.l_max is not None else (4 if single else 3),
+        radial_four=4 if single else 2,
+        l_four=4 if single else 2,
+        degree_four=10 if single else 6,
     )
-    sharing = SpeciesSharing(descriptor.species)
-    standard = standardise(descriptor, sharing, samples, components=model.components)
+    choices = Choices(
+        sharing=("species", "environment") if model.sharing == "auto" else (model.sharing,),
+        components=(10, 20, 30) if model.components == "auto" else (model.components,),
+        four_body={"auto": (False, True), 3: (False,), 4: (True,)}[model.body_order],
+        most_columns=model.most_columns,
+    )
+    blueprint = Blueprint(
+        settings,
+        samples,
+        choices,
+        coupling=model.coupling,
+        depth=model.environment_depth,
+        workers=Workers(model.threads),
+    )
     return Trainer(
-        TensorEnergy(descriptor, sharing, standard),
+        blueprint,
         TrainerSettings(
             energy_noise=model.energy_noise_meV * MEV,
             force_noise=model.force_noise_meV_A * MEV,
@@ -151,6 +163,7 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
             if model.atomic_energy_noise_meV is None
             else model.atomic_energy_noise_meV * MEV,
             forgetting=model.forgetting,
+            annealing_labels=model.annealing_labels,
             keep_blocks=keep_blocks,
             ranks=(1, 2) if model.rank == "auto" else (model.rank,),
         ),
@@ -166,6 +179,7 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
         gap_max=policy.gap_max,
         guard=policy.guard,
         guard_every=policy.guard_every,
+        audit_fraction=policy.audit_fraction,
     )
 
 
@@ -223,6 +237,8 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
         timestep_fs=config.dynamics.timestep_fs,
         frame_every=config.output.every,
         continue_on_failure=config.policy.on_engine_failure == "continue",
+        residual=config.model.residual,
+        seed=config.dynamics.seed,
     )
 
 

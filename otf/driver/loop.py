@@ -15,8 +15,16 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.driver.correction import Correction
 from otf.driver.labelling import Labeller
-from otf.driver.policy import Policy, PolicyState, Reason
+from otf.driver.policy import (
+    UNTRIGGERED,
+    Expectation,
+    Policy,
+    PolicyState,
+    Reason,
+    planned,
+)
 from otf.dynamics.ensembles import DynamicsState, Ensemble
 from otf.errors import RunError
 from otf.io.trajectory import ENGINE, MODEL, Frame
@@ -27,6 +35,7 @@ from otf.model.tensor_energy import Prediction
 _LOG = logging.getLogger("otf.loop")
 
 _LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
+_MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
 
 
@@ -50,8 +59,12 @@ class LabelRecord:
         Seconds the engine took.
     scf_iterations
         Its self-consistency cycles, or None.
+    coverage
+        Share of force components that lay within two predicted errors.
     rank, strength
         Rank and lambda chosen after learning it.
+    size
+        What the model is made of after learning it.
     """
 
     index: int
@@ -67,6 +80,8 @@ class LabelRecord:
     scf_iterations: int | None
     rank: int
     strength: float
+    coverage: float
+    size: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,6 +94,7 @@ class RunState:
     trainer: TrainerState
     history: tuple[LabelRecord, ...]
     failures: int = 0
+    residual_work: float = 0.0  # eV put in so far by the autoregressive residual
 
 
 @dataclass(frozen=True)
@@ -100,6 +116,9 @@ class Segment:
 
 Record = Activity | Segment
 
+ResidualUse = Literal["off", "forecast", "propagate"]
+"""Off; or to shorten gaps; or added to the forces that move the atoms."""
+
 
 @dataclass(frozen=True, eq=False)
 class Parts:
@@ -113,6 +132,10 @@ class Parts:
         Steps between frames that are kept.
     continue_on_failure
         Go on with the model when a label fails.
+    residual
+        What the autoregressive forecast of the force error is used for.
+    seed
+        Of the audits' times.
     """
 
     ensemble: Ensemble
@@ -123,6 +146,8 @@ class Parts:
     timestep_fs: float
     frame_every: int = 1
     continue_on_failure: bool = False
+    residual: ResidualUse = "off"
+    seed: int = 0
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
@@ -163,6 +188,7 @@ class _Loop:
         self.policy = PolicyState()
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
+        self.residual_work = 0.0
 
     def restore(self, state: RunState) -> None:
         file = self.parts.labeller.file
@@ -171,7 +197,7 @@ class _Loop:
         self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
-        self.failures = state.failures
+        self.failures, self.residual_work = state.failures, state.residual_work
 
     def state(self) -> RunState:
         return RunState(
@@ -181,6 +207,7 @@ class _Loop:
             self.trainer.capture(),
             self.history,
             self.failures,
+            self.residual_work,
         )
 
     def begin(self) -> Iterator[Record]:
@@ -236,11 +263,16 @@ class _Loop:
     def model_segment(self) -> Iterator[Record]:
         """Predict to the next label, learn it, replay, commit."""
         start, first = self.parts.ensemble.capture(), self.step
-        reason: Reason = "scheduled"
-        length = min(self.policy.steps, self.parts.steps - first)
-        if first + length == self.parts.steps:
-            reason = "end"
-        for prediction in self._integrate(length):
+        n_labels = self.trainer.n_labels
+        length, reason = planned(
+            self.parts.policy,
+            self.policy,
+            rest=self.parts.steps - first,
+            n_labels=n_labels,
+            seed=self.parts.seed,
+        )
+        correction = self._correction(n_labels)
+        for prediction in self._integrate(length, correction):
             done = self.step - first
             if prediction is None:
                 length, reason = self._before_explosion(start, first, done), "explosion"
@@ -257,10 +289,11 @@ class _Loop:
         else:
             self.failures = 0
             record = self._learn(labels, reason)
+        correction = self._correction(n_labels)
         self.parts.ensemble.restore(start)
         self.step = first
         frames: list[Frame] = []
-        for prediction in self._integrate(length):
+        for prediction in self._integrate(length, correction):
             if prediction is None:
                 raise RunError(
                     f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
@@ -268,19 +301,30 @@ class _Loop:
                 )
             frames += self._frame(prediction.energy, prediction.forces, MODEL)
             yield Activity(self.step, "replay")
+        self.residual_work += correction.work
         yield Segment(frames, record, self.state())
 
-    def _integrate(self, length: int) -> Iterator[Prediction | None]:
+    def _correction(self, n_labels: int) -> Correction:
+        """What is added to the model's forces after the first so many labels."""
+        if self.parts.residual != "propagate":
+            return Correction(None, 0, 1)
+        labelled = [r for r in self.history if r.index < n_labels]
+        forecast = self.trainer.residual_forecast(n_labels)
+        return Correction(forecast, labelled[-1].step, max(1, labelled[-1].elapsed))
+
+    def _integrate(self, length: int, correction: Correction) -> Iterator[Prediction | None]:
         """Steps on the model's forces; None, and the end, when the dynamics blows up."""
         latest: list[Prediction] = []
 
-        def by_model(atoms: Atoms) -> Floats:
+        def by_model(atoms: Atoms, *, ahead: int = 1) -> Floats:
             if not np.isfinite(atoms.positions).all():
                 raise FloatingPointError
-            latest[:] = [self.trainer.predict(atoms)]
+            bare = self.trainer.predict(atoms)
+            latest[:] = [correction.applied(bare, atoms.positions, self.step + ahead)]
             return latest[0].forces
 
-        forces = self.trainer.predict(self.atoms).forces
+        correction.begin()
+        forces = by_model(self.atoms, ahead=0)
         for _ in range(length):
             before = self.atoms.get_positions()
             try:
@@ -305,7 +349,8 @@ class _Loop:
         )
         self.parts.ensemble.restore(start)
         self.step = first
-        if any(p is None for p in self._integrate(length)):
+        correction = self._correction(self.trainer.n_labels)
+        if any(p is None for p in self._integrate(length, correction)):
             raise RunError(
                 f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in one step right "
                 "after a label; start anew with a smaller timestep_fs"
@@ -316,8 +361,7 @@ class _Loop:
         every = self.parts.policy.guard_every
         if not every or done % every:
             return False
-        predicted = float(self.trainer.predicted_error(self.atoms).max())
-        return self.parts.policy.guard_fires(predicted)
+        return self.parts.policy.guard_fires(self.trainer.worst_predicted_error(self.atoms))
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
         return self.parts.labeller.label(
@@ -327,14 +371,21 @@ class _Loop:
     def _learn(self, labels: Labels, reason: Reason) -> LabelRecord:
         """Measure the model against a label, learn it, let the policy decide."""
         index = self.trainer.n_labels
-        error, energy_error, predicted = np.full((1, 3), np.nan), float("nan"), float("nan")
+        error = predicted = np.full((1, 3), np.nan)
+        energy_error = coverage = float("nan")
         if index:
             prediction = self.trainer.predict(self.atoms)
             error = np.abs(prediction.forces - labels.forces)
             energy_error = (prediction.energy - labels.energy) / len(self.atoms)
-            predicted = float(np.sqrt(np.mean(self.trainer.predicted_error(self.atoms) ** 2)))
+            predicted = self.trainer.predicted_error(self.atoms)
+            coverage = float(np.mean(error <= 2.0 * predicted))
         elapsed = self.step - self.history[-1].step if self.history else 0
-        self.trainer.learn(self.atoms, labels, time_fs=self.step * self.parts.timestep_fs)
+        self.trainer.learn(
+            self.atoms,
+            labels,
+            time_fs=self.step * self.parts.timestep_fs,
+            audited=reason in UNTRIGGERED,
+        )
         choice = self.trainer.choice
         record = LabelRecord(
             index=index,
@@ -344,18 +395,32 @@ class _Loop:
             force_mae=float(error.mean()),
             force_p95=float(np.percentile(error, 95)),
             force_max=float(error.max()),
-            predicted=predicted,
+            predicted=float(np.sqrt(np.mean(predicted**2))),
             energy_error=energy_error,
             wall_s=labels.wall_s,
             scf_iterations=labels.scf_iterations,
             rank=choice.rank,
             strength=choice.strength,
+            coverage=coverage,
+            size=str(self.trainer.size),
         )
         self.history = (*self.history, record)
         self.policy = self.parts.policy.after_label(
-            self.policy, step=self.step, error=record.force_mae, elapsed=elapsed, reason=reason
+            self.policy,
+            step=self.step,
+            error=record.force_mae,
+            elapsed=elapsed,
+            reason=reason,
+            forecast=self._expectation(elapsed),
         )
         return record
+
+    def _expectation(self, elapsed: int) -> Expectation | None:
+        """Mean absolute error to expect after so many steps, if the policy is to know."""
+        forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
+        if forecast is None:
+            return None
+        return lambda steps: _MEAN_OF_NORMAL * forecast.size(steps / max(1, elapsed))
 
     def _frame(self, energy: float, forces: Floats, source: int) -> list[Frame]:
         """The present step as a frame, unless it is one that is not kept."""

@@ -1,6 +1,6 @@
 """``otf fit`` and ``otf hindcast``: recorded structures instead of an engine."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -12,7 +12,7 @@ from ase import Atoms
 
 from otf.config.schema import Config, Model
 from otf.driver.assemble import make_policy, make_trainer
-from otf.driver.policy import Policy, PolicyState
+from otf.driver.policy import Policy, PolicyState, Reason, planned
 from otf.errors import FileError
 from otf.labels import Labels
 from otf.learning.offline import (
@@ -81,33 +81,39 @@ def fit_file(model: Model, train: Path, test: Path | None) -> FitReport:
 class _Protocol:
     """A policy run over frames that are already there."""
 
-    def __init__(self, policy: Policy, n_frames: int, predicted: Callable[[int], float]) -> None:
+    def __init__(self, policy: Policy, n_frames: int, trainer: Trainer, seed: int) -> None:
         self._policy = policy
         self._last_frame = n_frames - 1
-        self._predicted = predicted
+        self._trainer = trainer
+        self._seed = seed
         self._state = PolicyState()
         self._label = 0
-        self._by_guard = False
+        self._plan: tuple[int, Reason] = (0, "start")
 
-    def wants_label(self, i: int) -> bool:
+    def wants_label(self, i: int, atoms: Atoms) -> bool:
         elapsed = i - self._label
-        self._by_guard = False
-        if i in (0, self._last_frame) or elapsed >= self._state.steps:
+        if i == 0 or elapsed >= self._plan[0]:
             return True
         every = self._policy.guard_every
-        if every and elapsed % every == 0 and not self._state.by_engine:
-            self._by_guard = self._policy.guard_fires(self._predicted(i))
-        return self._by_guard
+        if not every or elapsed % every or self._state.by_engine:
+            return False
+        fires = self._policy.guard_fires(self._trainer.worst_predicted_error(atoms))
+        if fires:
+            self._plan = (elapsed, "guard")
+        return fires
 
     def labelled(self, i: int, error: float) -> None:
         self._state = self._policy.after_label(
-            self._state,
-            step=i,
-            error=error,
-            elapsed=i - self._label,
-            reason="guard" if self._by_guard else "scheduled",
+            self._state, step=i, error=error, elapsed=i - self._label, reason=self._plan[1]
         )
         self._label = i
+        self._plan = planned(
+            self._policy,
+            self._state,
+            rest=self._last_frame - i,
+            n_labels=self._trainer.n_labels,
+            seed=self._seed,
+        )
 
 
 def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
@@ -120,18 +126,16 @@ def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
     if any(not np.array_equal(a.numbers, first.numbers) for a in frames):
         raise FileError(f"{path}: the atoms change from frame to frame: not a trajectory")
     trainer = make_trainer(config.model, displaced(first, seed=config.dynamics.seed))
-    protocol = _Protocol(
-        make_policy(config.policy, config.dynamics.timestep_fs),
-        len(frames),
-        lambda i: float(trainer.predicted_error(frames[i]).max()),
-    )
+    policy = make_policy(config.policy, config.dynamics.timestep_fs)
+    protocol = _Protocol(policy, len(frames), trainer, config.dynamics.seed)
     yield from hindcast(
         trainer,
         frames,
         lambda i: recorded_labels(frames[i], f"{path}, frame {i}"),
-        protocol.wants_label,
+        lambda i: protocol.wants_label(i, frames[i]),
         protocol.labelled,
         frame_fs=config.dynamics.timestep_fs,
+        residual=config.model.residual == "propagate",
     )
 
 

@@ -5,13 +5,21 @@ the model moves them and ``gap`` steps lie between two labels. Where the error d
 gap, the engine takes over again.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-Reason = Literal["start", "engine", "scheduled", "guard", "end", "explosion"]
+import numpy as np
+
+_SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
+
+Reason = Literal["start", "engine", "scheduled", "audit", "guard", "end", "explosion"]
 """Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
-to end a segment of the model. Those that are ``scheduled`` or at the ``end`` came at a time that
-does not depend on the model's opinion."""
+to end a segment of the model: when its gap was over, at a random step before that (``audit``), or
+at once because of what the model itself said (``guard``, ``explosion``)."""
+
+UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end")
+"""Reasons the model's opinion has no part in."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,28 @@ class PolicyState:
         return int(self.gap)
 
 
+Expectation = Callable[[float], float]
+
+
+def planned(
+    policy: "Policy", state: PolicyState, *, rest: int, n_labels: int, seed: int
+) -> tuple[int, Reason]:
+    """Steps to the next label, and why it will be taken.
+
+    The draw depends on the seed and the number of labels alone, so a resumed run repeats it.
+
+    Parameters
+    ----------
+    rest
+        Steps left in the run.
+    """
+    length = min(state.steps, rest)
+    rng = np.random.default_rng((seed, n_labels))
+    if length > 1 and rng.random() < policy.audit_fraction:
+        return int(rng.integers(1, length)), "audit"
+    return length, "end" if length == rest else "scheduled"
+
+
 class Policy(Protocol):
     """The switch between engine and model."""
 
@@ -43,8 +73,20 @@ class Policy(Protocol):
         """Steps between looks at the predicted error; 0 for never."""
         ...
 
+    @property
+    def audit_fraction(self) -> float:
+        """Share of the labels that come at a random step of their gap."""
+        ...
+
     def after_label(
-        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+        self,
+        state: PolicyState,
+        *,
+        step: int,
+        error: float,
+        elapsed: int,
+        reason: Reason,
+        forecast: Expectation | None = None,
     ) -> PolicyState:
         """The state after a label.
 
@@ -61,6 +103,8 @@ class Policy(Protocol):
             Steps since the label before.
         reason
             Why it was taken.
+        forecast
+            Mean absolute force error to expect so many steps later, eV/Angstrom.
         """
         ...
 
@@ -86,15 +130,25 @@ class AdaptivePolicy:
         The guard fires when an atom's predicted error exceeds this many targets.
     guard_every
         Steps between looks at the guard.
+    audit_fraction
+        Share of the labels moved to a random step of their gap.
     """
 
     target: float
     gap_max: int
     guard: float
     guard_every: int
+    audit_fraction: float = 0.1
 
     def after_label(
-        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+        self,
+        state: PolicyState,
+        *,
+        step: int,
+        error: float,
+        elapsed: int,
+        reason: Reason,
+        forecast: Expectation | None = None,
     ) -> PolicyState:
         """See :class:`Policy`.
 
@@ -109,11 +163,14 @@ class AdaptivePolicy:
         if error != error:  # nothing was predicted, so nothing was measured
             return state
         factor = min(1.5, max(0.3, (self.target / max(error, 1e-12)) ** 2))
-        if reason in ("guard", "explosion"):
+        if reason in ("guard", "explosion", "audit"):
             # The label came early: it says that the gap was too long, never that it was too short.
             gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
         else:
             gap = state.gap * factor
+        if forecast is not None:
+            while gap > 1.0 and forecast(gap) > self.target:
+                gap *= _SHORTER
         gap = min(float(self.gap_max), max(1.0, gap))
         return PolicyState(gap, gap < 2.0)
 
@@ -137,9 +194,17 @@ class FixedPolicy:
     train_steps: int
     every: int
     guard_every: int = 0
+    audit_fraction: float = 0.0
 
     def after_label(
-        self, state: PolicyState, *, step: int, error: float, elapsed: int, reason: Reason
+        self,
+        state: PolicyState,
+        *,
+        step: int,
+        error: float,
+        elapsed: int,
+        reason: Reason,
+        forecast: Expectation | None = None,
     ) -> PolicyState:
         """See :class:`Policy`.
 

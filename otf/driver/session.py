@@ -14,7 +14,8 @@ from otf.driver.assemble import make_engine, make_parts
 from otf.driver.directory import RunDirectory
 from otf.driver.interrupt import stop_on_signals
 from otf.driver.loop import LabelRecord, Parts, Record, RunState, Segment, drive
-from otf.driver.state import error_summary, load_state, save_state
+from otf.driver.state import load_state, save_state
+from otf.driver.statistics import LabelStatistics, by_kind, statistics
 from otf.engine import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
@@ -36,8 +37,14 @@ class Summary:
         Committed, and asked for.
     labels
         Engine calls that were learned.
-    audits, force_mae_meV_A, force_p95_meV_A, energy_mae_meV_atom
-        Measured errors, see :func:`otf.driver.state.error_summary`.
+    measured
+        Errors at the labels whose time did not depend on the model's opinion, or None.
+    by_kind
+        The same apart for scheduled, random and triggered labels.
+    model
+        What the model has become.
+    residual_work_eV
+        Energy the autoregressive residual has put into the system.
     label_wall_s
         Seconds spent in the engine over all sittings.
     session_wall_s
@@ -56,10 +63,10 @@ class Summary:
     simulated_fs: float
     labels: int
     labels_percent: float
-    audits: int
-    force_mae_meV_A: float | None
-    force_p95_meV_A: float | None
-    energy_mae_meV_atom: float | None
+    measured: LabelStatistics | None
+    by_kind: dict[str, LabelStatistics]
+    model: str
+    residual_work_eV: float
     label_wall_s: float
     session_wall_s: float
     engine_alone_s: float
@@ -88,6 +95,11 @@ def run_session(
     engine = make_engine(config, atoms)
     with sole_owner(run.lock), run_log(run.log):
         _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
+        if config.model.residual == "propagate":
+            _LOG.warning(
+                "model.residual: propagate adds forces that have no potential and may heat or cool "
+                "the system; their work is in the summary"
+            )
         try:
             engine.open(atoms, run.scratch)
             with closing(LabelFile(run.labels)) as file:
@@ -139,7 +151,7 @@ def _commit_all(
 def _log_label(r: LabelRecord) -> None:
     _LOG.info(
         "label %d step %d %s after %d: force MAE %.2f p95 %.2f max %.2f predicted %.2f meV/A, "
-        "energy %.3f meV/atom, rank %d lambda %.1e, engine %.2f s%s",
+        "coverage %.0f %%, energy %.3f meV/atom, rank %d lambda %.1e, engine %.2f s%s",
         r.index,
         r.step,
         r.reason,
@@ -148,6 +160,7 @@ def _log_label(r: LabelRecord) -> None:
         1e3 * r.force_p95,
         1e3 * r.force_max,
         1e3 * r.predicted,
+        1e2 * r.coverage,
         1e3 * r.energy_error,
         r.rank,
         r.strength,
@@ -167,7 +180,6 @@ def _summarise(
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
     label_s = sum(r.wall_s for r in history)
-    errors = error_summary(history)
     return Summary(
         directory=str(run.path),
         engine=engine.kind,
@@ -177,10 +189,10 @@ def _summarise(
         simulated_fs=steps * config.dynamics.timestep_fs,
         labels=len(history),
         labels_percent=100.0 * len(history) / max(1, steps),
-        audits=int(errors["audits"] or 0),
-        force_mae_meV_A=errors["force_mae_meV_A"],
-        force_p95_meV_A=errors["force_p95_meV_A"],
-        energy_mae_meV_atom=errors["energy_mae_meV_atom"],
+        measured=statistics(history),
+        by_kind=by_kind(history),
+        model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
+        residual_work_eV=state.residual_work if state is not None else 0.0,
         label_wall_s=label_s,
         session_wall_s=wall_s,
         engine_alone_s=(steps + 1) * label_s / max(1, len(history)),

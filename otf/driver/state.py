@@ -1,11 +1,8 @@
 """A run's state to and from its checkpoint."""
 
-import math
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from otf.arrays import Floats
 from otf.driver.loop import LabelRecord, RunState
@@ -16,6 +13,7 @@ from otf.io.state_file import read_state, write_state
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import TrainerState
 from otf.learning.uncertainty import ErrorScale
+from otf.model.blueprint import Size
 
 
 def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float) -> None:
@@ -26,10 +24,14 @@ def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float
         "n_frames": n_frames,
         "timestep_fs": timestep_fs,
         "failures": state.failures,
+        "residual_work": state.residual_work,
         "random": dict(state.dynamics.random),
         "policy": asdict(state.policy),
         "n_labels": state.trainer.n_labels,
         "reference_energy": state.trainer.reference_energy,
+        "size": asdict(state.trainer.size),
+        "tried_at": state.trainer.tried_at,
+        "error_level": state.trainer.scale.level,
         "choice": {
             "rank": choice.rank,
             "position": list(choice.position.items()),
@@ -44,6 +46,8 @@ def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float
         "theta": state.trainer.theta,
         "error_total": state.trainer.scale.total,
         "error_weight": state.trainer.scale.weight,
+        "error_ratios": state.trainer.scale.ratios,
+        "residuals": state.trainer.residuals,
     }
     write_state(path, "checkpoint", scalars, arrays)
 
@@ -79,7 +83,15 @@ def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunStat
             choice=Regularisation(
                 choice["rank"], dict(choice["position"]), choice["searched_at"], choice["score"]
             ),
-            scale=ErrorScale(arrays["error_total"], arrays["error_weight"]),
+            size=Size(**scalars["size"]),
+            tried_at=scalars["tried_at"],
+            scale=ErrorScale(
+                arrays["error_total"],
+                arrays["error_weight"],
+                arrays["error_ratios"],
+                scalars["error_level"],
+            ),
+            residuals=arrays["residuals"],
             theta=arrays["theta"],
         )
         state = RunState(
@@ -89,6 +101,7 @@ def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunStat
             trainer=trainer,
             history=tuple(LabelRecord(**record) for record in scalars["history"]),
             failures=scalars["failures"],
+            residual_work=scalars["residual_work"],
         )
         return state, int(scalars["n_frames"])
     except (KeyError, TypeError, ValueError) as error:
@@ -96,34 +109,3 @@ def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunStat
             f"{path}: lacks what this version of otf needs ({error}); resume with the version "
             "that wrote it"
         ) from error
-
-
-def error_summary(history: tuple[LabelRecord, ...]) -> dict[str, float | int | None]:
-    """Measured errors of the model at labels whose time did not depend on its opinion.
-
-    The start (consecutive steps) and labels asked for by a guard are left out: the first are too
-    easy, the second too hard.
-
-    Returns
-    -------
-    dict
-        ``audits`` (how many), ``force_mae_meV_A`` and ``force_p95_meV_A`` (of the labels' mean
-        absolute errors), ``energy_mae_meV_atom``; None where there is nothing to average.
-    """
-    audits = [
-        r for r in history if r.reason in ("scheduled", "end") and not math.isnan(r.force_mae)
-    ]
-    if not audits:
-        return {
-            "audits": 0,
-            "force_mae_meV_A": None,
-            "force_p95_meV_A": None,
-            "energy_mae_meV_atom": None,
-        }
-    mae = 1e3 * np.array([r.force_mae for r in audits])
-    return {
-        "audits": len(audits),
-        "force_mae_meV_A": float(mae.mean()),
-        "force_p95_meV_A": float(np.percentile(mae, 95)),
-        "energy_mae_meV_atom": float(1e3 * np.mean([abs(r.energy_error) for r in audits])),
-    }

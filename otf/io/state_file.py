@@ -11,7 +11,7 @@ import numpy.typing as npt
 from otf.errors import FileError
 from otf.io.durable import replace_file
 
-_FORMAT = 1
+_FORMAT = 2
 
 
 def write_state(

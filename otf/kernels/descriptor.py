@@ -1,4 +1,4 @@
-r"""Two- and three-body features of one atom and everything needed to differentiate them.
+r"""Features of one atom and everything needed to differentiate them.
 
 .. math::
 
@@ -7,7 +7,8 @@ r"""Two- and three-body features of one atom and everything needed to differenti
    V_{cc'l}(i) &= \sum_m A_{c,lm} A_{c',lm}, \qquad c \le c'
 
 By the addition theorem the sum over m is :math:`P_l(\cos\theta)` of every pair of neighbours, at
-the cost of one loop over neighbours.
+the cost of one loop over neighbours. The features of an atom are the two-body ones, the three-body
+ones ("low" together), then those of :mod:`otf.kernels.four_body`, made of the same moments.
 
 =======================  ==============================================
 formula                  code
@@ -28,6 +29,7 @@ from typing import NamedTuple
 import numpy as np
 
 from otf.arrays import Floats, Ints
+from otf.kernels.four_body import FourBody, make_four_body
 from otf.kernels.harmonics import normalisation, solid_harmonics
 from otf.kernels.jit import kernel
 from otf.kernels.radial import radial_values, recursion_table
@@ -43,6 +45,7 @@ class Basis(NamedTuple):
     two_table: Floats
     three_table: Floats
     norm: Floats
+    four: FourBody
 
 
 class Neighbours(NamedTuple):
@@ -51,12 +54,17 @@ class Neighbours(NamedTuple):
     first: Ints
     indices: Ints
     shifts: Ints
+    reverse: Ints
 
 
 class Workspace(NamedTuple):
-    """Buffers for one atom, reused for every atom; rows are its neighbours inside the cutoff."""
+    """Buffers for one atom, reused for every atom; rows are its neighbours inside the cutoff.
+
+    ``slot`` holds the place of each of these neighbours in the neighbour list.
+    """
 
     atom: Ints
+    slot: Ints
     vector: Floats
     distance: Floats
     two: Floats
@@ -65,9 +73,15 @@ class Workspace(NamedTuple):
     three_slope: Floats
     harmonic: Floats
     harmonic_gradient: Floats
+    legendre: Floats
     moments: Floats
     features: Floats
-    legendre: Floats
+    four_jacobian: Floats
+    gradient: Floats
+    adjoint: Floats
+    z: Floats
+    bz: Floats
+    pair: Floats
 
 
 def make_basis(
@@ -79,8 +93,11 @@ def make_basis(
     n_two: int,
     n_three: int,
     l_max: int,
+    n_four: int = 0,
+    l_four: int = 0,
+    degree_four: int = -1,
 ) -> Basis:
-    """Basis with its recursion tables and norms."""
+    """Basis with its recursion tables, norms and couplings."""
     return Basis(
         n_species,
         r_min,
@@ -89,38 +106,56 @@ def make_basis(
         recursion_table(n_two),
         recursion_table(n_three),
         normalisation(l_max),
+        make_four_body(
+            n_species=n_species,
+            n_three=n_three,
+            l_max=l_max,
+            n_radial=n_four,
+            l_four=l_four,
+            degree=degree_four,
+        ),
     )
 
 
-def feature_count(basis: Basis) -> int:
-    """Length of the feature vector of an atom."""
+def low_count(basis: Basis) -> int:
+    """Two- and three-body features of an atom."""
     channels = basis.n_species * basis.three_table.shape[0]
     two = basis.n_species * basis.two_table.shape[0]
     return int(two + channels * (channels + 1) // 2 * basis.norm.shape[0])
 
 
-@kernel
-def make_workspace(basis: Basis, most_neighbours: int) -> Workspace:
-    """Buffers for atoms with up to ``most_neighbours`` neighbours."""
+def feature_count(basis: Basis) -> int:
+    """Length of the feature vector of an atom."""
+    return low_count(basis) + len(basis.four.first) - 1
+
+
+def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> Workspace:
+    """Buffers for atoms with up to ``most_neighbours`` neighbours and so many components z."""
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
     n_lm = degrees * degrees
     channels = basis.n_species * n_three
-    n_features = basis.n_species * n_two + channels * (channels + 1) // 2 * degrees
     return Workspace(
-        np.empty(most_neighbours, np.int64),
-        np.empty((most_neighbours, 3)),
-        np.empty(most_neighbours),
-        np.empty((most_neighbours, n_two)),
-        np.empty((most_neighbours, n_two)),
-        np.empty((most_neighbours, n_three)),
-        np.empty((most_neighbours, n_three)),
-        np.empty((most_neighbours, n_lm)),
-        np.empty((most_neighbours, n_lm, 3)),
-        np.empty((channels, n_lm)),
-        np.empty(n_features),
-        np.empty((degrees + 1, degrees + 1)),
+        atom=np.empty(most_neighbours, np.int64),
+        slot=np.empty(most_neighbours, np.int64),
+        vector=np.empty((most_neighbours, 3)),
+        distance=np.empty(most_neighbours),
+        two=np.empty((most_neighbours, n_two)),
+        two_slope=np.empty((most_neighbours, n_two)),
+        three=np.empty((most_neighbours, n_three)),
+        three_slope=np.empty((most_neighbours, n_three)),
+        harmonic=np.empty((most_neighbours, n_lm)),
+        harmonic_gradient=np.empty((most_neighbours, n_lm, 3)),
+        legendre=np.empty((degrees + 1, degrees + 1)),
+        moments=np.empty((channels, n_lm)),
+        features=np.empty(feature_count(basis)),
+        four_jacobian=np.empty(len(basis.four.touched)),
+        gradient=np.empty(low_count(basis)),
+        adjoint=np.empty((channels, n_lm)),
+        z=np.empty(components),
+        bz=np.empty(components),
+        pair=np.empty(3),
     )
 
 
@@ -160,6 +195,7 @@ def visit_neighbours(
         r = np.sqrt(r2)
         s = species[j]
         work.atom[count] = j
+        work.slot[count] = slot
         work.distance[count] = r
         if r < basis.cutoff_two:
             two, two_slope = work.two[count], work.two_slope[count]
@@ -171,11 +207,10 @@ def visit_neighbours(
         if r < basis.cutoff_three:
             three, three_slope = work.three[count], work.three_slope[count]
             radial_values(r, basis.r_min, basis.cutoff_three, basis.three_table, three, three_slope)
-            x, y, z = work.vector[count] / r
             solid_harmonics(
-                x,
-                y,
-                z,
+                work.vector[count, 0] / r,
+                work.vector[count, 1] / r,
+                work.vector[count, 2] / r,
                 basis.norm,
                 work.legendre,
                 work.harmonic[count],
@@ -214,6 +249,8 @@ def feature_gradient(
     ----------
     neighbour, species_j
         Row in the workspace, and the species of that neighbour.
+    work
+        With ``four_jacobian`` filled.
     moment
         Scratch (n_three, n_lm, 3): derivatives of this neighbour's own moments.
     out
@@ -255,3 +292,22 @@ def feature_gradient(
                 for lm in range(degree * degree, (degree + 1) * (degree + 1)):
                     for d in range(3):
                         out[f + degree, d] += factor * work.moments[other, lm] * moment[k, lm, d]
+    _four_body_gradient(mine, n_three, basis, work, moment, out)
+
+
+@kernel
+def _four_body_gradient(
+    first_channel: int, n_three: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
+) -> None:
+    """The same for the four-body features, whose Jacobian by the moments is in the workspace."""
+    four = basis.four
+    n_lm = basis.norm.shape[0] ** 2
+    low = out.shape[0] - four.first.shape[0] + 1
+    start, end = first_channel * n_lm, (first_channel + n_three) * n_lm
+    for f in range(four.first.shape[0] - 1):
+        for e in range(four.touched_first[f], four.touched_first[f + 1]):
+            q = four.touched[e]
+            if start <= q < end:
+                k, lm = (q - start) // n_lm, (q - start) % n_lm
+                for d in range(3):
+                    out[low + f, d] += work.four_jacobian[e] * moment[k, lm, d]

@@ -1,31 +1,36 @@
 r"""Energies of atoms, and forces and virial by the adjoint of the descriptor.
 
-.. math:: E_i = c_g + w_g \cdot V_i + z_i^T B_g z_i, \qquad z_i = P_g V_i - z_g
+.. math::
 
-With :math:`g = \partial E_i / \partial V = w + 2 P^T B z` the chain rule runs backwards once:
+   E_i = c_g + w_g \cdot V_i + z_i^T B_g z_i + u_g \cdot V_i^{(4)}, \qquad z_i = P_g V_i - z_g
+
+with V the two- and three-body features and V^(4) the four-body ones. With
+:math:`\partial E_i / \partial V = w + 2 P^T B z` the chain rule runs backwards once:
 
 ==========================================  =======================
 formula                                     code
 ==========================================  =======================
 E_i and dE_i/dV                             :func:`_atom_energy`
 dE_i/dA_{c,lm}                              :func:`_moment_adjoint`
-dE_i/dr_j, F and the virial                 :func:`energy_forces`
+dE_i/dr_j and the virial                    :func:`energies_and_pairs`
+F_i                                         :func:`gather_forces`
 ==========================================  =======================
+
+Both passes work on a range of atoms and write nothing outside it, so that ranges may run in
+parallel with the same result to the last bit. Neither allocates.
 """
 
 from typing import NamedTuple
-
-import numpy as np
 
 from otf.arrays import Floats, Ints
 from otf.kernels.descriptor import (
     Basis,
     Neighbours,
     Workspace,
-    make_workspace,
     power_spectrum,
     visit_neighbours,
 )
+from otf.kernels.four_body import four_body_adjoint
 from otf.kernels.jit import kernel
 
 
@@ -37,13 +42,15 @@ class Tensors(NamedTuple):
     constant
         (groups,), eV.
     linear
-        (groups, features), eV.
+        (groups, low features), eV.
     projection
-        (groups, components, features): rows P_g.
+        (groups, components, low features): rows P_g.
     offset
         (groups, components): z_g.
     quadratic
         (groups, components, components), symmetric, eV.
+    four
+        (groups, four-body features), eV; no columns where they are not used.
     """
 
     constant: Floats
@@ -51,21 +58,22 @@ class Tensors(NamedTuple):
     projection: Floats
     offset: Floats
     quadratic: Floats
+    four: Floats
 
 
 @kernel
-def _atom_energy(
-    group: int, tensors: Tensors, features: Floats, z: Floats, bz: Floats, gradient: Floats
-) -> float:
-    """E_i, with dE_i/dV left in ``gradient``."""
+def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
+    """E_i without its four-body part, with dE_i/dV left in ``work.gradient``."""
+    features, gradient, z, bz = work.features, work.gradient, work.z, work.bz
+    low = gradient.shape[0]
     energy = float(tensors.constant[group])
-    for f in range(features.shape[0]):
+    for f in range(low):
         gradient[f] = tensors.linear[group, f]
         energy += gradient[f] * features[f]
-    components = z.shape[0]
+    components = tensors.offset.shape[1]
     for p in range(components):
         total = -tensors.offset[group, p]
-        for f in range(features.shape[0]):
+        for f in range(low):
             total += tensors.projection[group, p, f] * features[f]
         z[p] = total
     for p in range(components):
@@ -75,14 +83,15 @@ def _atom_energy(
         bz[p] = total
         energy += z[p] * total
     for p in range(components):
-        for f in range(features.shape[0]):
+        for f in range(low):
             gradient[f] += 2.0 * bz[p] * tensors.projection[group, p, f]
     return energy
 
 
 @kernel
-def _moment_adjoint(basis: Basis, work: Workspace, gradient: Floats, adjoint: Floats) -> None:
+def _moment_adjoint(basis: Basis, work: Workspace) -> None:
     """dE_i/dA_{c,lm} from dE_i/dV_{cc'l}."""
+    gradient, adjoint = work.gradient, work.adjoint
     degrees = basis.norm.shape[0]
     channels = work.moments.shape[0]
     adjoint[:] = 0.0
@@ -98,16 +107,9 @@ def _moment_adjoint(basis: Basis, work: Workspace, gradient: Floats, adjoint: Fl
 
 
 @kernel
-def _pair_force(
-    slot: int,
-    s: int,
-    basis: Basis,
-    work: Workspace,
-    gradient: Floats,
-    adjoint: Floats,
-    pair: Floats,
-) -> None:
-    """dE_i/dr_j for the neighbour in row ``slot``, of species s, into ``pair``."""
+def _pair_gradient(slot: int, s: int, basis: Basis, work: Workspace, pair: Floats) -> None:
+    """dE_i/dr_j for the neighbour in row ``slot`` of the workspace, of species s, into ``pair``."""
+    gradient, adjoint = work.gradient, work.adjoint
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
@@ -134,7 +136,9 @@ def _pair_force(
 
 
 @kernel
-def energy_forces(
+def energies_and_pairs(
+    start: int,
+    stop: int,
     positions: Floats,
     cell: Floats,
     species: Ints,
@@ -142,11 +146,17 @@ def energy_forces(
     neighbours: Neighbours,
     basis: Basis,
     tensors: Tensors,
-) -> tuple[Floats, Floats, Floats]:
-    """Energies (N,) eV, forces (N, 3) eV/Angstrom and dE/dstrain (3, 3) eV.
+    work: Workspace,
+    energies: Floats,
+    pairs: Floats,
+    virial: Floats,
+) -> None:
+    """Energies of atoms start to stop, and their derivatives by the positions of their neighbours.
 
     Parameters
     ----------
+    start, stop
+        The range of atoms.
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
@@ -155,28 +165,59 @@ def energy_forces(
         (N,) row of the tensors each atom uses as a centre.
     neighbours, basis, tensors
         The neighbour list (at least as long as the cutoffs), the descriptor, the coefficients.
+    work
+        Buffers of whoever works on this range.
+    energies
+        (N,) eV; the range is filled.
+    pairs
+        (P, 3) dE_i/dr_j for the pairs of the list, eV/Angstrom; those of the range are filled.
+    virial
+        (3, 3) dE/dstrain of the range, eV; filled.
     """
-    n = positions.shape[0]
-    energies = np.empty(n)
-    forces = np.zeros((n, 3))
-    virial = np.zeros((3, 3))
-    work = make_workspace(basis, max(1, np.max(np.diff(neighbours.first))))
-    gradient = np.empty(work.features.shape[0])
-    adjoint = np.empty(work.moments.shape)
-    z = np.empty(tensors.offset.shape[1])
-    bz = np.empty(tensors.offset.shape[1])
-    pair = np.empty(3)
-    for i in range(n):
+    virial[:] = 0.0
+    for i in range(start, stop):
         count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
         power_spectrum(basis, work)
-        energies[i] = _atom_energy(group[i], tensors, work.features, z, bz, gradient)
-        _moment_adjoint(basis, work, gradient, adjoint)
-        for slot in range(count):
-            j = work.atom[slot]
-            _pair_force(slot, species[j], basis, work, gradient, adjoint, pair)
+        energy = _atom_energy(group[i], tensors, work)
+        _moment_adjoint(basis, work)
+        if tensors.four.shape[1] > 0:
+            energy += four_body_adjoint(
+                basis.four, tensors.four[group[i]], work.moments.ravel(), work.adjoint.ravel()
+            )
+        energies[i] = energy
+        pairs[neighbours.first[i] : neighbours.first[i + 1]] = 0.0
+        for row in range(count):
+            pair = work.pair
+            _pair_gradient(row, species[work.atom[row]], basis, work, pair)
             for c in range(3):
-                forces[j, c] -= pair[c]
-                forces[i, c] += pair[c]
+                pairs[work.slot[row], c] = pair[c]
                 for d in range(3):
-                    virial[c, d] += pair[c] * work.vector[slot, d]
-    return energies, forces, virial
+                    virial[c, d] += pair[c] * work.vector[row, d]
+
+
+@kernel
+def gather_forces(
+    start: int, stop: int, neighbours: Neighbours, pairs: Floats, own_only: bool, forces: Floats
+) -> None:
+    """Forces (N, 3) of atoms start to stop from the derivatives of all pairs.
+
+    Parameters
+    ----------
+    own_only
+        Take the derivative of each atom's own energy only and leave out those of its neighbours.
+    """
+    for i in range(start, stop):
+        x, y, z = 0.0, 0.0, 0.0
+        for slot in range(neighbours.first[i], neighbours.first[i + 1]):
+            x += pairs[slot, 0]
+            y += pairs[slot, 1]
+            z += pairs[slot, 2]
+        if not own_only:
+            for slot in range(neighbours.first[i], neighbours.first[i + 1]):
+                back = neighbours.reverse[slot]
+                x -= pairs[back, 0]
+                y -= pairs[back, 1]
+                z -= pairs[back, 2]
+        forces[i, 0] = x
+        forces[i, 1] = y
+        forces[i, 2] = z

@@ -168,3 +168,26 @@ def neighbour_list(
         first[i + 1] = total
         _sort_row(first[i], total, index, shift)
     return first, index[:total].copy(), shift[:total].copy()
+
+
+@kernel
+def reverse_slots(first: Ints, index: Ints, shift: Ints) -> Ints:
+    """Where pair (j, i, -shift) stands, for every pair (i, j, shift) of a full list; (P,).
+
+    Rows are sorted, so each is found by bisection.
+    """
+    out = np.empty(index.shape[0], np.int64)
+    back = np.empty(3, np.int64)
+    for i in range(first.shape[0] - 1):
+        for slot in range(first[i], first[i + 1]):
+            j = index[slot]
+            back[:] = -shift[slot]
+            low, high = first[j], first[j + 1]
+            while low < high:
+                middle = (low + high) // 2
+                if _comes_before(index[middle], shift[middle], i, back):
+                    low = middle + 1
+                else:
+                    high = middle
+            out[slot] = low
+    return out

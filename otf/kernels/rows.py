@@ -1,7 +1,9 @@
 r"""Features of all atoms, and the rows of the linear problem they make.
 
-A group g has one block of columns: [1, v (features), z_p z_q (p <= q)], with the standardised
-features :math:`v = (V - \mu_g) / \sigma_g` and their principal components :math:`z = U_g v`.
+A block g of coefficients acts on [1, v (features), z_p z_q (p <= q)], with the standardised
+features :math:`v = (V - \mu_g) / \sigma_g` and the principal components :math:`z = U_g v` of the
+two- and three-body ones. An atom may belong to several blocks, whose energies add up. The columns of all
+constants and linear parts come first, those of all quadratic parts after them.
 
 =======================================================  ==================
 formula                                                  code
@@ -22,22 +24,22 @@ from otf.kernels.descriptor import (
     Neighbours,
     Workspace,
     feature_gradient,
-    make_workspace,
     power_spectrum,
     visit_neighbours,
 )
+from otf.kernels.four_body import four_body_features, four_body_jacobian
 from otf.kernels.jit import kernel
 
 
 class Standard(NamedTuple):
-    """How the features of each group are standardised.
+    """How the features are standardised in each block.
 
     Attributes
     ----------
     mean, scale
-        (groups, features): mu_g and sigma_g.
+        (blocks, features): mu_g and sigma_g.
     components
-        (groups, components, features): U_g, orthogonal rows, the first of unit variance.
+        (blocks, components, low features): U_g, orthogonal rows, the first of unit variance.
     """
 
     mean: Floats
@@ -45,42 +47,57 @@ class Standard(NamedTuple):
     components: Floats
 
 
-def block_width(standard: Standard) -> int:
-    """Columns of one group: 1 + features + components (components + 1) / 2."""
-    components, features = standard.components.shape[1:]
-    return int(1 + features + components * (components + 1) // 2)
+def linear_width(standard: Standard) -> int:
+    """Columns of the constant and the linear part of one block."""
+    return 1 + int(standard.mean.shape[1])
+
+
+def quadratic_width(standard: Standard) -> int:
+    """Columns of the quadratic part of one block."""
+    components = int(standard.components.shape[1])
+    return components * (components + 1) // 2
 
 
 @kernel
 def all_features(
-    positions: Floats, cell: Floats, species: Ints, neighbours: Neighbours, basis: Basis
+    positions: Floats,
+    cell: Floats,
+    species: Ints,
+    neighbours: Neighbours,
+    basis: Basis,
+    work: Workspace,
 ) -> Floats:
     """Raw features V of every atom, (N, features)."""
     n = positions.shape[0]
-    work = make_workspace(basis, max(1, np.max(np.diff(neighbours.first))))
     out = np.empty((n, work.features.shape[0]))
     for i in range(n):
         visit_neighbours(i, positions, cell, species, neighbours, basis, work)
         power_spectrum(basis, work)
+        four_body_features(
+            basis.four, work.moments.ravel(), work.features[work.gradient.shape[0] :]
+        )
         out[i] = work.features
     return out
 
 
 @kernel
-def _energy_row(g: int, standard: Standard, work: Workspace, z: Floats, row: Floats) -> None:
+def _energy_row(
+    g: int, standard: Standard, work: Workspace, z: Floats, linear: Floats, quadratic: Floats
+) -> None:
     """Add phi_i to the energy row and leave the principal components in ``z``."""
-    n_features = work.features.shape[0]
-    row[0] += 1.0
+    linear[0] += 1.0
     z[:] = 0.0
-    for f in range(n_features):
+    low = standard.components.shape[2]
+    for f in range(work.features.shape[0]):
         v = (work.features[f] - standard.mean[g, f]) / standard.scale[g, f]
-        row[1 + f] += v
-        for p in range(z.shape[0]):
-            z[p] += standard.components[g, p, f] * v
-    column = 1 + n_features
+        linear[1 + f] += v
+        if f < low:
+            for p in range(z.shape[0]):
+                z[p] += standard.components[g, p, f] * v
+    column = 0
     for p in range(z.shape[0]):
         for q in range(p, z.shape[0]):
-            row[column] += z[p] * z[q]
+            quadratic[column] += z[p] * z[q]
             column += 1
 
 
@@ -88,23 +105,32 @@ def _energy_row(g: int, standard: Standard, work: Workspace, z: Floats, row: Flo
 def _column_gradient(
     g: int, standard: Standard, raw: Floats, z: Floats, dz: Floats, out: Floats
 ) -> None:
-    """Turn dV/dr_j (features, 3) into d phi/dr_j (columns less the constant, 3)."""
+    """Turn dV/dr_j (features, 3) into d phi/dr_j (3, columns less the constant)."""
     n_features = raw.shape[0]
-    dz[:] = 0.0
-    for f in range(n_features):
-        for c in range(3):
-            out[f, c] = raw[f, c] / standard.scale[g, f]
-    for p in range(z.shape[0]):
+    for c in range(3):
         for f in range(n_features):
-            u = standard.components[g, p, f]
-            for c in range(3):
-                dz[p, c] += u * out[f, c]
-    column = n_features
+            out[c, f] = raw[f, c] / standard.scale[g, f]
     for p in range(z.shape[0]):
-        for q in range(p, z.shape[0]):
-            for c in range(3):
-                out[column, c] = z[p] * dz[q, c] + z[q] * dz[p, c]
-            column += 1
+        for c in range(3):
+            total = 0.0
+            for f in range(standard.components.shape[2]):
+                total += standard.components[g, p, f] * out[c, f]
+            dz[c, p] = total
+    for c in range(3):
+        column = n_features
+        for p in range(z.shape[0]):
+            for q in range(p, z.shape[0]):
+                out[c, column] = z[p] * dz[c, q] + z[q] * dz[c, p]
+                column += 1
+
+
+@kernel
+def _scatter(row: Floats, sign: float, values: Floats, linear: int, quadratic: int, n: int) -> None:
+    """Add the columns of one block (without the constant) to a row."""
+    for f in range(n):
+        row[linear + f] += sign * values[f]
+    for f in range(values.shape[0] - n):
+        row[quadratic + f] += sign * values[n + f]
 
 
 @kernel
@@ -112,10 +138,12 @@ def design_rows(
     positions: Floats,
     cell: Floats,
     species: Ints,
-    group: Ints,
+    blocks: Ints,
+    own_only: bool,
     neighbours: Neighbours,
     basis: Basis,
     standard: Standard,
+    work: Workspace,
 ) -> Floats:
     """Rows of one structure: energy, 3N forces, 9 strain derivatives.
 
@@ -123,43 +151,69 @@ def design_rows(
     ----------
     positions, cell
         (N, 3) and (3, 3), Angstrom.
-    species, group
-        (N,) channel of each atom as a neighbour and column block as a centre.
-    neighbours, basis, standard
-        The neighbour list, the descriptor, and how its features are standardised.
+    species
+        (N,) channel of each atom as a neighbour.
+    blocks
+        (N, levels) blocks each atom belongs to as a centre; -1 for none.
+    own_only
+        Force rows hold the derivative of each atom's own energy only.
+    neighbours, basis, standard, work
+        The neighbour list, the descriptor, how its features are standardised, buffers.
 
     Returns
     -------
-    (1 + 3N + 9, groups * block) array
+    (1 + 3N + 9, columns) array
         Multiplied by the coefficients (eV): energy, forces (eV/Angstrom), dE/dstrain (eV).
     """
     n = positions.shape[0]
-    components, n_features = standard.components.shape[1], standard.components.shape[2]
-    block = 1 + n_features + components * (components + 1) // 2
-    rows = np.zeros((1 + 3 * n + 9, standard.mean.shape[0] * block))
-    work = make_workspace(basis, max(1, np.max(np.diff(neighbours.first))))
+    n_blocks, n_features = standard.mean.shape
+    components = standard.components.shape[1]
+    pairs = components * (components + 1) // 2
+    rows = np.zeros((1 + 3 * n + 9, n_blocks * (1 + n_features + pairs)))
     moment = np.empty((basis.three_table.shape[0], basis.norm.shape[0] ** 2, 3))
     raw = np.empty((n_features, 3))
-    columns = np.empty((block - 1, 3))
-    z = np.empty(components)
-    dz = np.empty((components, 3))
+    columns = np.empty((3, n_features + pairs))
+    levels = blocks.shape[1]
+    z = np.empty((levels, components))
+    dz = np.empty((3, components))
+    low = work.gradient.shape[0]
     for i in range(n):
-        g = group[i]
-        start = g * block
         count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
         power_spectrum(basis, work)
-        _energy_row(g, standard, work, z, rows[0, start : start + block])
-        for slot in range(count):
-            j = work.atom[slot]
-            feature_gradient(slot, species[j], basis, work, moment, raw)
-            _column_gradient(g, standard, raw, z, dz, columns)
-            for a in range(3):
-                for column in range(block - 1):
-                    value = columns[column, a]
-                    rows[1 + 3 * j + a, start + 1 + column] -= value
-                    rows[1 + 3 * i + a, start + 1 + column] += value
-                for b in range(3):
-                    strain = rows[1 + 3 * n + 3 * a + b]
-                    for column in range(block - 1):
-                        strain[start + 1 + column] += columns[column, a] * work.vector[slot, b]
+        moments = work.moments.ravel()
+        four_body_features(basis.four, moments, work.features[low:])
+        four_body_jacobian(basis.four, moments, work.four_jacobian)
+        for level in range(levels):
+            g = blocks[i, level]
+            if g < 0:
+                continue
+            linear, quadratic = g * (1 + n_features), n_blocks * (1 + n_features) + g * pairs
+            _energy_row(
+                g,
+                standard,
+                work,
+                z[level],
+                rows[0, linear : linear + 1 + n_features],
+                rows[0, quadratic : quadratic + pairs],
+            )
+        for neighbour in range(count):
+            j = work.atom[neighbour]
+            feature_gradient(neighbour, species[j], basis, work, moment, raw)
+            for level in range(levels):
+                g = blocks[i, level]
+                if g < 0:
+                    continue
+                linear = g * (1 + n_features) + 1
+                quadratic = n_blocks * (1 + n_features) + g * pairs
+                _column_gradient(g, standard, raw, z[level], dz, columns)
+                for a in range(3):
+                    values = columns[a]
+                    _scatter(rows[1 + 3 * i + a], 1.0, values, linear, quadratic, n_features)
+                    if own_only:
+                        continue
+                    _scatter(rows[1 + 3 * j + a], -1.0, values, linear, quadratic, n_features)
+                    for b in range(3):
+                        strain = rows[1 + 3 * n + 3 * a + b]
+                        length = work.vector[neighbour, b]
+                        _scatter(strain, length, values, linear, quadratic, n_features)
     return rows

@@ -62,5 +62,5 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress)
 
     def predicted_error(self, atoms: Atoms) -> Floats:
-        """Expected root mean square error of each atom's force components (N,), eV/Angstrom."""
+        """Expected error of each force component (N, 3), eV/Angstrom."""
         return self.model.predicted_error(atoms)

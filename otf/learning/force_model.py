@@ -2,11 +2,12 @@
 
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats, Ints
+from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io.state_file import read_state, write_state
 from otf.kernels.energy import Tensors
@@ -14,8 +15,8 @@ from otf.kernels.rows import Standard
 from otf.learning.uncertainty import ErrorScale
 from otf.model.descriptor import Descriptor, DescriptorSettings
 from otf.model.normal_equations import leverage
-from otf.model.sharing import SpeciesSharing
-from otf.model.tensor_energy import Prediction, TensorEnergy
+from otf.model.sharing import Groups, Sharing
+from otf.model.tensor_energy import Coupling, Prediction, TensorEnergy
 
 _KIND = "model"
 
@@ -26,15 +27,13 @@ class Posterior:
 
     Attributes
     ----------
-    active
-        Columns in use.
     factor
-        Lower Cholesky factor of G + lambda Lambda on these columns.
+        Lower Cholesky factor of G + lambda Lambda on the leading columns, those in use; what is
+        above the diagonal means nothing.
     force_noise
         Expected misfit the rows were divided by, eV/Angstrom.
     """
 
-    active: Ints
     factor: Floats
     force_noise: float
 
@@ -79,16 +78,15 @@ class ForceModel:
         )
 
     def leverage(self, atoms: Atoms) -> Floats:
-        """Mean over x, y, z of the leverage of each atom's force rows (N,); infinite if unknown."""
+        """Leverage of each force component (N, 3); infinite if unknown."""
         posterior = self.posterior
         if posterior is None:
-            return np.full(len(atoms), np.inf)
-        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), posterior.active]
-        values = leverage(posterior.factor, rows / posterior.force_noise)
-        return np.asarray(values.reshape(-1, 3).mean(axis=1))
+            return np.full((len(atoms), 3), np.inf)
+        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), : len(posterior.factor)]
+        return leverage(posterior.factor, rows / posterior.force_noise).reshape(-1, 3)
 
     def predicted_error(self, atoms: Atoms) -> Floats:
-        """Expected root mean square error of each atom's force components (N,), eV/Angstrom.
+        """Expected error of each force component (N, 3), eV/Angstrom.
 
         Infinite for species whose errors were never measured.
         """
@@ -106,22 +104,24 @@ class ForceModel:
         descriptor, standard = self.energy_model.descriptor, self.energy_model.standard
         scalars = {
             "descriptor": asdict(descriptor.settings),
-            "sharing": "species",
+            "groups": asdict(self.energy_model.sharing.groups),
+            "coupling": self.energy_model.coupling,
             "rank": self.rank,
             "reference_energy": self.reference_energy,
+            "error_level": self.scale.level,
             "force_noise": None if self.posterior is None else self.posterior.force_noise,
         }
         arrays = {
-            "species": descriptor.species,
             "mean": standard.mean,
             "scale": standard.scale,
             "components": standard.components,
             "theta": self.theta,
             "error_total": self.scale.total,
             "error_weight": self.scale.weight,
+            "error_ratios": self.scale.ratios,
         }
         if self.posterior is not None:
-            arrays |= {"active": self.posterior.active, "factor": self.posterior.factor}
+            arrays["factor"] = np.tril(self.posterior.factor)
         write_state(path, _KIND, scalars, arrays)
 
 
@@ -135,21 +135,36 @@ def read_model(path: Path) -> ForceModel:
     """
     scalars, arrays = read_state(path, _KIND)
     try:
-        if scalars["sharing"] != "species":
-            raise FileError(f"{path}: this version of otf knows no sharing '{scalars['sharing']}'")
-        descriptor = Descriptor(arrays["species"], DescriptorSettings(**scalars["descriptor"]))
+        groups = scalars["groups"]
+        sharing = Sharing(
+            Groups(
+                tuple(groups["species"]),
+                tuple(groups["classes"]),
+                tuple(groups["atoms"]),
+                groups["depth"],
+            )
+        )
+        if scalars["coupling"] not in get_args(Coupling):
+            raise FileError(f"{path}: this version of otf knows no coupling {scalars['coupling']}")
+        settings = DescriptorSettings(**scalars["descriptor"])
+        descriptor = Descriptor(np.array(sharing.groups.species), settings)
         standard = Standard(arrays["mean"], arrays["scale"], arrays["components"])
-        energy_model = TensorEnergy(descriptor, SpeciesSharing(descriptor.species), standard)
+        energy_model = TensorEnergy(descriptor, sharing, standard, coupling=scalars["coupling"])
         posterior = None
         if scalars["force_noise"] is not None:
-            posterior = Posterior(arrays["active"], arrays["factor"], scalars["force_noise"])
+            posterior = Posterior(arrays["factor"], scalars["force_noise"])
         return ForceModel(
             energy_model,
             arrays["theta"],
             scalars["rank"],
             energy_model.tensors(arrays["theta"], rank=scalars["rank"]),
             scalars["reference_energy"],
-            ErrorScale(arrays["error_total"], arrays["error_weight"]),
+            ErrorScale(
+                arrays["error_total"],
+                arrays["error_weight"],
+                arrays["error_ratios"],
+                scalars["error_level"],
+            ),
             posterior,
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -110,6 +110,7 @@ def hindcast(
     labelled: Callable[[int, float], None],
     *,
     frame_fs: float,
+    residual: bool = False,
 ) -> Iterator[HindcastFrame]:
     """Predict every frame, learning those that the protocol asks for.
 
@@ -121,19 +122,27 @@ def hindcast(
         Told the frame and the mean absolute force error measured there before learning.
     frame_fs
         Time between frames.
+    residual
+        Add the autoregressive forecast of the residual to the predicted forces.
     """
-    last = 0
+    last, spacing = 0, 1
+    forecast = None
     for i, atoms in enumerate(frames):
         labels = labels_of(i)
         asked = wants_label(i)
         error, energy_error = float("nan"), float("nan")
         if trainer.n_labels:
             prediction = trainer.predict(atoms)
-            error = float(np.abs(prediction.forces - labels.forces).mean())
+            forces = prediction.forces
+            if forecast is not None:
+                forces = forces + forecast.mean((i - last) / spacing)
+            error = float(np.abs(forces - labels.forces).mean())
             energy_error = (prediction.energy - labels.energy) / len(atoms)
         since = i - last
         if asked:
             trainer.learn(atoms, labels, time_fs=i * frame_fs)
             labelled(i, error)
-            last = i
+            last, spacing = i, max(1, since)
+            if residual:
+                forecast = trainer.residual_forecast(trainer.n_labels)
         yield HindcastFrame(i, since, asked, error, energy_error)

@@ -3,27 +3,33 @@
 With few labels the evidence decides; from then on the error of each recent label predicted without
 it. What is left out is a whole snapshot together with those taken within the same 20 fs: the rows
 of a snapshot determine each other, and so do snapshots a few steps apart, which would make a model
-that follows their noise look good. The search walks on a grid of lambda, one step each way; another
-rank must pay for itself.
+that follows their noise look good. The search takes one step on a grid of lambda, down the slope of
+what decides; the slope comes from the factor the solve has made anyway. Another rank must pay for
+itself.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
-from otf.arrays import Ints
+from otf.arrays import Floats
 from otf.model.normal_equations import NormalEquations, Solution
 
-GRID = 10.0 ** np.arange(-6.0, 6.01, 0.5)
+GRID = 10.0 ** np.arange(-8.0, 6.01, 0.5)
 """Values of lambda that are considered."""
 
 FEW_BLOCKS = 5
 """Below this many blocks of labels the evidence decides."""
 
+GAIN = 0.97
+"""A candidate must bring the score below this fraction of the current one."""
+
+_STEP = float(np.log(GRID[1] / GRID[0]))
 _FEWEST = 3  # blocks to leave out, whatever it costs
-_ROWS_PER_COLUMN = 4  # beyond these many rows fewer blocks are left out: time grows with them
-_GAIN = 0.97  # a candidate must bring the score below this fraction of the current one
+_ROWS_PER_COLUMN = 0.5  # beyond these many rows fewer blocks are left out: time grows with them
+_WORTH_LEFT_OUT = 0.005  # relative improvement that is worth a step
+_WORTH_EVIDENCE = 1.0  # the same for -2 log evidence
 _PATIENCE = 10  # search again when there are a tenth more labels
 _UNHURRIED = 10  # up to this many labels every label is followed by a search
 
@@ -57,8 +63,9 @@ class Regularisation:
 
 
 def start(ranks: tuple[int, ...]) -> Regularisation:
-    """Before anything is known: the lowest rank, lambda in the middle of the grid."""
-    return Regularisation(rank=ranks[0], position=dict.fromkeys(ranks, len(GRID) // 2))
+    """Before anything is known: the lowest rank, lambda 1."""
+    position = int(np.argmin(np.abs(np.log(GRID))))
+    return Regularisation(rank=ranks[0], position=dict.fromkeys(ranks, position))
 
 
 def is_due(current: Regularisation, n_labels: int) -> bool:
@@ -68,65 +75,94 @@ def is_due(current: Regularisation, n_labels: int) -> bool:
 
 
 def search(
-    equations: NormalEquations, active: Mapping[int, Ints], current: Regularisation
+    equations: NormalEquations,
+    leading: Mapping[int, int],
+    current: Regularisation,
+    *,
+    thorough: bool = False,
 ) -> Regularisation:
-    """The better of the current choice and its neighbours.
+    """One step from the current choice towards a better one.
 
     Parameters
     ----------
     equations
         All that has been learned.
-    active
-        Columns of each rank.
+    leading
+        Number of columns of each rank.
     current
         The choice in force.
+    thorough
+        Leave out all blocks that are kept, whatever the time; scores are comparable only where the
+        same blocks were left out.
     """
-    n_labels = equations.n_snapshots
     few = equations.n_blocks < FEW_BLOCKS
-    score = _evidence if few else _left_out
+    blocks = [] if few else _chosen(equations, None if thorough else max(leading.values()))
     position = dict(current.position)
     best: dict[int, float] = {}
     for rank in position:
-        scores = _scores(equations, active[rank], score, _around(position[rank]))
-        if n_labels == 1 or not np.isfinite(list(scores.values())).all():
-            # Nothing known yet, or at the edge of what floating point resolves: look everywhere.
-            scores |= _scores(equations, active[rank], score, range(0, len(GRID), 2))
-        position[rank] = min(scores, key=lambda i: scores[i])
-        best[rank] = scores[position[rank]]
+        while True:
+            solution = equations.solve(leading[rank], float(GRID[position[rank]]))
+            judged = None
+            if solution is not None:
+                judged = _by_evidence(solution) if few else _by_leaving_out(solution, blocks)
+            if judged is not None or position[rank] == len(GRID) - 1:
+                break
+            position[rank] += 1  # too weak for floating point
+        best[rank], step = judged or (float("inf"), 0)
+        position[rank] = min(max(position[rank] + step, 0), len(GRID) - 1)
     rank = min(best, key=lambda r: best[r])
-    stays = best[rank] > (best[current.rank] - 1.0 if few else _GAIN * best[current.rank])
-    if stays:
+    if best[rank] > (best[current.rank] - _WORTH_EVIDENCE if few else GAIN * best[current.rank]):
         rank = current.rank
-    return Regularisation(rank, position, n_labels, float("nan") if few else best[rank])
+    score = float("nan") if few else best[rank]
+    return Regularisation(rank, position, equations.n_snapshots, score)
 
 
-def _scores(
+def converge(
     equations: NormalEquations,
-    active: Ints,
-    score: Callable[[Solution | None], float],
-    positions: range,
-) -> dict[int, float]:
-    return {i: score(equations.solve(active, float(GRID[i]))) for i in positions}
+    leading: Mapping[int, int],
+    current: Regularisation,
+    *,
+    thorough: bool = False,
+) -> Regularisation:
+    """Search until it comes back to where it has been."""
+    seen: list[Mapping[int, int]] = []
+    while current.position not in seen:
+        seen.append(current.position)
+        current = search(equations, leading, current, thorough=thorough)
+    return current
 
 
-def _around(i: int) -> range:
-    return range(max(0, i - 1), min(len(GRID), i + 2))
+def _by_evidence(solution: Solution) -> tuple[float, int]:
+    """Score, and the step it advises."""
+    slope = solution.evidence_slope() * _STEP
+    return solution.evidence(), -int(np.sign(slope)) if abs(slope) > _WORTH_EVIDENCE else 0
 
 
-def _evidence(solution: Solution | None) -> float:
-    return float("inf") if solution is None else solution.evidence()
-
-
-def _left_out(solution: Solution | None) -> float:
-    """Root mean square of the residuals of the latest blocks, each left out in turn."""
-    if solution is None:
-        return float("inf")
-    blocks = solution.equations.blocks()
+def _chosen(equations: NormalEquations, n_columns: int | None) -> list[tuple[Floats, Floats]]:
+    """The latest blocks: as many as time allows with so many columns, or all."""
+    blocks = equations.blocks()
+    if n_columns is None:
+        return blocks
     rows = np.cumsum([len(targets) for _, targets in blocks[::-1]])
-    affordable = int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * len(solution.active)))
-    try:
-        residuals = [solution.left_out(*b) for b in blocks[-max(affordable, _FEWEST) :]]
-    except np.linalg.LinAlgError:  # the prior is too weak to predict a block without itself
-        return float("inf")
-    score = float(np.sqrt(np.mean(np.concatenate(residuals) ** 2)))
-    return score if np.isfinite(score) else float("inf")
+    affordable = int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * n_columns))
+    return blocks[-max(affordable, _FEWEST) :]
+
+
+def _by_leaving_out(
+    solution: Solution, blocks: list[tuple[Floats, Floats]]
+) -> tuple[float, int] | None:
+    """The same from the residuals of blocks, each left out in turn."""
+    residuals, slopes = [], []
+    for block in blocks:
+        left_out = solution.left_out(*block)
+        if left_out is None:
+            return None
+        residuals.append(left_out[0])
+        slopes.append(left_out[1])
+    residual, slope = np.concatenate(residuals), np.concatenate(slopes)
+    square = float(residual @ residual)
+    score = float(np.sqrt(square / len(residual)))
+    if not np.isfinite(score):
+        return None
+    change = float(residual @ slope) / max(square, 1e-300) * _STEP
+    return score, -int(np.sign(change)) if abs(change) > _WORTH_LEFT_OUT else 0

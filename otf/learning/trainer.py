@@ -1,5 +1,6 @@
-"""The model that learns: predicts, measures its error at a label, takes the label in."""
+"""The model that learns: predicts, measures its error at a label, takes the label in, grows."""
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,54 +12,44 @@ from otf.errors import RunError
 from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.force_model import ForceModel, Posterior
+from otf.learning.regression import Example, Regression, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.uncertainty import ErrorScale
-from otf.model.normal_equations import NormalEquations
+from otf.model import residual
+from otf.model.blueprint import Blueprint, Size
 from otf.model.one_thread import in_one_thread
+from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction, TensorEnergy
+
+_LOG = logging.getLogger("otf.learning")
 
 _BLOCK_FS = 20.0  # labels closer in time than this say much the same
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
-_CONSTANT_PRIOR = 1e-6  # the energy zero of a species is held a million times more loosely
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """How labels are weighed.
-
-    Attributes
-    ----------
-    energy_noise, force_noise
-        Expected misfits, eV and eV/Angstrom; only their ratios and the scale of lambda depend on
-        them.
-    stress_noise, atomic_energy_noise
-        The same for the stress (eV/Angstrom^3) and the energies of atoms (eV); None leaves what the
-        engine says of them unlearned.
-    forgetting
-        Weight of the past at each label.
-    ranks
-        Ranks to choose from.
-    keep_blocks
-        Blocks of labels kept for judging the model without them.
-    """
-
-    energy_noise: float = 0.01
-    force_noise: float = 0.03
-    stress_noise: float | None = None
-    atomic_energy_noise: float | None = None
-    forgetting: float = 1.0
-    ranks: tuple[int, ...] = (1, 2)
-    keep_blocks: int = 12
+_REMEMBERED = 16  # labels whose residuals are kept for the forecast
+_RECENT = 6  # the same for the errors of earlier models, which soon say nothing of the present one
+_GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which nothing grows
+_SATURATED = 0.5  # the model may be too small when it misses its own labels by this much of that
 
 
 @dataclass(frozen=True, eq=False)
 class TrainerState:
-    """What must survive beside the labels themselves."""
+    """What must survive beside the labels themselves.
+
+    Attributes
+    ----------
+    tried_at
+        Number of labels when larger models were last tried.
+    residuals
+        (labels, N, 3) errors of the forces at the latest labels before they were learned.
+    """
 
     n_labels: int
     reference_energy: float
+    size: Size
+    tried_at: int
     choice: Regularisation
     scale: ErrorScale
+    residuals: Floats
     theta: Floats
 
 
@@ -67,34 +58,45 @@ class Trainer:
 
     Parameters
     ----------
-    model
-        Rows and predictions.
+    blueprint
+        How to build the energy model in any of its sizes.
     settings
         Weights, forgetting, ranks.
     """
 
-    def __init__(self, model: TensorEnergy, settings: TrainerSettings) -> None:
-        self.model = model
+    def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
         self.settings = settings
-        rank = model.columns.rank
-        self._active = {r: model.columns.active(r) for r in settings.ranks}
-        prior = np.where(rank == 0, _CONSTANT_PRIOR, 1.0)
-        self._equations = NormalEquations(prior, keep_blocks=settings.keep_blocks)
+        self._blueprint = blueprint
+        self._size = blueprint.choices.smallest()
+        self._regression = Regression(blueprint.build(self._size), settings)
+        self._examples: list[Example] = []
         self._reference_energy = 0.0
         self._block, self._block_began_fs = -1, -np.inf
+        self._tried_at = 0
         self._choice = regularisation.start(settings.ranks)
-        self._scale = ErrorScale.unknown(len(model.descriptor.species))
-        self._set_model(np.zeros(len(rank)), None)
+        self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
+        self._residuals: list[Floats] = []
+        self._set_model(np.zeros(self.model.n_columns), None)
+
+    @property
+    def model(self) -> TensorEnergy:
+        """Rows and predictions in the size in force."""
+        return self._regression.model
 
     @property
     def n_labels(self) -> int:
         """Labels learned so far."""
-        return self._equations.n_snapshots
+        return len(self._examples)
 
     @property
     def choice(self) -> Regularisation:
         """Rank and prior strength in force."""
         return self._choice
+
+    @property
+    def size(self) -> Size:
+        """What the model is made of."""
+        return self._size
 
     @property
     def force_model(self) -> ForceModel:
@@ -107,44 +109,78 @@ class Trainer:
 
     @in_one_thread
     def predicted_error(self, atoms: Atoms) -> Floats:
-        """Expected root mean square error of the force components of each atom (N,), eV/Angstrom.
+        """Expected error of each force component (N, 3), eV/Angstrom.
 
         Infinite before two labels have been learned.
         """
         return self._force_model.predicted_error(atoms)
 
+    def worst_predicted_error(self, atoms: Atoms) -> float:
+        """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
+        return float(np.sqrt(np.mean(self.predicted_error(atoms) ** 2, axis=1)).max())
+
+    def residual_forecast(self, n_labels: int) -> Forecast | None:
+        """What the model in force leaves of the forces after the first so many labels.
+
+        None before there are two.
+        """
+        recent = self._examples[:n_labels][-_REMEMBERED:]
+        if len(recent) < 2:
+            return None
+        left = [e.labels.forces - self.predict(e.atoms).forces for e in recent]
+        return residual.fit(np.array(left))
+
+    def error_forecast(self) -> Forecast | None:
+        """How large the errors will grow, from those measured at labels before learning them."""
+        recent = self._residuals[-_RECENT:]
+        return residual.fit(np.array(recent)) if len(recent) > 1 else None
+
     @in_one_thread
-    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
+    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool = True) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
 
         Parameters
         ----------
         time_fs
             When it was taken; labels close in time are left out together when the model is judged.
+        audited
+            Whether its time did not depend on the model's opinion.
         """
         if self.n_labels:
+            error = labels.forces - self.predict(atoms).forces
+            self._residuals = [*self._residuals, error][-_RECENT:]
             self._scale = self._scale.updated(
                 self.model.descriptor.channels(atoms),
-                labels.forces - self.predict(atoms).forces,
+                error,
                 self._force_model.leverage(atoms),
+                audited=audited,
             )
         self.add(atoms, labels, time_fs=time_fs)
         if regularisation.is_due(self._choice, self.n_labels):
-            self._choice = regularisation.search(self._equations, self._active, self._choice)
+            find = regularisation.converge if self.n_labels == 1 else regularisation.search
+            self._choice = find(self._regression.equations, self._regression.leading, self._choice)
+            if self.n_labels >= 2 * self._tried_at and self._may_be_too_small():
+                self._tried_at = self.n_labels
+                self._grow()
         self._solve()
 
     def add(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
-        """Take the rows of one label in, without solving; see :meth:`learn`."""
+        """Take one label in, without choosing and solving; see :meth:`learn`."""
         if self.n_labels == 0:
             self._reference_energy = labels.energy / len(atoms)
         if time_fs - self._block_began_fs >= _BLOCK_FS:
             self._block, self._block_began_fs = self._block + 1, time_fs
-        rows, targets = self._equation(atoms, labels)
-        self._equations.add(rows, targets, block=self._block, forgetting=self.settings.forgetting)
+        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        example = Example(bare, labels, self._block)
+        self._examples.append(example)
+        if self._blueprint.see(bare) and self._size.sharing != "species":
+            self._regression = self._regress(self._size)
+        else:
+            self._regression.add(example, self._reference_energy)
 
     @in_one_thread
     def settle(self) -> None:
-        """Choose rank and prior as well as what was added allows, and solve.
+        """Choose size, rank and prior as well as what was added allows, and solve.
 
         Raises
         ------
@@ -153,10 +189,12 @@ class Trainer:
         """
         if not self.n_labels:
             raise RunError("there is nothing to learn from")
-        before = None
-        while before is None or self._choice != before:
-            before = self._choice
-            self._choice = regularisation.search(self._equations, self._active, before)
+        regression = self._regression
+        self._choice = regularisation.converge(
+            regression.equations, regression.leading, self._choice, thorough=True
+        )
+        while self._may_be_too_small() and self._grow():
+            pass
         self._solve()
 
     def capture(self) -> TrainerState:
@@ -164,8 +202,11 @@ class Trainer:
         return TrainerState(
             self.n_labels,
             self._reference_energy,
+            self._size,
+            self._tried_at,
             self._choice,
             self._scale,
+            np.array(self._residuals),
             self._force_model.theta,
         )
 
@@ -178,18 +219,20 @@ class Trainer:
         RunError
             If the labels are not those the state was made with.
         """
-        latest = None
+        self._size = state.size
+        self._regression = self._regress(state.size)
         for atoms, labels, time_fs in labelled:
             self.add(atoms, labels, time_fs=time_fs)
-            latest = atoms
         if self.n_labels != state.n_labels:
             raise RunError(
                 f"the checkpoint was made with {state.n_labels} labels, but {self.n_labels} are "
                 "there; put the labels file of this run back in its place"
             )
         self._choice, self._scale = state.choice, state.scale
-        if latest is None:
+        self._tried_at, self._residuals = state.tried_at, list(state.residuals)
+        if not self._examples:
             return
+        latest = self._examples[-1].atoms
         self._solve()
         posterior, rebuilt = self._force_model.posterior, self.predict(latest)
         # The stored coefficients are the exact ones, also where another machine sums differently.
@@ -202,32 +245,50 @@ class Trainer:
                 "run back in its place"
             )
 
-    def _equation(self, atoms: Atoms, labels: Labels) -> tuple[Floats, Floats]:
-        """Rows and targets of one label in units of their expected noise.
+    def _regress(self, size: Size) -> Regression:
+        """The equations of all labels so far for a model of another size."""
+        regression = Regression(self._blueprint.build(size), self.settings)
+        for example in self._examples:
+            regression.add(example, self._reference_energy)
+        return regression
 
-        Order: energy, forces, then stress and energies of atoms where they are learned.
-        """
-        settings, n = self.settings, len(atoms)
-        design = self.model.design(atoms)
-        rows = [design[:1] / settings.energy_noise, design[1 : 1 + 3 * n] / settings.force_noise]
-        energy = labels.energy - n * self._reference_energy
-        targets = [np.array([energy / settings.energy_noise])]
-        targets.append(labels.forces.ravel() / settings.force_noise)
-        if settings.stress_noise is not None and labels.stress is not None:
-            scale = 1.0 / (atoms.get_volume() * settings.stress_noise)
-            rows.append(design[1 + 3 * n :] * scale)
-            targets.append(labels.stress.ravel() / settings.stress_noise)
-        if settings.atomic_energy_noise is not None and labels.atomic_energies is not None:
-            rows.append(self.model.atomic_rows(atoms) / settings.atomic_energy_noise)
-            energies = labels.atomic_energies - self._reference_energy
-            targets.append(energies / settings.atomic_energy_noise)
-        return np.concatenate(rows), np.concatenate(targets)
+    def _may_be_too_small(self) -> bool:
+        """Whether the model misses what it has learned about as much as what it has not."""
+        score = self._choice.score
+        if not score > _GOOD_ENOUGH:  # also where it is not known yet
+            return False
+        leading = self._regression.leading[self._choice.rank]
+        return self._regression.misfit(leading, self._choice.strength) > _SATURATED * score
+
+    def _grow(self) -> bool:
+        """Try the next larger models; whether one of them predicts left-out labels better."""
+        best, best_size, score = None, self._size, float("nan")
+        for size in [self._size, *self._blueprint.larger(self._size)]:
+            regression = self._regression if size == self._size else self._regress(size)
+            choice = regularisation.converge(
+                regression.equations, regression.leading, self._choice, thorough=True
+            )
+            _LOG.info(
+                "%d labels, %s: left-out error %.4g in units of the expected noise",
+                self.n_labels,
+                size,
+                choice.score,
+            )
+            if best is None or choice.score < regularisation.GAIN * score:
+                best, best_size, score = (regression, choice), size, choice.score
+        assert best is not None  # the present size is always among the candidates
+        self._regression, self._choice = best
+        grown = best_size != self._size
+        if grown:
+            _LOG.info("the model grows: %s", best_size)
+        self._size = best_size
+        return grown
 
     def _solve(self) -> None:
-        active = self._active[self._choice.rank]
+        leading = self._regression.leading[self._choice.rank]
         solution = None
         for strength in regularisation.GRID[self._choice.position[self._choice.rank] :]:
-            solution = self._equations.solve(active, float(strength))
+            solution = self._regression.equations.solve(leading, float(strength))
             if solution is not None:
                 break
         if solution is None:
@@ -235,8 +296,9 @@ class Trainer:
                 "the normal equations cannot be solved at any prior strength; the labels file "
                 "probably holds a label that is not physical"
             )
-        posterior = Posterior(active, solution.factor, self.settings.force_noise)
-        self._set_model(solution.theta(), posterior)
+        theta = np.zeros(self.model.n_columns)
+        theta[:leading] = solution.coefficients
+        self._set_model(theta, Posterior(solution.factor, self.settings.force_noise))
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         rank = self._choice.rank

@@ -1,13 +1,18 @@
-r"""How far off the model probably is, for each atom.
+r"""How far off the model probably is, for each force component.
 
 .. math::
 
-   s_a^2 = \tfrac13 \sum_{x,y,z} x_a^T (G + \lambda\Lambda)^{-1} x_a, \qquad
+   s^2 = x^T (G + \lambda\Lambda)^{-1} x, \qquad
    \sigma_Z^2 = \left\langle r^2 / (\epsilon + s^2) \right\rangle_Z, \qquad
-   \text{predicted error} = \sigma_Z \sqrt{\epsilon + s_a^2}
+   \text{predicted error} = q\, \sigma_Z \sqrt{\epsilon + s^2}
 
 The leverage s says how far a geometry is from what has been learned; sigma puts it in eV/Angstrom
-and is measured, species by species, on labels before they are learned.
+and is measured, species by species, on labels before they are learned. The factor q is set by
+adaptive conformal scaling so that about 95 % of the components of audited labels lie within two
+predicted errors, whatever the distribution of the errors is.
+
+Source of the calibration: Gibbs and Candes, Adaptive Conformal Inference Under Distribution Shift,
+NeurIPS 2021, eq. 2 (the level follows the misses).
 """
 
 from dataclasses import dataclass
@@ -19,28 +24,50 @@ from otf.arrays import Floats, Ints
 EPSILON = 1e-3
 """Leverage below which the misfit of the model itself dominates its ignorance."""
 
+COVERAGE = 0.9545
+"""Share of components meant to lie within two predicted errors, as in a normal distribution."""
+
 _MEMORY = 0.9  # weight of the past at each label
+_PACE = 0.05  # how fast the level follows the misses
+_BINS = np.logspace(-4.0, 4.0, 401)  # of |error| / uncalibrated predicted error
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorScale:
-    """Running mean of r^2 / (epsilon + s^2) for each species.
+    """Running mean of r^2 / (epsilon + s^2) for each species, and its calibration.
 
     Attributes
     ----------
     total, weight
         (species,) sums; their ratio is sigma^2, (eV/Angstrom)^2.
+    ratios
+        (bins,) weighted histogram of |r| / (sigma sqrt(epsilon + s^2)) at audited labels.
+    level
+        Quantile of the ratios that is taken for two predicted errors.
     """
 
     total: Floats
     weight: Floats
+    ratios: Floats
+    level: float = COVERAGE
 
     @staticmethod
     def unknown(n_species: int) -> "ErrorScale":
         """Before any error was measured."""
-        return ErrorScale(np.zeros(n_species), np.zeros(n_species))
+        return ErrorScale(np.zeros(n_species), np.zeros(n_species), np.zeros(len(_BINS)))
 
-    def updated(self, species: Ints, residual: Floats, leverage: Floats) -> "ErrorScale":
+    @property
+    def factor(self) -> float:
+        """The calibration q; 1 before the first audit."""
+        total = self.ratios.sum()
+        if total == 0.0:
+            return 1.0
+        reached = np.cumsum(self.ratios) >= self.level * total
+        return float(_BINS[np.argmax(reached)]) / 2.0
+
+    def updated(
+        self, species: Ints, residual: Floats, leverage: Floats, *, audited: bool
+    ) -> "ErrorScale":
         """With the residuals of one label, taken before it was learned.
 
         Parameters
@@ -50,19 +77,37 @@ class ErrorScale:
         residual
             (N, 3), eV/Angstrom.
         leverage
-            (N,) s_a^2 before the label was learned.
+            (N, 3) s^2 before the label was learned.
+        audited
+            Whether the label's time did not depend on the model's opinion: only such labels
+            calibrate.
         """
         n = len(self.total)
-        ratio = np.mean(residual**2, axis=1) / (EPSILON + leverage)
+        ratio = np.mean(residual**2 / (EPSILON + leverage), axis=1)
         total = np.bincount(species, weights=ratio, minlength=n)
         weight = np.bincount(species, minlength=n).astype(float)
-        return ErrorScale(_MEMORY * self.total + total, _MEMORY * self.weight + weight)
+        ratios, level = self.ratios, self.level
+        if audited:
+            plain = self._uncalibrated(species, leverage)
+            seen = np.isfinite(plain) & (plain > 0.0)
+            scores = np.abs(residual[seen]) / plain[seen]
+            if len(scores):
+                missed = float(np.mean(scores > 2.0 * self.factor))
+                level = float(np.clip(level + _PACE * (missed - (1.0 - COVERAGE)), 0.5, 0.999))
+                place = np.minimum(np.searchsorted(_BINS, scores), len(_BINS) - 1)
+                ratios = _MEMORY * ratios + np.bincount(place, minlength=len(_BINS))
+        return ErrorScale(
+            _MEMORY * self.total + total, _MEMORY * self.weight + weight, ratios, level
+        )
 
     def predicted_error(self, species: Ints, leverage: Floats) -> Floats:
-        """Expected root mean square error of each atom's force components (N,), eV/Angstrom.
+        """Expected error of each force component (N, 3), eV/Angstrom.
 
         Infinite for a species whose errors were never measured.
         """
+        return self.factor * self._uncalibrated(species, leverage)
+
+    def _uncalibrated(self, species: Ints, leverage: Floats) -> Floats:
         sigma2 = np.full(len(self.total), np.inf)
         np.divide(self.total, self.weight, out=sigma2, where=self.weight > 0)
-        return np.sqrt(sigma2[species] * (EPSILON + leverage))
+        return np.sqrt(sigma2[species][:, None] * (EPSILON + leverage))

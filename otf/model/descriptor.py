@@ -1,17 +1,25 @@
 """From a structure to its features, and how features are put on one scale."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats, Ints
-from otf.kernels.descriptor import Basis, Neighbours, feature_count, make_basis
+from otf.kernels.descriptor import (
+    Basis,
+    Neighbours,
+    Workspace,
+    feature_count,
+    low_count,
+    make_basis,
+    make_workspace,
+)
 from otf.kernels.rows import Standard, all_features
 from otf.model.neighbours import NeighbourCache
 from otf.model.one_thread import in_one_thread
-from otf.model.sharing import Sharing, SpeciesSharing
+from otf.model.sharing import Groups, Sharing
 
 DISPLACEMENT_A = 0.05
 """Width of the random displacements that set the feature scales; about a 300 K amplitude."""
@@ -22,7 +30,12 @@ _SMALLEST_SCALE = 1e-3
 
 @dataclass(frozen=True)
 class DescriptorSettings:
-    """Sizes and ranges of the descriptor (Angstrom)."""
+    """Sizes and ranges of the descriptor (Angstrom).
+
+    ``radial_four``, ``l_four`` and ``degree_four`` say which moments enter four-body features: the
+    first so many radial polynomials, angular momenta up to l_four, and up to a sum of the three n
+    and the three l. Below 0 the degree leaves four-body features out.
+    """
 
     cutoff_two: float = 6.0
     cutoff_three: float = 4.0
@@ -30,10 +43,13 @@ class DescriptorSettings:
     radial_two: int = 8
     radial_three: int = 3
     l_max: int = 3
+    radial_four: int = 0
+    l_four: int = 0
+    degree_four: int = -1
 
 
 class Descriptor:
-    """Two- and three-body features of the atoms of a fixed set of species.
+    """Features of the atoms of a fixed set of species.
 
     Parameters
     ----------
@@ -44,7 +60,7 @@ class Descriptor:
     """
 
     def __init__(self, numbers: Ints, settings: DescriptorSettings) -> None:
-        self.species: Ints = np.unique(numbers)
+        self.species: Ints = np.unique(numbers).astype(np.int64)
         self.settings = settings
         self.basis: Basis = make_basis(
             n_species=len(self.species),
@@ -54,10 +70,16 @@ class Descriptor:
             n_two=settings.radial_two,
             n_three=settings.radial_three,
             l_max=settings.l_max,
+            n_four=settings.radial_four,
+            l_four=settings.l_four,
+            degree_four=settings.degree_four,
         )
         self.n_features = feature_count(self.basis)
-        self._channels = SpeciesSharing(self.species)
+        self.n_low = low_count(self.basis)
+        self._species = Sharing(Groups(tuple(int(z) for z in self.species)))
         self._neighbours = NeighbourCache(max(settings.cutoff_two, settings.cutoff_three))
+        self._workspaces: list[Workspace] = []
+        self._sizes = (0, 0)
 
     def channels(self, atoms: Atoms) -> Ints:
         """Channel (index into ``species``) of each atom.
@@ -67,23 +89,42 @@ class Descriptor:
         ValueError
             If an atom's species is not among those of the descriptor.
         """
-        return self._channels.groups(atoms)
+        return self._species.channels(atoms)
 
     def neighbours(self, atoms: Atoms) -> tuple[Floats, Neighbours]:
         """Full-rank cell and neighbour list."""
         return self._neighbours.of(atoms)
 
+    def workspaces(
+        self, neighbours: Neighbours, *, count: int = 1, components: int = 0
+    ) -> list[Workspace]:
+        """Buffers for so many workers, kept from call to call and made anew only to grow."""
+        most = int(np.diff(neighbours.first).max(initial=1))
+        if most > self._sizes[0] or components > self._sizes[1]:
+            self._sizes = (max(most, self._sizes[0]), max(components, self._sizes[1]))
+            self._workspaces = []
+        while len(self._workspaces) < count:
+            self._workspaces.append(make_workspace(self.basis, *self._sizes))
+        return self._workspaces
+
     def features(self, atoms: Atoms) -> Floats:
         """Raw features (N, n_features)."""
         cell, neighbours = self.neighbours(atoms)
-        return all_features(atoms.positions, cell, self.channels(atoms), neighbours, self.basis)
+        return all_features(
+            atoms.positions,
+            cell,
+            self.channels(atoms),
+            neighbours,
+            self.basis,
+            self.workspaces(neighbours)[0],
+        )
 
 
 def displaced(atoms: Atoms, *, seed: int) -> list[Atoms]:
     """Random displacements of a structure, enough to see how its features vary."""
     rng = np.random.default_rng(seed)
     out = []
-    for _ in range(max(8, int(np.ceil(400 / len(atoms))))):
+    for _ in range(max(8, int(np.ceil(600 / len(atoms))))):
         moved = atoms.copy()
         moved.positions += rng.normal(scale=DISPLACEMENT_A, size=moved.positions.shape)
         out.append(moved)
@@ -92,9 +133,14 @@ def displaced(atoms: Atoms, *, seed: int) -> list[Atoms]:
 
 @in_one_thread
 def standardise(
-    descriptor: Descriptor, sharing: Sharing, samples: Iterable[Atoms], *, components: int
+    descriptor: Descriptor,
+    sharing: Sharing,
+    samples: Sequence[Atoms],
+    *,
+    components: int,
+    further: Sequence[Atoms] = (),
 ) -> Standard:
-    """Means, scales and principal components of the features of each group.
+    """Means, scales and principal components of the features of each block.
 
     In a run the samples are displacements of the starting structure: nothing it will see later
     enters, so the first model and the last share one feature space.
@@ -102,39 +148,47 @@ def standardise(
     Parameters
     ----------
     descriptor, sharing
-        The features, and the groups they are standardised in.
+        The features, and the blocks they are standardised in.
     samples
         Structures that show how features vary.
     components
-        Principal components to keep (fewer where there are fewer features).
+        Principal components of the two- and three-body features to keep (fewer where there are
+        fewer features).
+    further
+        Structures for those blocks that occur in no sample.
 
     Returns
     -------
     Standard
         ``components`` has orthonormal rows scaled so that the first component has unit variance.
     """
-    features: list[Floats] = []
-    groups: list[Ints] = []
-    for atoms in samples:
-        features.append(descriptor.features(atoms))
-        groups.append(sharing.groups(atoms))
-    everything, group = np.concatenate(features), np.concatenate(groups)
-    components = min(components, descriptor.n_features)
-    mean = np.zeros((sharing.n_groups, descriptor.n_features))
-    scale = np.ones((sharing.n_groups, descriptor.n_features))
-    axes = np.zeros((sharing.n_groups, components, descriptor.n_features))
-    for g in np.unique(group):
-        values = everything[group == g]
-        mean[g] = values.mean(axis=0)
-        spread = values.std(axis=0)
-        largest = spread.max()
-        if largest == 0.0:  # an atom without neighbours: its features never move
+    components = min(components, descriptor.n_low)
+    mean = np.zeros((sharing.n_blocks, descriptor.n_features))
+    scale = np.ones((sharing.n_blocks, descriptor.n_features))
+    axes = np.zeros((sharing.n_blocks, components, descriptor.n_low))
+    done: set[int] = set()
+    for structures in (samples, further):
+        if not structures:
             continue
-        scale[g] = np.maximum(spread, _SMALLEST_SCALE * largest)
-        standard = (values - mean[g]) / scale[g]
-        variance, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
-        first = vectors[:, ::-1][:, :components].T
-        # eigh leaves the sign free; fixing it keeps the columns the same on every machine.
-        first *= np.sign(first[np.arange(components), np.abs(first).argmax(axis=1)])[:, None]
-        axes[g] = first / np.sqrt(variance[-1])
+        features = np.concatenate([descriptor.features(atoms) for atoms in structures])
+        blocks = np.concatenate([sharing.blocks(atoms) for atoms in structures])
+        for g in set(np.unique(blocks[blocks >= 0]).tolist()) - done:
+            values = features[(blocks == g).any(axis=1)]
+            mean[g], scale[g], axes[g] = _standard(values, descriptor.n_low, components)
+            done.add(g)
     return Standard(mean, scale, axes)
+
+
+def _standard(values: Floats, low: int, components: int) -> tuple[Floats, Floats, Floats]:
+    """Mean, scale and principal axes of the features (samples, features) of one block."""
+    mean, spread = values.mean(axis=0), values.std(axis=0)
+    largest = spread.max()
+    if largest == 0.0:  # an atom without neighbours: its features never move
+        return mean, np.ones_like(mean), np.zeros((components, low))
+    scale = np.maximum(spread, _SMALLEST_SCALE * largest)
+    standard = ((values - mean) / scale)[:, :low]
+    variance, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
+    axes = vectors[:, ::-1][:, :components].T
+    # eigh leaves the sign free; fixing it keeps the columns the same on every machine.
+    axes *= np.sign(axes[np.arange(components), np.abs(axes).argmax(axis=1)])[:, None]
+    return mean, scale, axes / np.sqrt(variance[-1])

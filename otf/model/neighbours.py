@@ -8,7 +8,7 @@ from ase import Atoms
 
 from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
-from otf.kernels.neighbours import neighbour_list
+from otf.kernels.neighbours import neighbour_list, reverse_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,16 +43,15 @@ class NeighbourCache:
         """Full-rank cell (3, 3) and neighbours of a structure."""
         cell = np.ascontiguousarray(atoms.cell.complete().array)
         if self._built is None or not self._holds(self._built, atoms, cell):
-            neighbours = neighbour_list(
+            first, index, shift = neighbour_list(
                 atoms.positions,
                 cell,
                 np.linalg.inv(cell),
                 atoms.pbc.astype(np.int64),
                 self.cutoff + self.skin,
             )
-            self._built = _Built(
-                atoms.positions.copy(), cell, atoms.pbc.copy(), Neighbours(*neighbours)
-            )
+            neighbours = Neighbours(first, index, shift, reverse_slots(first, index, shift))
+            self._built = _Built(atoms.positions.copy(), cell, atoms.pbc.copy(), neighbours)
         return cell, self._built.neighbours
 
     def _holds(self, built: _Built, atoms: Atoms, cell: Floats) -> bool:

@@ -3,31 +3,38 @@ r"""One linear solve, fed row by row.
 .. math::
 
    G \leftarrow w G + X^T X, \qquad b \leftarrow w b + X^T y, \qquad
-   (G + \lambda \Lambda)\,\theta = b
+   A \theta = b, \quad A = G + \lambda \Lambda
 
 The prior :math:`\lambda\Lambda` is never forgotten, so directions that are no longer excited stay
 bounded when w < 1.
 
-==========================================================  =================================
+==========================================================  =====================================
 formula                                                     code
-==========================================================  =================================
+==========================================================  =====================================
 G, b with forgetting w                                      :meth:`NormalEquations.add`
-(G + lambda Lambda) theta = b, Cholesky                     :meth:`NormalEquations.solve`
-e_B = (1 - H_BB)^-1 r_B, H = X (G + lambda Lambda)^-1 X^T   :meth:`Solution.left_out`
-m log sigma^2 + log|G + lambda Lambda| - log|lambda Lambda| :meth:`Solution.evidence`
-x^T (G + lambda Lambda)^-1 x                                :meth:`Solution.leverage`
-==========================================================  =================================
+A theta = b, Cholesky                                       :meth:`NormalEquations.solve`
+e_B = (1 - H_BB)^-1 r_B, H = X A^-1 X^T                     :meth:`Solution.left_out`
+de_B / dln(lambda) = (1 - H_BB)^-1 X A^-1 lambda Lambda t,  :meth:`Solution.left_out`
+t = theta - A^-1 X^T e_B
+m log s^2 + log|A| - log|lambda Lambda|,                    :meth:`Solution.evidence`
+m s^2 = y^T y - b^T theta
+lambda theta^T Lambda theta / s^2 - tr H                    :meth:`Solution.evidence_slope`
+x^T A^-1 x                                                  :meth:`Solution.leverage`
+==========================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3.5 (posterior,
-evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving rows out).
+evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving rows out). The
+slopes are the derivatives of these formulas.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import solve_triangular
+from scipy.linalg.blas import dsyrk
+from scipy.linalg.lapack import dpotrf, dtrtri
 
-from otf.arrays import Floats, Ints
+from otf.arrays import Floats
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,10 +77,11 @@ class NormalEquations:
         self.n_snapshots = 0
         self.n_rows = 0
         self.n_blocks = 0
-        self.gram: Floats = np.zeros((n, n))
+        self.gram: Floats = np.zeros((n, n), order="F")  # only the lower triangle is used
         self.moment: Floats = np.zeros(n)
         self.square = 0.0
         self.snapshots: list[Snapshot] = []
+        self._solved: dict[int, Solution] = {}
 
     def blocks(self) -> list[tuple[Floats, Floats]]:
         """Rows and targets of the blocks kept, scaled by the square root of their weights."""
@@ -95,8 +103,8 @@ class NormalEquations:
         block
             See :class:`Snapshot`; counted up from 0.
         """
-        self.gram *= forgetting
-        self.gram += rows.T @ rows
+        self._solved.clear()
+        self.gram = _add_outer(self.gram, rows, 1.0, beta=forgetting)
         self.moment *= forgetting
         self.moment += rows.T @ targets
         self.square = forgetting * self.square + float(targets @ targets)
@@ -111,13 +119,13 @@ class NormalEquations:
         ]
         self.snapshots.append(Snapshot(rows, targets, block, 1.0))
 
-    def solve(self, active: Ints, strength: float) -> "Solution | None":
-        """Ridge solution on some of the columns.
+    def solve(self, leading: int, strength: float) -> "Solution | None":
+        """Ridge solution on the leading columns; the last one of each length is remembered.
 
         Parameters
         ----------
-        active
-            Indices of the columns used; the other coefficients are zero.
+        leading
+            How many columns are used; the other coefficients are zero.
         strength
             lambda.
 
@@ -126,72 +134,115 @@ class NormalEquations:
         Solution, or None where lambda is too small for the matrix to be positive definite in
         floating point.
         """
-        matrix = self.gram[np.ix_(active, active)]
-        prior = strength * self.prior[active]
-        matrix[np.diag_indices_from(matrix)] += prior
-        try:
-            factor = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-        except LinAlgError:
+        known = self._solved.get(leading)
+        if known is not None and known.strength == strength:
+            return known
+        matrix = np.array(self.gram[:leading, :leading], order="F")
+        matrix[np.diag_indices(leading)] += strength * self.prior[:leading]
+        factor = _cholesky(matrix)
+        if factor is None:
             return None
-        half = solve_triangular(factor, self.moment[active], lower=True, check_finite=False)
-        theta = solve_triangular(factor, half, lower=True, trans="T", check_finite=False)
-        return Solution(self, active, strength, theta, factor)
+        theta = _solve(factor, self.moment[:leading])
+        solution = Solution(self, strength, theta, factor)
+        self._solved[leading] = solution
+        return solution
 
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Coefficients (active columns) and the Cholesky factor they came from."""
+    """Coefficients (leading columns) and the Cholesky factor they came from."""
 
     equations: NormalEquations
-    active: Ints
     strength: float
     coefficients: Floats
     factor: Floats
 
+    @property
+    def leading(self) -> int:
+        """How many columns are used."""
+        return len(self.coefficients)
+
     def theta(self) -> Floats:
-        """All coefficients (n,), zero where a column is not active."""
+        """All coefficients (n,), zero where a column is not used."""
         theta = np.zeros(len(self.equations.prior))
-        theta[self.active] = self.coefficients
+        theta[: self.leading] = self.coefficients
         return theta
 
     def leverage(self, rows: Floats) -> Floats:
-        """x^T (G + lambda Lambda)^-1 x of each row, (m,)."""
-        return leverage(self.factor, rows[:, self.active])
+        """x^T A^-1 x of each row, (m,)."""
+        return leverage(self.factor, rows[:, : self.leading])
 
-    def left_out(self, rows: Floats, targets: Floats) -> Floats:
-        """Residuals these rows would have had, had they not been learned.
+    def left_out(self, rows: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
+        """Residuals these rows would have had, had they not been learned, and their slopes.
 
         Parameters
         ----------
         rows, targets
             (m, n) and (m,), scaled by the square root of their weight, as they were added.
-        """
-        x = rows[:, self.active]
-        if len(targets) > len(self.active):
-            kept: Floats = targets - x @ self._without(x, targets)
-            return kept
-        white = _whitened(self.factor, x)
-        hat: Floats = white.T @ white
-        residual: Floats = targets - x @ self.coefficients
-        return np.asarray(np.linalg.solve(np.eye(len(targets)) - hat, residual))
 
-    def _without(self, x: Floats, targets: Floats) -> Floats:
-        """Coefficients without these rows; cheaper than the hat matrix when they are many."""
-        equations, active = self.equations, self.active
-        matrix = equations.gram[np.ix_(active, active)] - x.T @ x
-        matrix[np.diag_indices_from(matrix)] += self.strength * equations.prior[active]
-        kept = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-        return np.asarray(cho_solve(kept, equations.moment[active] - x.T @ targets))
+        Returns
+        -------
+        residuals, slopes
+            (m,) each, the second by the logarithm of lambda; None where the prior is too weak to
+            predict the rows without themselves.
+        """
+        x = rows[:, : self.leading]
+        if 2 * len(targets) > self.leading:
+            return self._downdated(x, targets)
+        white = _whitened(self.factor, x)
+        system = np.eye(len(targets)) - white.T @ white
+        try:
+            residual = np.linalg.solve(system, targets - x @ self.coefficients)
+            without = self.coefficients - _back(self.factor, white @ residual)
+            slope = np.linalg.solve(system, x @ _solve(self.factor, self._pull(without)))
+        except np.linalg.LinAlgError:
+            return None
+        return np.asarray(residual), np.asarray(slope)
+
+    def _downdated(self, x: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
+        """The same by taking the rows out of the equations; cheaper when they are many."""
+        equations, n = self.equations, self.leading
+        matrix = _add_outer(np.array(equations.gram[:n, :n], order="F"), x, -1.0)
+        matrix[np.diag_indices(n)] += self.strength * equations.prior[:n]
+        factor = _cholesky(matrix)
+        if factor is None:
+            return None
+        without = _solve(factor, equations.moment[:n] - x.T @ targets)
+        return targets - x @ without, x @ _solve(factor, self._pull(without))
+
+    def _pull(self, coefficients: Floats) -> Floats:
+        """What the prior asks of the coefficients, lambda Lambda theta."""
+        pull: Floats = self.strength * self.equations.prior[: self.leading] * coefficients
+        return pull
 
     def evidence(self) -> float:
         """-2 log of the marginal likelihood, up to a constant; smaller is better."""
         equations = self.equations
-        misfit = equations.square - float(equations.moment[self.active] @ self.coefficients)
-        rows = equations.n_rows
-        misfit = max(misfit, 1e-12 * max(equations.square, 1e-300))
-        log_prior = float(np.log(self.strength * equations.prior[self.active]).sum())
+        log_prior = float(np.log(self.strength * equations.prior[: self.leading]).sum())
         log_det = 2.0 * float(np.log(np.diag(self.factor)).sum())
-        return float(rows * np.log(misfit / rows)) + log_det - log_prior
+        return equations.n_rows * float(np.log(self._variance())) + log_det - log_prior
+
+    def evidence_slope(self) -> float:
+        """Derivative of :meth:`evidence` by the logarithm of lambda."""
+        stiffness = float(self.coefficients @ self._pull(self.coefficients))
+        return stiffness / self._variance() - self._determined()
+
+    def _variance(self) -> float:
+        """Misfit for each row, the prior's share included."""
+        equations = self.equations
+        misfit = equations.square - float(equations.moment[: self.leading] @ self.coefficients)
+        return max(misfit, 1e-12 * max(equations.square, 1e-300)) / equations.n_rows
+
+    def _determined(self) -> float:
+        """Coefficients determined by the rows rather than by the prior, the trace of H."""
+        equations = self.equations
+        kept = sum(len(s.targets) for s in equations.snapshots)
+        if kept == equations.n_rows and 3 * kept < self.leading:
+            return sum(float(self.leverage(x).sum()) for x, _ in equations.blocks())
+        inverse, _ = dtrtri(self.factor, lower=1)
+        inverse = np.tril(inverse)
+        held = np.einsum("ij,ij,j->", inverse, inverse, equations.prior[: self.leading])
+        return self.leading - self.strength * float(held)
 
 
 def leverage(factor: Floats, rows: Floats) -> Floats:
@@ -200,6 +251,28 @@ def leverage(factor: Floats, rows: Floats) -> Floats:
     return np.asarray(np.einsum("nm,nm->m", white, white))
 
 
+def _add_outer(matrix: Floats, rows: Floats, sign: float, *, beta: float = 1.0) -> Floats:
+    """Lower triangle of beta * matrix + sign * rows^T rows, in place."""
+    columns = np.ascontiguousarray(rows).T
+    return np.asarray(dsyrk(sign, columns, beta=beta, c=matrix, lower=1, overwrite_c=1))
+
+
+def _cholesky(matrix: Floats) -> Floats | None:
+    """Lower factor, in place (the upper triangle is not cleared); None if not positive definite."""
+    factor, failed = dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
+    return None if failed else np.asarray(factor)
+
+
 def _whitened(factor: Floats, rows: Floats) -> Floats:
     """L^-1 x^T for each row x, (n, m)."""
     return np.asarray(solve_triangular(factor, rows.T, lower=True, check_finite=False))
+
+
+def _back(factor: Floats, vector: Floats) -> Floats:
+    """L^-T v."""
+    return np.asarray(solve_triangular(factor, vector, lower=True, trans="T", check_finite=False))
+
+
+def _solve(factor: Floats, vector: Floats) -> Floats:
+    """(L L^T)^-1 v."""
+    return _back(factor, solve_triangular(factor, vector, lower=True, check_finite=False))

@@ -1,52 +1,82 @@
-"""Which atoms share their coefficients."""
+"""Which atoms share their coefficients.
 
-from typing import Protocol
+An atom's coefficients are the sum of up to three blocks: that of its species, that of its class of
+environments, and its own. The second and third are deviations from the first, held by a stronger
+prior: where nothing was learned of a class or an atom, its species' coefficients remain.
+"""
+
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Ints
+from otf.arrays import Floats, Ints
+from otf.model.bond_graph import BondGraph
+
+DEVIATION = 4.0
+"""Prior of a deviation, in units of that of the species' coefficients."""
 
 
-class Sharing(Protocol):
-    """Sorts the atoms of a structure into groups with common coefficients."""
+@dataclass(frozen=True)
+class Groups:
+    """What the blocks of coefficients belong to.
 
-    @property
-    def n_groups(self) -> int:
-        """How many groups there are, whether or not a structure has atoms in all of them."""
-        ...
+    Attributes
+    ----------
+    species
+        Atomic numbers, ascending: a block for each.
+    classes
+        Classes of atoms that have a block of their own.
+    atoms
+        Class that each atom of the one system must have to use a block of its own; empty where
+        atoms have none.
+    depth
+        Of the classes, see :class:`otf.model.bond_graph.BondGraph`.
+    """
 
-    def groups(self, atoms: Atoms) -> Ints:
-        """Group of each atom (N,)."""
-        ...
+    species: tuple[int, ...]
+    classes: tuple[str, ...] = ()
+    atoms: tuple[str, ...] = ()
+    depth: int = 1
 
 
-class SpeciesSharing:
-    """One group for each species.
+class Sharing:
+    """Sorts the atoms of a structure into blocks.
 
     Parameters
     ----------
-    species
-        Atomic numbers, ascending.
+    groups
+        The blocks there are: species first, then classes, then atoms.
 
     Examples
     --------
     >>> from ase.build import molecule
-    >>> SpeciesSharing(np.array([1, 6, 8])).groups(molecule("H2O"))
-    array([2, 0, 0])
+    >>> sharing = Sharing(Groups((1, 6, 8), classes=("H(C)", "H(O)")))
+    >>> sharing.blocks(molecule("CH3OH")).tolist()
+    [[1, -1], [2, -1], [0, 3], [0, 4], [0, 3], [0, 3]]
     """
 
-    def __init__(self, species: Ints) -> None:
-        self.species = species
+    def __init__(self, groups: Groups) -> None:
+        self.groups = groups
+        self.n_blocks = len(groups.species) + len(groups.classes) + len(groups.atoms)
+        self._species = np.array(groups.species, dtype=np.int64)
+        self._class = {name: i for i, name in enumerate(groups.classes)}
+        uses_classes = bool(groups.classes or groups.atoms)
+        self._graph = BondGraph(self._species, groups.depth) if uses_classes else None
         self._numbers: Ints = np.zeros(0, dtype=np.int64)
-        self._groups: Ints = np.zeros(0, dtype=np.int64)
+        self._channels: Ints = np.zeros(0, dtype=np.int64)
+        self._names: tuple[str, ...] = ()
+        self._leaf: Ints = np.zeros(0, dtype=np.int64)
+        self.leaves = self._all_leaves()
 
     @property
-    def n_groups(self) -> int:
-        """One for each species."""
-        return len(self.species)
+    def prior(self) -> Floats:
+        """Strength of the prior of each block (n_blocks,)."""
+        prior = np.full(self.n_blocks, DEVIATION)
+        prior[: len(self._species)] = 1.0
+        return prior
 
-    def groups(self, atoms: Atoms) -> Ints:
+    def channels(self, atoms: Atoms) -> Ints:
         """Index of each atom's species (N,); the same structure's is remembered.
 
         Raises
@@ -56,10 +86,66 @@ class SpeciesSharing:
         """
         if not np.array_equal(atoms.numbers, self._numbers):
             numbers = np.array(atoms.numbers, dtype=np.int64)
-            groups = np.searchsorted(self.species, numbers).astype(np.int64)
-            known = self.species[np.minimum(groups, len(self.species) - 1)] == numbers
+            channels = np.searchsorted(self._species, numbers).astype(np.int64)
+            last = len(self._species) - 1
+            known = self._species[np.minimum(channels, last)] == numbers
             if not known.all():
                 stranger = int(numbers[~known][0])
                 raise ValueError(f"the model has no species with atomic number {stranger}")
-            self._numbers, self._groups = numbers, groups
-        return self._groups
+            self._numbers, self._channels, self._names = numbers, channels, ()
+        return self._channels
+
+    def leaf(self, atoms: Atoms) -> Ints:
+        """Row of :attr:`leaves` that holds each atom's blocks, (N,)."""
+        channels = self.channels(atoms)
+        if self._graph is None:
+            return channels
+        names = self._graph.classes(atoms)
+        if names is not self._names:
+            self._names, self._leaf = names, self._leaf_of(channels, names)
+        return self._leaf
+
+    def blocks(self, atoms: Atoms) -> Ints:
+        """Blocks of each atom (N, levels), -1 for none."""
+        return np.ascontiguousarray(self.leaves[self.leaf(atoms)])
+
+    def _leaf_of(self, channels: Ints, names: tuple[str, ...]) -> Ints:
+        leaf = channels.copy()
+        own = self.groups.atoms if len(self.groups.atoms) == len(names) else ()
+        for i, name in enumerate(names):
+            if own and own[i] == name:
+                leaf[i] = len(self._species) + len(self._class) + i
+            elif name in self._class:
+                leaf[i] = len(self._species) + self._class[name]
+        return leaf
+
+    def _all_leaves(self) -> Ints:
+        """Blocks of every kind of atom (leaves, levels)."""
+        groups, n_species = self.groups, len(self.groups.species)
+        channel = {z: i for i, z in enumerate(groups.species)}
+        leaves = [[s, -1, -1] for s in range(n_species)]
+        for i, name in enumerate(groups.classes):
+            leaves.append([channel[_element(name)], n_species + i, -1])
+        for i, name in enumerate(groups.atoms):
+            block = n_species + self._class[name] if name in self._class else -1
+            own = n_species + len(groups.classes) + i
+            leaves.append([channel[_element(name)], block, own])
+        table = np.array(leaves, dtype=np.int64)
+        return np.ascontiguousarray(
+            table[:, [0, *(1 + np.flatnonzero((table[:, 1:] >= 0).any(0)))]]
+        )
+
+
+def _element(name: str) -> int:
+    """Atomic number of the atoms of a class."""
+    return int(Atoms(name.split("(")[0]).numbers[0])
+
+
+def splitting(names: set[str]) -> tuple[str, ...]:
+    """Those classes that share their species with another class, sorted.
+
+    >>> splitting({"C(HHHO)", "H(C)", "H(O)", "O(CH)"})
+    ('H(C)', 'H(O)')
+    """
+    elements = [name.split("(")[0] for name in names]
+    return tuple(sorted(n for n in names if elements.count(n.split("(")[0]) > 1))

@@ -1,30 +1,26 @@
-r"""Compact tensor regression: the energy of a structure, linear in its coefficients.
+"""The energy model: linear in its coefficients, so that learning it is one solve.
 
-.. math:: E = \sum_i c_g + a_g \cdot v_i + z_i^T B_g z_i
-
-=========================================================  ==============================
-formula                                                    code
-=========================================================  ==============================
-columns [1, v, z_p z_q] of each group g                    :mod:`otf.kernels.rows`
-rows of E, F, strain derivative                            :meth:`TensorEnergy.design`
-theta -> (c, a, B) acting on raw features                  :meth:`TensorEnergy.tensors`
-E, F, stress                                               :meth:`TensorEnergy.evaluate`
-=========================================================  ==============================
-
-Source: "A Compact Tensor Regression Model for Accelerating First-Principle Molecular Dynamics
-Simulation", OpenMX developers' meeting, ISSP (2023).
+The rows and the tensors are computed by :mod:`otf.kernels`; here they meet structures.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats, Ints
-from otf.kernels.energy import Tensors, energy_forces
-from otf.kernels.rows import Standard, block_width, design_rows
+from otf.kernels.energy import Tensors, energies_and_pairs, gather_forces
+from otf.kernels.rows import Standard, design_rows, linear_width, quadratic_width
 from otf.model.descriptor import Descriptor
 from otf.model.sharing import Sharing
+from otf.model.workers import CHUNK, Workers
+
+Coupling = Literal["joint", "self"]
+"""Joint: forces are minus the gradient of the energy. Self: the force on an atom is minus the
+derivative of its own energy alone; such forces have no potential."""
+
+_CONSTANT_PRIOR = 1e-6  # the energy zero of a species is held a million times more loosely
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,21 +43,13 @@ class Prediction:
     stress: Floats | None
 
 
-@dataclass(frozen=True, eq=False)
-class Columns:
-    """What each column of the design matrix is.
+@dataclass(eq=False)
+class _Buffers:
+    """Arrays kept from call to call, made anew only to grow."""
 
-    Attributes
-    ----------
-    rank
-        (columns,) 0 for the constants, 1 for the linear part, 2 for the quadratic part.
-    """
-
-    rank: Ints
-
-    def active(self, rank: int) -> Ints:
-        """Indices of the columns of a model of this rank."""
-        return np.flatnonzero(self.rank <= rank).astype(np.int64)
+    energies: Floats
+    pairs: Floats
+    virials: Floats
 
 
 class TensorEnergy:
@@ -72,21 +60,52 @@ class TensorEnergy:
     descriptor
         The features.
     sharing
-        Which tensors each atom uses.
+        Which blocks of coefficients each atom uses.
     standard
-        How features are scaled, by group.
+        How features are scaled, by block.
+    coupling
+        See :data:`Coupling`.
+    workers
+        Who computes; all cores by default.
     """
 
-    def __init__(self, descriptor: Descriptor, sharing: Sharing, standard: Standard) -> None:
+    def __init__(
+        self,
+        descriptor: Descriptor,
+        sharing: Sharing,
+        standard: Standard,
+        *,
+        coupling: Coupling = "joint",
+        workers: Workers | None = None,
+    ) -> None:
         self.descriptor = descriptor
         self.sharing = sharing
         self.standard = standard
-        components, features = standard.components.shape[1:]
-        block = np.full(block_width(standard), 2, dtype=np.int64)
-        block[0] = 0
-        block[1 : 1 + features] = 1
-        self.columns = Columns(np.tile(block, standard.mean.shape[0]))
-        self._pairs = np.triu_indices(components)
+        self.coupling = coupling
+        self.workers = workers or Workers()
+        self._upper = np.triu_indices(standard.components.shape[1])
+        self._buffers = _Buffers(np.empty(0), np.empty((0, 3)), np.empty((0, 3, 3)))
+
+    @property
+    def n_columns(self) -> int:
+        """Coefficients in all."""
+        return self.leading(2)
+
+    def leading(self, rank: int) -> int:
+        """Columns of a model of this rank; they are the leading ones."""
+        width = linear_width(self.standard)
+        if rank == 2:
+            width += quadratic_width(self.standard)
+        return self.sharing.n_blocks * width
+
+    @property
+    def prior(self) -> Floats:
+        """Relative strength of the prior of each column."""
+        n_species = len(self.descriptor.species)
+        linear = np.tile(self.sharing.prior[:, None], linear_width(self.standard))
+        linear[:n_species, 0] = _CONSTANT_PRIOR
+        quadratic = np.tile(self.sharing.prior[:, None], quadratic_width(self.standard))
+        return np.concatenate([linear.ravel(), quadratic.ravel()])
 
     def design(self, atoms: Atoms) -> Floats:
         """Rows (1 + 3N + 9, columns): energy, forces, strain derivatives."""
@@ -95,64 +114,128 @@ class TensorEnergy:
             atoms.positions,
             cell,
             self.descriptor.channels(atoms),
-            self.sharing.groups(atoms),
+            self.sharing.blocks(atoms),
+            self.coupling == "self",
             neighbours,
             self.descriptor.basis,
             self.standard,
+            self.descriptor.workspaces(neighbours)[0],
         )
 
     def atomic_rows(self, atoms: Atoms) -> Floats:
         """Rows (N, columns) of the energies of single atoms; they sum to the energy row."""
-        groups, standard = self.sharing.groups(atoms), self.standard
-        v = (self.descriptor.features(atoms) - standard.mean[groups]) / standard.scale[groups]
-        z = np.einsum("npf,nf->np", standard.components[groups], v)
-        quadratic = z[:, self._pairs[0]] * z[:, self._pairs[1]]
-        block = np.hstack([np.ones((len(atoms), 1)), v, quadratic])
-        rows = np.zeros((len(atoms), self.sharing.n_groups, block.shape[1]))
-        rows[np.arange(len(atoms)), groups] = block
-        return rows.reshape(len(atoms), -1)
+        n, n_blocks = len(atoms), self.sharing.n_blocks
+        linear = np.zeros((n, n_blocks, linear_width(self.standard)))
+        quadratic = np.zeros((n, n_blocks, quadratic_width(self.standard)))
+        features, standard = self.descriptor.features(atoms), self.standard
+        for blocks in self.sharing.blocks(atoms).T:
+            mine = np.flatnonzero(blocks >= 0)
+            g = blocks[mine]
+            v = (features[mine] - standard.mean[g]) / standard.scale[g]
+            z = np.einsum("npf,nf->np", standard.components[g], v[:, : self.descriptor.n_low])
+            linear[mine, g, 0] = 1.0
+            linear[mine, g, 1:] = v
+            quadratic[mine, g] = z[:, self._upper[0]] * z[:, self._upper[1]]
+        return np.hstack([linear.reshape(n, -1), quadratic.reshape(n, -1)])
 
     def tensors(self, theta: Floats, *, rank: int) -> Tensors:
-        """Coefficients on raw features, from those on standardised ones.
+        """Coefficients on raw features for every kind of atom, from those on standardised ones.
 
         Parameters
         ----------
         theta
-            (columns,), eV; zero where a column is not active.
+            (columns,), eV; zero where a column is not used.
         rank
             2, or 1 to leave the quadratic part out of the evaluation.
         """
-        n_groups, components, features = self.standard.components.shape
-        blocks = theta.reshape(n_groups, -1)
-        linear = blocks[:, 1 : 1 + features] / self.standard.scale
-        constant = blocks[:, 0] - (linear * self.standard.mean).sum(axis=1)
+        standard, leaves = self.standard, self.sharing.leaves
+        n_blocks, components, low = standard.components.shape
+        split = self.leading(1)
+        linear = theta[:split].reshape(n_blocks, -1)
+        slope = linear[:, 1:] / standard.scale
+        constant = linear[:, 0] - (slope * standard.mean).sum(axis=1)
         kept = components if rank == 2 else 0
-        projection = (self.standard.components / self.standard.scale[:, None, :])[:, :kept]
-        offset = np.einsum("gpf,gf->gp", projection, self.standard.mean)
-        quadratic = np.zeros((n_groups, kept, kept))
+        projection = (standard.components / standard.scale[:, None, :low])[:, :kept]
+        offset = np.einsum("gpf,gf->gp", projection, standard.mean[:, :low])
+        quadratic = np.zeros((n_blocks, kept, kept))
         if rank == 2:
-            upper = np.zeros((n_groups, components, components))
-            upper[:, self._pairs[0], self._pairs[1]] = blocks[:, 1 + features :]
+            upper = np.zeros((n_blocks, components, components))
+            upper[:, self._upper[0], self._upper[1]] = theta[split:].reshape(n_blocks, -1)
             quadratic = 0.5 * (upper + upper.transpose(0, 2, 1))
-        return Tensors(
-            constant,
-            linear,
-            np.ascontiguousarray(projection),
-            offset,
-            np.ascontiguousarray(quadratic),
+        n_leaves, levels = leaves.shape
+        out = Tensors(
+            constant=np.zeros(n_leaves),
+            linear=np.zeros((n_leaves, low)),
+            projection=np.zeros((n_leaves, levels * kept, low)),
+            offset=np.zeros((n_leaves, levels * kept)),
+            quadratic=np.zeros((n_leaves, levels * kept, levels * kept)),
+            four=np.zeros((n_leaves, self.descriptor.n_features - low)),
         )
+        for leaf, blocks in enumerate(leaves):
+            for level, g in enumerate(blocks):
+                if g < 0:
+                    continue
+                span = slice(level * kept, (level + 1) * kept)
+                out.constant[leaf] += constant[g]
+                out.linear[leaf] += slope[g, :low]
+                out.four[leaf] += slope[g, low:]
+                out.projection[leaf, span] = projection[g]
+                out.offset[leaf, span] = offset[g]
+                out.quadratic[leaf, span, span] = quadratic[g]
+        return out
 
     def evaluate(self, atoms: Atoms, tensors: Tensors) -> Prediction:
-        """Energy, forces and stress of a structure."""
+        """Energy, forces and stress of a structure.
+
+        With self coupling there is no energy, and no stress.
+        """
+        n = len(atoms)
         cell, neighbours = self.descriptor.neighbours(atoms)
-        energies, forces, virial = energy_forces(
-            atoms.positions,
-            cell,
-            self.descriptor.channels(atoms),
-            self.sharing.groups(atoms),
-            neighbours,
-            self.descriptor.basis,
-            tensors,
+        positions, channels = atoms.positions, self.descriptor.channels(atoms)
+        leaf: Ints = self.sharing.leaf(atoms)
+        basis, own_only = self.descriptor.basis, self.coupling == "self"
+        buffers = self._buffers_for(n, len(neighbours.indices))
+        works = self.descriptor.workspaces(
+            neighbours, count=self.workers.threads, components=tensors.offset.shape[1]
         )
-        stress = 0.5 * (virial + virial.T) / atoms.get_volume() if atoms.pbc.all() else None
+        forces = np.empty((n, 3))
+
+        def differentiate(worker: int, chunk: int, start: int, stop: int) -> None:
+            energies_and_pairs(
+                start,
+                stop,
+                positions,
+                cell,
+                channels,
+                leaf,
+                neighbours,
+                basis,
+                tensors,
+                works[worker],
+                buffers.energies,
+                buffers.pairs,
+                buffers.virials[chunk],
+            )
+
+        def gather(_worker: int, _chunk: int, start: int, stop: int) -> None:
+            gather_forces(start, stop, neighbours, buffers.pairs, own_only, forces)
+
+        self.workers.each_range(n, differentiate)
+        self.workers.each_range(n, gather)
+        if own_only:
+            return Prediction(0.0, np.zeros(n), forces, None)
+        stress = None
+        if atoms.pbc.all():
+            virial = buffers.virials[: -(-n // CHUNK)].sum(axis=0)
+            stress = 0.5 * (virial + virial.T) / atoms.get_volume()
+        energies = buffers.energies[:n].copy()
         return Prediction(float(energies.sum()), energies, forces, stress)
+
+    def _buffers_for(self, n: int, pairs: int) -> _Buffers:
+        buffers = self._buffers
+        if len(buffers.energies) < n:
+            buffers.energies = np.empty(n)
+            buffers.virials = np.empty((-(-n // CHUNK), 3, 3))
+        if len(buffers.pairs) < pairs:
+            buffers.pairs = np.empty((pairs + pairs // 8, 3))
+        return buffers

@@ -1,0 +1,202 @@
+r"""Four-body features: rotational invariants of three moments.
+
+.. math::
+
+   V_{abc}(i) = \sum_{m_1 m_2 m_3} G^{m_1 m_2 m_3}_{l_1 l_2 l_3}
+                A_{c_1, l_1 m_1} A_{c_2, l_2 m_2} A_{c_3, l_3 m_3}, \qquad
+   G = \int Y_{l_1 m_1} Y_{l_2 m_2} Y_{l_3 m_3}\, d\Omega
+
+The integral of three densities over the sphere cannot depend on its orientation, so every such sum
+is an invariant; parity makes it vanish unless :math:`l_1 + l_2 + l_3` is even.
+
+====================================  ===========================
+formula                               code
+====================================  ===========================
+G, exact by quadrature                :func:`gaunt_coefficients`
+which (c, l) are coupled              :func:`make_four_body`
+V_{abc}                               :func:`four_body_features`
+sum_f g_f V_f and its dA              :func:`four_body_adjoint`
+dV/dA                                 :func:`four_body_jacobian`
+====================================  ===========================
+
+Sources: Drautz, Phys. Rev. B 99, 014104 (2019), sec. IV (products of order 3); NIST Digital Library
+of Mathematical Functions, 34.3.22 (the integral).
+"""
+
+from itertools import combinations_with_replacement
+from typing import NamedTuple
+
+import numpy as np
+
+from otf.arrays import Floats, Ints
+from otf.kernels.harmonics import normalisation, solid_harmonics
+from otf.kernels.jit import kernel
+
+_NEGLIGIBLE = 1e-12
+
+
+class FourBody(NamedTuple):
+    """The products of moments each feature is a sum of.
+
+    Moments are numbered c * n_lm + lm.
+
+    Attributes
+    ----------
+    first
+        (features + 1,) products of feature f: ``first[f]`` to ``first[f + 1]``.
+    factors
+        (products, 3) the moments multiplied.
+    weight
+        (products,) G, summed where a product occurs more than once.
+    touched_first, touched
+        (features + 1,) and (entries,): the moments each feature depends on.
+    entry
+        (products, 3) where in ``touched`` the factors are.
+    """
+
+    first: Ints
+    factors: Ints
+    weight: Floats
+    touched_first: Ints
+    touched: Ints
+    entry: Ints
+
+
+def gaunt_coefficients(l_max: int) -> Floats:
+    """Integrals of three real spherical harmonics, ((l_max+1)**2,) * 3.
+
+    Examples
+    --------
+    >>> float(round(gaunt_coefficients(0)[0, 0, 0] ** 2 * 4 * np.pi, 12))
+    1.0
+    """
+    norm = normalisation(l_max)
+    n_lm = (l_max + 1) ** 2
+    nodes, weights = np.polynomial.legendre.leggauss(2 * l_max + 1)
+    n_phi = 4 * l_max + 1  # exact for products of degree 3 l_max in both angles
+    value, gradient = np.empty(n_lm), np.empty((n_lm, 3))
+    scratch = np.empty((l_max + 2, l_max + 2))
+    points = np.empty((len(nodes) * n_phi, n_lm))
+    for i, z in enumerate(nodes):
+        for j in range(n_phi):
+            phi, rho = 2.0 * np.pi * j / n_phi, np.sqrt(1.0 - z * z)
+            solid_harmonics(rho * np.cos(phi), rho * np.sin(phi), z, norm, scratch, value, gradient)
+            points[i * n_phi + j] = value
+    weight = np.repeat(weights, n_phi) * 2.0 * np.pi / n_phi
+    return np.asarray(np.einsum("pa,pb,pc,p->abc", points, points, points, weight, optimize=True))
+
+
+def make_four_body(
+    *, n_species: int, n_three: int, l_max: int, n_radial: int, l_four: int, degree: int
+) -> FourBody:
+    """Couplings of all triples of (species, n, l) up to a total degree.
+
+    Parameters
+    ----------
+    n_species, n_three, l_max
+        The moments there are.
+    n_radial, l_four
+        Radial polynomials and angular momenta that take part, at most those of the moments.
+    degree
+        Largest sum of the three n and the three l; below 0 there are no features.
+    """
+    n_lm = (l_max + 1) ** 2
+    n_radial, l_four = min(n_radial, n_three), min(l_four, l_max)
+    parts = [
+        (s * n_three + n, n, angular)
+        for s in range(n_species)
+        for n in range(n_radial)
+        for angular in range(l_four + 1)
+    ]
+    gaunt = gaunt_coefficients(l_four)
+    first, factors, weight = [0], [], []
+    touched_first, touched, entry = [0], [], []
+    for triple in combinations_with_replacement(parts, 3):
+        angular = [p[2] for p in triple]
+        if sum(angular) % 2 or 2 * max(angular) > sum(angular):
+            continue
+        if sum(p[1] for p in triple) + sum(angular) > degree:
+            continue
+        products = _products(triple, gaunt, n_lm)
+        mine = sorted({factor for product in products for factor in product})
+        for product, value in sorted(products.items()):
+            factors.append(product)
+            weight.append(value)
+            entry.append([touched_first[-1] + mine.index(factor) for factor in product])
+        first.append(len(factors))
+        touched += mine
+        touched_first.append(len(touched))
+    return FourBody(
+        np.array(first, dtype=np.int64),
+        np.array(factors, dtype=np.int64).reshape(-1, 3),
+        np.array(weight, dtype=float),
+        np.array(touched_first, dtype=np.int64),
+        np.array(touched, dtype=np.int64),
+        np.array(entry, dtype=np.int64).reshape(-1, 3),
+    )
+
+
+def _products(
+    triple: tuple[tuple[int, int, int], ...], gaunt: Floats, n_lm: int
+) -> dict[tuple[int, int, int], float]:
+    """The distinct products of one invariant with their weights."""
+    shells = [range(a * a, (a + 1) * (a + 1)) for _, _, a in triple]
+    products: dict[tuple[int, int, int], float] = {}
+    for one in shells[0]:
+        for two in shells[1]:
+            for three in shells[2]:
+                value = float(gaunt[one, two, three])
+                if abs(value) < _NEGLIGIBLE:
+                    continue
+                a, b, c = sorted(
+                    channel * n_lm + lm
+                    for (channel, _, _), lm in zip(triple, (one, two, three), strict=True)
+                )
+                products[a, b, c] = products.get((a, b, c), 0.0) + value
+    return {product: value for product, value in products.items() if abs(value) > _NEGLIGIBLE}
+
+
+@kernel
+def four_body_features(four: FourBody, moments: Floats, out: Floats) -> None:
+    """Fill the features (features,) from the moments (channels * n_lm,)."""
+    for f in range(out.shape[0]):
+        total = 0.0
+        for k in range(four.first[f], four.first[f + 1]):
+            a, b, c = four.factors[k, 0], four.factors[k, 1], four.factors[k, 2]
+            total += four.weight[k] * moments[a] * moments[b] * moments[c]
+        out[f] = total
+
+
+@kernel
+def four_body_adjoint(
+    four: FourBody, coefficient: Floats, moments: Floats, adjoint: Floats
+) -> float:
+    """Sum of coefficient * feature; its derivatives by the moments are added to ``adjoint``."""
+    energy = 0.0
+    for f in range(coefficient.shape[0]):
+        g = coefficient[f]
+        total = 0.0
+        for k in range(four.first[f], four.first[f + 1]):
+            i, j, k3 = four.factors[k, 0], four.factors[k, 1], four.factors[k, 2]
+            a, b, c = moments[i], moments[j], moments[k3]
+            weight = g * four.weight[k]
+            wa, wb = weight * a, weight * b
+            total += wa * b * c
+            adjoint[i] += wb * c
+            adjoint[j] += wa * c
+            adjoint[k3] += wa * b
+        energy += total
+    return energy
+
+
+@kernel
+def four_body_jacobian(four: FourBody, moments: Floats, out: Floats) -> None:
+    """Fill the derivatives of each feature by the moments it touches, (entries,)."""
+    out[:] = 0.0
+    for k in range(four.factors.shape[0]):
+        a = moments[four.factors[k, 0]]
+        b = moments[four.factors[k, 1]]
+        c = moments[four.factors[k, 2]]
+        out[four.entry[k, 0]] += four.weight[k] * b * c
+        out[four.entry[k, 1]] += four.weight[k] * a * c
+        out[four.entry[k, 2]] += four.weight[k] * a * b

@@ -1,0 +1,140 @@
+"""Labels as equations for the coefficients of one energy model."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.labels import Labels
+from otf.model.normal_equations import NormalEquations
+from otf.model.tensor_energy import TensorEnergy
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How labels are weighed.
+
+    Attributes
+    ----------
+    energy_noise, force_noise
+        Expected misfits, eV and eV/Angstrom; only their ratios and the scale of lambda depend on
+        them.
+    stress_noise, atomic_energy_noise
+        The same for the stress (eV/Angstrom^3) and the energies of atoms (eV); None leaves what the
+        engine says of them unlearned.
+    forgetting
+        Weight of the past at each label.
+    annealing_labels
+        Labels after which forgetting has faded to 1/e of its strength; None for never.
+    ranks
+        Ranks to choose from.
+    keep_blocks
+        Blocks of labels kept for judging the model without them.
+    """
+
+    energy_noise: float = 0.01
+    force_noise: float = 0.03
+    stress_noise: float | None = None
+    atomic_energy_noise: float | None = None
+    forgetting: float = 1.0
+    annealing_labels: float | None = None
+    ranks: tuple[int, ...] = (1, 2)
+    keep_blocks: int = 12
+
+    def forgetting_at(self, n_labels: int) -> float:
+        """Weight of the past when so many labels are there.
+
+        >>> TrainerSettings(forgetting=0.9, annealing_labels=10.0).forgetting_at(0)
+        0.9
+        >>> round(TrainerSettings(forgetting=0.9, annealing_labels=10.0).forgetting_at(100), 5)
+        1.0
+        """
+        if self.annealing_labels is None or self.forgetting == 1.0:
+            return self.forgetting
+        faded = float(np.exp(-n_labels / self.annealing_labels))
+        return 1.0 - (1.0 - self.forgetting) * faded
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """A labelled structure; those of the same block are close in time."""
+
+    atoms: Atoms
+    labels: Labels
+    block: int
+
+
+class Regression:
+    """The equations of one energy model.
+
+    Parameters
+    ----------
+    model
+        Rows and predictions.
+    settings
+        Weights and forgetting.
+    """
+
+    def __init__(self, model: TensorEnergy, settings: TrainerSettings) -> None:
+        self.model = model
+        self.settings = settings
+        self.leading = {rank: model.leading(rank) for rank in settings.ranks}
+        n_columns = max(self.leading.values())
+        self.equations = NormalEquations(model.prior[:n_columns], keep_blocks=settings.keep_blocks)
+
+    def add(self, example: Example, reference_energy: float) -> None:
+        """Take one label in.
+
+        Parameters
+        ----------
+        reference_energy
+            Taken off for each atom, eV.
+        """
+        rows, targets = self._equation(example.atoms, example.labels, reference_energy)
+        n_columns = len(self.equations.prior)
+        self.equations.add(
+            rows[:, :n_columns],
+            targets,
+            block=example.block,
+            forgetting=self.settings.forgetting_at(self.equations.n_snapshots),
+        )
+
+    def misfit(self, leading: int, strength: float) -> float:
+        """Root mean square residual of all rows that were learned, in units of their noise."""
+        equations = self.equations
+        solution = equations.solve(leading, strength)
+        if solution is None:
+            return float("inf")
+        theta = solution.coefficients
+        # theta^T G theta = theta^T b - theta^T (lambda Lambda) theta
+        stiffness = strength * float(equations.prior[:leading] @ theta**2)
+        square = equations.square - float(equations.moment[:leading] @ theta) - stiffness
+        return float(np.sqrt(max(square, 0.0) / equations.n_rows))
+
+    def _equation(
+        self, atoms: Atoms, labels: Labels, reference_energy: float
+    ) -> tuple[Floats, Floats]:
+        """Rows and targets of one label in units of their expected noise.
+
+        Order: energy, forces, then stress and energies of atoms where they are learned. With self
+        coupling only the forces: nothing else follows from the coefficients.
+        """
+        settings, n = self.settings, len(atoms)
+        design = self.model.design(atoms)
+        rows = [design[1 : 1 + 3 * n] / settings.force_noise]
+        targets = [labels.forces.ravel() / settings.force_noise]
+        if self.model.coupling == "self":
+            return rows[0], targets[0]
+        rows.insert(0, design[:1] / settings.energy_noise)
+        energy = labels.energy - n * reference_energy
+        targets.insert(0, np.array([energy / settings.energy_noise]))
+        if settings.stress_noise is not None and labels.stress is not None:
+            scale = 1.0 / (atoms.get_volume() * settings.stress_noise)
+            rows.append(design[1 + 3 * n :] * scale)
+            targets.append(labels.stress.ravel() / settings.stress_noise)
+        if settings.atomic_energy_noise is not None and labels.atomic_energies is not None:
+            rows.append(self.model.atomic_rows(atoms) / settings.atomic_energy_noise)
+            energies = labels.atomic_energies - reference_energy
+            targets.append(energies / settings.atomic_energy_noise)
+        return np.concatenate(rows), np.concatenate(targets)

@@ -1,0 +1,171 @@
+"""How to build the energy model of a system in any of its sizes.
+
+A model may grow while it learns: more principal components in the quadratic part, blocks for the
+environments of atoms, four-body features. What each size looks like is settled before the first
+label, so that a model built late equals one built early.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Ints
+from otf.model.bond_graph import BondGraph
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
+from otf.model.sharing import Groups, Sharing, splitting
+from otf.model.tensor_energy import Coupling, TensorEnergy
+from otf.model.workers import Workers
+
+SharingKind = Literal["species", "environment", "atom"]
+
+
+@dataclass(frozen=True)
+class Size:
+    """What a model is made of.
+
+    Attributes
+    ----------
+    sharing
+        Blocks of coefficients: of species; also of environments; also of atoms.
+    components
+        Principal components in the quadratic part.
+    four_body
+        Whether there are four-body features.
+    """
+
+    sharing: SharingKind = "species"
+    components: int = 10
+    four_body: bool = False
+
+    def __str__(self) -> str:
+        body = "four-body" if self.four_body else "three-body"
+        return f"{body}, {self.components} components, shared by {self.sharing}"
+
+
+@dataclass(frozen=True)
+class Choices:
+    """Sizes a model may have; it starts with the first of each.
+
+    Attributes
+    ----------
+    most_columns
+        Larger models are not tried.
+    """
+
+    sharing: tuple[SharingKind, ...] = ("species", "environment")
+    components: tuple[int, ...] = (10, 20, 30)
+    four_body: tuple[bool, ...] = (False, True)
+    most_columns: int = 4000
+
+    def smallest(self) -> Size:
+        """Where it starts."""
+        return Size(self.sharing[0], self.components[0], self.four_body[0])
+
+
+class Blueprint:
+    """Builds energy models of one system.
+
+    Parameters
+    ----------
+    settings
+        The descriptor, four-body features included.
+    samples
+        Structures that show the species and how the features vary.
+    choices, coupling, depth
+        Sizes to choose from, how forces follow from energies, depth of the classes of environments.
+    workers
+        Who computes the forces; all cores by default.
+    """
+
+    def __init__(
+        self,
+        settings: DescriptorSettings,
+        samples: Sequence[Atoms],
+        choices: Choices | None = None,
+        *,
+        coupling: Coupling = "joint",
+        depth: int = 1,
+        workers: Workers | None = None,
+    ) -> None:
+        self.settings = settings
+        self.choices = choices or Choices()
+        self.coupling = coupling
+        self.workers = workers or Workers()
+        self._samples = list(samples)
+        self._further: list[Atoms] = []
+        numbers = sorted({int(z) for atoms in samples for z in atoms.numbers})
+        self._species = tuple(numbers)
+        self._depth = depth
+        self._watches = any(s != "species" for s in self.choices.sharing)
+        self._classes: set[str] = set()
+        self._start: tuple[str, ...] = ()
+        if self._watches:
+            graph = BondGraph(self._numbers, depth)
+            for atoms in samples:
+                self._classes |= set(graph.classes(atoms))
+            self._start = graph.classes(samples[0])
+            self._graph = graph
+
+    @property
+    def _numbers(self) -> Ints:
+        return np.array(self._species, dtype=np.int64)
+
+    def see(self, atoms: Atoms) -> bool:
+        """Take note of a labelled structure; whether it holds environments not seen before."""
+        if not self._watches:
+            return False
+        new = set(self._graph.classes(atoms)) - self._classes
+        if new:
+            self._classes |= new
+            self._further += displaced(atoms, seed=len(self._further))
+        return bool(new)
+
+    def build(self, size: Size) -> TensorEnergy:
+        """The model of a size, for the environments seen so far."""
+        settings = self.settings
+        if not size.four_body:
+            settings = replace(settings, degree_four=-1)
+        descriptor = Descriptor(self._numbers, settings)
+        sharing = Sharing(self._groups(size))
+        standard = standardise(
+            descriptor,
+            sharing,
+            self._samples,
+            components=size.components,
+            further=self._further,
+        )
+        return TensorEnergy(
+            descriptor, sharing, standard, coupling=self.coupling, workers=self.workers
+        )
+
+    def larger(self, size: Size) -> list[Size]:
+        """The sizes next to this one that may be tried."""
+        choices = self.choices
+        out = [
+            replace(size, components=c)
+            for c in choices.components[choices.components.index(size.components) + 1 :][:1]
+        ]
+        if size.sharing == "species" and "environment" in choices.sharing:
+            larger = replace(size, sharing="environment")
+            if self._groups(larger).classes:
+                out.append(larger)
+        if not size.four_body and True in choices.four_body:
+            out.append(replace(size, four_body=True))
+        return [s for s in out if self.n_columns(s) <= choices.most_columns]
+
+    def n_columns(self, size: Size) -> int:
+        """Coefficients of a model of this size."""
+        settings, groups = self.settings, self._groups(size)
+        if not size.four_body:
+            settings = replace(settings, degree_four=-1)
+        features = Descriptor(self._numbers, settings).n_features
+        blocks = len(groups.species) + len(groups.classes) + len(groups.atoms)
+        return blocks * (1 + features + size.components * (size.components + 1) // 2)
+
+    def _groups(self, size: Size) -> Groups:
+        classes = () if size.sharing == "species" else splitting(self._classes)
+        atoms = self._start if size.sharing == "atom" else ()
+        return Groups(self._species, classes, atoms, self._depth)

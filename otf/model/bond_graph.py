@@ -1,0 +1,78 @@
+"""Classes of atoms by their bonds (Weisfeiler-Lehman colours).
+
+At depth 0 an atom's class is its element; at depth d it is its class at depth d - 1 and those of
+the atoms it is bonded to. Source: Weisfeiler and Lehman, Nauchno-Technicheskaya Informatsia 2, 12
+(1968).
+"""
+
+from itertools import pairwise
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+
+from otf.arrays import Ints
+from otf.kernels.bonds import bonded_pairs
+from otf.kernels.descriptor import Neighbours
+from otf.model.neighbours import NeighbourCache
+
+STRETCH = 1.3
+"""Bonded are atoms closer than so many sums of their covalent radii: halfway, for C-H, between a
+bond at its widest and the next neighbour at its closest, so that vibrations change no class."""
+
+
+class BondGraph:
+    """Names the class of each atom; the same bonds are looked at once only.
+
+    Parameters
+    ----------
+    species
+        Atomic numbers that may occur.
+    depth
+        How many bonds away an atom may be that still matters.
+
+    Examples
+    --------
+    >>> from ase.build import molecule
+    >>> BondGraph(np.array([1, 6, 8]), 1).classes(molecule("CH3OH"))
+    ('C(HHHO)', 'O(CH)', 'H(C)', 'H(O)', 'H(C)', 'H(C)')
+    """
+
+    def __init__(self, species: Ints, depth: int) -> None:
+        self.depth = depth
+        self._cache = NeighbourCache(2.0 * STRETCH * max(covalent_radii[z] for z in species))
+        self._numbers: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
+        self._neighbours: Neighbours | None = None
+        self._bonded: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
+        self._classes: tuple[str, ...] = ()
+
+    def classes(self, atoms: Atoms) -> tuple[str, ...]:
+        """Class of each atom, such as ``C(HHHO)``."""
+        cell, neighbours = self._cache.of(atoms)
+        radii = STRETCH * covalent_radii[atoms.numbers]
+        bonded = bonded_pairs(atoms.positions, cell, radii, neighbours)
+        known = (
+            neighbours is self._neighbours
+            and np.array_equal(bonded, self._bonded)
+            and np.array_equal(atoms.numbers, self._numbers)
+        )
+        if not known:
+            self._numbers = atoms.numbers.copy()
+            self._neighbours, self._bonded = neighbours, bonded
+            self._classes = self._colours()
+        return self._classes
+
+    def _colours(self) -> tuple[str, ...]:
+        assert self._neighbours is not None
+        first, indices = self._neighbours.first, self._neighbours.indices
+        partners = [
+            indices[start:stop][self._bonded[start:stop]] for start, stop in pairwise(first)
+        ]
+        names = [chemical_symbols[z] for z in self._numbers]
+        for _ in range(self.depth):
+            names = [
+                f"{name}({''.join(sorted(names[j] for j in near))})"
+                for name, near in zip(names, partners, strict=True)
+            ]
+        return tuple(names)

@@ -1,0 +1,50 @@
+"""Ranges of atoms shared out over threads, with results that do not depend on how many."""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+CHUNK = 128
+"""Atoms in a range. Fixed, because sums are taken range by range."""
+
+
+def available_cores() -> int:
+    """Cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Workers:
+    """Runs a function on every range of atoms.
+
+    Parameters
+    ----------
+    threads
+        How many ranges are worked on at a time; None for the cores this process may use. The
+        kernels release the interpreter lock.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self.threads = threads or available_cores()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def each_range(self, n: int, work: Callable[[int, int, int, int], None]) -> None:
+        """Call ``work(worker, chunk, start, stop)`` for all ranges of n atoms.
+
+        Calls with the same worker number are made one after the other.
+        """
+        chunks = -(-n // CHUNK)
+        workers = min(self.threads, chunks)
+
+        def share(worker: int) -> None:
+            for chunk in range(worker, chunks, workers):
+                work(worker, chunk, chunk * CHUNK, min(n, (chunk + 1) * CHUNK))
+
+        if workers <= 1:
+            share(0)
+            return
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="otf-forces")
+        for done in [self._pool.submit(share, worker) for worker in range(workers)]:
+            done.result()
