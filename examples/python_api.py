@@ -11,5 +11,5 @@ source = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 run = create_run(read_config(source), source, Path("runs/from_python"))
 summary = run_session(*open_run(run.path))
 trajectory = read_trajectory(run.trajectory)
-print(f"{summary.labels} labels for {summary.steps} steps, {summary.force_mae_meV_A:.2f} meV/A")
+print(f"{summary.labels} labels for {summary.steps} steps; measured: {summary.measured}")
 print(f"mean temperature {trajectory.temperature.mean():.0f} K over {len(trajectory)} frames")

@@ -31,7 +31,7 @@ from otf.kernels.descriptor import (
     visit_neighbours,
 )
 from otf.kernels.four_body import four_body_adjoint
-from otf.kernels.jit import kernel
+from otf.kernels.jit import kernel, ordered_kernel
 
 
 class Tensors(NamedTuple):
@@ -195,7 +195,7 @@ def energies_and_pairs(
                     virial[c, d] += pair[c] * work.vector[row, d]
 
 
-@kernel
+@ordered_kernel
 def gather_forces(
     start: int, stop: int, neighbours: Neighbours, pairs: Floats, own_only: bool, forces: Floats
 ) -> None:
@@ -205,6 +205,10 @@ def gather_forces(
     ----------
     own_only
         Take the derivative of each atom's own energy only and leave out those of its neighbours.
+
+    Notes
+    -----
+    The list holds pairs beyond the cutoff, as many as its age allows; their derivatives are zero.
     """
     for i in range(start, stop):
         x, y, z = 0.0, 0.0, 0.0

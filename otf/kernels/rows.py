@@ -2,8 +2,8 @@ r"""Features of all atoms, and the rows of the linear problem they make.
 
 A block g of coefficients acts on [1, v (features), z_p z_q (p <= q)], with the standardised
 features :math:`v = (V - \mu_g) / \sigma_g` and the principal components :math:`z = U_g v` of the
-two- and three-body ones. An atom may belong to several blocks, whose energies add up. The columns of all
-constants and linear parts come first, those of all quadratic parts after them.
+two- and three-body ones. An atom may belong to several blocks, whose energies add up. The columns
+of all constants and linear parts come first, those of all quadratic parts after them.
 
 =======================================================  ==================
 formula                                                  code

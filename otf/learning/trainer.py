@@ -14,7 +14,7 @@ from otf.learning import regularisation
 from otf.learning.force_model import ForceModel, Posterior
 from otf.learning.regression import Example, Regression, TrainerSettings
 from otf.learning.regularisation import Regularisation
-from otf.learning.uncertainty import ErrorScale
+from otf.learning.uncertainty import EPSILON, ErrorScale
 from otf.model import residual
 from otf.model.blueprint import Blueprint, Size
 from otf.model.one_thread import in_one_thread
@@ -277,12 +277,17 @@ class Trainer:
             if best is None or choice.score < regularisation.GAIN * score:
                 best, best_size, score = (regression, choice), size, choice.score
         assert best is not None  # the present size is always among the candidates
+        if best_size == self._size:
+            self._choice = best[1]
+            return False
+        _LOG.info("the model grows: %s", best_size)
+        # The leverages of the larger model are others; its errors are smaller by what was gained.
+        leverages = [_latest_leverage(self._regression, self._choice), _latest_leverage(*best)]
+        gain = score / self._choice.score
+        self._scale = self._scale.rescaled(gain * float(np.sqrt(leverages[0] / leverages[1])))
         self._regression, self._choice = best
-        grown = best_size != self._size
-        if grown:
-            _LOG.info("the model grows: %s", best_size)
         self._size = best_size
-        return grown
+        return True
 
     def _solve(self) -> None:
         leading = self._regression.leading[self._choice.rank]
@@ -311,3 +316,11 @@ class Trainer:
             self._scale,
             posterior,
         )
+
+
+def _latest_leverage(regression: Regression, choice: Regularisation) -> float:
+    """Mean of epsilon + leverage over the rows of the latest label."""
+    solution = regression.equations.solve(regression.leading[choice.rank], choice.strength)
+    if solution is None:
+        return 1.0
+    return float(EPSILON + solution.leverage(regression.equations.snapshots[-1].rows).mean())

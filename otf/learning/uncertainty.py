@@ -15,7 +15,7 @@ Source of the calibration: Gibbs and Candes, Adaptive Conformal Inference Under 
 NeurIPS 2021, eq. 2 (the level follows the misses).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -99,6 +99,10 @@ class ErrorScale:
         return ErrorScale(
             _MEMORY * self.total + total, _MEMORY * self.weight + weight, ratios, level
         )
+
+    def rescaled(self, factor: float) -> "ErrorScale":
+        """For another model, which makes so many times these errors at the same leverage."""
+        return replace(self, total=factor**2 * self.total)
 
     def predicted_error(self, species: Ints, leverage: Floats) -> Floats:
         """Expected error of each force component (N, 3), eV/Angstrom.

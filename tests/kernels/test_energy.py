@@ -6,16 +6,23 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from hypothesis import given
 from hypothesis import strategies as st
+from numba.core.runtime import _nrt_python, rtsys
 from scipy.spatial.transform import Rotation
 
-from otf.kernels.rows import all_features, block_width
-from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
-from otf.model.sharing import SpeciesSharing
-from otf.model.tensor_energy import TensorEnergy
+from otf.model.blueprint import Blueprint, Choices, Size
+from otf.model.descriptor import Descriptor, DescriptorSettings, displaced
+from otf.model.workers import Workers
 from tests.oracles import slow_descriptor
 
 SMALL = DescriptorSettings(
-    cutoff_two=4.0, cutoff_three=3.2, r_min=0.4, radial_two=4, radial_three=2
+    cutoff_two=4.0,
+    cutoff_three=3.2,
+    r_min=0.4,
+    radial_two=4,
+    radial_three=2,
+    radial_four=2,
+    l_four=2,
+    degree_four=4,
 )
 
 
@@ -31,30 +38,43 @@ def quartz_like():
 
 
 STRUCTURES = {"molecule": ethanol, "crystal": quartz_like}
+SIZES = {
+    "three-body": Size("species", 5),
+    "four-body": Size("species", 5, four_body=True),
+    "environment": Size("environment", 4),
+    "atom": Size("atom", 3, four_body=True),
+}
 
 
 class Model:
     """A model with random coefficients on a structure."""
 
-    def __init__(self, atoms: Atoms, settings=SMALL, rank: int = 2) -> None:
+    def __init__(
+        self, atoms: Atoms, size=SIZES["four-body"], *, rank: int = 2, coupling="joint", threads=1
+    ) -> None:
         self.atoms = atoms
-        descriptor = Descriptor(atoms.numbers, settings)
-        sharing = SpeciesSharing(descriptor.species)
-        standard = standardise(descriptor, sharing, displaced(atoms, seed=0), components=5)
-        self.energy_model = TensorEnergy(descriptor, sharing, standard)
-        columns = len(self.energy_model.columns.rank)
-        self.theta = np.random.default_rng(5).normal(size=columns) * 0.1
+        choices = Choices(sharing=(size.sharing,))
+        blueprint = Blueprint(
+            SMALL,
+            displaced(atoms, seed=0),
+            choices,
+            coupling=coupling,
+            workers=Workers(threads),
+        )
+        self.energy_model = blueprint.build(size)
+        self.theta = np.random.default_rng(5).normal(size=self.energy_model.n_columns) * 0.1
         if rank == 1:
-            self.theta[self.energy_model.columns.rank == 2] = 0.0
+            self.theta[self.energy_model.leading(1) :] = 0.0
         self.tensors = self.energy_model.tensors(self.theta, rank=rank)
 
     def __call__(self, atoms: Atoms):
         return self.energy_model.evaluate(atoms, self.tensors)
 
 
-@pytest.fixture(scope="module", params=STRUCTURES)
+@pytest.fixture(scope="module", params=[(s, z) for s in STRUCTURES for z in SIZES], ids="-".join)
 def model(request):
-    return Model(STRUCTURES[request.param]())
+    structure, size = request.param
+    return Model(STRUCTURES[structure](), SIZES[size])
 
 
 def test_features_equal_the_slow_oracle(model):
@@ -72,6 +92,7 @@ def test_features_equal_the_slow_oracle(model):
         n2=s.radial_two,
         n3=s.radial_three,
         l_max=s.l_max,
+        four=(s.radial_four, s.l_four, descriptor.settings.degree_four),
     )
     np.testing.assert_allclose(descriptor.features(atoms), slow, rtol=1e-9, atol=1e-10)
 
@@ -119,7 +140,7 @@ def test_rows_times_coefficients_are_the_prediction(model):
 
 
 def test_rank_one_tensors_leave_the_quadratic_part_out(model):
-    linear = Model(model.atoms, rank=1)
+    linear = Model(model.atoms, SIZES["three-body"], rank=1)
     full = linear.energy_model.tensors(linear.theta, rank=2)
     assert linear.tensors.quadratic.size == 0
     np.testing.assert_allclose(
@@ -206,6 +227,65 @@ def test_rows_of_atoms_sum_to_the_energy_row(model):
     np.testing.assert_allclose(rows @ model.theta, model(model.atoms).atomic_energies, atol=1e-9)
 
 
+def test_self_coupling_takes_the_derivative_of_the_own_energy_only():
+    atoms = ethanol()
+    whole, own = Model(atoms), Model(atoms, coupling="self")
+    h, i = 1e-4, 3
+    energies = []
+    for sign in (1, -1):
+        moved = atoms.copy()
+        moved.positions[i, 1] += sign * h
+        energies.append(whole(moved).atomic_energies[i])
+    slope = (energies[0] - energies[1]) / (2 * h)
+    forces = own(atoms).forces
+    assert forces[i, 1] == pytest.approx(-slope, rel=1e-6)
+    rows = own.energy_model.design(atoms)[1 : 1 + 3 * len(atoms)] @ own.theta
+    np.testing.assert_allclose(rows, forces.ravel(), atol=1e-9)
+    assert np.abs(forces - whole(atoms).forces).max() > 1e-3
+
+
+def test_threads_change_no_bit():
+    atoms = quartz_like().repeat((4, 4, 5))  # several ranges of atoms
+    atoms.rattle(0.05, seed=1)
+    one, two, seven = (Model(quartz_like(), threads=n)(atoms) for n in (1, 2, 7))
+    assert one.forces.tobytes() == two.forces.tobytes() == seven.forces.tobytes()
+    assert one.stress.tobytes() == two.stress.tobytes() == seven.stress.tobytes()
+    assert one.energy == two.energy == seven.energy
+
+
+def test_a_step_allocates_nothing_in_the_kernels():
+    """Besides what numba notes for every argument of a call, however many atoms there are."""
+    models = [Model(quartz_like()), Model(quartz_like().repeat((2, 2, 2)))]
+    for model in models:
+        model(model.atoms)
+    _nrt_python.memsys_enable_stats()
+    try:
+        counts = [rtsys.get_allocation_stats().alloc]
+        for model in models:
+            for _ in range(5):
+                model.atoms.positions += 1e-3
+                model(model.atoms)
+            counts.append(rtsys.get_allocation_stats().alloc)
+        small, large = np.diff(counts)
+        assert 0 < small == large
+    finally:
+        _nrt_python.memsys_disable_stats()
+
+
+def test_atoms_fall_back_to_their_class_and_their_species():
+    atoms = ethanol()
+    model = Model(atoms, SIZES["atom"])
+    sharing, species = model.energy_model.sharing, len(model.energy_model.descriptor.species)
+    assert (sharing.blocks(atoms)[:, -1] >= 0).all()
+    turned = atoms[::-1]  # other atoms in their places: only the class is still theirs
+    blocks = sharing.blocks(turned)
+    assert (blocks[:, 0] < species).all()
+    assert (blocks[:, 1:] < 0).any()
+    torn = atoms.copy()
+    torn.positions[2] += 5.0
+    assert sharing.blocks(torn)[2].tolist() == [sharing.channels(atoms)[2], -1, -1]
+
+
 def test_lonely_atom_has_no_force():
     model = Model(ethanol())
     atoms = ethanol()
@@ -213,20 +293,10 @@ def test_lonely_atom_has_no_force():
     assert np.abs(model(atoms).forces[0]).max() == 0.0
 
 
-def test_block_width_counts_the_columns(model):
-    design = model.energy_model.design(model.atoms)
-    groups = model.energy_model.standard.mean.shape[0]
-    assert design.shape[1] == groups * block_width(model.energy_model.standard)
-
-
 def test_features_vanish_smoothly_at_the_cutoff():
     atoms = Atoms("C2", [[0, 0, 0], [0, 0, 3.9999]])
     descriptor = Descriptor(atoms.numbers, SMALL)
-    cell, neighbours = descriptor.neighbours(atoms)
-    raw = all_features(
-        atoms.positions, cell, descriptor.channels(atoms), neighbours, descriptor.basis
-    )
-    assert np.abs(raw).max() < 1e-9
+    assert np.abs(descriptor.features(atoms)).max() < 1e-9
 
 
 _MODELS = {name: Model(make()) for name, make in STRUCTURES.items()}

@@ -9,7 +9,7 @@ from otf.model.normal_equations import NormalEquations
 
 COLUMNS, ROWS = 7, 5
 PRIOR = np.linspace(0.5, 2.0, COLUMNS)
-ALL = np.arange(COLUMNS)
+ALL = COLUMNS
 
 
 def data(snapshots: int, seed: int = 0):
@@ -26,11 +26,11 @@ def streamed(rows, targets, forgetting=1.0, block_size=1):
     return equations
 
 
-def ridge(rows, targets, strength, weights=None, active=ALL):
+def ridge(rows, targets, strength, weights=None, leading=ALL):
     weights = np.ones(len(rows)) if weights is None else weights
-    x = np.concatenate([np.sqrt(w) * r for w, r in zip(weights, rows)])[:, active]
+    x = np.concatenate([np.sqrt(w) * r for w, r in zip(weights, rows)])[:, :leading]
     y = np.concatenate([np.sqrt(w) * t for w, t in zip(weights, targets)])
-    return np.linalg.solve(x.T @ x + strength * np.diag(PRIOR[active]), x.T @ y)
+    return np.linalg.solve(x.T @ x + strength * np.diag(PRIOR[:leading]), x.T @ y)
 
 
 @given(snapshots=st.integers(1, 12), strength=st.floats(1e-4, 1e3), seed=st.integers(0, 99))
@@ -59,12 +59,11 @@ def test_prior_is_never_forgotten():
     assert np.isfinite(equations.solve(ALL, 0.1).theta()).all()
 
 
-def test_inactive_columns_are_zero_and_do_not_matter():
+def test_trailing_columns_are_zero_and_do_not_matter():
     rows, targets = data(8)
-    active = np.array([0, 2, 3])
-    theta = streamed(rows, targets).solve(active, 0.5).theta()
-    np.testing.assert_allclose(theta[active], ridge(rows, targets, 0.5, active=active), atol=1e-10)
-    assert not np.delete(theta, active).any()
+    theta = streamed(rows, targets).solve(3, 0.5).theta()
+    np.testing.assert_allclose(theta[:3], ridge(rows, targets, 0.5, leading=3), atol=1e-10)
+    assert not theta[3:].any()
 
 
 @pytest.mark.parametrize("forgetting", [1.0, 0.9])
@@ -79,7 +78,40 @@ def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
     for b, (x, y) in enumerate(blocks):
         others = [i for i in range(9) if i // block_size != b]
         theta = ridge([rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others])
-        np.testing.assert_allclose(solution.left_out(x, y), y - x @ theta, atol=1e-9)
+        np.testing.assert_allclose(solution.left_out(x, y)[0], y - x @ theta, atol=1e-9)
+
+
+@pytest.mark.parametrize("block_size", [1, 3])
+def test_slopes_are_derivatives_by_the_logarithm_of_lambda(block_size):
+    rows, targets = data(9)
+    equations = streamed(rows, targets, 0.9, block_size)
+    h = 1e-5
+    here, *around = (equations.solve(ALL, 0.2 * np.exp(d)) for d in (0.0, h, -h))
+    for x, y in equations.blocks():
+        plus, minus = (s.left_out(x, y)[0] for s in around)
+        np.testing.assert_allclose(here.left_out(x, y)[1], (plus - minus) / (2 * h), atol=1e-7)
+    plus, minus = (s.evidence() for s in around)
+    assert here.evidence_slope() == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
+
+
+def test_evidence_slope_is_the_same_with_few_rows_and_with_many():
+    rng = np.random.default_rng(3)
+    x, y = rng.normal(size=(6, 40)), rng.normal(size=6)
+    equations = NormalEquations(np.ones(40))
+    equations.add(x, y, block=0)
+    h = 1e-5
+    plus, minus = (equations.solve(40, np.exp(d)).evidence() for d in (h, -h))
+    slope = equations.solve(40, 1.0).evidence_slope()
+    assert slope == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
+
+
+def test_the_last_solution_is_remembered_until_a_label_comes():
+    rows, targets = data(4)
+    equations = streamed(rows, targets)
+    first = equations.solve(ALL, 0.2)
+    assert equations.solve(ALL, 0.2) is first
+    equations.add(rows[0], targets[0], block=4)
+    assert equations.solve(ALL, 0.2) is not first
 
 
 def test_memory_is_bounded_and_nothing_is_lost():
@@ -120,4 +152,4 @@ def test_leverage_is_the_posterior_variance():
 def test_unsolvable_is_none():
     equations = NormalEquations(np.full(3, 1e-300))  # times 1e-30: no prior at all
     equations.add(np.array([[1.0, 1.0, 0.0]]), np.ones(1), block=0)
-    assert equations.solve(np.arange(3), 1e-30) is None
+    assert equations.solve(3, 1e-30) is None

@@ -29,8 +29,37 @@ def pairs(positions, cell, pbc, cutoff):
     return out
 
 
-def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max):
-    """V of every atom: two-body sums, then pair sums with Legendre polynomials."""
+def four_body(mine, n_species, n3, l_max, r_min, rc3, n_four, l_four, degree):
+    """Integrals over the sphere of three densities sum_j R_n(r_j) (2l+1)/4pi P_l(r_j . Omega)."""
+    n_four, l_four = min(n_four, n3), min(l_four, l_max)
+    nodes, weights = np.polynomial.legendre.leggauss(12)
+    phi = 2 * np.pi * np.arange(25) / 25
+    z, f = (a.ravel() for a in np.meshgrid(nodes, phi, indexing="ij"))
+    rho = np.sqrt(1 - z**2)
+    omega = np.stack([rho * np.cos(f), rho * np.sin(f), z], axis=1)
+    weight = np.repeat(weights, 25) * 2 * np.pi / 25
+    parts = [(s, n, a) for s in range(n_species) for n in range(n_four) for a in range(l_four + 1)]
+    density = {}
+    for s, n, a in parts:
+        total = np.zeros(len(omega))
+        for t, v in mine:
+            r = np.linalg.norm(v)
+            if t == s:
+                legendre = eval_legendre(a, omega @ v / r)
+                total += radial(r, n, r_min, rc3) * (2 * a + 1) / (4 * np.pi) * legendre
+        density[s, n, a] = total
+    out = []
+    for one, two, three in itertools.combinations_with_replacement(parts, 3):
+        shells = sorted((one[2], two[2], three[2]))
+        if sum(shells) % 2 or shells[2] > shells[0] + shells[1]:
+            continue
+        if one[1] + two[1] + three[1] + sum(shells) <= degree:
+            out.append(np.sum(weight * density[one] * density[two] * density[three]))
+    return out
+
+
+def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max, four):
+    """V of every atom: two-body sums, pair sums with Legendre polynomials, four-body integrals."""
     channels = [(s, n) for s in range(n_species) for n in range(n3)]
     out = []
     near = pairs(positions, cell, pbc, max(rc2, rc3))
@@ -54,5 +83,6 @@ def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n
                         legendre = eval_legendre(degree, cosine)
                         total[degree] += weight * (2 * degree + 1) / (4 * np.pi) * legendre
                 row.extend(total)
+        row.extend(four_body(mine, n_species, n3, l_max, r_min, rc3, *four))
         out.append(row)
     return np.array(out)

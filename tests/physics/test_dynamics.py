@@ -8,10 +8,10 @@ from scipy import stats
 
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
 from otf.labels import Labels
-from otf.learning.trainer import Trainer, TrainerSettings
-from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
-from otf.model.sharing import SpeciesSharing
-from otf.model.tensor_energy import TensorEnergy
+from otf.learning.regression import TrainerSettings
+from otf.learning.trainer import Trainer
+from otf.model.blueprint import Blueprint, Choices
+from otf.model.descriptor import DescriptorSettings, displaced
 from otf.units import KELVIN
 
 
@@ -23,10 +23,9 @@ def settings(kind: str, timestep_fs: float = 2.0, temperature_K: float = 300.0) 
 def aluminium() -> Trainer:
     """A model of fcc aluminium that has seen 25 EMT labels."""
     start = bulk("Al", cubic=True) * (2, 2, 2)
-    descriptor = Descriptor(start.numbers, DescriptorSettings(4.5, 4.0, 0.0, 6, 2, 2))
-    sharing = SpeciesSharing(descriptor.species)
-    standard = standardise(descriptor, sharing, displaced(start, seed=0), components=4)
-    trainer = Trainer(TensorEnergy(descriptor, sharing, standard), TrainerSettings())
+    choices = Choices(("species",), components=(4,), four_body=(False,))
+    descriptor = DescriptorSettings(4.5, 4.0, 0.0, 6, 2, 2)
+    trainer = Trainer(Blueprint(descriptor, displaced(start, seed=0), choices), TrainerSettings())
     rng = np.random.default_rng(0)
     for i in range(25):
         atoms = start.copy()
