@@ -41,6 +41,8 @@ def command(trajectory: Path, config: Path, as_json: bool) -> None:
         f"{summary['force_p95_meV_A']:.2f}"
     )
     click.echo(f"energy  MAE {summary['energy_mae_meV_atom']:.4f} meV/atom")
+    if summary["coverage_percent"] is not None:
+        click.echo(f"        {summary['coverage_percent']:.0f} % within two predicted errors")
     click.echo("force MAE by steps since the last label:")
     for age, error in summary["force_mae_meV_A_by_steps_since_label"].items():
         click.echo(f"  {age:>8}  {error:.2f} meV/A")

@@ -361,7 +361,7 @@ class _Loop:
         every = self.parts.policy.guard_every
         if not every or done % every:
             return False
-        return self.parts.policy.guard_fires(self.trainer.worst_predicted_error(self.atoms))
+        return self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
         return self.parts.labeller.label(

@@ -97,7 +97,7 @@ class _Protocol:
         every = self._policy.guard_every
         if not every or elapsed % every or self._state.by_engine:
             return False
-        fires = self._policy.guard_fires(self._trainer.worst_predicted_error(atoms))
+        fires = self._policy.guard_fires(self._trainer.worst_error(atoms))
         if fires:
             self._plan = (elapsed, "guard")
         return fires
@@ -151,6 +151,7 @@ def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
         chosen = force[(since >= low) & (since < high)]
         if len(chosen):
             by_age[f"{low}-{high - 1}"] = float(chosen.mean())
+    coverage = [f.coverage for f in counted if not np.isnan(f.coverage)]
     labels = sum(f.labelled for f in frames)
     return {
         "steps": len(frames),
@@ -162,5 +163,6 @@ def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
         "energy_mae_meV_atom": (
             float(1e3 * np.mean([abs(f.energy_error) for f in counted])) if counted else None
         ),
+        "coverage_percent": float(1e2 * np.mean(coverage)) if coverage else None,
         "force_mae_meV_A_by_steps_since_label": by_age,
     }

@@ -11,6 +11,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+_FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 
 Reason = Literal["start", "engine", "scheduled", "audit", "guard", "end", "explosion"]
@@ -117,7 +118,7 @@ class Policy(Protocol):
 class AdaptivePolicy:
     """As many labels as the measured error demands.
 
-    gap <- clip(gap * clip((target / error)^2, 0.3, 1.5), 1, gap_max), the controller of an
+    gap <- clip(gap * clip((target / error)^2, 0.3, 3), 1, gap_max), the controller of an
     adaptive integrator: the error of a segment grows about as the square root of its length.
 
     Parameters
@@ -155,14 +156,14 @@ class AdaptivePolicy:
         >>> policy = AdaptivePolicy(target=0.02, gap_max=100, guard=3.0, guard_every=10)
         >>> policy.after_label(PolicyState(10, False), step=50, error=0.01, elapsed=10,
         ...                    reason="scheduled")
-        PolicyState(gap=15.0, by_engine=False)
+        PolicyState(gap=30.0, by_engine=False)
         >>> policy.after_label(PolicyState(10, False), step=50, error=0.04, elapsed=10,
         ...                    reason="scheduled")
         PolicyState(gap=3.0, by_engine=False)
         """
         if error != error:  # nothing was predicted, so nothing was measured
             return state
-        factor = min(1.5, max(0.3, (self.target / max(error, 1e-12)) ** 2))
+        factor = min(_FASTEST, max(_SLOWEST, (self.target / max(error, 1e-12)) ** 2))
         if reason in ("guard", "explosion", "audit"):
             # The label came early: it says that the gap was too long, never that it was too short.
             gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor

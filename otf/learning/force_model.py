@@ -93,6 +93,12 @@ class ForceModel:
         channels = self.energy_model.descriptor.channels(atoms)
         return self.scale.predicted_error(channels, self.leverage(atoms))
 
+    def worst_error(self, atoms: Atoms) -> float:
+        """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
+        channels = self.energy_model.descriptor.channels(atoms)
+        error = self.scale.root_mean_square(channels, self.leverage(atoms))
+        return float(np.sqrt(np.mean(error**2, axis=1)).max())
+
     def write(self, path: Path) -> None:
         """Keep the model in a file.
 

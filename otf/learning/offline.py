@@ -11,6 +11,8 @@ from otf.labels import Labels
 from otf.learning.force_model import ForceModel
 from otf.learning.trainer import Trainer
 
+_COVERAGE_EVERY = 10  # frames between looks at the predicted errors, which cost more than forces
+
 
 def recorded_labels(atoms: Atoms, where: str) -> Labels:
     """Energy and forces (and stress) stored with a structure, as ase.io reads them.
@@ -93,6 +95,8 @@ class HindcastFrame:
         Whether its label was learned (after it was predicted).
     force_mae, energy_error
         Of the prediction before the label was learned, eV/Angstrom and eV/atom.
+    coverage
+        Share of force components within two predicted errors; NaN where it was not looked at.
     """
 
     index: int
@@ -100,6 +104,7 @@ class HindcastFrame:
     labelled: bool
     force_mae: float
     energy_error: float
+    coverage: float
 
 
 def hindcast(
@@ -130,13 +135,16 @@ def hindcast(
     for i, atoms in enumerate(frames):
         labels = labels_of(i)
         asked = wants_label(i)
-        error, energy_error = float("nan"), float("nan")
+        error, energy_error, coverage = float("nan"), float("nan"), float("nan")
         if trainer.n_labels:
             prediction = trainer.predict(atoms)
             forces = prediction.forces
             if forecast is not None:
                 forces = forces + forecast.mean((i - last) / spacing)
-            error = float(np.abs(forces - labels.forces).mean())
+            errors = np.abs(forces - labels.forces)
+            error = float(errors.mean())
+            if i % _COVERAGE_EVERY == 0:
+                coverage = float(np.mean(errors <= 2.0 * trainer.predicted_error(atoms)))
             energy_error = (prediction.energy - labels.energy) / len(atoms)
         since = i - last
         if asked:
@@ -145,4 +153,4 @@ def hindcast(
             last, spacing = i, max(1, since)
             if residual:
                 forecast = trainer.residual_forecast(trainer.n_labels)
-        yield HindcastFrame(i, since, asked, error, energy_error)
+        yield HindcastFrame(i, since, asked, error, energy_error, coverage)

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from otf.arrays import Floats
-from otf.model.normal_equations import NormalEquations, Solution
+from otf.model.normal_equations import NormalEquations, Rows, Solution
 
 GRID = 10.0 ** np.arange(-8.0, 6.01, 0.5)
 """Values of lambda that are considered."""
@@ -25,9 +24,13 @@ FEW_BLOCKS = 5
 GAIN = 0.97
 """A candidate must bring the score below this fraction of the current one."""
 
+_LOWEST_BY_EVIDENCE = int(np.argmin(np.abs(np.log(GRID / 0.1))))
+"""Few labels a step apart are interpolated by anything, and the evidence asks for no prior at all;
+what lies ahead is then extrapolated wildly."""
+
 _STEP = float(np.log(GRID[1] / GRID[0]))
 _FEWEST = 3  # blocks to leave out, whatever it costs
-_ROWS_PER_COLUMN = 0.5  # beyond these many rows fewer blocks are left out: time grows with them
+_ROWS_PER_COLUMN = 0.3  # beyond these many rows fewer blocks are left out: time grows with them
 _WORTH_LEFT_OUT = 0.005  # relative improvement that is worth a step
 _WORTH_EVIDENCE = 1.0  # the same for -2 log evidence
 _PATIENCE = 10  # search again when there are a tenth more labels
@@ -109,7 +112,8 @@ def search(
                 break
             position[rank] += 1  # too weak for floating point
         best[rank], step = judged or (float("inf"), 0)
-        position[rank] = min(max(position[rank] + step, 0), len(GRID) - 1)
+        lowest = _LOWEST_BY_EVIDENCE if few else 0
+        position[rank] = min(max(position[rank] + step, lowest), len(GRID) - 1)
     rank = min(best, key=lambda r: best[r])
     if best[rank] > (best[current.rank] - _WORTH_EVIDENCE if few else GAIN * best[current.rank]):
         rank = current.rank
@@ -138,7 +142,7 @@ def _by_evidence(solution: Solution) -> tuple[float, int]:
     return solution.evidence(), -int(np.sign(slope)) if abs(slope) > _WORTH_EVIDENCE else 0
 
 
-def _chosen(equations: NormalEquations, n_columns: int | None) -> list[tuple[Floats, Floats]]:
+def _chosen(equations: NormalEquations, n_columns: int | None) -> list[Rows]:
     """The latest blocks: as many as time allows with so many columns, or all."""
     blocks = equations.blocks()
     if n_columns is None:
@@ -148,18 +152,12 @@ def _chosen(equations: NormalEquations, n_columns: int | None) -> list[tuple[Flo
     return blocks[-max(affordable, _FEWEST) :]
 
 
-def _by_leaving_out(
-    solution: Solution, blocks: list[tuple[Floats, Floats]]
-) -> tuple[float, int] | None:
+def _by_leaving_out(solution: Solution, blocks: list[Rows]) -> tuple[float, int] | None:
     """The same from the residuals of blocks, each left out in turn."""
-    residuals, slopes = [], []
-    for block in blocks:
-        left_out = solution.left_out(*block)
-        if left_out is None:
-            return None
-        residuals.append(left_out[0])
-        slopes.append(left_out[1])
-    residual, slope = np.concatenate(residuals), np.concatenate(slopes)
+    left_out = solution.left_out(blocks)
+    if left_out is None:
+        return None
+    residual, slope = left_out
     square = float(residual @ residual)
     score = float(np.sqrt(square / len(residual)))
     if not np.isfinite(score):

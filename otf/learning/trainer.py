@@ -24,6 +24,7 @@ from otf.model.tensor_energy import Prediction, TensorEnergy
 _LOG = logging.getLogger("otf.learning")
 
 _BLOCK_FS = 20.0  # labels closer in time than this say much the same
+_UNSETTLED = 30  # up to this many labels the search goes all the way
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for the errors of earlier models, which soon say nothing of the present one
@@ -115,9 +116,10 @@ class Trainer:
         """
         return self._force_model.predicted_error(atoms)
 
-    def worst_predicted_error(self, atoms: Atoms) -> float:
+    @in_one_thread
+    def worst_error(self, atoms: Atoms) -> float:
         """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
-        return float(np.sqrt(np.mean(self.predicted_error(atoms) ** 2, axis=1)).max())
+        return self._force_model.worst_error(atoms)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
         """What the model in force leaves of the forces after the first so many labels.
@@ -157,11 +159,7 @@ class Trainer:
             )
         self.add(atoms, labels, time_fs=time_fs)
         if regularisation.is_due(self._choice, self.n_labels):
-            find = regularisation.converge if self.n_labels == 1 else regularisation.search
-            self._choice = find(self._regression.equations, self._regression.leading, self._choice)
-            if self.n_labels >= 2 * self._tried_at and self._may_be_too_small():
-                self._tried_at = self.n_labels
-                self._grow()
+            self._choose()
         self._solve()
 
     def add(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
@@ -252,6 +250,18 @@ class Trainer:
             regression.add(example, self._reference_energy)
         return regression
 
+    def _choose(self) -> None:
+        """Rank and prior anew, and now and then the size."""
+        before = _latest_leverage(self._regression, self._choice)
+        find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
+        self._choice = find(self._regression.equations, self._regression.leading, self._choice)
+        if self.n_labels >= 2 * self._tried_at and self._may_be_too_small():
+            self._tried_at = self.n_labels
+            self._grow()
+        # Leverages are others now, but the errors are not, except for what was gained by growing.
+        after = _latest_leverage(self._regression, self._choice)
+        self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
+
     def _may_be_too_small(self) -> bool:
         """Whether the model misses what it has learned about as much as what it has not."""
         score = self._choice.score
@@ -262,8 +272,11 @@ class Trainer:
 
     def _grow(self) -> bool:
         """Try the next larger models; whether one of them predicts left-out labels better."""
+        larger = self._blueprint.larger(self._size)
+        if not larger:
+            return False
         best, best_size, score = None, self._size, float("nan")
-        for size in [self._size, *self._blueprint.larger(self._size)]:
+        for size in [self._size, *larger]:
             regression = self._regression if size == self._size else self._regress(size)
             choice = regularisation.converge(
                 regression.equations, regression.leading, self._choice, thorough=True
@@ -281,10 +294,7 @@ class Trainer:
             self._choice = best[1]
             return False
         _LOG.info("the model grows: %s", best_size)
-        # The leverages of the larger model are others; its errors are smaller by what was gained.
-        leverages = [_latest_leverage(self._regression, self._choice), _latest_leverage(*best)]
-        gain = score / self._choice.score
-        self._scale = self._scale.rescaled(gain * float(np.sqrt(leverages[0] / leverages[1])))
+        self._scale = self._scale.rescaled(score / self._choice.score)
         self._regression, self._choice = best
         self._size = best_size
         return True

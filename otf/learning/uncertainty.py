@@ -88,7 +88,7 @@ class ErrorScale:
         weight = np.bincount(species, minlength=n).astype(float)
         ratios, level = self.ratios, self.level
         if audited:
-            plain = self._uncalibrated(species, leverage)
+            plain = self.root_mean_square(species, leverage)
             seen = np.isfinite(plain) & (plain > 0.0)
             scores = np.abs(residual[seen]) / plain[seen]
             if len(scores):
@@ -109,9 +109,10 @@ class ErrorScale:
 
         Infinite for a species whose errors were never measured.
         """
-        return self.factor * self._uncalibrated(species, leverage)
+        return self.factor * self.root_mean_square(species, leverage)
 
-    def _uncalibrated(self, species: Ints, leverage: Floats) -> Floats:
+    def root_mean_square(self, species: Ints, leverage: Floats) -> Floats:
+        """The same without the calibration: what the error is on average, not what bounds it."""
         sigma2 = np.full(len(self.total), np.inf)
         np.divide(self.total, self.weight, out=sigma2, where=self.weight > 0)
         return np.sqrt(sigma2[species][:, None] * (EPSILON + leverage))

@@ -27,14 +27,17 @@ evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving 
 slopes are the derivatives of these formulas.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy.linalg import solve_triangular
-from scipy.linalg.blas import dsyrk
+from scipy.linalg.blas import dsyrk, dtrsm, dtrsv
 from scipy.linalg.lapack import dpotrf, dtrtri
 
 from otf.arrays import Floats
+
+Rows = tuple[Floats, Floats]
+"""Rows (m, n) with their targets (m,); or a residual and a slope for each."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +86,7 @@ class NormalEquations:
         self.snapshots: list[Snapshot] = []
         self._solved: dict[int, Solution] = {}
 
-    def blocks(self) -> list[tuple[Floats, Floats]]:
+    def blocks(self) -> list[Rows]:
         """Rows and targets of the blocks kept, scaled by the square root of their weights."""
         out = []
         for block in sorted({s.block for s in self.snapshots}):
@@ -103,7 +106,7 @@ class NormalEquations:
         block
             See :class:`Snapshot`; counted up from 0.
         """
-        self._solved.clear()
+        self.forget_solutions()
         self.gram = _add_outer(self.gram, rows, 1.0, beta=forgetting)
         self.moment *= forgetting
         self.moment += rows.T @ targets
@@ -118,6 +121,10 @@ class NormalEquations:
             if s.block > block - self.keep_blocks
         ]
         self.snapshots.append(Snapshot(rows, targets, block, 1.0))
+
+    def forget_solutions(self) -> None:
+        """Solve anew when asked again."""
+        self._solved.clear()
 
     def solve(self, leading: int, strength: float) -> "Solution | None":
         """Ridge solution on the leading columns; the last one of each length is remembered.
@@ -172,36 +179,61 @@ class Solution:
         """x^T A^-1 x of each row, (m,)."""
         return leverage(self.factor, rows[:, : self.leading])
 
-    def left_out(self, rows: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
-        """Residuals these rows would have had, had they not been learned, and their slopes.
+    def left_out(self, blocks: Sequence[Rows]) -> tuple[Floats, Floats] | None:
+        """Residuals the rows of each block would have had, had they not been learned.
 
         Parameters
         ----------
-        rows, targets
-            (m, n) and (m,), scaled by the square root of their weight, as they were added.
+        blocks
+            Rows (m, n) and targets (m,), scaled by the square root of their weight, as they were
+            added; see :meth:`NormalEquations.blocks`.
 
         Returns
         -------
         residuals, slopes
-            (m,) each, the second by the logarithm of lambda; None where the prior is too weak to
-            predict the rows without themselves.
+            Of all rows in the order given, the second by the logarithm of lambda; None where the
+            prior is too weak to predict a block without itself.
         """
-        x = rows[:, : self.leading]
-        if 2 * len(targets) > self.leading:
-            return self._downdated(x, targets)
-        white = _whitened(self.factor, x)
-        system = np.eye(len(targets)) - white.T @ white
-        try:
-            residual = np.linalg.solve(system, targets - x @ self.coefficients)
-            without = self.coefficients - _back(self.factor, white @ residual)
-            slope = np.linalg.solve(system, x @ _solve(self.factor, self._pull(without)))
-        except np.linalg.LinAlgError:
+        few = [2 * len(targets) <= self.leading for _, targets in blocks]
+        by_hat = iter(self._by_hat([b for b, small in zip(blocks, few, strict=True) if small]))
+        found = [
+            next(by_hat) if small else self._downdated(*block)
+            for block, small in zip(blocks, few, strict=True)
+        ]
+        known = [f for f in found if f is not None]
+        if len(known) < len(found):
             return None
-        return np.asarray(residual), np.asarray(slope)
+        return np.concatenate([f[0] for f in known]), np.concatenate([f[1] for f in known])
 
-    def _downdated(self, x: Floats, targets: Floats) -> tuple[Floats, Floats] | None:
+    def _by_hat(self, blocks: Sequence[Rows]) -> list[Rows | None]:
+        """Residuals and slopes of small blocks, all at once to make full use of the cache."""
+        if not blocks:
+            return []
+        x = np.concatenate([rows[:, : self.leading] for rows, _ in blocks])
+        misfit = np.concatenate([targets for _, targets in blocks]) - x @ self.coefficients
+        white = _whitened(self.factor, x)
+        ends = np.cumsum([len(targets) for _, targets in blocks])
+        spans = [slice(end - len(t), end) for end, (_, t) in zip(ends, blocks, strict=True)]
+        systems = [np.eye(s.stop - s.start) - white[:, s].T @ white[:, s] for s in spans]
+        residuals = [_solved(h, misfit[s]) for h, s in zip(systems, spans, strict=True)]
+        pushed = np.zeros((self.leading, len(blocks)), order="F")
+        for column, (span, residual) in enumerate(zip(spans, residuals, strict=True)):
+            if residual is not None:
+                pushed[:, column] = white[:, span] @ residual
+        without = self.coefficients[:, None] - _back(self.factor, pushed)
+        moved = _solve(self.factor, self._pull(without))
+        out: list[Rows | None] = []
+        for column, (span, residual) in enumerate(zip(spans, residuals, strict=True)):
+            slope = None
+            if residual is not None:
+                slope = _solved(systems[column], x[span] @ moved[:, column])
+            out.append(None if residual is None or slope is None else (residual, slope))
+        return out
+
+    def _downdated(self, rows: Floats, targets: Floats) -> Rows | None:
         """The same by taking the rows out of the equations; cheaper when they are many."""
         equations, n = self.equations, self.leading
+        x = rows[:, :n]
         matrix = _add_outer(np.array(equations.gram[:n, :n], order="F"), x, -1.0)
         matrix[np.diag_indices(n)] += self.strength * equations.prior[:n]
         factor = _cholesky(matrix)
@@ -211,9 +243,9 @@ class Solution:
         return targets - x @ without, x @ _solve(factor, self._pull(without))
 
     def _pull(self, coefficients: Floats) -> Floats:
-        """What the prior asks of the coefficients, lambda Lambda theta."""
-        pull: Floats = self.strength * self.equations.prior[: self.leading] * coefficients
-        return pull
+        """What the prior asks of coefficients (leading, …), lambda Lambda theta."""
+        prior = self.strength * self.equations.prior[: self.leading]
+        return np.asarray((prior * coefficients.T).T)
 
     def evidence(self) -> float:
         """-2 log of the marginal likelihood, up to a constant; smaller is better."""
@@ -265,14 +297,26 @@ def _cholesky(matrix: Floats) -> Floats | None:
 
 def _whitened(factor: Floats, rows: Floats) -> Floats:
     """L^-1 x^T for each row x, (n, m)."""
-    return np.asarray(solve_triangular(factor, rows.T, lower=True, check_finite=False))
+    return np.asarray(dtrsm(1.0, factor, np.ascontiguousarray(rows).T, lower=1))
 
 
-def _back(factor: Floats, vector: Floats) -> Floats:
-    """L^-T v."""
-    return np.asarray(solve_triangular(factor, vector, lower=True, trans="T", check_finite=False))
+def _back(factor: Floats, vectors: Floats) -> Floats:
+    """L^-T v of a vector (n,) or of columns (n, m)."""
+    if vectors.ndim == 1:
+        return np.asarray(dtrsv(factor, vectors, lower=1, trans=1))
+    return np.asarray(dtrsm(1.0, factor, vectors, lower=1, trans_a=1))
 
 
-def _solve(factor: Floats, vector: Floats) -> Floats:
-    """(L L^T)^-1 v."""
-    return _back(factor, solve_triangular(factor, vector, lower=True, check_finite=False))
+def _solve(factor: Floats, vectors: Floats) -> Floats:
+    """(L L^T)^-1 v of a vector (n,) or of columns (n, m)."""
+    if vectors.ndim == 1:
+        return _back(factor, dtrsv(factor, vectors, lower=1))
+    return _back(factor, dtrsm(1.0, factor, vectors, lower=1))
+
+
+def _solved(matrix: Floats, vector: Floats) -> Floats | None:
+    """The solution of a small general system, or None where there is none."""
+    try:
+        return np.asarray(np.linalg.solve(matrix, vector))
+    except np.linalg.LinAlgError:
+        return None

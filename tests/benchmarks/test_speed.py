@@ -1,5 +1,7 @@
 """Speeds of the hot path: numbers to look at; only ratios within one run are asserted."""
 
+import timeit
+
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -7,11 +9,15 @@ from ase.neighborlist import primitive_neighbor_list
 
 from otf.kernels.neighbours import neighbour_list
 from otf.labels import Labels
+from otf.learning import regularisation
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.normal_equations import NormalEquations
+from otf.model.one_thread import in_one_thread
 
+ORGANIC = DescriptorSettings(radial_four=2, l_four=2, degree_four=6)
 SILICON = DescriptorSettings(cutoff_two=5.0, cutoff_three=4.0, radial_two=6)
 
 
@@ -59,15 +65,47 @@ def test_predicted_error(benchmark, name):
     benchmark(trained(atoms, settings).predicted_error, atoms)
 
 
-@pytest.mark.parametrize("columns", [700, 2000])
-def test_solve(benchmark, columns):
-    from otf.model.normal_equations import NormalEquations
+@pytest.mark.parametrize("four_body", [False, True], ids=["780-columns", "2004-columns"])
+def test_retraining_after_a_label(benchmark, four_body):
+    """Rows, prior and solve; a search is due at every tenth label or so."""
+    start = molecule("CH3CH2OH")
+    trainer = trained(start, ORGANIC, four_body=four_body)
+    rng = np.random.default_rng(1)
 
-    equations = NormalEquations(np.ones(columns))
+    def next_label():
+        moved = start.copy()
+        moved.positions += rng.normal(scale=0.03, size=moved.positions.shape)
+        labels = Labels(float(rng.normal()), rng.normal(size=moved.positions.shape))
+        return (moved, labels), {"time_fs": 30.0 * (trainer.n_labels + 1)}
+
+    for _ in range(50):
+        (atoms, labels), when = next_label()
+        trainer.add(atoms, labels, **when)
+    benchmark.pedantic(trainer.learn, setup=next_label, rounds=20, warmup_rounds=1)
+    assert trainer.n_labels == 3 + 50 + 21
+
+
+def test_a_search_costs_less_than_the_solve():
+    """The slope comes from the factors at hand; what is added are a few blocks left out."""
+    equations = NormalEquations(np.ones(1200))
     rng = np.random.default_rng(0)
-    for i in range(5):
-        equations.add(rng.normal(size=(45, columns)), rng.normal(size=45), block=i)
-    benchmark(equations.solve, columns, 1.0)
+    for i in range(30):
+        equations.add(rng.normal(size=(27, 1200)), rng.normal(size=27), block=i)
+    choice = regularisation.Regularisation(2, {1: 16, 2: 16}, 20)
+    leading = {1: 600, 2: 1200}
+
+    @in_one_thread
+    def solve():
+        equations.forget_solutions()
+        for columns in leading.values():
+            equations.solve(columns, 1.0)
+
+    @in_one_thread
+    def search():
+        regularisation.search(equations, leading, choice)
+
+    alone, searched = (min(timeit.repeat(f, number=1, repeat=7)) for f in (solve, search))
+    assert searched < 1.5 * alone  # less, with room for the noise of a shared machine
 
 
 def test_neighbour_list(benchmark):
@@ -78,8 +116,6 @@ def test_neighbour_list(benchmark):
 
 
 def test_neighbour_list_is_far_faster_than_ases():
-    import timeit
-
     atoms = bulk("Si", cubic=True) * (4, 4, 4)
     cell, inverse = atoms.cell.array, np.linalg.inv(atoms.cell.array)
     ones = np.ones(3, dtype=np.int64)

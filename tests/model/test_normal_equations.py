@@ -78,7 +78,10 @@ def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
     for b, (x, y) in enumerate(blocks):
         others = [i for i in range(9) if i // block_size != b]
         theta = ridge([rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others])
-        np.testing.assert_allclose(solution.left_out(x, y)[0], y - x @ theta, atol=1e-9)
+        np.testing.assert_allclose(solution.left_out([(x, y)])[0], y - x @ theta, atol=1e-9)
+    alone = [solution.left_out([block]) for block in blocks]
+    for together, apart in zip(solution.left_out(blocks), zip(*alone)):
+        np.testing.assert_allclose(together, np.concatenate(apart), atol=1e-12)
 
 
 @pytest.mark.parametrize("block_size", [1, 3])
@@ -87,9 +90,9 @@ def test_slopes_are_derivatives_by_the_logarithm_of_lambda(block_size):
     equations = streamed(rows, targets, 0.9, block_size)
     h = 1e-5
     here, *around = (equations.solve(ALL, 0.2 * np.exp(d)) for d in (0.0, h, -h))
-    for x, y in equations.blocks():
-        plus, minus = (s.left_out(x, y)[0] for s in around)
-        np.testing.assert_allclose(here.left_out(x, y)[1], (plus - minus) / (2 * h), atol=1e-7)
+    blocks = equations.blocks()
+    plus, minus = (s.left_out(blocks)[0] for s in around)
+    np.testing.assert_allclose(here.left_out(blocks)[1], (plus - minus) / (2 * h), atol=1e-7)
     plus, minus = (s.evidence() for s in around)
     assert here.evidence_slope() == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
 
