@@ -378,7 +378,8 @@ class _Loop:
             error = np.abs(prediction.forces - labels.forces)
             energy_error = (prediction.energy - labels.energy) / len(self.atoms)
             predicted = self.trainer.predicted_error(self.atoms)
-            coverage = float(np.mean(error <= 2.0 * predicted))
+            if np.isfinite(predicted).all():
+                coverage = float(np.mean(error <= 2.0 * predicted))
         elapsed = self.step - self.history[-1].step if self.history else 0
         self.trainer.learn(
             self.atoms,

@@ -47,13 +47,14 @@ def statistics(
     chosen = [r for r in history if r.reason in reasons and not math.isnan(r.force_mae)]
     if not chosen:
         return None
+    coverage = [r.coverage for r in chosen if not math.isnan(r.coverage)]
     mae = 1e3 * np.array([r.force_mae for r in chosen])
     return LabelStatistics(
         labels=len(chosen),
         force_mae_meV_A=float(mae.mean()),
         force_p95_meV_A=float(np.percentile(mae, 95)),
         energy_mae_meV_atom=float(1e3 * np.mean([abs(r.energy_error) for r in chosen])),
-        coverage_percent=float(1e2 * np.mean([r.coverage for r in chosen])),
+        coverage_percent=float(1e2 * np.mean(coverage)) if coverage else math.nan,
     )
 
 

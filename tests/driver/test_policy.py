@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otf.driver.policy import AdaptivePolicy, FixedPolicy, PolicyState
+from otf.driver.policy import AdaptivePolicy, FixedPolicy, PolicyState, planned
 
 ADAPTIVE = AdaptivePolicy(target=0.020, gap_max=100, guard=3.0, guard_every=10)
 NAN = float("nan")
@@ -13,10 +13,10 @@ TABLE = [
     # gap, error, elapsed, reason -> gap, by_engine
     (1.0, NAN, 0, "start", 1.0, True),
     (1.0, 0.100, 1, "start", 1.0, True),  # too large: stay with the engine
-    (1.0, 0.010, 1, "start", 1.5, True),
-    (1.5, 0.010, 1, "start", 2.25, False),  # the model takes over
+    (1.0, 0.015, 1, "start", 16 / 9, True),
+    (1.5, 0.010, 1, "start", 4.5, False),  # the model takes over
     (10.0, 0.020, 10, "scheduled", 10.0, False),
-    (10.0, 0.001, 10, "scheduled", 15.0, False),  # never more than half as much again
+    (10.0, 0.001, 10, "scheduled", 30.0, False),  # never more than three times
     (10.0, 0.025, 10, "scheduled", 6.4, False),
     (10.0, 1.000, 10, "scheduled", 3.0, False),  # never less than 0.3
     (90.0, 0.001, 90, "scheduled", 100.0, False),
@@ -24,7 +24,9 @@ TABLE = [
     (50.0, 0.010, 20, "guard", 50.0, False),  # false alarm
     (50.0, 0.025, 20, "guard", 12.8, False),  # the guard was right: from where it fired
     (50.0, 0.500, 20, "explosion", 6.0, False),
-    (50.0, 0.0, 50, "end", 75.0, False),
+    (50.0, 0.010, 20, "audit", 50.0, False),  # early: says nothing of longer gaps
+    (50.0, 0.025, 20, "audit", 12.8, False),
+    (30.0, 0.0, 30, "end", 90.0, False),
 ]
 
 
@@ -40,7 +42,7 @@ def test_adaptive(gap, error, elapsed, reason, next_gap, by_engine):
     gap=st.floats(1, 100),
     error=st.floats(0, 10) | st.just(NAN),
     elapsed=st.integers(1, 100),
-    reason=st.sampled_from(["start", "scheduled", "guard", "end", "explosion"]),
+    reason=st.sampled_from(["start", "scheduled", "audit", "guard", "end", "explosion"]),
 )
 def test_adaptive_stays_in_bounds(gap, error, elapsed, reason):
     state = PolicyState(gap, gap < 2)
@@ -57,6 +59,44 @@ def test_guard(predicted, fires):
     assert ADAPTIVE.guard_fires(predicted) is fires
     assert ADAPTIVE.guard_fires(NAN) is True
     assert FixedPolicy(10, 5).guard_fires(predicted) is False
+
+
+def test_a_forecast_shortens_gaps_and_never_lengthens_them():
+    def decide(forecast):
+        return ADAPTIVE.after_label(
+            PolicyState(20.0, False),
+            step=500,
+            error=0.02,
+            elapsed=20,
+            reason="scheduled",
+            forecast=forecast,
+        ).gap
+
+    assert decide(lambda steps: 1e-4 * steps) == 20.0
+    assert decide(lambda steps: 2e-3 * steps) <= 10.0
+    assert decide(lambda steps: 1.0) == 1.0
+
+
+@given(gap=st.floats(1, 100), rest=st.integers(1, 500), n_labels=st.integers(1, 1000))
+def test_plans_end_in_the_gap_and_in_the_run(gap, rest, n_labels):
+    state = PolicyState(gap, False)
+    plan = planned(ADAPTIVE, state, rest=rest, n_labels=n_labels, seed=3)
+    assert plan == planned(ADAPTIVE, state, rest=rest, n_labels=n_labels, seed=3)
+    length, reason = plan
+    full = min(state.steps, rest)
+    assert 1 <= length <= full
+    assert {"audit": length < full, "end": length == rest, "scheduled": length < rest}[reason]
+
+
+def test_audits_are_as_many_as_asked_and_anywhere_in_the_gap():
+    state = PolicyState(100.0, False)
+    plans = [planned(ADAPTIVE, state, rest=9999, n_labels=n, seed=1) for n in range(5000)]
+    steps = [length for length, reason in plans if reason == "audit"]
+    assert 400 < len(steps) < 600
+    counts = [sum(a <= s < a + 33 for s in steps) for a in (1, 34, 67)]
+    assert max(counts) < 1.3 * min(counts)
+    fixed = FixedPolicy(0, 10)
+    assert all(planned(fixed, state, rest=99, n_labels=n, seed=1)[1] != "audit" for n in range(99))
 
 
 def test_fixed_is_the_talks_schedule():

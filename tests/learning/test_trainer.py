@@ -128,10 +128,10 @@ def test_predicted_error_has_the_size_of_the_true_one():
     model = learn(trainer(), labelled(30))
     predicted, true = [], []
     for atoms, labels, _ in labelled(20, seed=5):
-        predicted.append(model.predicted_error(atoms) ** 2)
-        true.append((model.predict(atoms).forces - labels.forces) ** 2)
-    ratio = np.sqrt(np.mean(predicted) / np.mean(true))
-    assert 0.3 < ratio < 3.0
+        predicted.append(model.predicted_error(atoms))
+        true.append(np.abs(model.predict(atoms).forces - labels.forces))
+    assert np.mean(np.array(true) <= 2 * np.array(predicted)) > 0.9
+    assert np.sqrt(np.mean(np.square(predicted)) / np.mean(np.square(true))) < 5.0
 
 
 def test_error_scale_is_a_running_mean_by_species():
@@ -191,6 +191,79 @@ def test_search_is_frequent_at_first_and_rare_later():
     assert regularisation.is_due(later, 110)
 
 
+def growing(**choices) -> Trainer:
+    descriptor = DescriptorSettings(
+        radial_two=4, radial_three=2, l_max=1, radial_four=2, l_four=1, degree_four=4
+    )
+    return Trainer(
+        Blueprint(descriptor, displaced(START, seed=0), Choices(**choices)),
+        TrainerSettings(force_noise=0.003),
+    )
+
+
+def test_model_grows_where_it_is_too_small_and_predicts_better_for_it():
+    data, test = labelled(60, width=0.08), labelled(10, seed=1, width=0.08)
+    small = {"sharing": ("species",), "components": (3,), "four_body": (False,)}
+    large = {"sharing": ("species",), "components": (3, 8), "four_body": (False, True)}
+    fixed, free = learn(growing(**small), data), learn(growing(**large), data)
+    assert fixed.size.components == 3
+    assert not fixed.size.four_body
+    assert free.size != fixed.size
+    assert force_error(free, test) < 0.8 * force_error(fixed, test)
+
+
+def test_model_does_not_grow_where_there_is_nothing_to_gain():
+    data = labelled(40, width=0.005)
+    model = growing(sharing=("species",), components=(3, 8))
+    coarse = Trainer(model._blueprint, TrainerSettings(force_noise=1.0))
+    assert learn(coarse, data).size == model.size
+
+
+def test_grown_trainer_is_restored_to_the_last_bit():
+    data = labelled(60, width=0.08)
+    choices = {"components": (3, 8), "four_body": (False, True)}
+    original = learn(growing(**choices), data[:50])
+    assert original.size.components == 8 or original.size.four_body
+    copy = growing(**choices)
+    copy.restore(original.capture(), data[:50])
+    learn(original, data[50:])
+    learn(copy, data[50:])
+    probe = data[0][0]
+    assert original.predict(probe).forces.tobytes() == copy.predict(probe).forces.tobytes()
+    assert original.predicted_error(probe).tobytes() == copy.predicted_error(probe).tobytes()
+    one, other = original.error_forecast(), copy.error_forecast()
+    assert one.mean(0.5).tobytes() == other.mean(0.5).tobytes()
+
+
+def test_atoms_of_their_own_are_learned_and_fall_back():
+    data, test = labelled(30), labelled(8, seed=1)
+    model = learn(growing(sharing=("atom",), components=(3,), four_body=(False,)), data)
+    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    assert force_error(model, test) < 0.1 * size
+    other = molecule("CH4")  # same species, other atoms: predicted by what is shared
+    assert np.isfinite(model.predict(other).forces).all()
+
+
+def test_self_coupling_learns_forces_without_energies():
+    data, test = labelled(40), labelled(8, seed=1)
+    choices = Choices(("atom",), components=(3,), four_body=(False,))
+    descriptor = DescriptorSettings(radial_three=2, l_max=2)
+    blueprint = Blueprint(descriptor, displaced(START, seed=0), choices, coupling="self")
+    model = learn(Trainer(blueprint, TrainerSettings()), data)
+    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    assert force_error(model, test) < 0.3 * size
+    assert {model.predict(a).energy for a, _, _ in test} == {data[0][1].energy}
+
+
+def test_residual_forecast_is_what_the_model_in_force_leaves():
+    data = labelled(12)
+    model = learn(trainer(ranks=(1,)), data)
+    atoms, labels, _ = data[9]
+    left = labels.forces - model.predict(atoms).forces
+    np.testing.assert_allclose(model.residual_forecast(10).mean(0.0), left, atol=1e-12)
+    assert model.residual_forecast(1) is None
+
+
 def crystal_data(count: int, seed: int = 0):
     rng = np.random.default_rng(seed)
     out = []
@@ -227,7 +300,7 @@ def test_stress_is_learned_when_asked():
         return np.mean([np.abs(model.predict(a).stress - y.stress).mean() for a, y, _ in test])
 
     size = np.mean([np.abs(y.stress).mean() for _, y, _ in test])
-    assert error(stress_noise=1e-3) < 0.5 * error()
+    assert error(stress_noise=1e-3) < 0.6 * error()
     assert error(stress_noise=1e-3) < 0.05 * size
 
 

@@ -1,0 +1,122 @@
+"""Sizes of a model: what they are made of, and that building late equals building early."""
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk, molecule
+
+from otf.model.blueprint import Blueprint, Choices, Size
+from otf.model.bond_graph import BondGraph
+from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.sharing import DEVIATION
+
+SETTINGS = DescriptorSettings(
+    radial_two=4, radial_three=2, l_max=2, radial_four=2, l_four=2, degree_four=4
+)
+
+
+def ethanol_blueprint(**choices) -> Blueprint:
+    return Blueprint(SETTINGS, displaced(molecule("CH3CH2OH"), seed=0), Choices(**choices))
+
+
+def test_classes_are_those_of_the_bonds():
+    ethanol = molecule("CH3CH2OH")
+    names = BondGraph(np.array([1, 6, 8]), 1).classes(ethanol)
+    assert sorted(set(names)) == ["C(CHHH)", "C(CHHO)", "H(C)", "H(O)", "O(CH)"]
+    deeper = BondGraph(np.array([1, 6, 8]), 2).classes(ethanol)
+    assert len(set(deeper)) == 6  # hydrogens of the two carbons part
+
+
+def test_classes_survive_vibrations_and_notice_a_broken_bond():
+    ethanol = molecule("CH3CH2OH")
+    graph = BondGraph(np.array([1, 6, 8]), 1)
+    names = graph.classes(ethanol)
+    for moved in displaced(ethanol, seed=3):
+        assert graph.classes(moved) == names
+    hydroxyl = names.index("H(O)")
+    ethanol.positions[hydroxyl] += 3.0
+    assert graph.classes(ethanol)[hydroxyl] == "H()"
+    assert graph.classes(ethanol)[names.index("O(CH)")] == "O(C)"
+
+
+def test_classes_follow_permutations_and_reach_over_the_cell_boundary():
+    ethanol = molecule("CH3CH2OH")
+    order = np.random.default_rng(0).permutation(len(ethanol))
+    graph = BondGraph(np.array([1, 6, 8]), 2)
+    names = graph.classes(ethanol)
+    assert graph.classes(ethanol[order]) == tuple(names[i] for i in order)
+    silicon = bulk("Si", cubic=True)
+    assert set(BondGraph(np.array([14]), 1).classes(silicon)) == {"Si(SiSiSiSi)"}
+
+
+def test_every_size_has_the_columns_it_says():
+    blueprint = ethanol_blueprint(sharing=("atom",))
+    for size in (Size(), Size("environment", 3), Size("atom", 3, four_body=True)):
+        assert blueprint.build(size).n_columns == blueprint.n_columns(size)
+
+
+def test_the_next_sizes_differ_in_one_thing():
+    blueprint = ethanol_blueprint(components=(10, 20), most_columns=10**6)
+    start = blueprint.choices.smallest()
+    assert blueprint.larger(start) == [
+        Size("species", 20),
+        Size("environment", 10),
+        Size("species", 10, four_body=True),
+    ]
+    assert blueprint.larger(Size("environment", 20, four_body=True)) == []
+    assert ethanol_blueprint(most_columns=blueprint.n_columns(start)).larger(start) == []
+
+
+def test_nothing_to_share_by_environment_in_methane():
+    blueprint = Blueprint(SETTINGS, displaced(molecule("CH4"), seed=0))
+    assert all(s.sharing == "species" for s in blueprint.larger(blueprint.choices.smallest()))
+
+
+def test_deviations_have_a_prior_of_their_own():
+    model = ethanol_blueprint().build(Size("environment", 3))
+    prior = model.prior[: model.leading(1)].reshape(model.sharing.n_blocks, -1)
+    assert (prior[:3, 1:] == 1.0).all()
+    assert (prior[3:] == DEVIATION).all()
+
+
+def test_a_new_environment_starts_from_its_species():
+    blueprint = ethanol_blueprint(sharing=("environment",))
+    size = blueprint.choices.smallest()
+    before = blueprint.build(size)
+    broken = molecule("CH3CH2OH")
+    broken.positions[broken.symbols.search("O")[0]] += (0.0, 0.0, 2.5)
+    theta = np.random.default_rng(0).normal(size=before.n_columns)
+    energies = before.evaluate(broken, before.tensors(theta, rank=2)).atomic_energies
+    assert blueprint.see(broken)
+    assert not blueprint.see(broken)
+    after = blueprint.build(size)
+    grown = np.zeros(after.n_columns)
+    split = after.leading(1), before.leading(1)
+    old, new = before.sharing.groups, after.sharing.groups
+    for mine, theirs in (
+        (slice(0, split[0]), slice(0, split[1])),
+        (slice(split[0], None), slice(split[1], None)),
+    ):
+        block = grown[mine].reshape(after.sharing.n_blocks, -1)
+        known = theta[theirs].reshape(before.sharing.n_blocks, -1)
+        block[:3] = known[:3]
+        for i, name in enumerate(old.classes):
+            block[3 + new.classes.index(name)] = known[3 + i]
+    predicted = after.evaluate(broken, after.tensors(grown, rank=2)).atomic_energies
+    np.testing.assert_allclose(predicted, energies, atol=1e-8)
+
+
+def test_building_late_equals_building_early():
+    early, late = ethanol_blueprint(), ethanol_blueprint()
+    size = Size("environment", 4)
+    one = early.build(size)
+    torn = molecule("CH3CH2OH")
+    torn.positions[0] += 0.01
+    late.see(torn)
+    other = late.build(size)
+    assert one.standard.components.tobytes() == other.standard.components.tobytes()
+
+
+def test_a_structure_of_other_atoms_uses_what_it_knows():
+    model = ethanol_blueprint(sharing=("atom",)).build(Size("atom", 3))
+    water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
+    assert (model.sharing.blocks(water)[:, -1] == -1).all()
