@@ -1,10 +1,12 @@
 """``otf audit``."""
 
-import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+
+from otf.cli.json_text import to_json
 
 
 @click.command("audit")
@@ -23,7 +25,7 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
     summary = summarise(frames)
     if as_json:
         per_frame = [{"step": f.step, "energy_error_eV_atom": f.energy_error} for f in frames]
-        click.echo(json.dumps({**asdict(summary), "per_frame": per_frame}, indent=2))
+        click.echo(to_json({**asdict(summary), "per_frame": per_frame}))
         return
     click.echo(
         f"{summary.frames} frames moved by the model, every {every}th labelled by the engine"
@@ -32,6 +34,9 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
         f"force   MAE {summary.force_mae_meV_A:.2f} meV/A, 95th percentile "
         f"{summary.force_p95_meV_A:.2f}, largest {summary.force_max_meV_A:.2f}"
     )
+    if math.isnan(summary.energy_mae_meV_atom):
+        click.echo("energy  none: self coupling predicts forces only")
+        return
     click.echo(
         f"energy  MAE {summary.energy_mae_meV_atom:.4f} meV/atom, "
         f"{summary.energy_spread_meV_atom:.4f} without its mean"

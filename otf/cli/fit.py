@@ -1,10 +1,11 @@
 """``otf fit``."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 
 import click
+
+from otf.cli.json_text import to_json
 
 
 @click.command("fit")
@@ -38,7 +39,7 @@ def command(
             "lambda": choice.strength,
         }
         numbers["test"] = None if report.test is None else asdict(report.test)
-        click.echo(json.dumps(numbers, indent=2))
+        click.echo(to_json(numbers))
         return
     click.echo(f"{report.trainer.size}, rank {choice.rank}, lambda {choice.strength:.1e}")
     for name, errors in (("train", report.train), ("test", report.test)):

@@ -1,9 +1,10 @@
 """``otf hindcast``."""
 
-import json
 from pathlib import Path
 
 import click
+
+from otf.cli.json_text import to_json
 
 
 @click.command("hindcast")
@@ -27,7 +28,7 @@ def command(trajectory: Path, config: Path, as_json: bool) -> None:
 
     summary = hindcast_summary(list(hindcast_file(read_config(config), trajectory)))
     if as_json:
-        click.echo(json.dumps(summary, indent=2))
+        click.echo(to_json(summary))
         return
     click.echo(
         f"labels  {summary['labels']} of {summary['steps']} frames "
@@ -40,7 +41,8 @@ def command(trajectory: Path, config: Path, as_json: bool) -> None:
         f"force   MAE {summary['force_mae_meV_A']:.2f} meV/A, 95th percentile of frames "
         f"{summary['force_p95_meV_A']:.2f}"
     )
-    click.echo(f"energy  MAE {summary['energy_mae_meV_atom']:.4f} meV/atom")
+    if summary["energy_mae_meV_atom"] is not None:
+        click.echo(f"energy  MAE {summary['energy_mae_meV_atom']:.4f} meV/atom")
     if summary["coverage_percent"] is not None:
         click.echo(f"        {summary['coverage_percent']:.0f} % within two predicted errors")
     click.echo("force MAE by steps since the last label:")

@@ -1,12 +1,13 @@
 """What ``otf run`` and ``otf resume`` share: sit through a run and print what it came to."""
 
-import json
+import math
 import signal
 from dataclasses import asdict
 from pathlib import Path
 
 import click
 
+from otf.cli.json_text import to_json
 from otf.cli.progress import progress
 from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
@@ -18,7 +19,7 @@ def sit(path: Path, *, as_json: bool) -> None:
     with progress(config.dynamics.steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch)
     if as_json:
-        click.echo(json.dumps(asdict(summary), indent=2))
+        click.echo(to_json(asdict(summary)))
     else:
         click.echo(describe(summary))
     if summary.stopped_by is not None:  # so that a job script can tell stopped from finished
@@ -37,7 +38,12 @@ def describe(s: Summary) -> str:
         m = s.measured
         lines += [
             f"error       force MAE {m.force_mae_meV_A:.2f} meV/A, 95th percentile "
-            f"{m.force_p95_meV_A:.2f} meV/A, energy {m.energy_mae_meV_atom:.3f} meV/atom,",
+            f"{m.force_p95_meV_A:.2f} meV/A, energy "
+            + (
+                "none (self coupling),"
+                if math.isnan(m.energy_mae_meV_atom)
+                else f"{m.energy_mae_meV_atom:.3f} meV/atom,"
+            ),
             f"{'':12}measured before learning at the {m.labels} labels it did not ask for",
         ]
         lines += [

@@ -144,6 +144,7 @@ def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
     predicted = [f for f in frames if not f.labelled]
     counted = predicted or frames[1:]
     force = 1e3 * np.array([f.force_mae for f in counted])
+    energy = 1e3 * np.abs([f.energy_error for f in counted])
     since = np.array([f.since_label for f in counted])
     edges = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000]
     by_age = {}
@@ -160,9 +161,7 @@ def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
         "predicted_frames": len(predicted),
         "force_mae_meV_A": float(force.mean()) if len(force) else None,
         "force_p95_meV_A": float(np.percentile(force, 95)) if len(force) else None,
-        "energy_mae_meV_atom": (
-            float(1e3 * np.mean([abs(f.energy_error) for f in counted])) if counted else None
-        ),
+        "energy_mae_meV_atom": float(energy.mean()) if np.isfinite(energy).any() else None,
         "coverage_percent": float(1e2 * np.mean(coverage)) if coverage else None,
         "force_mae_meV_A_by_steps_since_label": by_age,
     }

@@ -30,7 +30,7 @@ class Prediction:
     Attributes
     ----------
     energy, atomic_energies
-        eV, and (N,) eV.
+        eV, and (N,) eV; NaN where the forces have no potential.
     forces
         (N, 3), eV/Angstrom.
     stress
@@ -187,7 +187,7 @@ class TensorEnergy:
     def evaluate(self, atoms: Atoms, tensors: Tensors) -> Prediction:
         """Energy, forces and stress of a structure.
 
-        With self coupling there is no energy, and no stress.
+        With self coupling there is no energy (NaN), and no stress.
         """
         n = len(atoms)
         cell, neighbours = self.descriptor.neighbours(atoms)
@@ -223,7 +223,7 @@ class TensorEnergy:
         self.workers.each_range(n, differentiate)
         self.workers.each_range(n, gather)
         if own_only:
-            return Prediction(0.0, np.zeros(n), forces, None)
+            return Prediction(float("nan"), np.full(n, np.nan), forces, None)
         stress = None
         if atoms.pbc.all():
             virial = buffers.virials[: -(-n // CHUNK)].sum(axis=0)

@@ -252,7 +252,7 @@ def test_self_coupling_learns_forces_without_energies():
     model = learn(Trainer(blueprint, TrainerSettings()), data)
     size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
     assert force_error(model, test) < 0.3 * size
-    assert {model.predict(a).energy for a, _, _ in test} == {data[0][1].energy}
+    assert all(np.isnan(model.predict(a).energy) for a, _, _ in test)
 
 
 def test_residual_forecast_is_what_the_model_in_force_leaves():
