@@ -46,6 +46,13 @@ def test_rdf_of_a_molecule_is_refused(folder):
     assert "is not periodic" in refused.stderr
 
 
+def test_benchmark_table_measures_what_is_installed(folder):
+    printed = python(folder, EXAMPLES / "benchmark_table.py", "--atoms", 8).stdout
+    rows = {line[:26].strip(): line[26:].split() for line in printed.splitlines()}
+    for name in ("otf compact", "otf three-body", "otf four-body"):
+        assert float(rows[name][0]) > 0.0
+
+
 def test_picture_is_drawn(folder):
     python(folder, EXAMPLES / "plot_run.py", "runs/from_python", "run.png", 200)
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar, Self
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, CalculatorSetupError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -64,3 +65,7 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected error of each force component (N, 3), eV/Angstrom."""
         return self.model.predicted_error(atoms)
+
+    def atomic_error(self, atoms: Atoms) -> Floats:
+        """The same for each atom (N,), root mean square over its components, eV/Angstrom."""
+        return np.asarray(np.sqrt(np.mean(self.predicted_error(atoms) ** 2, axis=1)))

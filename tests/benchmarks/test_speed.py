@@ -12,13 +12,21 @@ from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
-from otf.model.blueprint import Blueprint, Choices
+from otf.model.blueprint import Blueprint, Choices, Size
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
+from otf.model.workers import Workers
 
 ORGANIC = DescriptorSettings(radial_four=2, l_four=2, degree_four=6)
-SILICON = DescriptorSettings(cutoff_two=5.0, cutoff_three=4.0, radial_two=6)
+SILICON = DescriptorSettings(
+    cutoff_two=5.0,
+    cutoff_three=4.0,
+    radial_two=6,
+    radial_four=3,
+    l_four=3,
+    degree_four=8,
+)
 
 
 def trained(atoms, settings, *, four_body=False) -> Trainer:
@@ -34,29 +42,55 @@ def trained(atoms, settings, *, four_body=False) -> Trainer:
 
 
 SYSTEMS = {
-    "CH4": (molecule("CH4"), DescriptorSettings()),
-    "C6H6": (molecule("C6H6"), DescriptorSettings()),
+    "CH4": (molecule("CH4"), ORGANIC),
+    "C6H6": (molecule("C6H6"), ORGANIC),
     "Si64": (bulk("Si", cubic=True) * (2, 2, 2), SILICON),
     "Si4096": (bulk("Si", cubic=True) * (8, 8, 8), SILICON),
 }
 
 
-@pytest.mark.parametrize("name", SYSTEMS)
-def test_energy_and_forces(benchmark, name):
+def model_of(name, *, four_body=False, threads=1):
+    """A model of a system with some coefficients, and the system."""
     atoms, settings = SYSTEMS[name]
     small = bulk("Si", cubic=True) if name.startswith("Si") else atoms
-    small_trainer = trained(small, settings)
-    model = small_trainer.model
-    tensors = model.tensors(small_trainer.capture().theta, rank=2)
+    blueprint = Blueprint(settings, displaced(small, seed=0), workers=Workers(threads))
+    model = blueprint.build(Size(four_body=four_body))
+    theta = np.random.default_rng(0).normal(scale=0.01, size=model.n_columns)
+    return model, model.tensors(theta, rank=2), atoms
+
+
+@pytest.mark.parametrize("threads", [1, 2], ids=["1-thread", "2-threads"])
+@pytest.mark.parametrize("four_body", [False, True], ids=["three-body", "four-body"])
+@pytest.mark.parametrize("name", SYSTEMS)
+def test_energy_and_forces(benchmark, name, four_body, threads):
+    model, tensors, atoms = model_of(name, four_body=four_body, threads=threads)
     benchmark(model.evaluate, atoms, tensors)
     if benchmark.stats:  # None with --benchmark-disable
         benchmark.extra_info["us_per_atom"] = 1e6 * benchmark.stats["median"] / len(atoms)
 
 
+@pytest.mark.parametrize("four_body", [False, True], ids=["three-body", "four-body"])
 @pytest.mark.parametrize("name", ["C6H6", "Si64"])
-def test_design_rows(benchmark, name):
-    atoms, settings = SYSTEMS[name]
-    benchmark(trained(atoms, settings).model.design, atoms)
+def test_design_rows(benchmark, name, four_body):
+    model, _, atoms = model_of(name, four_body=four_body)
+    benchmark(model.design, atoms)
+
+
+def test_features(benchmark):
+    model, _, atoms = model_of("Si64", four_body=True)
+    benchmark(model.descriptor.features, atoms)
+
+
+def test_time_grows_linearly_with_the_atoms():
+    """Memory does, too: every buffer has one entry an atom or a pair."""
+    model, tensors, atoms = model_of("Si64")
+    times = []
+    for repeat in (2, 6):
+        large = atoms * (repeat, repeat, repeat)
+        model.evaluate(large, tensors)
+        once = min(timeit.repeat(lambda a=large: model.evaluate(a, tensors), number=1, repeat=3))
+        times.append(once / len(large))
+    assert times[1] < 2.0 * times[0]
 
 
 @pytest.mark.parametrize("name", ["C6H6"])

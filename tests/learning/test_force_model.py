@@ -70,6 +70,7 @@ def test_calculator_speaks_ase(path):
     assert atoms.get_stress().shape == (6,)
     assert atoms.get_potential_energies().sum() == pytest.approx(atoms.get_potential_energy())
     assert atoms.calc.predicted_error(atoms).shape == (4, 3)
+    assert atoms.calc.atomic_error(atoms).shape == (4,)
 
 
 def test_supercell_has_the_energy_of_its_parts(path):

