@@ -35,8 +35,8 @@ from otf.model.descriptor import displaced
 STEPS = 20
 OURS = {
     "otf compact": Model(
-        radial_two=6, radial_three=3, l_max=3, cutoff_three_A=4.0, body_order=3,
-        components=10, sharing="species", threads=1,
+        radial_three=4, l_max=3, cutoff_three_A=4.5, body_order=3, components=20,
+        sharing="species", threads=1,
     ),
     "otf three-body": Model(body_order=3, components=10, sharing="species", threads=1),
     "otf four-body": Model(body_order=4, components=30, sharing="species", threads=1),

@@ -8,7 +8,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from otf.driver.loop import LabelRecord, Record, Segment
+from otf.driver.records import LabelRecord, Record, Segment
 
 _BATCH_SECONDS = 30.0
 

@@ -16,9 +16,9 @@ from ase.build.molecule import extra
 from otf.config.reader import looks_like_no_text
 from otf.config.schema import Config, Dynamics, Model, Policy, System
 from otf.driver.labelling import Labeller
-from otf.driver.loop import Parts
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
+from otf.driver.records import Parts
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
 from otf.engine import Engine, load_engine
 from otf.errors import ConfigError, EngineError

@@ -8,28 +8,24 @@ second passage is committed. Whoever consumes the generator may stop at any reco
 
 import logging
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
 from otf.driver.correction import Correction
-from otf.driver.labelling import Labeller
 from otf.driver.policy import (
     UNTRIGGERED,
     Expectation,
-    Policy,
     PolicyState,
     Reason,
     planned,
 )
-from otf.dynamics.ensembles import DynamicsState, Ensemble
+from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
+from otf.dynamics.ensembles import DynamicsState
 from otf.errors import RunError
 from otf.io.trajectory import ENGINE, MODEL, Frame
 from otf.labels import LabelFailure, Labels
-from otf.learning.trainer import Trainer, TrainerState
 from otf.model.tensor_energy import Prediction
 
 _LOG = logging.getLogger("otf.loop")
@@ -37,117 +33,6 @@ _LOG = logging.getLogger("otf.loop")
 _LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
 _MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
-
-
-@dataclass(frozen=True)
-class LabelRecord:
-    """What a label told about the model, before it was learned.
-
-    Attributes
-    ----------
-    index, step, reason
-        Which label, where, and why.
-    elapsed
-        Steps since the label before.
-    force_mae, force_p95, force_max
-        Absolute error of force components, eV/Angstrom; NaN for the first label.
-    predicted
-        Root mean square of the predicted errors, eV/Angstrom.
-    energy_error
-        Model less engine, eV/atom.
-    wall_s
-        Seconds the engine took.
-    scf_iterations
-        Its self-consistency cycles, or None.
-    coverage
-        Share of force components that lay within two predicted errors.
-    rank, strength
-        Rank and lambda chosen after learning it.
-    size
-        What the model is made of after learning it.
-    """
-
-    index: int
-    step: int
-    reason: Reason
-    elapsed: int
-    force_mae: float
-    force_p95: float
-    force_max: float
-    predicted: float
-    energy_error: float
-    wall_s: float
-    scf_iterations: int | None
-    rank: int
-    strength: float
-    coverage: float
-    size: str
-
-
-@dataclass(frozen=True, eq=False)
-class RunState:
-    """Everything the rest of a run depends on, besides its configuration and its labels."""
-
-    step: int
-    dynamics: DynamicsState
-    policy: PolicyState
-    trainer: TrainerState
-    history: tuple[LabelRecord, ...]
-    failures: int = 0
-    residual_work: float = 0.0  # eV put in so far by the autoregressive residual
-
-
-@dataclass(frozen=True)
-class Activity:
-    """What the loop is about to do; nothing to keep."""
-
-    step: int
-    phase: Literal["label", "predict", "replay"]
-
-
-@dataclass(frozen=True, eq=False)
-class Segment:
-    """Committed frames, the label that ended them (None where it failed), and the state after."""
-
-    frames: list[Frame]
-    label: LabelRecord | None
-    state: RunState
-
-
-Record = Activity | Segment
-
-ResidualUse = Literal["off", "forecast", "propagate"]
-"""Off; or to shorten gaps; or added to the forces that move the atoms."""
-
-
-@dataclass(frozen=True, eq=False)
-class Parts:
-    """What a run is made of.
-
-    Attributes
-    ----------
-    steps, timestep_fs
-        Length and step of the run.
-    frame_every
-        Steps between frames that are kept.
-    continue_on_failure
-        Go on with the model when a label fails.
-    residual
-        What the autoregressive forecast of the force error is used for.
-    seed
-        Of the audits' times.
-    """
-
-    ensemble: Ensemble
-    trainer: Trainer
-    policy: Policy
-    labeller: Labeller
-    steps: int
-    timestep_fs: float
-    frame_every: int = 1
-    continue_on_failure: bool = False
-    residual: ResidualUse = "off"
-    seed: int = 0
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:

@@ -13,7 +13,8 @@ from otf.config import Config
 from otf.driver.assemble import make_engine, make_parts
 from otf.driver.directory import RunDirectory
 from otf.driver.interrupt import stop_on_signals
-from otf.driver.loop import LabelRecord, Parts, Record, RunState, Segment, drive
+from otf.driver.loop import drive
+from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.state import load_state, save_state
 from otf.driver.statistics import LabelStatistics, by_kind, statistics
 from otf.engine import Engine

@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 from otf.arrays import Floats
-from otf.driver.loop import LabelRecord, RunState
 from otf.driver.policy import PolicyState
+from otf.driver.records import LabelRecord, RunState
 from otf.dynamics.ensembles import DynamicsState
 from otf.errors import ConfigError, FileError
 from otf.io.state_file import read_state, write_state

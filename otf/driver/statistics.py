@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from otf.driver.loop import LabelRecord
 from otf.driver.policy import UNTRIGGERED, Reason
+from otf.driver.records import LabelRecord
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
     "scheduled": ("scheduled", "end"),

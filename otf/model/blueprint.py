@@ -5,6 +5,7 @@ environments of atoms, four-body features. What each size looks like is settled 
 label, so that a model built late equals one built early.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -20,6 +21,9 @@ from otf.model.tensor_energy import Coupling, TensorEnergy
 from otf.model.workers import Workers
 
 SharingKind = Literal["species", "environment", "atom"]
+
+MOST_CLASSES = 32
+"""Environments with a block of their own; in a liquid there is no end of them."""
 
 
 @dataclass(frozen=True)
@@ -100,26 +104,26 @@ class Blueprint:
         self._species = tuple(numbers)
         self._depth = depth
         self._watches = any(s != "species" for s in self.choices.sharing)
-        self._classes: set[str] = set()
+        self._classes: list[str] = []
         self._start: tuple[str, ...] = ()
         if self._watches:
-            graph = BondGraph(self._numbers, depth)
-            for atoms in samples:
-                self._classes |= set(graph.classes(atoms))
-            self._start = graph.classes(samples[0])
-            self._graph = graph
+            self._graph = BondGraph(self._numbers, depth)
+            seen = Counter(name for atoms in samples for name in self._graph.classes(atoms))
+            common = sorted(seen, key=lambda name: (-seen[name], name))
+            self._classes = common[:MOST_CLASSES]
+            self._start = self._graph.classes(samples[0])
 
     @property
     def _numbers(self) -> Ints:
         return np.array(self._species, dtype=np.int64)
 
     def see(self, atoms: Atoms) -> bool:
-        """Take note of a labelled structure; whether it holds environments not seen before."""
-        if not self._watches:
+        """Take note of a labelled structure; whether it brings environments to give blocks to."""
+        if not self._watches or len(self._classes) >= MOST_CLASSES:
             return False
-        new = set(self._graph.classes(atoms)) - self._classes
+        new = sorted(set(self._graph.classes(atoms)) - set(self._classes))
         if new:
-            self._classes |= new
+            self._classes = (self._classes + new)[:MOST_CLASSES]
             self._further += displaced(atoms, seed=len(self._further))
         return bool(new)
 
@@ -166,6 +170,6 @@ class Blueprint:
         return blocks * (1 + features + size.components * (size.components + 1) // 2)
 
     def _groups(self, size: Size) -> Groups:
-        classes = () if size.sharing == "species" else splitting(self._classes)
+        classes = () if size.sharing == "species" else splitting(set(self._classes))
         atoms = self._start if size.sharing == "atom" else ()
         return Groups(self._species, classes, atoms, self._depth)

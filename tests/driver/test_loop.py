@@ -13,8 +13,8 @@ from ase.constraints import FixAtoms
 
 from otf.config import read_config
 from otf.driver.directory import create_run, open_run
-from otf.driver.loop import Segment
 from otf.driver.policy import UNTRIGGERED
+from otf.driver.records import Segment
 from otf.driver.session import run_session
 from otf.errors import ConfigError, EngineError, FileError, RunError
 from otf.io.trajectory import ENGINE, MODEL, read_trajectory

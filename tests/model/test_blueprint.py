@@ -4,7 +4,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from otf.model.blueprint import Blueprint, Choices, Size
+from otf.model.blueprint import MOST_CLASSES, Blueprint, Choices, Size
 from otf.model.bond_graph import BondGraph
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.sharing import DEVIATION
@@ -103,6 +103,15 @@ def test_a_new_environment_starts_from_its_species():
             block[3 + new.classes.index(name)] = known[3 + i]
     predicted = after.evaluate(broken, after.tensors(grown, rank=2)).atomic_energies
     np.testing.assert_allclose(predicted, energies, atol=1e-8)
+
+
+def test_no_more_blocks_than_a_model_can_carry():
+    rng = np.random.default_rng(0)
+    gas = Atoms("C60H60", rng.uniform(0.0, 7.0, size=(120, 3)))
+    blueprint = Blueprint(SETTINGS, [gas], Choices(("environment",)))
+    model = blueprint.build(Size("environment", 3))
+    assert model.sharing.n_blocks == 2 + MOST_CLASSES
+    assert not blueprint.see(Atoms("C60H60", rng.uniform(0.0, 7.0, size=(120, 3))))
 
 
 def test_building_late_equals_building_early():

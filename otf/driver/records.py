@@ -1,0 +1,121 @@
+"""What the loop yields, what it keeps, and what it is made of."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from otf.driver.labelling import Labeller
+from otf.driver.policy import Policy, PolicyState, Reason
+from otf.dynamics.ensembles import DynamicsState, Ensemble
+from otf.io.trajectory import Frame
+from otf.learning.trainer import Trainer, TrainerState
+
+
+@dataclass(frozen=True)
+class LabelRecord:
+    """What a label told about the model, before it was learned.
+
+    Attributes
+    ----------
+    index, step, reason
+        Which label, where, and why.
+    elapsed
+        Steps since the label before.
+    force_mae, force_p95, force_max
+        Absolute error of force components, eV/Angstrom; NaN for the first label.
+    predicted
+        Root mean square of the predicted errors, eV/Angstrom.
+    energy_error
+        Model less engine, eV/atom.
+    wall_s
+        Seconds the engine took.
+    scf_iterations
+        Its self-consistency cycles, or None.
+    coverage
+        Share of force components that lay within two predicted errors.
+    rank, strength
+        Rank and lambda chosen after learning it.
+    size
+        What the model is made of after learning it.
+    """
+
+    index: int
+    step: int
+    reason: Reason
+    elapsed: int
+    force_mae: float
+    force_p95: float
+    force_max: float
+    predicted: float
+    energy_error: float
+    wall_s: float
+    scf_iterations: int | None
+    rank: int
+    strength: float
+    coverage: float
+    size: str
+
+
+@dataclass(frozen=True, eq=False)
+class RunState:
+    """Everything the rest of a run depends on, besides its configuration and its labels."""
+
+    step: int
+    dynamics: DynamicsState
+    policy: PolicyState
+    trainer: TrainerState
+    history: tuple[LabelRecord, ...]
+    failures: int = 0
+    residual_work: float = 0.0  # eV put in so far by the autoregressive residual
+
+
+@dataclass(frozen=True)
+class Activity:
+    """What the loop is about to do; nothing to keep."""
+
+    step: int
+    phase: Literal["label", "predict", "replay"]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Committed frames, the label that ended them (None where it failed), and the state after."""
+
+    frames: list[Frame]
+    label: LabelRecord | None
+    state: RunState
+
+
+Record = Activity | Segment
+
+ResidualUse = Literal["off", "forecast", "propagate"]
+"""Off; or to shorten gaps; or added to the forces that move the atoms."""
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What a run is made of.
+
+    Attributes
+    ----------
+    steps, timestep_fs
+        Length and step of the run.
+    frame_every
+        Steps between frames that are kept.
+    continue_on_failure
+        Go on with the model when a label fails.
+    residual
+        What the autoregressive forecast of the force error is used for.
+    seed
+        Of the audits' times.
+    """
+
+    ensemble: Ensemble
+    trainer: Trainer
+    policy: Policy
+    labeller: Labeller
+    steps: int
+    timestep_fs: float
+    frame_every: int = 1
+    continue_on_failure: bool = False
+    residual: ResidualUse = "off"
+    seed: int = 0
