@@ -199,7 +199,7 @@ class Policy(Section):
     gap_max: PositiveInt = Field(200, description="adaptive: most steps between two labels")
     guard: PositiveFloat = Field(
         3.0,
-        description="adaptive: label at once when an atom's predicted error exceeds this "
+        description="adaptive: label at once when the mean error expected of an atom exceeds this "
         "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")

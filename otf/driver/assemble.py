@@ -30,6 +30,7 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.workers import Workers
 from otf.units import GPA, MEV
 
+_MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
 
 
@@ -141,9 +142,9 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
     )
     choices = Choices(
         sharing=("species", "environment") if model.sharing == "auto" else (model.sharing,),
-        components=(10, 20, 30) if model.components == "auto" else (model.components,),
+        components=_components(model),
         four_body={"auto": (False, True), 3: (False,), 4: (True,)}[model.body_order],
-        most_columns=model.most_columns,
+        most_columns=model.most_columns if model.sharing == "auto" else _MOST_COLUMNS,
     )
     blueprint = Blueprint(
         settings,
@@ -153,6 +154,15 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
         depth=model.environment_depth,
         workers=Workers(model.threads),
     )
+    needed = blueprint.n_columns(blueprint.choices.smallest())
+    if needed > _MOST_COLUMNS:
+        raise ConfigError(
+            [
+                f"model.sharing: {needed} coefficients would need "
+                f"{2e-9 * 8 * needed**2:.0f} GB; share by species or environment, or make the "
+                "descriptor smaller (radial_two, radial_three, l_max)"
+            ]
+        )
     return Trainer(
         blueprint,
         TrainerSettings(
@@ -168,6 +178,13 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
             ranks=(1, 2) if model.rank == "auto" else (model.rank,),
         ),
     )
+
+
+def _components(model: Model) -> tuple[int, ...]:
+    """Numbers of principal components to choose from; none where nothing is quadratic."""
+    if model.rank == 1:
+        return (0,)
+    return (10, 20, 30) if model.components == "auto" else (model.components,)
 
 
 def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:

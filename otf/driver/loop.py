@@ -16,9 +16,9 @@ from otf.arrays import Floats
 from otf.driver.correction import Correction
 from otf.driver.policy import (
     UNTRIGGERED,
-    Expectation,
     PolicyState,
     Reason,
+    expectation,
     planned,
 )
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
@@ -31,7 +31,6 @@ from otf.model.tensor_energy import Prediction
 _LOG = logging.getLogger("otf.loop")
 
 _LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
-_MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
 
 
@@ -173,7 +172,7 @@ class _Loop:
             self._bear(labels)
         else:
             self.failures = 0
-            record = self._learn(labels, reason)
+            record = self._learn(labels, reason, correction)
         correction = self._correction(n_labels)
         self.parts.ensemble.restore(start)
         self.step = first
@@ -253,14 +252,18 @@ class _Loop:
             self.atoms, index=self.trainer.n_labels, step=self.step + ahead
         )
 
-    def _learn(self, labels: Labels, reason: Reason) -> LabelRecord:
-        """Measure the model against a label, learn it, let the policy decide."""
+    def _learn(
+        self, labels: Labels, reason: Reason, correction: Correction | None = None
+    ) -> LabelRecord:
+        """Measure the forces in use against a label, learn it, let the policy decide."""
         index = self.trainer.n_labels
         error = predicted = np.full((1, 3), np.nan)
         energy_error = coverage = float("nan")
         if index:
             prediction = self.trainer.predict(self.atoms)
-            error = np.abs(prediction.forces - labels.forces)
+            added = None if correction is None else correction.at(self.step)
+            forces = prediction.forces if added is None else prediction.forces + added
+            error = np.abs(forces - labels.forces)
             energy_error = (prediction.energy - labels.energy) / len(self.atoms)
             predicted = self.trainer.predicted_error(self.atoms)
             if np.isfinite(predicted).all():
@@ -291,22 +294,16 @@ class _Loop:
             size=str(self.trainer.size),
         )
         self.history = (*self.history, record)
+        forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
         self.policy = self.parts.policy.after_label(
             self.policy,
             step=self.step,
             error=record.force_mae,
             elapsed=elapsed,
             reason=reason,
-            forecast=self._expectation(elapsed),
+            forecast=expectation(forecast, elapsed),
         )
         return record
-
-    def _expectation(self, elapsed: int) -> Expectation | None:
-        """Mean absolute error to expect after so many steps, if the policy is to know."""
-        forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
-        if forecast is None:
-            return None
-        return lambda steps: _MEAN_OF_NORMAL * forecast.size(steps / max(1, elapsed))
 
     def _frame(self, energy: float, forces: Floats, source: int) -> list[Frame]:
         """The present step as a frame, unless it is one that is not kept."""

@@ -12,7 +12,7 @@ from ase import Atoms
 
 from otf.config.schema import Config, Model
 from otf.driver.assemble import make_policy, make_trainer
-from otf.driver.policy import Policy, PolicyState, Reason, planned
+from otf.driver.policy import UNTRIGGERED, Policy, PolicyState, Reason, expectation, planned
 from otf.errors import FileError
 from otf.labels import Labels
 from otf.learning.offline import (
@@ -25,7 +25,9 @@ from otf.learning.offline import (
 )
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
+from otf.model.residual import Forecast
 
+_FEW_SAMPLES = 16
 _SAMPLES = 64  # training structures that show how the features vary
 
 
@@ -69,7 +71,10 @@ def fit_file(model: Model, train: Path, test: Path | None) -> FitReport:
     frames = read_structures(train)
     order = np.random.default_rng(0).permutation(len(frames))
     shuffled = [frames[i] for i in order]
-    trainer = make_trainer(model, shuffled[:_SAMPLES], keep_blocks=_SAMPLES)
+    samples = shuffled[:_SAMPLES]
+    if len(samples) < _FEW_SAMPLES:  # they would not show how the features vary
+        samples = samples + [moved for atoms in samples for moved in displaced(atoms, seed=0)]
+    trainer = make_trainer(model, samples, keep_blocks=_SAMPLES)
     fit(trainer, _labelled(train, shuffled))
     model_now = trainer.force_model
     tested = None
@@ -81,11 +86,14 @@ def fit_file(model: Model, train: Path, test: Path | None) -> FitReport:
 class _Protocol:
     """A policy run over frames that are already there."""
 
-    def __init__(self, policy: Policy, n_frames: int, trainer: Trainer, seed: int) -> None:
+    def __init__(
+        self, policy: Policy, n_frames: int, trainer: Trainer, *, seed: int, forecasts: bool
+    ) -> None:
         self._policy = policy
         self._last_frame = n_frames - 1
         self._trainer = trainer
         self._seed = seed
+        self._forecasts = forecasts
         self._state = PolicyState()
         self._label = 0
         self._plan: tuple[int, Reason] = (0, "start")
@@ -102,9 +110,18 @@ class _Protocol:
             self._plan = (elapsed, "guard")
         return fires
 
-    def labelled(self, i: int, error: float) -> None:
+    def audited(self) -> bool:
+        return self._plan[1] in UNTRIGGERED and not self._state.by_engine
+
+    def labelled(self, i: int, error: float, forecast: Forecast | None) -> None:
+        elapsed = i - self._label
         self._state = self._policy.after_label(
-            self._state, step=i, error=error, elapsed=i - self._label, reason=self._plan[1]
+            self._state,
+            step=i,
+            error=error,
+            elapsed=elapsed,
+            reason=self._plan[1],
+            forecast=expectation(forecast, elapsed) if self._forecasts else None,
         )
         self._label = i
         self._plan = planned(
@@ -127,13 +144,20 @@ def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
         raise FileError(f"{path}: the atoms change from frame to frame: not a trajectory")
     trainer = make_trainer(config.model, displaced(first, seed=config.dynamics.seed))
     policy = make_policy(config.policy, config.dynamics.timestep_fs)
-    protocol = _Protocol(policy, len(frames), trainer, config.dynamics.seed)
+    protocol = _Protocol(
+        policy,
+        len(frames),
+        trainer,
+        seed=config.dynamics.seed,
+        forecasts=config.model.residual == "forecast",
+    )
     yield from hindcast(
         trainer,
         frames,
         lambda i: recorded_labels(frames[i], f"{path}, frame {i}"),
         lambda i: protocol.wants_label(i, frames[i]),
         protocol.labelled,
+        protocol.audited,
         frame_fs=config.dynamics.timestep_fs,
         residual=config.model.residual == "propagate",
     )

@@ -11,7 +11,10 @@ from typing import Literal, Protocol
 
 import numpy as np
 
+from otf.model.residual import Forecast
+
 _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
+_MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 
 Reason = Literal["start", "engine", "scheduled", "audit", "guard", "end", "explosion"]
@@ -20,7 +23,8 @@ to end a segment of the model: when its gap was over, at a random step before th
 at once because of what the model itself said (``guard``, ``explosion``)."""
 
 UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end")
-"""Reasons the model's opinion has no part in."""
+"""Reasons the model's opinion has no part in. Where the guard fires first there is no such label:
+what is measured at them is the error where the guard keeps still."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,19 @@ def planned(
     if length > 1 and rng.random() < policy.audit_fraction:
         return int(rng.integers(1, length)), "audit"
     return length, "end" if length == rest else "scheduled"
+
+
+def expectation(forecast: Forecast | None, elapsed: int) -> Expectation | None:
+    """Mean absolute error to expect so many steps after a label.
+
+    Parameters
+    ----------
+    forecast
+        In units of the steps ``elapsed`` between the last two labels.
+    """
+    if forecast is None:
+        return None
+    return lambda steps: _MEAN_OF_NORMAL * forecast.size(steps / max(1, elapsed))
 
 
 class Policy(Protocol):
@@ -110,7 +127,7 @@ class Policy(Protocol):
         ...
 
     def guard_fires(self, predicted_error: float) -> bool:
-        """Whether the largest predicted error of an atom (eV/Angstrom) calls for a label now."""
+        """Whether the largest mean error expected of an atom (eV/Angstrom) calls for a label."""
         ...
 
 
@@ -128,7 +145,7 @@ class AdaptivePolicy:
     gap_max
         Longest gap, steps.
     guard
-        The guard fires when an atom's predicted error exceeds this many targets.
+        The guard fires when the mean error expected of an atom exceeds this many targets.
     guard_every
         Steps between looks at the guard.
     audit_fraction

@@ -158,7 +158,7 @@ def read_model(path: Path) -> ForceModel:
         energy_model = TensorEnergy(descriptor, sharing, standard, coupling=scalars["coupling"])
         posterior = None
         if scalars["force_noise"] is not None:
-            posterior = Posterior(arrays["factor"], scalars["force_noise"])
+            posterior = Posterior(np.asfortranarray(arrays["factor"]), scalars["force_noise"])
         return ForceModel(
             energy_model,
             arrays["theta"],

@@ -10,6 +10,7 @@ from otf.errors import FileError
 from otf.labels import Labels
 from otf.learning.force_model import ForceModel
 from otf.learning.trainer import Trainer
+from otf.model.residual import Forecast
 
 _COVERAGE_EVERY = 10  # frames between looks at the predicted errors, which cost more than forces
 
@@ -75,8 +76,8 @@ def measure(model: ForceModel, data: Iterable[tuple[Atoms, Labels]]) -> Errors:
 def fit(trainer: Trainer, data: Iterable[tuple[Atoms, Labels]]) -> None:
     """Learn all structures, each independent of the others, and choose once at the end.
 
-    Rows are accumulated structure by structure: memory holds the normal equations and the rows of
-    the structures kept for leaving out, however long the data.
+    Rows are accumulated structure by structure: memory holds the structures, the normal equations
+    and the rows of the structures kept for leaving out, not all rows.
     """
     for i, (atoms, labels) in enumerate(data):
         trainer.add(atoms, labels, time_fs=1e6 * i)
@@ -112,7 +113,8 @@ def hindcast(
     frames: Sequence[Atoms],
     labels_of: Callable[[int], Labels],
     wants_label: Callable[[int], bool],
-    labelled: Callable[[int, float], None],
+    labelled: Callable[[int, float, Forecast | None], None],
+    audited: Callable[[], bool],
     *,
     frame_fs: float,
     residual: bool = False,
@@ -124,7 +126,10 @@ def hindcast(
     wants_label
         Asked for each frame in turn.
     labelled
-        Told the frame and the mean absolute force error measured there before learning.
+        Told the frame, the mean absolute force error measured there before learning, and the
+        forecast of errors to come.
+    audited
+        Whether the label asked for last came at a time the model had no say in.
     frame_fs
         Time between frames.
     residual
@@ -144,12 +149,14 @@ def hindcast(
             errors = np.abs(forces - labels.forces)
             error = float(errors.mean())
             if i % _COVERAGE_EVERY == 0:
-                coverage = float(np.mean(errors <= 2.0 * trainer.predicted_error(atoms)))
+                predicted = trainer.predicted_error(atoms)
+                if np.isfinite(predicted).all():
+                    coverage = float(np.mean(errors <= 2.0 * predicted))
             energy_error = (prediction.energy - labels.energy) / len(atoms)
         since = i - last
         if asked:
-            trainer.learn(atoms, labels, time_fs=i * frame_fs)
-            labelled(i, error)
+            trainer.learn(atoms, labels, time_fs=i * frame_fs, audited=audited())
+            labelled(i, error, trainer.error_forecast())
             last, spacing = i, max(1, since)
             if residual:
                 forecast = trainer.residual_forecast(trainer.n_labels)

@@ -94,7 +94,7 @@ class Regression:
         rows, targets = self._equation(example.atoms, example.labels, reference_energy)
         n_columns = len(self.equations.prior)
         self.equations.add(
-            rows[:, :n_columns],
+            np.ascontiguousarray(rows[:, :n_columns]),
             targets,
             block=example.block,
             forgetting=self.settings.forgetting_at(self.equations.n_snapshots),
@@ -110,7 +110,7 @@ class Regression:
         # theta^T G theta = theta^T b - theta^T (lambda Lambda) theta
         stiffness = strength * float(equations.prior[:leading] @ theta**2)
         square = equations.square - float(equations.moment[:leading] @ theta) - stiffness
-        return float(np.sqrt(max(square, 0.0) / equations.n_rows))
+        return float(np.sqrt(max(square, 0.0) / equations.weighted_rows))
 
     def _equation(
         self, atoms: Atoms, labels: Labels, reference_energy: float

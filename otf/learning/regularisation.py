@@ -98,27 +98,9 @@ def search(
         Leave out all blocks that are kept, whatever the time; scores are comparable only where the
         same blocks were left out.
     """
-    few = equations.n_blocks < FEW_BLOCKS
-    blocks = [] if few else _chosen(equations, None if thorough else max(leading.values()))
-    position = dict(current.position)
-    best: dict[int, float] = {}
-    for rank in position:
-        while True:
-            solution = equations.solve(leading[rank], float(GRID[position[rank]]))
-            judged = None
-            if solution is not None:
-                judged = _by_evidence(solution) if few else _by_leaving_out(solution, blocks)
-            if judged is not None or position[rank] == len(GRID) - 1:
-                break
-            position[rank] += 1  # too weak for floating point
-        best[rank], step = judged or (float("inf"), 0)
-        lowest = _LOWEST_BY_EVIDENCE if few else 0
-        position[rank] = min(max(position[rank] + step, lowest), len(GRID) - 1)
-    rank = min(best, key=lambda r: best[r])
-    if best[rank] > (best[current.rank] - _WORTH_EVIDENCE if few else GAIN * best[current.rank]):
-        rank = current.rank
-    score = float("nan") if few else best[rank]
-    return Regularisation(rank, position, equations.n_snapshots, score)
+    judged = _judge(equations, leading, current.position, thorough=thorough)
+    position = {rank: j.position + j.step for rank, j in judged.items()}
+    return _decide(equations, current, judged, position)
 
 
 def converge(
@@ -128,12 +110,71 @@ def converge(
     *,
     thorough: bool = False,
 ) -> Regularisation:
-    """Search until it comes back to where it has been."""
-    seen: list[Mapping[int, int]] = []
-    while current.position not in seen:
-        seen.append(current.position)
-        current = search(equations, leading, current, thorough=thorough)
-    return current
+    """Search until it comes back to where it has been; the best of what was tried."""
+    best: dict[int, _Judged] = {}
+    position, seen = dict(current.position), []
+    while position not in seen:
+        seen.append(position)
+        judged = _judge(equations, leading, position, thorough=thorough)
+        for rank, j in judged.items():
+            if rank not in best or j.score < best[rank].score:
+                best[rank] = j
+        position = {rank: j.position + j.step for rank, j in judged.items()}
+    return _decide(equations, current, best, {rank: j.position for rank, j in best.items()})
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Score of a rank at a position of the grid, and the step it advises."""
+
+    score: float
+    position: int
+    step: int
+
+
+def _judge(
+    equations: NormalEquations,
+    leading: Mapping[int, int],
+    position: Mapping[int, int],
+    *,
+    thorough: bool,
+) -> dict[int, _Judged]:
+    """Every rank where it stands, or as near above as floating point allows."""
+    few = equations.n_blocks < FEW_BLOCKS
+    latest = None if thorough else _affordable(equations, max(leading.values()))
+    blocks = [] if few else equations.blocks(latest)
+    weight = equations.weight(latest)
+    lowest, highest = (_LOWEST_BY_EVIDENCE if few else 0), len(GRID) - 1
+    out = {}
+    for rank, start_at in position.items():
+        for at in range(max(start_at, lowest), len(GRID)):
+            solution = equations.solve(leading[rank], float(GRID[at]))
+            found = None
+            if solution is not None:
+                found = _by_evidence(solution) if few else _by_leaving_out(solution, blocks, weight)
+            if found is not None:
+                step = min(max(at + found[1], lowest), highest) - at
+                out[rank] = _Judged(found[0], at, step)
+                break
+        else:
+            out[rank] = _Judged(float("inf"), highest, 0)
+    return out
+
+
+def _decide(
+    equations: NormalEquations,
+    current: Regularisation,
+    judged: Mapping[int, _Judged],
+    position: Mapping[int, int],
+) -> Regularisation:
+    """Another rank only where it pays for itself."""
+    few = equations.n_blocks < FEW_BLOCKS
+    rank = min(judged, key=lambda r: judged[r].score)
+    kept = judged[current.rank].score
+    if judged[rank].score > (kept - _WORTH_EVIDENCE if few else GAIN * kept):
+        rank = current.rank
+    score = float("nan") if few else judged[rank].score
+    return Regularisation(rank, dict(position), equations.n_snapshots, score)
 
 
 def _by_evidence(solution: Solution) -> tuple[float, int]:
@@ -142,24 +183,22 @@ def _by_evidence(solution: Solution) -> tuple[float, int]:
     return solution.evidence(), -int(np.sign(slope)) if abs(slope) > _WORTH_EVIDENCE else 0
 
 
-def _chosen(equations: NormalEquations, n_columns: int | None) -> list[Rows]:
-    """The latest blocks: as many as time allows with so many columns, or all."""
-    blocks = equations.blocks()
-    if n_columns is None:
-        return blocks
-    rows = np.cumsum([len(targets) for _, targets in blocks[::-1]])
-    affordable = int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * n_columns))
-    return blocks[-max(affordable, _FEWEST) :]
+def _affordable(equations: NormalEquations, n_columns: int) -> int:
+    """How many of the latest blocks time allows to leave out with so many columns."""
+    rows = np.cumsum(equations.block_rows()[::-1])
+    return max(int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * n_columns)), _FEWEST)
 
 
-def _by_leaving_out(solution: Solution, blocks: list[Rows]) -> tuple[float, int] | None:
-    """The same from the residuals of blocks, each left out in turn."""
+def _by_leaving_out(
+    solution: Solution, blocks: list[Rows], weight: float
+) -> tuple[float, int] | None:
+    """The same from the residuals of blocks, each left out in turn; ``weight`` is that of all."""
     left_out = solution.left_out(blocks)
     if left_out is None:
         return None
     residual, slope = left_out
     square = float(residual @ residual)
-    score = float(np.sqrt(square / len(residual)))
+    score = float(np.sqrt(square / weight))
     if not np.isfinite(score):
         return None
     change = float(residual @ slope) / max(square, 1e-300) * _STEP

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -26,6 +26,10 @@ _LOG = logging.getLogger("otf.learning")
 _BLOCK_FS = 20.0  # labels closer in time than this say much the same
 _UNSETTLED = 30  # up to this many labels the search goes all the way
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
+_OTHER_LABELS = (
+    "the labels do not give the model of the checkpoint; put the labels file of this run back in "
+    "its place"
+)
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for the errors of earlier models, which soon say nothing of the present one
 _GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which nothing grows
@@ -138,7 +142,7 @@ class Trainer:
         return residual.fit(np.array(recent)) if len(recent) > 1 else None
 
     @in_one_thread
-    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool = True) -> None:
+    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
 
         Parameters
@@ -162,19 +166,28 @@ class Trainer:
             self._choose()
         self._solve()
 
+    @in_one_thread
     def add(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
         """Take one label in, without choosing and solving; see :meth:`learn`."""
+        example = self._remember(atoms, labels, time_fs)
+        if self._blueprint.groups(self._size) == self.model.sharing.groups:
+            self._regression.add(example, self._reference_energy)
+        else:  # environments that were not known
+            before = _latest_leverage(self._regression, self._choice)
+            self._regression = self._regress(self._size)
+            after = _latest_leverage(self._regression, self._choice)
+            self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
+
+    def _remember(self, atoms: Atoms, labels: Labels, time_fs: float) -> Example:
+        """Keep a label, with the block of time it falls in."""
         if self.n_labels == 0:
             self._reference_energy = labels.energy / len(atoms)
         if time_fs - self._block_began_fs >= _BLOCK_FS:
             self._block, self._block_began_fs = self._block + 1, time_fs
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        example = Example(bare, labels, self._block)
-        self._examples.append(example)
-        if self._blueprint.see(bare) and self._size.sharing != "species":
-            self._regression = self._regress(self._size)
-        else:
-            self._regression.add(example, self._reference_energy)
+        self._examples.append(Example(bare, labels, self._block))
+        self._blueprint.see(bare)
+        return self._examples[-1]
 
     @in_one_thread
     def settle(self) -> None:
@@ -194,6 +207,7 @@ class Trainer:
         while self._may_be_too_small() and self._grow():
             pass
         self._solve()
+        self._measure_left_out()
 
     def capture(self) -> TrainerState:
         """State that, with the labels, restores this trainer exactly."""
@@ -218,9 +232,9 @@ class Trainer:
             If the labels are not those the state was made with.
         """
         self._size = state.size
-        self._regression = self._regress(state.size)
         for atoms, labels, time_fs in labelled:
-            self.add(atoms, labels, time_fs=time_fs)
+            self._remember(atoms, labels, time_fs)
+        self._regression = self._regress(state.size)
         if self.n_labels != state.n_labels:
             raise RunError(
                 f"the checkpoint was made with {state.n_labels} labels, but {self.n_labels} are "
@@ -232,16 +246,15 @@ class Trainer:
             return
         latest = self._examples[-1].atoms
         self._solve()
+        if len(state.theta) != self.model.n_columns:
+            raise RunError(_OTHER_LABELS)
         posterior, rebuilt = self._force_model.posterior, self.predict(latest)
         # The stored coefficients are the exact ones, also where another machine sums differently.
         self._set_model(state.theta, posterior)
         stored = self.predict(latest)
         same = self._reference_energy == state.reference_energy
         if not same or np.abs(rebuilt.forces - stored.forces).max() > _SAME_FORCES:
-            raise RunError(
-                "the labels do not give the model of the checkpoint; put the labels file of this "
-                "run back in its place"
-            )
+            raise RunError(_OTHER_LABELS)
 
     def _regress(self, size: Size) -> Regression:
         """The equations of all labels so far for a model of another size."""
@@ -308,12 +321,42 @@ class Trainer:
                 break
         if solution is None:
             raise RunError(
-                "the normal equations cannot be solved at any prior strength; the labels file "
-                "probably holds a label that is not physical"
+                "the normal equations cannot be solved at any prior strength: the structures are "
+                "all alike, or a label is not physical; look at the labels file"
             )
         theta = np.zeros(self.model.n_columns)
         theta[:leading] = solution.coefficients
         self._set_model(theta, Posterior(solution.factor, self.settings.force_noise))
+
+    def _measure_left_out(self) -> None:
+        """Error scale and calibration from the labels kept, each as if it had not been learned."""
+        regression, noise = self._regression, self.settings.force_noise
+        solution = regression.equations.solve(
+            regression.leading[self._choice.rank], self._choice.strength
+        )
+        if solution is None:
+            return
+        first = 0 if self.model.coupling == "self" else 1  # the energy row
+        scale = ErrorScale.unknown(len(self._scale.total))
+        for _ in range(2):  # the calibration needs the scale
+            scale = replace(scale, ratios=np.zeros_like(scale.ratios))
+            for example, snapshot in zip(
+                self._examples[-len(regression.equations.snapshots) :],
+                regression.equations.snapshots,
+                strict=True,
+            ):
+                rows = slice(first, first + 3 * len(example.atoms))
+                left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
+                if left_out is None:
+                    continue
+                scale = scale.updated(
+                    self.model.descriptor.channels(example.atoms),
+                    noise * left_out[0][rows].reshape(-1, 3),
+                    solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3),
+                    audited=True,
+                )
+        self._scale = scale
+        self._solve()
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         rank = self._choice.rank

@@ -1,8 +1,9 @@
 """How to build the energy model of a system in any of its sizes.
 
 A model may grow while it learns: more principal components in the quadratic part, blocks for the
-environments of atoms, four-body features. What each size looks like is settled before the first
-label, so that a model built late equals one built early.
+environments of atoms, four-body features. What a size looks like depends on the samples it was made
+with and on the environments seen in labels, in their order, and on nothing else: a resumed run that
+sees the same labels builds the same model.
 """
 
 from collections import Counter
@@ -95,13 +96,17 @@ class Blueprint:
         workers: Workers | None = None,
     ) -> None:
         self.settings = settings
-        self.choices = choices or Choices()
+        numbers = sorted({int(z) for atoms in samples for z in atoms.numbers})
+        self._species = tuple(numbers)
+        self._features = {four: self._count_features(four) for four in (False, True)}
+        choices = choices or Choices()
+        most = self._features[False]
+        components = tuple(dict.fromkeys(min(c, most) for c in choices.components))
+        self.choices = replace(choices, components=components)
         self.coupling = coupling
         self.workers = workers or Workers()
         self._samples = list(samples)
         self._further: list[Atoms] = []
-        numbers = sorted({int(z) for atoms in samples for z in atoms.numbers})
-        self._species = tuple(numbers)
         self._depth = depth
         self._watches = any(s != "species" for s in self.choices.sharing)
         self._classes: list[str] = []
@@ -112,19 +117,23 @@ class Blueprint:
             common = sorted(seen, key=lambda name: (-seen[name], name))
             self._classes = common[:MOST_CLASSES]
             self._start = self._graph.classes(samples[0])
+            self._steady = all(
+                self._graph.classes(moved) == self._start
+                for moved in displaced(samples[0], seed=0)[:8]
+            )
 
     @property
     def _numbers(self) -> Ints:
         return np.array(self._species, dtype=np.int64)
 
     def see(self, atoms: Atoms) -> bool:
-        """Take note of a labelled structure; whether it brings environments to give blocks to."""
+        """Take note of a labelled structure; whether it brings environments not seen before."""
         if not self._watches or len(self._classes) >= MOST_CLASSES:
             return False
         new = sorted(set(self._graph.classes(atoms)) - set(self._classes))
         if new:
             self._classes = (self._classes + new)[:MOST_CLASSES]
-            self._further += displaced(atoms, seed=len(self._further))
+            self._further += [atoms, *displaced(atoms, seed=len(self._further))]
         return bool(new)
 
     def build(self, size: Size) -> TensorEnergy:
@@ -133,7 +142,7 @@ class Blueprint:
         if not size.four_body:
             settings = replace(settings, degree_four=-1)
         descriptor = Descriptor(self._numbers, settings)
-        sharing = Sharing(self._groups(size))
+        sharing = Sharing(self.groups(size))
         standard = standardise(
             descriptor,
             sharing,
@@ -152,9 +161,9 @@ class Blueprint:
             replace(size, components=c)
             for c in choices.components[choices.components.index(size.components) + 1 :][:1]
         ]
-        if size.sharing == "species" and "environment" in choices.sharing:
+        if size.sharing == "species" and "environment" in choices.sharing and self._steady:
             larger = replace(size, sharing="environment")
-            if self._groups(larger).classes:
+            if self.groups(larger).classes:
                 out.append(larger)
         if not size.four_body and True in choices.four_body:
             out.append(replace(size, four_body=True))
@@ -162,14 +171,31 @@ class Blueprint:
 
     def n_columns(self, size: Size) -> int:
         """Coefficients of a model of this size."""
-        settings, groups = self.settings, self._groups(size)
-        if not size.four_body:
-            settings = replace(settings, degree_four=-1)
-        features = Descriptor(self._numbers, settings).n_features
+        groups = self.groups(size)
         blocks = len(groups.species) + len(groups.classes) + len(groups.atoms)
-        return blocks * (1 + features + size.components * (size.components + 1) // 2)
+        return blocks * self._width(size)
 
-    def _groups(self, size: Size) -> Groups:
-        classes = () if size.sharing == "species" else splitting(set(self._classes))
+    def groups(self, size: Size) -> Groups:
+        """What has blocks of its own in a model of this size, as far as has been seen.
+
+        Classes are left out, the latest first, where the model would outgrow ``most_columns``.
+        """
         atoms = self._start if size.sharing == "atom" else ()
+        classes: tuple[str, ...] = ()
+        if size.sharing != "species":
+            room = self.choices.most_columns // self._width(size) - len(self._species) - len(atoms)
+            for count in range(len(self._classes), 0, -1):
+                classes = splitting(set(self._classes[:count]))
+                if len(classes) <= room:
+                    break
+            else:
+                classes = ()
         return Groups(self._species, classes, atoms, self._depth)
+
+    def _width(self, size: Size) -> int:
+        """Columns of a block."""
+        return 1 + self._features[size.four_body] + size.components * (size.components + 1) // 2
+
+    def _count_features(self, four_body: bool) -> int:
+        settings = self.settings if four_body else replace(self.settings, degree_four=-1)
+        return Descriptor(self._numbers, settings).n_features

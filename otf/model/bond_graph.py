@@ -5,6 +5,7 @@ the atoms it is bonded to. Source: Weisfeiler and Lehman, Nauchno-Technicheskaya
 (1968).
 """
 
+from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -19,7 +20,8 @@ from otf.model.neighbours import NeighbourCache
 
 STRETCH = 1.3
 """Bonded are atoms closer than so many sums of their covalent radii: halfway, for C-H, between a
-bond at its widest and the next neighbour at its closest, so that vibrations change no class."""
+bond at its widest and the next neighbour at its closest, so that vibrations of molecules change no
+class. In metals, where no distance parts bonded from not bonded, they do."""
 
 
 class BondGraph:
@@ -48,7 +50,7 @@ class BondGraph:
         self._classes: tuple[str, ...] = ()
 
     def classes(self, atoms: Atoms) -> tuple[str, ...]:
-        """Class of each atom, such as ``C(HHHO)``."""
+        """Class of each atom, such as ``C(HHHO)``; from depth 2 on, the element and a hash."""
         cell, neighbours = self._cache.of(atoms)
         radii = STRETCH * covalent_radii[atoms.numbers]
         bonded = bonded_pairs(atoms.positions, cell, radii, neighbours)
@@ -70,9 +72,14 @@ class BondGraph:
             indices[start:stop][self._bonded[start:stop]] for start, stop in pairwise(first)
         ]
         names = [chemical_symbols[z] for z in self._numbers]
-        for _ in range(self.depth):
+        for level in range(self.depth):
+            bonded_to = ["".join(sorted(names[j] for j in near)) for near in partners]
+            if level:  # names would grow without end
+                bonded_to = [
+                    blake2b(f"{name}{near}".encode(), digest_size=6).hexdigest()
+                    for name, near in zip(names, bonded_to, strict=True)
+                ]
             names = [
-                f"{name}({''.join(sorted(names[j] for j in near))})"
-                for name, near in zip(names, partners, strict=True)
+                f"{name.split('(')[0]}({near})" for name, near in zip(names, bonded_to, strict=True)
             ]
         return tuple(names)

@@ -27,6 +27,12 @@ DISPLACEMENT_A = 0.05
 _SMALLEST_SCALE = 1e-3
 """Features that hardly move are not blown up beyond this fraction of the liveliest one."""
 
+_ROUNDING = 1e-8
+"""Features that vary by less of their size do not vary."""
+
+_ENOUGH = 30
+"""Atoms of a class among the samples for a standard of its own; below it uses its species'."""
+
 
 @dataclass(frozen=True)
 class DescriptorSettings:
@@ -155,7 +161,7 @@ def standardise(
         Principal components of the two- and three-body features to keep (fewer where there are
         fewer features).
     further
-        Structures for those blocks that occur in no sample.
+        Structures for those blocks that hardly occur in the samples.
 
     Returns
     -------
@@ -166,16 +172,20 @@ def standardise(
     mean = np.zeros((sharing.n_blocks, descriptor.n_features))
     scale = np.ones((sharing.n_blocks, descriptor.n_features))
     axes = np.zeros((sharing.n_blocks, components, descriptor.n_low))
-    done: set[int] = set()
+    known: set[int] = set()
     for structures in (samples, further):
         if not structures:
             continue
         features = np.concatenate([descriptor.features(atoms) for atoms in structures])
         blocks = np.concatenate([sharing.blocks(atoms) for atoms in structures])
-        for g in set(np.unique(blocks[blocks >= 0]).tolist()) - done:
+        for g in set(range(sharing.n_blocks)) - known:
             values = features[(blocks == g).any(axis=1)]
-            mean[g], scale[g], axes[g] = _standard(values, descriptor.n_low, components)
-            done.add(g)
+            if len(values) >= (_ENOUGH if g >= len(descriptor.species) else 1):
+                mean[g], scale[g], axes[g] = _standard(values, descriptor.n_low, components)
+                known.add(g)
+    for g in set(range(len(descriptor.species), sharing.n_blocks)) - known:
+        s = sharing.species_of_block[g]
+        mean[g], scale[g], axes[g] = mean[s], scale[s], axes[s]
     return Standard(mean, scale, axes)
 
 
@@ -183,7 +193,7 @@ def _standard(values: Floats, low: int, components: int) -> tuple[Floats, Floats
     """Mean, scale and principal axes of the features (samples, features) of one block."""
     mean, spread = values.mean(axis=0), values.std(axis=0)
     largest = spread.max()
-    if largest == 0.0:  # an atom without neighbours: its features never move
+    if largest <= _ROUNDING * np.abs(values).max(initial=0.0):  # nothing moves but the last digits
         return mean, np.ones_like(mean), np.zeros((components, low))
     scale = np.maximum(spread, _SMALLEST_SCALE * largest)
     standard = ((values - mean) / scale)[:, :low]

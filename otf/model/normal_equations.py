@@ -36,6 +36,10 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from otf.arrays import Floats
 
+_MOST_BYTES = 500_000_000  # of rows kept, as long as there are a few blocks
+_FEWEST_BLOCKS = 3
+_BARELY = 1e-12  # keeps a row that nothing else determines from an infinite leverage
+
 Rows = tuple[Floats, Floats]
 """Rows (m, n) with their targets (m,); or a residual and a slope for each."""
 
@@ -69,8 +73,9 @@ class NormalEquations:
     prior
         (n,) diagonal of Lambda, positive.
     keep_blocks
-        Rows are kept for the latest so many blocks only, for leaving them out; what is older lives
-        on in the accumulated equations, so memory does not grow with the history.
+        Rows are kept for the latest so many blocks only (fewer where they are large), for leaving
+        them out; what is older lives on in the accumulated equations, so memory does not grow with
+        the history.
     """
 
     def __init__(self, prior: Floats, *, keep_blocks: int = 12) -> None:
@@ -78,7 +83,7 @@ class NormalEquations:
         self.prior = prior
         self.keep_blocks = keep_blocks
         self.n_snapshots = 0
-        self.n_rows = 0
+        self.weighted_rows = 0.0
         self.n_blocks = 0
         self.gram: Floats = np.zeros((n, n), order="F")  # only the lower triangle is used
         self.moment: Floats = np.zeros(n)
@@ -86,15 +91,32 @@ class NormalEquations:
         self.snapshots: list[Snapshot] = []
         self._solved: dict[int, Solution] = {}
 
-    def blocks(self) -> list[Rows]:
-        """Rows and targets of the blocks kept, scaled by the square root of their weights."""
+    def block_rows(self) -> list[int]:
+        """Number of rows in each of the blocks kept, the latest last."""
+        counts: dict[int, int] = {}
+        for s in self.snapshots:
+            counts[s.block] = counts.get(s.block, 0) + len(s.targets)
+        return list(counts.values())
+
+    def blocks(self, latest: int | None = None) -> list[Rows]:
+        """Rows and targets of the latest blocks, or of all that are kept.
+
+        They are scaled by the square root of their weights.
+        """
+        numbers = sorted({s.block for s in self.snapshots})
         out = []
-        for block in sorted({s.block for s in self.snapshots}):
+        for block in numbers if latest is None else numbers[-latest:]:
             members = [s for s in self.snapshots if s.block == block]
             rows = [np.sqrt(s.weight) * s.rows for s in members]
             targets = [np.sqrt(s.weight) * s.targets for s in members]
             out.append((np.concatenate(rows), np.concatenate(targets)))
         return out
+
+    def weight(self, latest: int | None = None) -> float:
+        """Sum of the weights of the rows of these blocks."""
+        numbers = sorted({s.block for s in self.snapshots})
+        chosen = set(numbers if latest is None else numbers[-latest:])
+        return sum(s.weight * len(s.targets) for s in self.snapshots if s.block in chosen)
 
     def add(self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0) -> None:
         """Add one snapshot; everything before it is weighted by ``forgetting`` once more.
@@ -114,13 +136,18 @@ class NormalEquations:
         if not self.snapshots or self.snapshots[-1].block != block:
             self.n_blocks += 1
         self.n_snapshots += 1
-        self.n_rows += len(targets)
+        self.weighted_rows = forgetting * self.weighted_rows + len(targets)
         self.snapshots = [
             replace(s, weight=forgetting * s.weight)
             for s in self.snapshots
             if s.block > block - self.keep_blocks
         ]
         self.snapshots.append(Snapshot(rows, targets, block, 1.0))
+        while sum(s.rows.nbytes for s in self.snapshots) > _MOST_BYTES:
+            oldest = self.snapshots[0].block
+            if oldest > block - _FEWEST_BLOCKS:
+                break
+            self.snapshots = [s for s in self.snapshots if s.block != oldest]
 
     def forget_solutions(self) -> None:
         """Solve anew when asked again."""
@@ -205,6 +232,18 @@ class Solution:
             return None
         return np.concatenate([f[0] for f in known]), np.concatenate([f[1] for f in known])
 
+    def left_out_leverage(self, rows: Floats) -> Floats:
+        """Leverage of each row (m,) of a block, had the block not been learned.
+
+        H (1 - H)^-1 on its diagonal.
+        """
+        white = _whitened(self.factor, rows[:, : self.leading])
+        hat = white.T @ white
+        system = np.eye(len(hat)) - hat
+        system[np.diag_indices(len(hat))] += _BARELY
+        without = np.linalg.solve(system, hat)
+        return np.asarray(np.maximum(np.diag(without), 0.0))
+
     def _by_hat(self, blocks: Sequence[Rows]) -> list[Rows | None]:
         """Residuals and slopes of small blocks, all at once to make full use of the cache."""
         if not blocks:
@@ -252,7 +291,7 @@ class Solution:
         equations = self.equations
         log_prior = float(np.log(self.strength * equations.prior[: self.leading]).sum())
         log_det = 2.0 * float(np.log(np.diag(self.factor)).sum())
-        return equations.n_rows * float(np.log(self._variance())) + log_det - log_prior
+        return equations.weighted_rows * float(np.log(self._variance())) + log_det - log_prior
 
     def evidence_slope(self) -> float:
         """Derivative of :meth:`evidence` by the logarithm of lambda."""
@@ -263,13 +302,14 @@ class Solution:
         """Misfit for each row, the prior's share included."""
         equations = self.equations
         misfit = equations.square - float(equations.moment[: self.leading] @ self.coefficients)
-        return max(misfit, 1e-12 * max(equations.square, 1e-300)) / equations.n_rows
+        return max(misfit, 1e-12 * max(equations.square, 1e-300)) / equations.weighted_rows
 
     def _determined(self) -> float:
         """Coefficients determined by the rows rather than by the prior, the trace of H."""
         equations = self.equations
-        kept = sum(len(s.targets) for s in equations.snapshots)
-        if kept == equations.n_rows and 3 * kept < self.leading:
+        rows = sum(equations.block_rows())
+        complete = len(equations.snapshots) == equations.n_snapshots
+        if complete and 3 * rows < self.leading:
             return sum(float(self.leverage(x).sum()) for x, _ in equations.blocks())
         inverse, _ = dtrtri(self.factor, lower=1)
         inverse = np.tril(inverse)

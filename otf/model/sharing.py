@@ -68,6 +68,14 @@ class Sharing:
         self._names: tuple[str, ...] = ()
         self._leaf: Ints = np.zeros(0, dtype=np.int64)
         self.leaves = self._all_leaves()
+        self.species_of_block = self._species_of_block()
+
+    def _species_of_block(self) -> Ints:
+        """Channel of the atoms of each block (n_blocks,)."""
+        out = np.zeros(self.n_blocks, dtype=np.int64)
+        for blocks in self.leaves:
+            out[blocks[blocks >= 0]] = blocks[0]
+        return out
 
     @property
     def prior(self) -> Floats:

@@ -28,6 +28,21 @@ class Workers:
     def __init__(self, threads: int | None = None) -> None:
         self.threads = threads or available_cores()
         self._pool: ThreadPoolExecutor | None = None
+        self._owner = 0
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the threads: they cannot be copied."""
+        return {"threads": self.threads}
+
+    def __setstate__(self, state: dict[str, int]) -> None:
+        self.__init__(state["threads"])  # type: ignore[misc]
+
+    def _threads(self) -> ThreadPoolExecutor:
+        """The pool of this process; a forked child makes one of its own."""
+        if self._pool is None or self._owner != os.getpid():
+            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="otf-forces")
+            self._owner = os.getpid()
+        return self._pool
 
     def each_range(self, n: int, work: Callable[[int, int, int, int], None]) -> None:
         """Call ``work(worker, chunk, start, stop)`` for all ranges of n atoms.
@@ -44,7 +59,6 @@ class Workers:
         if workers <= 1:
             share(0)
             return
-        if self._pool is None:
-            self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="otf-forces")
-        for done in [self._pool.submit(share, worker) for worker in range(workers)]:
+        pool = self._threads()
+        for done in [pool.submit(share, worker) for worker in range(workers)]:
             done.result()

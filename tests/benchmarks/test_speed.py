@@ -37,7 +37,7 @@ def trained(atoms, settings, *, four_body=False) -> Trainer:
         moved = atoms.copy()
         moved.positions += rng.normal(scale=0.02, size=moved.positions.shape)
         labels = Labels(float(i), rng.normal(size=moved.positions.shape))
-        trainer.learn(moved, labels, time_fs=30.0 * i)
+        trainer.learn(moved, labels, time_fs=30.0 * i, audited=True)
     return trainer
 
 
@@ -110,11 +110,11 @@ def test_retraining_after_a_label(benchmark, four_body):
         moved = start.copy()
         moved.positions += rng.normal(scale=0.03, size=moved.positions.shape)
         labels = Labels(float(rng.normal()), rng.normal(size=moved.positions.shape))
-        return (moved, labels), {"time_fs": 30.0 * (trainer.n_labels + 1)}
+        return (moved, labels), {"time_fs": 30.0 * (trainer.n_labels + 1), "audited": True}
 
     for _ in range(50):
         (atoms, labels), when = next_label()
-        trainer.add(atoms, labels, **when)
+        trainer.add(atoms, labels, time_fs=when["time_fs"])
     benchmark.pedantic(trainer.learn, setup=next_label, rounds=20, warmup_rounds=1)
     assert trainer.n_labels == 3 + 50 + 21
 

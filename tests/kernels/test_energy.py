@@ -53,7 +53,7 @@ class Model:
         self, atoms: Atoms, size=SIZES["four-body"], *, rank: int = 2, coupling="joint", threads=1
     ) -> None:
         self.atoms = atoms
-        choices = Choices(sharing=(size.sharing,))
+        choices = Choices(sharing=(size.sharing,), most_columns=10**6)
         blueprint = Blueprint(
             SMALL,
             displaced(atoms, seed=0),

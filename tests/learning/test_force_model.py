@@ -1,5 +1,9 @@
 """Model files and the ASE calculator: the same numbers, and refusals with a name."""
 
+import copy
+import multiprocessing
+import pickle
+
 import h5py
 import numpy as np
 import pytest
@@ -15,6 +19,10 @@ from otf.labels import Labels
 from otf.model.descriptor import displaced
 
 
+def forces_of(model, atoms):
+    return model.predict(atoms).forces.tobytes()
+
+
 @pytest.fixture(scope="module")
 def trainer():
     start = bulk("Cu", cubic=True)
@@ -27,7 +35,10 @@ def trainer():
         atoms.positions += rng.normal(scale=0.05, size=atoms.positions.shape)
         atoms.calc = EMT()
         trainer.learn(
-            atoms, Labels(atoms.get_potential_energy(), atoms.get_forces()), time_fs=30.0 * i
+            atoms,
+            Labels(atoms.get_potential_energy(), atoms.get_forces()),
+            time_fs=30.0 * i,
+            audited=True,
         )
     return trainer
 
@@ -71,6 +82,19 @@ def test_calculator_speaks_ase(path):
     assert atoms.get_potential_energies().sum() == pytest.approx(atoms.get_potential_energy())
     assert atoms.calc.predicted_error(atoms).shape == (4, 3)
     assert atoms.calc.atomic_error(atoms).shape == (4,)
+
+
+def test_copies_and_forks_after_threads_were_used(path):
+    """Large structures are computed by threads, which are neither copied nor forked."""
+    calculator = otf.load_model(path)
+    large = probe() * (4, 4, 4)
+    forces = calculator.get_forces(large)
+    for other in (copy.deepcopy(calculator), pickle.loads(pickle.dumps(calculator))):
+        other.results = {}
+        assert other.get_forces(large).tobytes() == forces.tobytes()
+    with multiprocessing.get_context("fork").Pool(1) as pool:
+        answer = pool.apply_async(forces_of, (calculator.model, large)).get(timeout=60)
+    assert answer == forces.tobytes()
 
 
 def test_supercell_has_the_energy_of_its_parts(path):

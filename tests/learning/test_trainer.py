@@ -11,6 +11,7 @@ from ase.calculators.morse import MorsePotential
 from otf.errors import RunError
 from otf.labels import Labels
 from otf.learning import regularisation
+from otf.learning.offline import fit
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.learning.uncertainty import EPSILON, ErrorScale
@@ -45,7 +46,7 @@ def labelled(count: int, *, width: float = 0.04, seed: int = 0):
 
 def learn(model: Trainer, data) -> Trainer:
     for atoms, labels, time_fs in data:
-        model.learn(atoms, labels, time_fs=time_fs)
+        model.learn(atoms, labels, time_fs=time_fs, audited=True)
     return model
 
 
@@ -88,6 +89,7 @@ def test_restored_trainer_is_the_same_to_the_last_bit():
     assert original.predict(probe).forces.tobytes() == copy.predict(probe).forces.tobytes()
     assert original.predicted_error(probe).tobytes() == copy.predicted_error(probe).tobytes()
     assert original.choice == copy.choice
+    np.testing.assert_equal(original.choice.score, copy.choice.score)
 
 
 def test_restore_accepts_the_rounding_of_another_machine():
@@ -114,6 +116,27 @@ def test_unknown_errors_are_infinite_until_measured():
     assert np.isinf(model.predicted_error(START)).all()
     learn(model, data[1:])
     assert np.isfinite(model.predicted_error(START)).all()
+
+
+def test_fitted_at_once_it_knows_its_errors_too():
+    data, test = labelled(40), labelled(15, seed=5)
+    model = trainer()
+    fit(model, ((atoms, labels) for atoms, labels, _ in data))
+    errors, predicted = [], []
+    for atoms, labels, _ in test:
+        errors.append(np.abs(model.predict(atoms).forces - labels.forces))
+        predicted.append(model.predicted_error(atoms))
+    covered = np.mean(np.array(errors) <= 2 * np.array(predicted))
+    assert 0.85 < covered < 0.999
+
+
+def test_one_symmetric_structure_teaches_its_energy_and_claims_no_more():
+    start = bulk("Al", cubic=True) * (2, 2, 2)
+    descriptor = DescriptorSettings(5.0, 4.0, 0.0, 4, 2, 2)
+    model = Trainer(Blueprint(descriptor, [start, *displaced(start, seed=0)]), TrainerSettings())
+    labels = Labels(-3.0 * len(start), np.zeros((len(start), 3)))
+    fit(model, [(start, labels)])
+    assert model.predict(start).energy == pytest.approx(-3.0 * len(start), abs=0.01)
 
 
 def test_predicted_error_grows_away_from_what_was_learned():
@@ -181,6 +204,23 @@ def test_search_leaves_the_edge_where_nothing_can_be_solved():
     stuck = regularisation.Regularisation(1, {1: 0}, 7)
     found = regularisation.search(equations, {1: 4}, stuck)
     assert equations.solve(4, found.strength) is not None
+
+
+def test_converged_choice_has_the_score_it_reports():
+    rng = np.random.default_rng(1)
+    for _ in range(10):
+        equations = NormalEquations(np.ones(12))
+        truth = rng.normal(size=12)
+        for i in range(8):
+            rows = rng.normal(size=(3, 12))
+            equations.add(rows, rows @ truth + 0.3 * rng.normal(size=3), block=i)
+        leading = {1: 6, 2: 12}
+        found = regularisation.converge(
+            equations, leading, regularisation.start((1, 2)), thorough=True
+        )
+        solution = equations.solve(leading[found.rank], found.strength)
+        residual, _ = solution.left_out(equations.blocks())
+        assert found.score == pytest.approx(np.sqrt(np.mean(residual**2)))
 
 
 def test_search_is_frequent_at_first_and_rare_later():
@@ -300,7 +340,7 @@ def test_stress_is_learned_when_asked():
         return np.mean([np.abs(model.predict(a).stress - y.stress).mean() for a, y, _ in test])
 
     size = np.mean([np.abs(y.stress).mean() for _, y, _ in test])
-    assert error(stress_noise=1e-3) < 0.6 * error()
+    assert error(stress_noise=1e-3) < 0.7 * error()
     assert error(stress_noise=1e-3) < 0.05 * size
 
 

@@ -66,6 +66,35 @@ def test_the_next_sizes_differ_in_one_thing():
     assert ethanol_blueprint(most_columns=blueprint.n_columns(start)).larger(start) == []
 
 
+def test_environments_never_outgrow_the_columns_allowed():
+    free = ethanol_blueprint(sharing=("environment",))
+    size = Size("environment", 10)
+    limit = free.n_columns(size)
+    tight = ethanol_blueprint(sharing=("environment",), most_columns=limit)
+    for blueprint in (free, tight):
+        for atom in (3, 4, 5):
+            torn = molecule("CH3CH2OH")
+            torn.positions[atom] += 3.0
+            blueprint.see(torn)
+    assert free.n_columns(size) > limit
+    assert tight.n_columns(size) <= limit
+    assert tight.build(size).n_columns == tight.n_columns(size)
+
+
+def test_no_environments_by_themselves_where_bonds_flicker():
+    copper = Blueprint(SETTINGS, displaced(bulk("Cu", cubic=True) * (2, 2, 2), seed=0))
+    assert all(s.sharing == "species" for s in copper.larger(copper.choices.smallest()))
+
+
+def test_more_components_than_features_are_not_offered():
+    blueprint = ethanol_blueprint(components=(10, 500, 600), most_columns=10**6)
+    most = blueprint.build(Size()).descriptor.n_low
+    assert blueprint.choices.components == (10, most)
+    assert blueprint.build(Size(components=most)).n_columns == blueprint.n_columns(
+        Size(components=most)
+    )
+
+
 def test_nothing_to_share_by_environment_in_methane():
     blueprint = Blueprint(SETTINGS, displaced(molecule("CH4"), seed=0))
     assert all(s.sharing == "species" for s in blueprint.larger(blueprint.choices.smallest()))
@@ -115,14 +144,19 @@ def test_no_more_blocks_than_a_model_can_carry():
 
 
 def test_building_late_equals_building_early():
-    early, late = ethanol_blueprint(), ethanol_blueprint()
+    """What is seen later adds blocks and leaves those there are alone."""
+    blueprint = ethanol_blueprint()
     size = Size("environment", 4)
-    one = early.build(size)
+    one = blueprint.build(size)
     torn = molecule("CH3CH2OH")
-    torn.positions[0] += 0.01
-    late.see(torn)
-    other = late.build(size)
-    assert one.standard.components.tobytes() == other.standard.components.tobytes()
+    torn.positions[-1] += 3.0
+    assert blueprint.see(torn)
+    other = blueprint.build(size)
+    assert other.sharing.n_blocks > one.sharing.n_blocks
+    for i, name in enumerate(one.sharing.groups.classes):
+        j = other.sharing.groups.classes.index(name)
+        for before, after in zip(one.standard, other.standard):
+            assert before[3 + i].tobytes() == after[3 + j].tobytes()
 
 
 def test_a_structure_of_other_atoms_uses_what_it_knows():

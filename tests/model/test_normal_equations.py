@@ -123,7 +123,11 @@ def test_memory_is_bounded_and_nothing_is_lost():
     for i, (x, y) in enumerate(zip(rows, targets)):
         equations.add(x, y, block=i // 2)
     assert [s.block for s in equations.snapshots] == [11, 11, 12, 12, 13, 13, 14, 14]
-    assert (equations.n_snapshots, equations.n_blocks, equations.n_rows) == (30, 15, 30 * ROWS)
+    assert (equations.n_snapshots, equations.n_blocks, equations.weighted_rows) == (
+        30,
+        15,
+        30 * ROWS,
+    )
     theta = equations.solve(ALL, 0.1).theta()
     np.testing.assert_allclose(theta, ridge(rows, targets, 0.1), atol=1e-9)
 
@@ -141,6 +145,24 @@ def test_evidence_is_the_marginal_likelihood():
     equations = streamed(rows, targets)
     values = [equations.solve(ALL, s).evidence() for s in (0.01, 1.0, 100.0)]
     np.testing.assert_allclose(values, [direct(s) for s in (0.01, 1.0, 100.0)], rtol=1e-9)
+
+
+def test_left_out_leverage_is_that_of_the_others():
+    rows, targets = data(6)
+    equations = streamed(rows, targets)
+    found = equations.solve(ALL, 0.3).left_out_leverage(rows[2])
+    others = np.concatenate([x for i, x in enumerate(rows) if i != 2])
+    inverse = np.linalg.inv(others.T @ others + 0.3 * np.diag(PRIOR))
+    direct = np.einsum("ij,jk,ik->i", rows[2], inverse, rows[2])
+    np.testing.assert_allclose(found, direct, rtol=1e-8)
+
+
+def test_forgetting_forgets_rows_in_every_mean():
+    rows, targets = data(50)
+    equations = streamed(rows, targets, 0.9)
+    assert equations.weighted_rows == pytest.approx(ROWS / (1 - 0.9), rel=0.01)
+    assert equations.weight() < equations.weighted_rows
+    assert equations.weight(1) == ROWS
 
 
 def test_leverage_is_the_posterior_variance():

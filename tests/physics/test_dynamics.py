@@ -32,7 +32,7 @@ def aluminium() -> Trainer:
         atoms.positions += rng.normal(scale=0.1, size=atoms.positions.shape)
         atoms.calc = EMT()
         labels = Labels(atoms.get_potential_energy(), atoms.get_forces())
-        trainer.learn(atoms, labels, time_fs=30.0 * i)
+        trainer.learn(atoms, labels, time_fs=30.0 * i, audited=True)
     return trainer
 
 
