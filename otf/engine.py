@@ -10,7 +10,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import ClassVar, Protocol, cast, runtime_checkable
+from typing import ClassVar, Protocol, cast, get_args, runtime_checkable
 
 from ase import Atoms
 from pydantic import BaseModel
@@ -107,6 +107,21 @@ class Engine(Protocol):
     def doctor(cls) -> EngineReport:
         """What is there and what is missing, without computing anything."""
         ...
+
+
+def path_options(options: type[BaseModel]) -> list[str]:
+    """Names of the options that are files or folders.
+
+    Relative ones start at the configuration file; files become part of the run directory.
+    """
+    return [
+        name
+        for name, info in options.model_fields.items()
+        if any(
+            Path in (part, *get_args(part))
+            for part in (info.annotation, *get_args(info.annotation))
+        )
+    ]
 
 
 def installed_engines() -> dict[str, EntryPoint]:

@@ -52,6 +52,11 @@ def describe(s: Summary) -> str:
             for kind, k in s.by_kind.items()
         ]
     lines.append(f"model       {s.model}")
+    if s.scf_first is not None and s.scf_later is not None:
+        lines.append(
+            f"SCF         {s.scf_first} cycles for the first label, from scratch, and "
+            f"{s.scf_later:.1f} for the others"
+        )
     if s.residual_work_eV:
         lines.append(f"residual    did {s.residual_work_eV:.4f} eV of work on the atoms")
     saved = s.engine_alone_s - s.session_wall_s

@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from otf.config.schema import Config
-from otf.engine import load_engine
+from otf.engine import load_engine, path_options
 from otf.errors import ConfigError, EngineError
 
 _SCALARS: list[tuple[re.Pattern[str], Any]] = [
@@ -62,8 +62,8 @@ def read_config(path: Path) -> Config:
     document = _parse(text)
     config: Config | None = None
     if isinstance(document.data, dict):
+        _check_engine(document, path.parent)
         config = _validate(Config, document, ())
-        _check_engine(document)
         _check_structure(document, path.parent)
     elif not document.problems:
         document.problems.append((None, "expected sections such as 'system:' and 'dynamics:'"))
@@ -196,8 +196,8 @@ def _fields_at(schema: type[BaseModel], path: _Path) -> list[str]:
     return list(schema.model_fields)
 
 
-def _check_engine(document: _Document) -> None:
-    """Validate the engine's own keys by its own schema."""
+def _check_engine(document: _Document, folder: Path) -> None:
+    """Validate the engine's own keys by its own schema, and make its paths absolute."""
     section = document.data.get("engine")
     if not isinstance(section, dict) or not isinstance(section.get("kind"), str):
         return
@@ -209,16 +209,26 @@ def _check_engine(document: _Document) -> None:
     kind = section.pop("kind")
     _validate(engine.Options, document, ("engine",))
     section["kind"] = kind
+    for name in path_options(engine.Options):
+        given = section.get(name)
+        if not isinstance(given, str):
+            continue
+        section[name] = str((folder / Path(given).expanduser()).absolute())
+        if not Path(section[name]).exists():
+            document.problems.append(
+                (document.values[("engine", name)], f"engine.{name}: there is no {section[name]}")
+            )
 
 
 def _check_structure(document: _Document, folder: Path) -> None:
     """The structure file must be there, so that a run does not start without it."""
     section = document.data.get("system")
-    structure = section.get("structure") if isinstance(section, dict) else None
-    if isinstance(structure, str) and not (folder / structure).is_file():
-        document.problems.append(
-            (
-                document.values[("system", "structure")],
-                f"system.structure: there is no file '{structure}' beside the config file",
+    for key in ("structure", "from"):
+        name = section.get(key) if isinstance(section, dict) else None
+        if isinstance(name, str) and not (folder / name).is_file():
+            document.problems.append(
+                (
+                    document.values[("system", key)],
+                    f"system.{key}: there is no file '{name}' beside the config file",
+                )
             )
-        )

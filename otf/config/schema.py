@@ -26,8 +26,11 @@ class Bulk(Section):
 
 
 class System(Section):
-    """What moves: exactly one of ``structure``, ``molecule`` and ``bulk``."""
+    """What moves: exactly one of ``structure``, ``from``, ``molecule`` and ``bulk``."""
 
+    from_: FilePath | None = Field(
+        None, alias="from", description="input file of the engine that holds a structure"
+    )
     structure: FilePath | None = Field(
         None, description="file ASE can read, relative to the config file"
     )
@@ -41,10 +44,11 @@ class System(Section):
 
     @model_validator(mode="after")
     def _one_source(self) -> Self:
-        given = [n for n in ("structure", "molecule", "bulk") if getattr(self, n) is not None]
+        names = ("structure", "from_", "molecule", "bulk")
+        given = [n.rstrip("_") for n in names if getattr(self, n) is not None]
         if len(given) != 1:
             raise ValueError(
-                "give exactly one of structure, molecule, bulk; "
+                "give exactly one of structure, from, molecule, bulk; "
                 f"found {' and '.join(given) or 'none'}"
             )
         return self

@@ -1,7 +1,7 @@
 """Configuration to objects: the only place that knows both."""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +14,13 @@ from ase import Atoms
 from ase.build.molecule import extra
 
 from otf.config.reader import looks_like_no_text
-from otf.config.schema import Config, Dynamics, Model, Policy, System
+from otf.config.schema import Config, Dynamics, Model, Policy
 from otf.driver.labelling import Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
-from otf.engine import Engine, load_engine
+from otf.engine import Engine, load_engine, path_options
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
 from otf.learning.regression import TrainerSettings
@@ -34,7 +34,7 @@ _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
 
 
-def make_structure(system: System, folder: Path) -> Atoms:
+def make_structure(config: Config, folder: Path) -> Atoms:
     """The starting structure.
 
     Parameters
@@ -47,8 +47,12 @@ def make_structure(system: System, folder: Path) -> Atoms:
     ConfigError
         If it cannot be read or built, or cannot be simulated.
     """
+    system = config.system
     try:
-        if system.structure is not None:
+        if system.from_ is not None:
+            where = f"system.from: {system.from_}"
+            atoms = _from_input(config.engine.kind, folder / system.from_)
+        elif system.structure is not None:
             where = f"system.structure: {system.structure}"
             atoms = ase.io.read(folder / system.structure)
         elif system.molecule is not None:
@@ -67,7 +71,7 @@ def make_structure(system: System, folder: Path) -> Atoms:
             atoms = ase.build.bulk(
                 system.bulk.name, system.bulk.lattice, a=system.bulk.a_A, cubic=system.bulk.cubic
             )
-    except ConfigError:
+    except (ConfigError, EngineError):
         raise
     except Exception as error:  # ase.io raises whatever the format's reader raises
         reason = f"{type(error).__name__}: {error}"
@@ -85,6 +89,18 @@ def make_structure(system: System, folder: Path) -> Atoms:
     if atoms.has("momenta"):
         bare.set_momenta(atoms.get_momenta())
     return bare
+
+
+def _from_input(kind: str, path: Path) -> Atoms:
+    """The structure of an engine's own input file."""
+    read = getattr(load_engine(kind), "structure", None)
+    if read is None:
+        raise ConfigError(
+            [f"system.from: engine '{kind}' reads no structures; use system.structure"]
+        )
+    atoms = read(path)
+    assert isinstance(atoms, Atoms)
+    return atoms
 
 
 def _structure_problem(atoms: Atoms) -> str | None:
@@ -259,13 +275,23 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
     )
 
 
-def resolved_yaml(config: Config, structure: str) -> str:
+def engine_files(config: Config) -> dict[str, Path]:
+    """Files the engine's options name; they belong to the run."""
+    options = config.engine.options
+    named = path_options(load_engine(config.engine.kind).Options)
+    paths = {name: Path(options[name]) for name in named if options.get(name) is not None}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> str:
     """The configuration with every default filled in, reading the structure kept in the run.
 
     Parameters
     ----------
     structure
         Name of the structure file in the run directory.
+    files
+        Names there of the files of :func:`engine_files`, by option.
     """
     data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
     data["system"] = {
@@ -273,6 +299,7 @@ def resolved_yaml(config: Config, structure: str) -> str:
         "charge": config.system.charge,
         "spin": config.system.spin,
     }
+    data["engine"].update(files)
     data["output"].pop("directory", None)
     return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False)
 

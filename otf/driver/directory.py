@@ -1,6 +1,7 @@
 """The run directory: what is called what, and how a run comes to own one."""
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -8,7 +9,13 @@ import ase.io
 from ase import Atoms
 
 from otf.config import Config, read_config
-from otf.driver.assemble import make_engine, make_ensemble, make_structure, resolved_yaml
+from otf.driver.assemble import (
+    engine_files,
+    make_engine,
+    make_ensemble,
+    make_structure,
+    resolved_yaml,
+)
 from otf.errors import ConfigError, FileError
 from otf.io.durable import replace_file, sole_owner, sync_directory
 
@@ -96,7 +103,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
             _LOG.info("%s holds no label yet and is used again", path)
     try:
-        atoms = make_structure(config.system, source.parent)
+        atoms = make_structure(config, source.parent)
         # What cannot work is found out before there is a directory in the way of the next try.
         make_engine(config, atoms)
         make_ensemble(config.dynamics, atoms.copy())
@@ -105,7 +112,12 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     try:
         path.mkdir(parents=True, exist_ok=True)
         ase.io.write(run.structure, atoms)
-        run.config.write_text(resolved_yaml(config, run.structure.name), encoding="utf-8")
+        copied = {}
+        for option, file in engine_files(config).items():
+            copied[option] = f"engine_{option}{file.suffix}"
+            shutil.copy(file, path / copied[option])
+        text = resolved_yaml(config, run.structure.name, copied)
+        run.config.write_text(text, encoding="utf-8")
         sync_directory(path)
     except OSError as error:
         raise FileError(
@@ -128,7 +140,7 @@ def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     if not run.config.exists():
         raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
     config = read_config(run.config)
-    return run, config, make_structure(config.system, path)
+    return run, config, make_structure(config, path)
 
 
 def change_steps(path: Path, steps: int) -> None:
@@ -141,5 +153,8 @@ def change_steps(path: Path, steps: int) -> None:
     """
     run, config, _ = open_run(path)
     dynamics = config.dynamics.model_copy(update={"steps": steps})
-    text = resolved_yaml(config.model_copy(update={"dynamics": dynamics}), run.structure.name)
+    names = {option: file.name for option, file in engine_files(config).items()}
+    text = resolved_yaml(
+        config.model_copy(update={"dynamics": dynamics}), run.structure.name, names
+    )
     replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))

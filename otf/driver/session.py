@@ -44,6 +44,9 @@ class Summary:
         The same apart for scheduled, random and triggered labels.
     model
         What the model has become.
+    scf_first, scf_later
+        Self-consistency cycles of the first label, which starts from scratch, and the mean of the
+        others; None where the engine does not tell.
     residual_work_eV
         Energy the autoregressive residual has put into the system.
     label_wall_s
@@ -67,6 +70,8 @@ class Summary:
     measured: LabelStatistics | None
     by_kind: dict[str, LabelStatistics]
     model: str
+    scf_first: int | None
+    scf_later: float | None
     residual_work_eV: float
     label_wall_s: float
     session_wall_s: float
@@ -193,12 +198,19 @@ def _summarise(
         measured=statistics(history),
         by_kind=by_kind(history),
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
+        scf_first=history[0].scf_iterations if history else None,
+        scf_later=_mean_cycles(history[1:]),
         residual_work_eV=state.residual_work if state is not None else 0.0,
         label_wall_s=label_s,
         session_wall_s=wall_s,
         engine_alone_s=(steps + 1) * label_s / max(1, len(history)),
         stopped_by=stopped_by,
     )
+
+
+def _mean_cycles(history: tuple[LabelRecord, ...]) -> float | None:
+    cycles = [r.scf_iterations for r in history if r.scf_iterations is not None]
+    return sum(cycles) / len(cycles) if cycles else None
 
 
 def default_directory(config: Config, source: Path) -> Path:

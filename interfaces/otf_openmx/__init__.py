@@ -1,0 +1,1 @@
+"""OpenMX for otf: one process a label."""

@@ -1,0 +1,361 @@
+"""Labels by OpenMX, one process a label in a directory of its own."""
+
+import json
+import logging
+import shutil
+import statistics
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel
+
+from otf.arrays import Floats
+from otf.engine import Capabilities
+from otf.errors import EngineError
+from otf.labels import EngineReport, LabelFailure, Labels
+from otf.process import Finished, run_program, split_command
+from otf_openmx import failures
+from otf_openmx.deck import Deck, read
+from otf_openmx.failures import Evidence, diagnose
+from otf_openmx.geometry import read_structure, species_elements, write_structure
+from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
+from otf_openmx.output import (
+    Printed,
+    read_cycle,
+    read_out,
+    read_stress,
+    read_version,
+)
+
+_LOG = logging.getLogger("otf.openmx")
+
+_NAME = "otf"
+_ECHO_A = 2e-5  # positions are echoed with five decimals
+_CLOSEST_A = 0.3  # no two nuclei are ever nearer
+_LARGEST_FORCE = 1000.0  # eV/Angstrom
+_LARGEST_DRIFT = 0.05  # eV/Angstrom: mean net force on an atom; the grid's noise stays far below
+_LAUNCH_S = 20.0
+_PATIENCE_S = 600.0  # shortest default timeout
+_FIRST_TIMEOUT_S = 24 * 3600.0  # before anything was measured
+
+
+class OpenmxEngine:
+    """OpenMX, started anew for every label and warm-started from what the last label left."""
+
+    kind: ClassVar[str] = "openmx"
+    Options: ClassVar[type[BaseModel]] = Options
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
+        assert isinstance(options, Options)
+        self._options = options
+        self._charge = charge
+        self._spin = spin
+        self._scratch: Path | None = None
+        self._deck = Deck([], "")
+        self._cell: Floats = np.zeros((3, 3))
+        self._species: list[str] = []
+        self._densities: list[tuple[float, float]] = []
+        self._seconds: list[float] = []
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything is periodic to OpenMX; a molecule is put into a box."""
+        return Capabilities(
+            periodic=True,
+            stress=self._options.stress,
+            atomic_energies=self._options.atomic_energies,
+            level="DFT",
+        )
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Make the input file for these atoms.
+
+        Raises
+        ------
+        EngineError
+            If the program is not there, or the template or the options do not fit.
+        """
+        program = split_command(self._options.command)
+        if not program or shutil.which(program[0]) is None:
+            raise EngineError(
+                f"engine.command: '{program[0] if program else ''}' is not found; give the full "
+                "path, or load the module that has it"
+            )
+        if atoms.pbc.any() and not atoms.pbc.all():
+            raise EngineError(
+                "OpenMX is periodic in all three directions; give cell vectors with vacuum and "
+                "set pbc to T T T"
+            )
+        self._cell = self._box(atoms)
+        symbols = list(atoms.symbols)
+        original = make_deck(
+            self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
+        )
+        self._deck = original.copy()
+        self._set_output(self._deck, atoms)
+        elements = species_elements(self._deck)
+        self._species = self._species_of(symbols, elements)
+        valence = valence_of_species(self._deck)
+        self._densities = self._initial(valence)
+        for line in self._deck.changes_from(original):
+            _LOG.info("input: %s", line)
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._scratch = scratch
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engine.Engine`."""
+        if self._scratch is None:
+            raise EngineError("the openmx engine was not opened")
+        near = _closest(atoms)
+        if near < _CLOSEST_A:
+            return LabelFailure(
+                f"two atoms are {near:.2f} Angstrom apart; OpenMX would answer with nonsense",
+                "look at the trajectory before this step",
+            )
+        directory = self._directory(index)
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        deck = self._deck.copy()
+        placed = atoms.copy()
+        placed.set_cell(self._cell if not atoms.pbc.all() else atoms.cell)
+        write_structure(deck, placed, self._species, self._densities)
+        warm = self._seed(deck, directory, index, remedies)
+        if warm and self._options.template is None:
+            for name, value in WARM_MIXING.items():
+                deck.put(name, value)
+        _apply(deck, remedies)
+        (directory / f"{_NAME}.dat").write_text(deck.text(), encoding="utf-8")
+        done = run_program(
+            [*split_command(self._options.command), f"{_NAME}.dat", "-nt", self._threads()],
+            directory,
+            stdout=f"{_NAME}.std",
+            stderr=f"{_NAME}.err",
+            timeout_s=self._timeout(),
+        )
+        answer = self._read(directory, placed, done, warm, remedies)
+        if isinstance(answer, Labels):
+            self._seconds.append(done.wall_s)
+            (directory / "fingerprint.json").write_text(self._fingerprint(), encoding="utf-8")
+            self._forget_before(index)
+        return answer
+
+    def close(self) -> None:
+        """Nothing runs between labels."""
+        self._scratch = None
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """Whether there is a program called openmx."""
+        found = shutil.which("openmx")
+        if found is None:
+            return EngineReport(False, "", ["no 'openmx' on the PATH: name it in engine.command"])
+        with TemporaryDirectory(prefix="otf-openmx-") as folder:
+            run_program(
+                [found, "none.dat"], Path(folder), stdout="o", stderr="e", timeout_s=_LAUNCH_S
+            )
+            text = _text(Path(folder) / "o") + _text(Path(folder) / "e")
+        if "can not open" not in text:
+            return EngineReport(False, "", [found, f"does not start: {text.strip()[-200:]}"])
+        return EngineReport(
+            True, "starts", [found, "its version is told by the first label", "one process a label"]
+        )
+
+    @classmethod
+    def structure(cls, path: Path) -> Atoms:
+        """The structure of an OpenMX input file."""
+        return read_structure(read(path))
+
+    def _threads(self) -> str:
+        return str(self._options.threads)
+
+    def _timeout(self) -> float:
+        if self._options.timeout_s is not None:
+            return self._options.timeout_s
+        if not self._seconds:
+            return _FIRST_TIMEOUT_S
+        return max(_PATIENCE_S, 10.0 * statistics.median(self._seconds))
+
+    def _box(self, atoms: Atoms) -> Floats:
+        if atoms.cell.rank == 3:
+            return np.array(atoms.cell.array)
+        extent = np.ptp(atoms.positions, axis=0) + 2.0 * self._options.vacuum_A
+        return np.diag(extent)
+
+    def _set_output(self, deck: Deck, atoms: Atoms) -> None:
+        """Everything otf needs to be so, whatever the template says."""
+        deck.put("System.CurrrentDirectory", "./")
+        deck.put("System.Name", _NAME)
+        deck.put("level.of.stdout", 1)
+        deck.put("level.of.fileout", 0)
+        deck.put("MD.Type", "nomd")
+        deck.put("MD.maxIter", 1)
+        deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
+        deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
+        # Without a fixed origin the grid follows the atoms, and energies jump with it.
+        deck.put("scf.fixed.grid", "0.0 0.0 0.0")
+        for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
+            deck.drop(name)
+
+    def _species_of(self, symbols: list[str], elements: dict[str, str]) -> list[str]:
+        """Species name of each atom: as in the template, where it has the same atoms."""
+        block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
+        named = [line.split()[1] for line in block if len(line.split()) > 1]
+        if [elements.get(name) for name in named] == symbols:
+            return named
+        out = []
+        for symbol in symbols:
+            fitting = [name for name, element in elements.items() if element == symbol]
+            if len(fitting) != 1:
+                raise EngineError(
+                    f"{self._deck.source}: {len(fitting)} species are {symbol}; give the template "
+                    "the atoms of the run in their order, or one species for each element"
+                )
+            out.append(fitting[0])
+        return out
+
+    def _initial(self, valence: dict[str, float]) -> list[tuple[float, float]]:
+        """Up and down electrons each atom starts with: the template's, or shared out evenly."""
+        block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
+        rows = [line.split() for line in block]
+        if [row[1] for row in rows if len(row) > 6] == self._species:
+            return [(float(row[5]), float(row[6])) for row in rows]
+        electrons = [valence[name] for name in self._species]
+        tilt = self._spin / max(1.0, sum(electrons))
+        return [(0.5 * n * (1.0 + tilt), 0.5 * n * (1.0 - tilt)) for n in electrons]
+
+    def _directory(self, index: int) -> Path:
+        assert self._scratch is not None
+        return self._scratch / f"label-{index:06d}"
+
+    def _fingerprint(self) -> str:
+        """What restart files depend on besides the positions."""
+        deck = self._deck
+        names = ("scf.energycutoff", "DATA.PATH", "scf.SpinPolarization", "scf.Kgrid")
+        return json.dumps(
+            {
+                "species": deck.block("Definition.of.Atomic.Species"),
+                "atoms": self._species,
+                "cell": self._cell.tolist(),
+                "command": self._options.command,
+                **{name: deck.value(name) for name in names},
+            }
+        )
+
+    def _seed(self, deck: Deck, directory: Path, index: int, remedies: Collection[str]) -> bool:
+        """Copy the restart files of the last label; whether the density is among them."""
+        before = self._directory(index - 1)
+        mark = before / "fingerprint.json"
+        fits = mark.exists() and mark.read_text(encoding="utf-8") == self._fingerprint()
+        if not self._options.warm_start or not fits:
+            deck.put("scf.restart", "off")
+            return False
+        source, target = before / f"{_NAME}_rst", directory / f"{_NAME}_rst"
+        warm = failures.FROM_SCRATCH not in remedies
+        if warm:
+            shutil.copytree(source, target)
+        else:  # tables of the basis alone: the start-up is as fast, the density is new
+            target.mkdir()
+            for table in source.glob("*.ft*"):
+                shutil.copy(table, target)
+        deck.put("scf.restart", "on")
+        return warm
+
+    def _read(
+        self,
+        directory: Path,
+        atoms: Atoms,
+        done: Finished,
+        warm: bool,
+        remedies: Collection[str],
+    ) -> Labels | LabelFailure:
+        stdout = _text(directory / f"{_NAME}.std")
+        printed = read_out(_text(directory / f"{_NAME}.out"))
+        evidence = Evidence(done, stdout, printed is not None, warm)
+        failure = diagnose(evidence, remedies, str(directory))
+        if failure is not None:
+            return failure
+        cycle = read_cycle(stdout)
+        assert printed is not None  # an incomplete output is a known failure
+        assert cycle is not None
+        problem = _impossible(printed, atoms)
+        if problem is not None:
+            return LabelFailure(
+                f"OpenMX: {problem}",
+                f"look at the structure and at {directory}",
+                remedy=failures.FROM_SCRATCH
+                if warm and failures.FROM_SCRATCH not in remedies
+                else None,
+            )
+        return Labels(
+            energy=printed.energy,
+            forces=printed.forces,
+            stress=read_stress(stdout) if self._deck.flag("scf.stress.tensor") else None,
+            atomic_energies=printed.atomic_energies if self._options.atomic_energies else None,
+            scf_iterations=cycle.iterations,
+            wall_s=done.wall_s,
+            provenance=f"OpenMX {read_version(stdout)} {self._deck.value('scf.XcType')} "
+            f"{self._deck.value('scf.energycutoff')} Ry",
+        )
+
+    def _forget_before(self, index: int) -> None:
+        """Only the last label's files are of use."""
+        assert self._scratch is not None
+        for old in self._scratch.glob("label-*"):
+            if int(old.name.removeprefix("label-")) < index:
+                shutil.rmtree(old, ignore_errors=True)
+
+
+def _apply(deck: Deck, remedies: Collection[str]) -> None:
+    """Change the input as the remedies say."""
+    iterations = int(deck.value("scf.maxIter") or 40)
+    if failures.SAFE_MIXING in remedies:
+        deck.put("scf.Mixing.Type", "rmm-diis")
+        deck.put("scf.Init.Mixing.Weight", 0.05)
+        deck.put("scf.Max.Mixing.Weight", 0.15)
+        deck.put("scf.Mixing.History", 30)
+        deck.put("scf.Mixing.StartPulay", 20)
+        iterations *= 2
+    if failures.MORE_ITERATIONS in remedies:
+        iterations *= 4
+    deck.put("scf.maxIter", iterations)
+
+
+def _impossible(printed: Printed, atoms: Atoms) -> str | None:
+    """Why these numbers cannot be those of this structure, or None."""
+    if printed.forces.shape != (len(atoms), 3):
+        return f"forces on {len(printed.forces)} atoms for {len(atoms)}"
+    if not np.isfinite(printed.energy) or not np.isfinite(printed.forces).all():
+        return "energy or forces are not finite"
+    if printed.energy > 0.0:
+        return f"the energy is {printed.energy:.3g} eV; of bound electrons it is negative"
+    largest = float(np.abs(printed.forces).max())
+    if largest > _LARGEST_FORCE:
+        return f"a force of {largest:.3g} eV/Angstrom is beyond anything possible"
+    drift = float(np.abs(printed.forces.sum(axis=0)).max()) / len(atoms)
+    if drift > _LARGEST_DRIFT:
+        return f"the forces do not add up to zero ({drift:.3g} eV/Angstrom an atom)"
+    moved = printed.positions - atoms.positions
+    fractional = np.linalg.solve(atoms.cell.array.T, moved.T).T
+    off = np.abs((fractional - np.round(fractional)) @ atoms.cell.array).max()
+    if off > _ECHO_A:
+        return f"the positions echoed back are off by {off:.1e} Angstrom: another run's output"
+    return None
+
+
+def _closest(atoms: Atoms) -> float:
+    """Shortest distance of two atoms, periodic images included."""
+    if len(atoms) < 2:
+        return float("inf")
+    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
+    return float(distances[np.triu_indices(len(atoms), 1)].min())
+
+
+def _text(path: Path) -> str:
+    """A file's text, empty where there is none."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -1,0 +1,139 @@
+"""What a finished OpenMX run printed: the ``.out`` file and the standard output.
+
+=======================  ==========================================================  ==============
+quantity                 where                                                       unit
+=======================  ==========================================================  ==============
+energy                   ``.out``, line ``Utot.``                                    Ha
+forces                   ``.out``, block ``coordinates.forces``, last three          Ha/bohr
+stress                   standard output, ``Stress tensor (Hartree/bohr^3)``         +(1/V) dE/deps
+energies of atoms        ``.out``, ``Decomposed.energies…with.respect.to.atom``      Ha
+convergence              standard output: OpenMX never says it in words              –
+=======================  ==========================================================  ==============
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from otf.arrays import Floats
+from otf.units import HARTREE
+
+BOHR_A = 0.529177249
+"""OpenMX's own bohr: positions go in and forces come out in its lengths."""
+
+_UTOT = re.compile(r"^\s+Utot\.\s+(\S+)", re.MULTILINE)
+_ATOMS = re.compile(
+    r"Decomposed\.energies\.\(Hartree\)\.with\.respect\.to\.atom\s*\n\s*\n.*\n((?:\s+\d+\s.*\n)+)"
+)
+_STRESS = re.compile(r"Stress tensor \(Hartree/bohr\^3\)\s*\n\*+\n\s*\n((?:.*\n){3})")
+_UELE = re.compile(r"<DFT>\s+Uele\s+=\s+\S+\s+dUele\s+=\s+(\S+)")
+_NORM = re.compile(r"<DFT>\s+NormRD\s+=\s+(\S+)\s+Criterion\s+=\s+(\S+)")
+_VERSION = re.compile(r"Welcome to OpenMX\s+Ver\.\s+(\S+)")
+
+
+@dataclass(frozen=True, eq=False)
+class Printed:
+    """The numbers of one run, in otf's units.
+
+    Attributes
+    ----------
+    energy
+        eV.
+    positions
+        (N, 3) Angstrom, as echoed back: five decimals only.
+    forces
+        (N, 3) eV/Angstrom.
+    atomic_energies
+        (N,) eV, or None.
+    """
+
+    energy: float
+    positions: Floats
+    forces: Floats
+    atomic_energies: Floats | None
+
+
+def read_out(text: str) -> Printed | None:
+    """The numbers of an ``.out`` file, or None where they are not all there."""
+    energies = _UTOT.findall(text)
+    start, end = text.find("<coordinates.forces"), text.find("coordinates.forces>")
+    if not energies or start < 0 or end < start:
+        return None
+    try:
+        rows = [line.split() for line in text[start:end].splitlines()[2:]]
+        numbers = np.array([[float(x) for x in row[2:8]] for row in rows])
+        energy = float(energies[-1]) * HARTREE
+        found = _ATOMS.search(text)
+        atoms = None
+        if found is not None:
+            lines = found.group(1).splitlines()
+            atoms = np.array([float(line.split()[2]) for line in lines]) * HARTREE
+    except (ValueError, IndexError):
+        return None
+    if numbers.ndim != 2 or numbers.shape[1] != 6:
+        return None
+    return Printed(energy, numbers[:, :3], numbers[:, 3:] * (HARTREE / BOHR_A), atoms)
+
+
+def read_stress(stdout: str) -> Floats | None:
+    """The stress (3, 3), eV/Angstrom^3 in ASE's sign, or None where it was not printed."""
+    found = _STRESS.findall(stdout)
+    if not found:
+        return None
+    try:
+        stress = np.array([[float(x) for x in line.split()] for line in found[-1].splitlines()])
+    except ValueError:
+        return None
+    return stress * (HARTREE / BOHR_A**3) if stress.shape == (3, 3) else None
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """How the self-consistency went.
+
+    Attributes
+    ----------
+    iterations
+        Cycles made.
+    energy_change, residual, criterion
+        dUele (Ha), NormRD and scf.criterion of the last cycle.
+    """
+
+    iterations: int
+    energy_change: float
+    residual: float
+    criterion: float
+
+    @property
+    def converged(self) -> bool:
+        """By the rule of OpenMX's own source: nothing in its output says so."""
+        return (
+            self.iterations >= 2
+            and abs(self.energy_change) < self.criterion
+            and self.residual**2 < 10.0 * self.criterion
+        )
+
+
+def read_cycle(stdout: str) -> Cycle | None:
+    """The self-consistency cycle, or None where none was printed."""
+    changes, norms = _UELE.findall(stdout), _NORM.findall(stdout)
+    if not changes or not norms:
+        return None
+    residual, criterion = norms[-1]
+    try:
+        return Cycle(len(changes), float(changes[-1]), float(residual), float(criterion))
+    except ValueError:
+        return None
+
+
+def read_version(stdout: str) -> str:
+    """Version of OpenMX, empty where it did not get as far as that."""
+    found = _VERSION.search(stdout)
+    return found.group(1) if found else ""
+
+
+def finished(stdout: str) -> bool:
+    """Whether the last line says so; that alone proves nothing."""
+    lines = stdout.rstrip().splitlines()
+    return bool(lines) and "The calculation was normally finished" in lines[-1]

@@ -1,0 +1,166 @@
+"""Running a DFT program: without a shell, in a clean environment, as a group that ends as a whole.
+
+Engines import this; it knows nothing of any of them.
+"""
+
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+_DROPPED = re.compile(
+    r"PMIX_|PMI_|PMI2_|PRTE_|ORTE_|OPAL_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_HYDRA_|MPIEXEC_|MPIRUN_"
+)
+_DROPPED_OMPI = re.compile(
+    r"OMPI_MCA_(ess|orte_|pmix|initial_wdir|num_procs|cpu_type|PREFIXES|shmem_RUNTIME"
+    r"|mpi_oversubscribe|rmaps_base_oversubscribe)"
+)
+_KEPT_OMPI = re.compile(r"OMPI_(ALLOW_|MCA_|CC$|CXX$|FC$)")
+_DROPPED_IN_STEP = re.compile(
+    r"SLURM_(STEP|PROCID$|LOCALID$|GTIDS$|TASK_PID$|SRUN_|LAUNCH_|PMIX|MPI_TYPE$|CPU_BIND|MEM_BIND"
+    r"|DISTRIBUTION$|NTASKS$|NPROCS$|TASKS_PER_NODE$)"
+)
+_GRACE_S = 5.0  # between asking a group to end and ending it
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a program ended.
+
+    Attributes
+    ----------
+    returncode
+        Exit code; minus the signal that ended it.
+    timed_out
+        Whether it was ended because its time was over.
+    wall_s
+        Seconds it ran.
+    """
+
+    returncode: int
+    timed_out: bool
+    wall_s: float
+
+
+def split_command(command: str) -> list[str]:
+    """Words of a command line, as a shell would split them, with nothing expanded.
+
+    >>> split_command("mpirun -np 4 '/opt/open mx/openmx'")
+    ['mpirun', '-np', '4', '/opt/open mx/openmx']
+    """
+    return shlex.split(command)
+
+
+def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment without what an outer MPI or Slurm step left in it for its own children.
+
+    An MPI program started below another one takes such variables for its own and hangs or aborts.
+
+    >>> clean_environment({"PATH": "/bin", "PMIX_RANK": "0", "OMPI_MCA_btl": "self"})
+    {'PATH': '/bin', 'OMPI_MCA_btl': 'self'}
+    """
+    in_step = "SLURM_STEP_ID" in environment
+    kept = {}
+    for name, value in environment.items():
+        if _DROPPED.match(name) or (name.startswith("OMPI_") and not _KEPT_OMPI.match(name)):
+            continue
+        if _DROPPED_OMPI.match(name) or (in_step and _DROPPED_IN_STEP.match(name)):
+            continue
+        kept[name] = value
+    if in_step:
+        kept["SLURM_OVERLAP"] = "1"
+        if "SLURM_JOB_CPUS_PER_NODE" in environment:
+            kept["SLURM_TASKS_PER_NODE"] = environment["SLURM_JOB_CPUS_PER_NODE"]
+    return kept
+
+
+def run_program(
+    command: list[str],
+    directory: Path,
+    *,
+    stdout: str,
+    stderr: str,
+    timeout_s: float | None = None,
+    stdin: str | None = None,
+) -> Finished:
+    """Run a program to its end, or to the end of its time.
+
+    Parameters
+    ----------
+    command
+        Program and arguments.
+    directory
+        Where it runs.
+    stdout, stderr, stdin
+        Files in the directory.
+    timeout_s
+        After so many seconds it is ended with everything it started.
+
+    Raises
+    ------
+    OSError
+        If it cannot be started.
+    """
+    began = time.monotonic()
+    with (
+        (directory / stdout).open("wb") as out,
+        (directory / stderr).open("wb") as err,
+        (directory / stdin if stdin else Path(os.devnull)).open("rb") as given,
+    ):
+        process = subprocess.Popen(
+            [*_dies_with_us(), *command],
+            cwd=directory,
+            env=clean_environment(os.environ),
+            stdin=given,
+            stdout=out,
+            stderr=err,
+            start_new_session=True,
+        )
+        timed_out = False
+        try:
+            process.wait(timeout_s)
+        except subprocess.TimeoutExpired:
+            timed_out = True
+        finally:
+            end_group(process)
+    return Finished(process.wait(), timed_out, time.monotonic() - began)
+
+
+def _dies_with_us() -> list[str]:
+    """A prefix by which a program is ended when this process is killed (util-linux's setpriv)."""
+    found = shutil.which("setpriv")
+    return [found, "--pdeathsig", "TERM"] if found else []
+
+
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """End a process that leads its group, and everything in the group.
+
+    It is asked first and forced after some seconds.
+    """
+    for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
+        if not _group_lives(process):
+            break
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        until = time.monotonic() + patience
+        while _group_lives(process) and time.monotonic() < until:
+            time.sleep(0.01)
+    process.poll()
+
+
+def _group_lives(process: subprocess.Popen[bytes]) -> bool:
+    """Whether the process or a child that outlived it is still there."""
+    process.poll()  # a leader that has ended is no longer counted
+    try:
+        os.killpg(process.pid, 0)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

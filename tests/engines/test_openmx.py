@@ -1,0 +1,445 @@
+"""OpenMX: every capture read back, every failure named, the program as a real subprocess."""
+
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import ClassVar
+
+import ase.io
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import bulk, molecule
+from ase.units import Hartree
+
+from otf.config import read_config
+from otf.driver.directory import create_run, open_run
+from otf.driver.labelling import ask
+from otf.driver.session import run_session
+from otf.engine import load_engine
+from otf.errors import ConfigError, EngineError
+from otf.labels import LabelFailure, Labels
+from otf.process import Finished, clean_environment, run_program
+from otf.testing import EngineContract
+from otf_openmx import output
+from otf_openmx.deck import parse, read
+from otf_openmx.failures import (
+    FROM_SCRATCH,
+    KNOWN,
+    MORE_ITERATIONS,
+    ONCE_MORE,
+    SAFE_MIXING,
+    Evidence,
+    diagnose,
+)
+from otf_openmx.geometry import read_structure
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "openmx"
+STANDIN = Path(__file__).parents[1] / "standins" / "fake_openmx.py"
+
+
+def data_path(folder: Path) -> Path:
+    """As much of DFT_DATA19 as otf reads: the valence electrons."""
+    (folder / "VPS").mkdir(parents=True, exist_ok=True)
+    for name, electrons in (("C", 4.0), ("H", 1.0), ("O", 6.0), ("Si", 4.0)):
+        (folder / "VPS" / f"{name}_PBE19.vps").write_text(f"valence.electron  {electrons}\n")
+    return folder
+
+
+@pytest.fixture
+def options(tmp_path):
+    def make(mode: str = "compute", **changes):
+        program = tmp_path / "program" / "fake_openmx.py"
+        program.parent.mkdir(exist_ok=True)
+        here = f"Path({str(STANDIN)!r}).parents[1]"  # a copy counts its own calls
+        program.write_text(STANDIN.read_text().replace("Path(__file__).parents[1]", here))
+        return {
+            "command": f"{sys.executable} {program} {mode}",
+            "data_path": str(data_path(tmp_path / "data")),
+            "basis": {"C": "C6.0-s2p2d1", "H": "H6.0-s2p1"},
+        } | changes
+
+    return make
+
+
+def opened(options, atoms, scratch, **system):
+    engine_class = load_engine("openmx")
+    engine = engine_class(
+        engine_class.Options.model_validate(options), **({"charge": 0, "spin": 0} | system)
+    )
+    engine.open(atoms, scratch)
+    return engine
+
+
+def evidence(stdout: str, *, code=0, timed_out=False, has_out=True, warm=False):
+    return Evidence(Finished(code, timed_out, 1.0), stdout, has_out, warm)
+
+
+def ended(pid: int) -> bool:
+    """Whether a process is gone, or will be within seconds."""
+    until = time.monotonic() + 10
+    while time.monotonic() < until:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().split()[2] == "Z":
+                return True
+        except FileNotFoundError:
+            return True
+        time.sleep(0.05)
+    return False
+
+
+# Captures
+
+
+def by_hand(path: Path, start: str, column: slice) -> np.ndarray:
+    """Numbers of the lines after a heading, read without the code under test."""
+    lines = path.read_text().splitlines()
+    at = next(i for i, line in enumerate(lines) if start in line)
+    rows = []
+    for line in lines[at + 1 :]:
+        words = line.split()
+        if len(words) < 8:
+            if rows:
+                break
+            continue
+        rows.append([float(x) for x in words[column]])
+    return np.array(rows)
+
+
+@pytest.mark.parametrize(
+    ("case", "atoms", "energy_ha", "iterations"),
+    [("a_ch4/ch4", 5, -8.214622905134, 14), ("b_si8/si8", 8, None, None)],
+)
+def test_captured_run_is_read_to_the_digits_it_prints(case, atoms, energy_ha, iterations):
+    out, std = (GOLDEN / f"{case}.{kind}" for kind in ("out", "std"))
+    printed = output.read_out(out.read_text())
+    forces = by_hand(out, "<coordinates.forces", slice(5, 8))
+    assert printed.forces.shape == (atoms, 3)
+    np.testing.assert_allclose(printed.forces, forces * Hartree / 0.529177249, rtol=1e-12)
+    if energy_ha is not None:
+        assert printed.energy == pytest.approx(energy_ha * Hartree, abs=1e-9)
+    assert printed.atomic_energies.sum() == pytest.approx(printed.energy, abs=1e-7)
+    stress = output.read_stress(std.read_text())
+    np.testing.assert_allclose(stress, stress.T, atol=1e-12)
+    cycle = output.read_cycle(std.read_text())
+    assert cycle.converged
+    if iterations is not None:
+        assert cycle.iterations == iterations
+        assert stress[0, 0] == pytest.approx(-0.00000320 * Hartree / 0.529177249**3)
+    assert output.read_version(std.read_text()) == "3.9"
+    assert output.finished(std.read_text())
+    assert diagnose(evidence(std.read_text()), (), "here") is None
+
+
+def test_structure_of_a_captured_input():
+    atoms = read_structure(read(GOLDEN / "a_ch4" / "ch4.dat"))
+    assert atoms.get_chemical_formula() == "CH4"
+    assert atoms.positions[0, 0] == 5.01036752576194
+    assert atoms.pbc.all()
+    assert atoms.cell.lengths().tolist() == [10.0, 10.0, 10.0]
+
+
+@pytest.mark.parametrize(
+    ("case", "code", "name", "words"),
+    [
+        ("c_notconv/ch4", 0, "SCF not converged", "4 iterations"),
+        ("d_missing_vps/ch4", 0, "file not found", "C_PBE99.vps"),
+        ("d2_missing_pao/ch4", 0, "file not found", "C9.9.pao"),
+        ("d3_bad_datapath/ch4", 0, "file not found", "/nonexistent"),
+        ("e_killed/ch4", 137, "killed", "signal 9"),
+        ("e2_killed_single/ch4", 143, "killed", "signal 15"),
+        ("g_input_errors/nan", 139, "killed", "signal 11"),
+        ("g_input_errors/mdfoo", 0, "bad input", "ERROR key=MD.Type"),
+        ("g_input_errors/n4", 0, "bad input", "Format error"),
+        ("g_input_errors/n6", 0, "bad input", "Format error"),
+        ("g_input_errors/noend", 0, "bad input", "Format error"),
+        ("g_input_errors/spx", 0, "bad input", "undefined species name X"),
+        ("g_input_errors/val", 0, "bad input", "initial densities of atom 1"),
+        ("g_input_errors/xc", 0, "bad input", "ERROR key=scf.XcType"),
+        ("g_input_errors/trunc", 0, "bad input", "recursion method"),
+        ("g_input_errors/nofile", 0, "file not found", "can not open"),
+        ("g_input_errors/typo", 0, "incomplete output", "breaks off"),
+    ],
+)
+def test_captured_failure_has_its_name(case, code, name, words):
+    text = (GOLDEN / f"{case}.std").read_text()
+    failure = diagnose(evidence(text, code=code, has_out=False), (), "/run/label-000003")
+    if name == "SCF not converged":
+        failure = diagnose(evidence(text, code=code), (), "/run/label-000003")
+    assert failure.reason.startswith(f"OpenMX, {name}: ")
+    assert words in failure.reason
+    assert "/run/label-000003" in failure.advice
+
+
+def test_remedies_come_one_by_one_and_end():
+    text = (GOLDEN / "c_notconv" / "ch4.std").read_text()
+    tried = []
+    while (failure := diagnose(evidence(text, warm=True), tried, "d")).remedy is not None:
+        tried.append(failure.remedy)
+    assert tried == [FROM_SCRATCH, SAFE_MIXING, MORE_ITERATIONS]
+    assert diagnose(evidence(text), (), "d").remedy == SAFE_MIXING  # nothing to drop
+    assert len({known.name for known in KNOWN}) == len(KNOWN)
+
+
+def test_overlapping_atoms_are_refused_before_and_after(tmp_path, options):
+    from otf_openmx.engine import _impossible
+
+    printed = output.read_out((GOLDEN / "g_input_errors" / "ovl.out").read_text())
+    assert "negative" in _impossible(printed, Atoms("CH4", np.zeros((5, 3)), cell=np.eye(3)))
+    atoms = molecule("CH4")
+    atoms.positions[1] = atoms.positions[2] + 0.1
+    answer = opened(options(), molecule("CH4"), tmp_path / "s").label(atoms, index=0)
+    assert "0.17 Angstrom apart" in answer.reason
+
+
+# Input files
+
+
+def test_deck_keeps_what_it_does_not_change():
+    text = (GOLDEN / "a_ch4" / "ch4.dat").read_text()
+    deck = parse(text, "ch4.dat")
+    again = parse(deck.text(), "again")
+    assert again.changes_from(deck) == []
+    changed = deck.copy()
+    changed.put("md.type", "NVE")
+    changed.put("scf.maxIter", 7)
+    changed.drop("MD.TimeStep")
+    lines = {line.split()[0]: i for i, line in enumerate(text.splitlines(), 1) if line.strip()}
+    assert changed.changes_from(deck) == [
+        f"ch4.dat:{lines['scf.maxIter']}: scf.maxIter 100 → 7",
+        f"ch4.dat:{lines['MD.Type']}: MD.Type nomd → NVE",
+        f"ch4.dat:{lines['MD.TimeStep']}: MD.TimeStep left out",
+    ]
+
+
+def test_misspelt_keyword_is_caught(tmp_path, options):
+    template = tmp_path / "job.dat"
+    template.write_text((GOLDEN / "g_input_errors" / "typo.dat").read_text())
+    given = {"command": options()["command"], "data_path": options()["data_path"]}
+    with pytest.raises(EngineError, match=r"job.dat:32: .*did you mean 'scf.energycutoff'"):
+        opened(given | {"template": str(template)}, molecule("CH4"), tmp_path / "s")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<Atoms.UnitVectors\n 1 0 0\n", r"x:1: block <Atoms.UnitVectors is never closed"),
+        ("scf.maxIter 4\nSCF.maxiter 5\n", r"x:2: SCF.maxiter is given twice, first in line 1"),
+    ],
+)
+def test_broken_inputs_name_their_line(text, message):
+    with pytest.raises(EngineError, match=message):
+        parse(text, "x")
+
+
+# The program as a subprocess
+
+
+class TestOpenmxContract(EngineContract):
+    kind = "openmx"
+    structure = molecule("H2O")
+    crystal: ClassVar[Atoms] = bulk("C", cubic=True, a=3.6)
+    stress_tolerance = 5e-4
+
+    @pytest.fixture(autouse=True)
+    def standin(self, tmp_path, monkeypatch):
+        program = tmp_path / "bin" / "openmx"
+        program.parent.mkdir()
+        program.write_text(f'#!/bin/sh\nexec {sys.executable} {STANDIN} compute "$@"\n')
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(program.parent), prepend=":")
+        type(self).options = {
+            "data_path": str(data_path(tmp_path)),
+            "basis": {"C": "C6.0-s2p2d1", "H": "H6.0-s2p1", "O": "O6.0-s2p2d1"},
+            "stress": True,
+            "atomic_energies": True,
+        }
+
+
+def test_warm_start_begins_from_the_last_label_and_only_from_that(tmp_path, options):
+    atoms = molecule("CH4")
+    engine = opened(options(), atoms, tmp_path / "s")
+    cold = [engine.label(atoms, index=i).scf_iterations for i in range(3)]
+    assert cold == [12, 5, 5]
+    again = opened(options(), atoms, tmp_path / "s")  # as after a resume
+    assert again.label(atoms, index=3).scf_iterations == 5
+    assert again.label(atoms, index=9).scf_iterations == 12  # label 8 is not there
+    other = opened(options(energy_cutoff_ry=250.0), atoms, tmp_path / "s")
+    assert other.label(atoms, index=10).scf_iterations == 12  # another grid
+    assert len(list((tmp_path / "s").glob("label-*"))) == 1
+
+
+def test_input_has_full_precision_and_a_fixed_grid(tmp_path, options):
+    atoms = molecule("CH4")
+    atoms.positions += 1.0 / 3.0
+    opened(options(), atoms, tmp_path / "s").label(atoms, index=0)
+    deck = read(tmp_path / "s" / "label-000000" / "otf.dat")
+    written = read_structure(deck)
+    assert written.positions.tobytes() == atoms.positions.tobytes()
+    assert deck.value("scf.fixed.grid") == "0.0 0.0 0.0"
+    assert deck.value("MD.Type") == "nomd"
+
+
+@pytest.mark.parametrize(
+    ("mode", "reason"),
+    [
+        ("unconverged", "SCF not converged"),
+        ("dies", "killed: ended by signal 9"),
+        ("garbage", "no complete .out file"),
+        ("stale", "positions echoed back are off"),
+        ("d_missing_vps/ch4.std", "Could not find"),
+        ("g_input_errors/xc.std", "ERROR key=scf.XcType"),
+    ],
+)
+def test_failing_program_gives_a_failure_with_its_reason(tmp_path, options, mode, reason):
+    atoms = molecule("CH4")
+    engine = opened(options(mode), atoms, tmp_path / "s")
+    answer = ask(engine, atoms, index=0)
+    assert isinstance(answer, LabelFailure)
+    assert reason in answer.reason
+    assert str(tmp_path / "s" / "label-000000") in answer.advice
+
+
+@pytest.mark.parametrize("mode", ["once-dies", "once-unconverged"])
+def test_remedy_saves_the_label(tmp_path, options, mode):
+    atoms = molecule("CH4")
+    assert isinstance(ask(opened(options(mode), atoms, tmp_path / "s"), atoms, index=0), Labels)
+
+
+def test_bad_restart_files_are_dropped(tmp_path, options):
+    atoms = molecule("CH4")
+    engine = opened(options("warm-fails"), atoms, tmp_path / "s")
+    assert isinstance(ask(engine, atoms, index=0), Labels)
+    answer = ask(engine, atoms, index=1)
+    assert isinstance(answer, Labels)
+    assert list((tmp_path / "s" / "label-000001" / "otf_rst").glob("*.ft1"))
+
+
+def test_hanging_program_is_ended_with_its_children(tmp_path, options):
+    atoms = molecule("CH4")
+    engine = opened(options("hang", timeout_s=3.0), atoms, tmp_path / "s")
+    answer = engine.label(atoms, index=0, remedies=(ONCE_MORE,))
+    assert "OpenMX hangs: no end after" in answer.reason
+    assert answer.remedy is None
+    child = int((tmp_path / "s" / "label-000000" / "child.pid").read_text())
+    assert ended(child)
+
+
+def test_program_does_not_outlive_a_killed_otf(tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from otf.process import run_program\n"
+        "run_program([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True);"
+        " time.sleep(600)'], Path('.'), stdout='o', stderr='e')"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path)
+    until = time.monotonic() + 20
+    while time.monotonic() < until and not (tmp_path / "o").exists():
+        time.sleep(0.05)
+    while time.monotonic() < until and not (tmp_path / "o").read_text().strip():
+        time.sleep(0.05)
+    parent.kill()
+    parent.wait()
+    assert ended(int((tmp_path / "o").read_text()))
+
+
+def test_child_does_not_see_the_outer_mpi(tmp_path, monkeypatch):
+    monkeypatch.setenv("PMIX_RANK", "3")
+    code = "import os; print('PMIX_RANK' in os.environ)"
+    run_program([sys.executable, "-c", code], tmp_path, stdout="o", stderr="e")
+    assert (tmp_path / "o").read_text() == "False\n"
+    step = {"SLURM_STEP_ID": "0", "SLURM_NTASKS": "1", "SLURM_JOB_ID": "5"}
+    cleaned = clean_environment(step | {"SLURM_JOB_CPUS_PER_NODE": "8"})
+    assert cleaned["SLURM_OVERLAP"] == "1"
+    assert cleaned["SLURM_TASKS_PER_NODE"] == "8"
+    assert "SLURM_NTASKS" not in cleaned
+
+
+# Runs
+
+
+TEMPLATE = """\
+System.Name   job
+DATA.PATH     {data}
+Species.Number 2
+<Definition.of.Atomic.Species
+ C  C6.0-s2p2d1  C_PBE19
+ H  H6.0-s2p1    H_PBE19
+Definition.of.Atomic.Species>
+Atoms.Number 5
+<Atoms.SpeciesAndCoordinates
+ 1 C 4.0 4.0 4.0          2.0 2.0
+ 2 H 4.629 4.629 4.629    0.5 0.5
+ 3 H 3.371 3.371 4.629    0.5 0.5
+ 4 H 4.629 3.371 3.371    0.5 0.5
+ 5 H 3.371 4.629 3.371    0.5 0.5
+Atoms.SpeciesAndCoordinates>
+<Atoms.UnitVectors
+ 8 0 0
+ 0 8 0
+ 0 0 8
+Atoms.UnitVectors>
+scf.XcType    GGA-PBE
+scf.energycutoff 160
+scf.criterion 1e-7
+scf.maxIter   60
+MD.Type       NVT_NH
+MD.maxIter    1000
+"""
+CONFIG = """\
+system:
+  from: job.dat
+engine:
+  kind: openmx
+  template: job.dat
+  command: {python} {standin} compute
+dynamics:
+  steps: 30
+  timestep_fs: 0.5
+policy:
+  force_target_meV_A: 50
+"""
+
+
+def test_job_of_ones_own_is_taken_over(tmp_path):
+    (tmp_path / "job.dat").write_text(TEMPLATE.format(data=data_path(tmp_path / "data")))
+    source = tmp_path / "run.yaml"
+    source.write_text(CONFIG.format(python=sys.executable, standin=STANDIN))
+    run = create_run(read_config(source), source, tmp_path / "run")
+    (tmp_path / "job.dat").unlink()  # the run has its own copy
+    summary = run_session(*open_run(run.path))
+    assert summary.steps == 30
+    labels = ase.io.read(run.labels, ":")
+    assert labels[0].cell.lengths().tolist() == [8.0, 8.0, 8.0]
+    assert len(labels) == summary.labels < 30
+    log = run.log.read_text()
+    assert re.search(r"engine_template.dat:\d+: MD.Type NVT_NH → nomd", log)
+    assert (run.path / "engine_template.dat").exists()
+
+
+def test_missing_template_is_named_with_its_place(tmp_path):
+    source = tmp_path / "run.yaml"
+    source.write_text(CONFIG.format(python=sys.executable, standin=STANDIN))
+    with pytest.raises(ConfigError) as error:
+        read_config(source)
+    assert f"{source}:5:13: engine.template: there is no {tmp_path / 'job.dat'}" in str(error.value)
+    assert f"{source}:2:9: system.from: there is no file 'job.dat'" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"basis": {"C": "C6.0-s1"}}, "data_path is missing"),
+        ({"data_path": "/x"}, "basis is missing"),
+        ({"template": "/x/job.dat", "xc": "lda"}, "xc comes from the template"),
+    ],
+)
+def test_options_that_contradict_each_other(options, message):
+    with pytest.raises(ValueError, match=message):
+        load_engine("openmx").Options.model_validate(options)
+
+
+def test_program_that_is_not_there_is_named(tmp_path, options):
+    with pytest.raises(EngineError, match=r"engine\.command: 'openmxx' is not found"):
+        opened(options() | {"command": "openmxx -x"}, molecule("CH4"), tmp_path)
