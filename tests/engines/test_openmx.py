@@ -35,6 +35,7 @@ from otf_openmx.failures import (
     diagnose,
 )
 from otf_openmx.geometry import read_structure
+from otf_openmx.scfout import read_scfout
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openmx"
 STANDIN = Path(__file__).parents[1] / "standins" / "fake_openmx.py"
@@ -192,6 +193,45 @@ def test_overlapping_atoms_are_refused_before_and_after(tmp_path, options):
     atoms.positions[1] = atoms.positions[2] + 0.1
     answer = opened(options(), molecule("CH4"), tmp_path / "s").label(atoms, index=0)
     assert "0.17 Angstrom apart" in answer.reason
+
+
+@pytest.mark.parametrize(("case", "spins"), [("a_ch4", 1), ("i_spin_small", 2)])
+def test_matrices_give_the_electrons_and_the_band_energy(case, spins):
+    found = read_scfout(GOLDEN / case / "ch4.scfout")
+    uele = re.search(r"Uele\.\s+(\S+)", (GOLDEN / case / "ch4.out").read_text())[1]
+
+    def trace(one, other):
+        return sum(np.sum(a * b) for x, y in zip(one, other) for a, b in zip(x, y))
+
+    each = 2 / spins  # electrons an entry of the density matrix stands for
+    assert len(found.hamiltonian) == len(found.density) == spins
+    electrons = each * sum(trace(d, found.overlap) for d in found.density)
+    band = each * sum(trace(d, h) for d, h in zip(found.density, found.hamiltonian))
+    assert electrons == pytest.approx(found.electrons) == pytest.approx(8.0)
+    assert band == pytest.approx(float(uele), abs=1e-10)
+    for i, near in enumerate(found.neighbours):
+        assert near[0] == i
+        assert not found.cells[i][0].any()
+        np.testing.assert_allclose(found.overlap[i][0], found.overlap[i][0].T, atol=1e-9)
+
+
+def test_overlap_of_a_pair_is_the_transpose_of_the_other_way_round():
+    found = read_scfout(GOLDEN / "a_ch4" / "ch4.scfout")
+    where = {
+        (i, int(j), *cell.tolist()): found.overlap[i][k]
+        for i in range(len(found.orbitals))
+        for k, (j, cell) in enumerate(zip(found.neighbours[i], found.cells[i]))
+    }
+    for (i, j, *cell), block in where.items():
+        np.testing.assert_allclose(block, where[j, i, *(-c for c in cell)].T, atol=1e-9)
+
+
+@pytest.mark.parametrize("keep", [3, 1000, 20000])
+def test_truncated_matrices_are_refused(tmp_path, keep):
+    path = tmp_path / "cut.scfout"
+    path.write_bytes((GOLDEN / "i_spin_small" / "ch4.scfout").read_bytes()[:keep])
+    with pytest.raises(EngineError, match=r"HS\.fileout"):
+        read_scfout(path)
 
 
 # Input files

@@ -130,4 +130,5 @@ def main() -> None:
         print((GOLDEN / mode).read_text())
 
 
-main()
+if __name__ == "__main__":
+    main()
