@@ -203,12 +203,13 @@ def test_matrices_give_the_electrons_and_the_band_energy(case, spins):
     def trace(one, other):
         return sum(np.sum(a * b) for x, y in zip(one, other) for a, b in zip(x, y))
 
-    each = 2 / spins  # electrons an entry of the density matrix stands for
+    # The matrix of one spin holds half the electrons where the other one is not written.
+    each = 2 / spins
     assert len(found.hamiltonian) == len(found.density) == spins
     electrons = each * sum(trace(d, found.overlap) for d in found.density)
     band = each * sum(trace(d, h) for d, h in zip(found.density, found.hamiltonian))
     assert electrons == pytest.approx(found.electrons) == pytest.approx(8.0)
-    assert band == pytest.approx(float(uele), abs=1e-10)
+    assert band == pytest.approx(float(uele), abs=1e-8)
     for i, near in enumerate(found.neighbours):
         assert near[0] == i
         assert not found.cells[i][0].any()
@@ -226,7 +227,7 @@ def test_overlap_of_a_pair_is_the_transpose_of_the_other_way_round():
         np.testing.assert_allclose(block, where[j, i, *(-c for c in cell)].T, atol=1e-9)
 
 
-@pytest.mark.parametrize("keep", [3, 1000, 20000])
+@pytest.mark.parametrize("keep", [3, 1000, 9000])
 def test_truncated_matrices_are_refused(tmp_path, keep):
     path = tmp_path / "cut.scfout"
     path.write_bytes((GOLDEN / "i_spin_small" / "ch4.scfout").read_bytes()[:keep])
