@@ -1,6 +1,6 @@
 """Speed and accuracy of the model beside its peers, in one run, on one thread.
 
-    OMP_NUM_THREADS=1 python examples/benchmark_table.py [--data DIRECTORY] [--atoms 64 512 4096]
+    OMP_NUM_THREADS=1 python examples/benchmark_table.py [--data DIRECTORY] [--growth]
 
 Speed is CPU time for energy and forces of silicon near its lattice sites, along a short piece of
 dynamics, neighbour lists included. Peers are measured where they are installed (``pip install
@@ -14,6 +14,7 @@ and ethanol_rMD17_train100/train200/test300 (Christensen and von Lilienfeld, 202
 
 import argparse
 import gzip
+import resource
 import shutil
 import sys
 import tempfile
@@ -30,6 +31,7 @@ from otf.driver.assemble import make_trainer
 from otf.driver.offline import fit_file
 from otf.labels import Labels
 from otf.learning.calculator import ModelCalculator
+from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
 
 STEPS = 20
@@ -90,18 +92,23 @@ def along_dynamics(calculator, atoms: Atoms) -> Callable[[], object]:
     return step
 
 
-def our_models() -> Iterator[tuple[str, Callable[[Atoms], Callable[[], object]]]]:
-    """Trained on noise: the coefficients do not matter."""
+def trained(model: Model) -> Trainer:
+    """A model of silicon that has learned noise: the coefficients do not matter."""
     start = bulk("Si", cubic=True)
+    trainer = make_trainer(model, displaced(start, seed=0))
+    rng = np.random.default_rng(0)
+    for i in range(4):
+        moved = start.copy()
+        moved.rattle(0.03, seed=i)
+        trainer.add(moved, Labels(0.0, rng.normal(size=(8, 3))), time_fs=100.0 * i)
+    trainer.settle()
+    return trainer
+
+
+def our_models() -> Iterator[tuple[str, Callable[[Atoms], Callable[[], object]]]]:
+    """The three sizes."""
     for name, model in OURS.items():
-        trainer = make_trainer(model, displaced(start, seed=0))
-        rng = np.random.default_rng(0)
-        for i in range(4):
-            moved = start.copy()
-            moved.rattle(0.03, seed=i)
-            trainer.add(moved, Labels(0.0, rng.normal(size=(8, 3))), time_fs=100.0 * i)
-        trainer.settle()
-        calculator = ModelCalculator(trainer.force_model)
+        calculator = ModelCalculator(trained(model).force_model)
         yield name, lambda atoms, c=calculator: along_dynamics(c, atoms)
 
 
@@ -215,6 +222,24 @@ def speed_table(sizes: list[int]) -> None:
             row(name, prepare)
 
 
+def growth_table() -> None:
+    """Print time on one thread and on two, and memory, of the three-body model."""
+    print(f"\n{'otf three-body':<14}{'1 thread':>12}{'2 threads':>12}{'faster':>8}{'memory':>12}")
+    for n in (512, 4096, 32768, 97336):
+        atoms, seconds = crystal("Si", n), []
+        for threads in (1, 2):
+            model = OURS["otf three-body"].model_copy(update={"threads": threads})
+            force_model = trained(model).force_model
+            force_model.predict(atoms)
+            began = time.monotonic()
+            for _ in range(3):
+                force_model.predict(atoms)
+            seconds.append((time.monotonic() - began) / 3)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        times = "".join(f"{1e6 * s / len(atoms):9.2f} us" for s in seconds)
+        print(f"{len(atoms):<14}{times}{seconds[0] / seconds[1]:7.2f}x{peak:9.0f} MB", flush=True)
+
+
 def reference(folder: Path, name: str, scratch: Path) -> Path | None:
     """A reference file, unpacked if need be."""
     if (folder / f"{name}.extxyz").exists():
@@ -258,8 +283,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder of the reference files")
     parser.add_argument("--atoms", type=int, nargs="+", default=[64, 512, 4096])
+    parser.add_argument("--growth", action="store_true", help="up to 1e5 atoms, and two threads")
     arguments = parser.parse_args()
     speed_table(arguments.atoms)
+    if arguments.growth:
+        growth_table()
     if arguments.data is None:
         print("\n# no --data: accuracy is not measured", file=sys.stderr)
     else:

@@ -206,8 +206,8 @@ class Trainer:
         )
         while self._may_be_too_small() and self._grow():
             pass
-        self._solve()
         self._measure_left_out()
+        self._solve()
 
     def capture(self) -> TrainerState:
         """State that, with the labels, restores this trainer exactly."""
@@ -337,26 +337,22 @@ class Trainer:
         if solution is None:
             return
         first = 0 if self.model.coupling == "self" else 1  # the energy row
+        snapshots = regression.equations.snapshots
+        measured = []
+        for example, snapshot in zip(self._examples[-len(snapshots) :], snapshots, strict=True):
+            rows = slice(first, first + 3 * len(example.atoms))
+            left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
+            if left_out is not None:
+                species = self.model.descriptor.channels(example.atoms)
+                error = noise * left_out[0][rows].reshape(-1, 3)
+                leverage = solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3)
+                measured.append((species, error, leverage))
         scale = ErrorScale.unknown(len(self._scale.total))
         for _ in range(2):  # the calibration needs the scale
             scale = replace(scale, ratios=np.zeros_like(scale.ratios))
-            for example, snapshot in zip(
-                self._examples[-len(regression.equations.snapshots) :],
-                regression.equations.snapshots,
-                strict=True,
-            ):
-                rows = slice(first, first + 3 * len(example.atoms))
-                left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
-                if left_out is None:
-                    continue
-                scale = scale.updated(
-                    self.model.descriptor.channels(example.atoms),
-                    noise * left_out[0][rows].reshape(-1, 3),
-                    solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3),
-                    audited=True,
-                )
+            for species, error, leverage in measured:
+                scale = scale.updated(species, error, leverage, audited=True)
         self._scale = scale
-        self._solve()
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         rank = self._choice.rank
