@@ -8,11 +8,14 @@ import re
 import shlex
 import shutil
 import signal
+import statistics
 import subprocess
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from otf.errors import EngineError
 
 _DROPPED = re.compile(
     r"PMIX_|PMI_|PMI2_|PRTE_|ORTE_|OPAL_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_HYDRA_|MPIEXEC_|MPIRUN_"
@@ -27,6 +30,8 @@ _DROPPED_IN_STEP = re.compile(
     r"|DISTRIBUTION$|NTASKS$|NPROCS$|TASKS_PER_NODE$)"
 )
 _GRACE_S = 5.0  # between asking a group to end and ending it
+_FIRST_LIMIT_S = 24 * 3600.0  # before anything was measured
+_SHORTEST_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,53 @@ class Finished:
     returncode: int
     timed_out: bool
     wall_s: float
+
+
+@dataclass
+class Patience:
+    """How long to wait for a program: as told, or ten times the median so far.
+
+    >>> Patience(5.0).limit_s
+    5.0
+    >>> Patience(None, [100.0, 90.0, 400.0]).limit_s
+    1000.0
+
+    Attributes
+    ----------
+    told_s
+        What the user set.
+    seconds
+        What was measured.
+    """
+
+    told_s: float | None
+    seconds: list[float] = field(default_factory=list)
+
+    @property
+    def limit_s(self) -> float:
+        """Seconds after which a program hangs."""
+        if self.told_s is not None:
+            return self.told_s
+        if not self.seconds:
+            return _FIRST_LIMIT_S
+        return max(_SHORTEST_LIMIT_S, 10.0 * statistics.median(self.seconds))
+
+
+def installed_command(command: str) -> list[str]:
+    """Words of a command whose program is there.
+
+    Raises
+    ------
+    EngineError
+        If it is not found.
+    """
+    words = split_command(command)
+    if not words or shutil.which(words[0]) is None:
+        raise EngineError(
+            f"engine.command: '{words[0] if words else ''}' is not found; give the full path, or "
+            "load the module that has it"
+        )
+    return words
 
 
 def split_command(command: str) -> list[str]:

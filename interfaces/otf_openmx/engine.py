@@ -3,7 +3,6 @@
 import json
 import logging
 import shutil
-import statistics
 from collections.abc import Collection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,17 +13,19 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.deck import Deck
+from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
 from otf.engine import Capabilities
 from otf.errors import EngineError
+from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
-from otf.process import Finished, run_program, split_command
-from otf_openmx import failures
-from otf_openmx.deck import Deck, read
-from otf_openmx.failures import Evidence, diagnose
+from otf.plausible import impossible, misplaced, too_close
+from otf.process import Finished, Patience, installed_command, run_program
+from otf_openmx.deck import OpenmxDeck, read
+from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure, species_elements, write_structure
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
 from otf_openmx.output import (
-    Printed,
     read_cycle,
     read_out,
     read_stress,
@@ -35,12 +36,7 @@ _LOG = logging.getLogger("otf.openmx")
 
 _NAME = "otf"
 _ECHO_A = 2e-5  # positions are echoed with five decimals
-_CLOSEST_A = 0.3  # no two nuclei are ever nearer
-_LARGEST_FORCE = 1000.0  # eV/Angstrom
-_LARGEST_DRIFT = 0.05  # eV/Angstrom: mean net force on an atom; the grid's noise stays far below
 _LAUNCH_S = 20.0
-_PATIENCE_S = 600.0  # shortest default timeout
-_FIRST_TIMEOUT_S = 24 * 3600.0  # before anything was measured
 
 
 class OpenmxEngine:
@@ -54,12 +50,13 @@ class OpenmxEngine:
         self._options = options
         self._charge = charge
         self._spin = spin
-        self._scratch: Path | None = None
-        self._deck = Deck([], "")
+        self._directories: LabelDirectories | None = None
+        self._command: list[str] = []
+        self._deck: Deck = OpenmxDeck([], "")
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
         self._densities: list[tuple[float, float]] = []
-        self._seconds: list[float] = []
+        self._patience = Patience(options.timeout_s)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -79,12 +76,7 @@ class OpenmxEngine:
         EngineError
             If the program is not there, or the template or the options do not fit.
         """
-        program = split_command(self._options.command)
-        if not program or shutil.which(program[0]) is None:
-            raise EngineError(
-                f"engine.command: '{program[0] if program else ''}' is not found; give the full "
-                "path, or load the module that has it"
-            )
+        self._command = installed_command(self._options.command)
         if atoms.pbc.any() and not atoms.pbc.all():
             raise EngineError(
                 "OpenMX is periodic in all three directions; give cell vectors with vacuum and "
@@ -103,24 +95,21 @@ class OpenmxEngine:
         self._densities = self._initial(valence)
         for line in self._deck.changes_from(original):
             _LOG.info("input: %s", line)
-        scratch.mkdir(parents=True, exist_ok=True)
-        self._scratch = scratch
+        self._directories = LabelDirectories(scratch)
 
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
     ) -> Labels | LabelFailure:
         """See :class:`otf.engine.Engine`."""
-        if self._scratch is None:
+        if self._directories is None:
             raise EngineError("the openmx engine was not opened")
-        near = _closest(atoms)
-        if near < _CLOSEST_A:
+        near = too_close(atoms)
+        if near is not None:
             return LabelFailure(
-                f"two atoms are {near:.2f} Angstrom apart; OpenMX would answer with nonsense",
+                f"{near}; OpenMX would answer with nonsense",
                 "look at the trajectory before this step",
             )
-        directory = self._directory(index)
-        shutil.rmtree(directory, ignore_errors=True)
-        directory.mkdir()
+        directory = self._directories.fresh(index)
         deck = self._deck.copy()
         placed = atoms.copy()
         placed.set_cell(self._cell if not atoms.pbc.all() else atoms.cell)
@@ -132,22 +121,21 @@ class OpenmxEngine:
         _apply(deck, remedies)
         (directory / f"{_NAME}.dat").write_text(deck.text(), encoding="utf-8")
         done = run_program(
-            [*split_command(self._options.command), f"{_NAME}.dat", "-nt", self._threads()],
+            [*self._command, f"{_NAME}.dat", "-nt", str(self._options.threads)],
             directory,
             stdout=f"{_NAME}.std",
             stderr=f"{_NAME}.err",
-            timeout_s=self._timeout(),
+            timeout_s=self._patience.limit_s,
         )
         answer = self._read(directory, placed, done, warm, remedies)
         if isinstance(answer, Labels):
-            self._seconds.append(done.wall_s)
-            (directory / "fingerprint.json").write_text(self._fingerprint(), encoding="utf-8")
-            self._forget_before(index)
+            self._patience.seconds.append(done.wall_s)
+            self._directories.succeeded(index, self._fingerprint())
         return answer
 
     def close(self) -> None:
         """Nothing runs between labels."""
-        self._scratch = None
+        self._directories = None
 
     @classmethod
     def doctor(cls) -> EngineReport:
@@ -170,16 +158,6 @@ class OpenmxEngine:
     def structure(cls, path: Path) -> Atoms:
         """The structure of an OpenMX input file."""
         return read_structure(read(path))
-
-    def _threads(self) -> str:
-        return str(self._options.threads)
-
-    def _timeout(self) -> float:
-        if self._options.timeout_s is not None:
-            return self._options.timeout_s
-        if not self._seconds:
-            return _FIRST_TIMEOUT_S
-        return max(_PATIENCE_S, 10.0 * statistics.median(self._seconds))
 
     def _box(self, atoms: Atoms) -> Floats:
         if atoms.cell.rank == 3:
@@ -229,10 +207,6 @@ class OpenmxEngine:
         tilt = self._spin / max(1.0, sum(electrons))
         return [(0.5 * n * (1.0 + tilt), 0.5 * n * (1.0 - tilt)) for n in electrons]
 
-    def _directory(self, index: int) -> Path:
-        assert self._scratch is not None
-        return self._scratch / f"label-{index:06d}"
-
     def _fingerprint(self) -> str:
         """What restart files depend on besides the positions."""
         deck = self._deck
@@ -249,14 +223,13 @@ class OpenmxEngine:
 
     def _seed(self, deck: Deck, directory: Path, index: int, remedies: Collection[str]) -> bool:
         """Copy the restart files of the last label; whether the density is among them."""
-        before = self._directory(index - 1)
-        mark = before / "fingerprint.json"
-        fits = mark.exists() and mark.read_text(encoding="utf-8") == self._fingerprint()
-        if not self._options.warm_start or not fits:
+        assert self._directories is not None
+        before = self._directories.left_by(index - 1, self._fingerprint())
+        if not self._options.warm_start or before is None:
             deck.put("scf.restart", "off")
             return False
         source, target = before / f"{_NAME}_rst", directory / f"{_NAME}_rst"
-        warm = failures.FROM_SCRATCH not in remedies
+        warm = FROM_SCRATCH not in remedies
         if warm:
             shutil.copytree(source, target)
         else:  # tables of the basis alone: the start-up is as fast, the density is new
@@ -277,20 +250,20 @@ class OpenmxEngine:
         stdout = _text(directory / f"{_NAME}.std")
         printed = read_out(_text(directory / f"{_NAME}.out"))
         evidence = Evidence(done, stdout, printed is not None, warm)
-        failure = diagnose(evidence, remedies, str(directory))
+        failure = diagnose("OpenMX", KNOWN, evidence, remedies, str(directory))
         if failure is not None:
             return failure
         cycle = read_cycle(stdout)
         assert printed is not None  # an incomplete output is a known failure
         assert cycle is not None
-        problem = _impossible(printed, atoms)
+        problem = impossible(printed.energy, printed.forces, len(atoms)) or misplaced(
+            atoms, printed.positions, _ECHO_A
+        )
         if problem is not None:
             return LabelFailure(
                 f"OpenMX: {problem}",
                 f"look at the structure and at {directory}",
-                remedy=failures.FROM_SCRATCH
-                if warm and failures.FROM_SCRATCH not in remedies
-                else None,
+                remedy=FROM_SCRATCH if warm else None,
             )
         return Labels(
             energy=printed.energy,
@@ -303,57 +276,20 @@ class OpenmxEngine:
             f"{self._deck.value('scf.energycutoff')} Ry",
         )
 
-    def _forget_before(self, index: int) -> None:
-        """Only the last label's files are of use."""
-        assert self._scratch is not None
-        for old in self._scratch.glob("label-*"):
-            if int(old.name.removeprefix("label-")) < index:
-                shutil.rmtree(old, ignore_errors=True)
-
 
 def _apply(deck: Deck, remedies: Collection[str]) -> None:
     """Change the input as the remedies say."""
     iterations = int(deck.value("scf.maxIter") or 40)
-    if failures.SAFE_MIXING in remedies:
+    if SAFE_MIXING in remedies:
         deck.put("scf.Mixing.Type", "rmm-diis")
         deck.put("scf.Init.Mixing.Weight", 0.05)
         deck.put("scf.Max.Mixing.Weight", 0.15)
         deck.put("scf.Mixing.History", 30)
         deck.put("scf.Mixing.StartPulay", 20)
         iterations *= 2
-    if failures.MORE_ITERATIONS in remedies:
+    if MORE_ITERATIONS in remedies:
         iterations *= 4
     deck.put("scf.maxIter", iterations)
-
-
-def _impossible(printed: Printed, atoms: Atoms) -> str | None:
-    """Why these numbers cannot be those of this structure, or None."""
-    if printed.forces.shape != (len(atoms), 3):
-        return f"forces on {len(printed.forces)} atoms for {len(atoms)}"
-    if not np.isfinite(printed.energy) or not np.isfinite(printed.forces).all():
-        return "energy or forces are not finite"
-    if printed.energy > 0.0:
-        return f"the energy is {printed.energy:.3g} eV; of bound electrons it is negative"
-    largest = float(np.abs(printed.forces).max())
-    if largest > _LARGEST_FORCE:
-        return f"a force of {largest:.3g} eV/Angstrom is beyond anything possible"
-    drift = float(np.abs(printed.forces.sum(axis=0)).max()) / len(atoms)
-    if drift > _LARGEST_DRIFT:
-        return f"the forces do not add up to zero ({drift:.3g} eV/Angstrom an atom)"
-    moved = printed.positions - atoms.positions
-    fractional = np.linalg.solve(atoms.cell.array.T, moved.T).T
-    off = np.abs((fractional - np.round(fractional)) @ atoms.cell.array).max()
-    if off > _ECHO_A:
-        return f"the positions echoed back are off by {off:.1e} Angstrom: another run's output"
-    return None
-
-
-def _closest(atoms: Atoms) -> float:
-    """Shortest distance of two atoms, periodic images included."""
-    if len(atoms) < 2:
-        return float("inf")
-    distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
-    return float(distances[np.triu_indices(len(atoms), 1)].min())
 
 
 def _text(path: Path) -> str:

@@ -3,20 +3,20 @@
 OpenMX ends with exit code 0 in most of these cases, so the code proves nothing.
 """
 
-import re
-from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from otf.labels import LabelFailure
+from otf.diagnosis import (
+    CONVERGENCE_REMEDIES,
+    FROM_SCRATCH,
+    ONCE_MORE,
+    KnownFailure,
+    exit_code,
+    printed,
+    signal_number,
+    timed_out,
+)
 from otf.process import Finished
 from otf_openmx.output import Cycle, finished, read_cycle
-
-FROM_SCRATCH = "dropping the restart files"
-SAFE_MIXING = "safer mixing"
-MORE_ITERATIONS = "more iterations"
-ONCE_MORE = "once more"
-
-_CONVERGENCE_REMEDIES = (FROM_SCRATCH, SAFE_MIXING, MORE_ITERATIONS)
 
 
 @dataclass(frozen=True)
@@ -42,56 +42,9 @@ class Evidence:
         return read_cycle(self.stdout)
 
 
-@dataclass(frozen=True)
-class KnownFailure:
-    """A failure with a name, one detector and its remedies.
-
-    Attributes
-    ----------
-    name
-        What it is called.
-    detect
-        What of the evidence shows it, or None.
-    advice
-        For the user, when no remedy is left.
-    remedies
-        Tried in this order, each once.
-    """
-
-    name: str
-    detect: Callable[[Evidence], str | None]
-    advice: str
-    remedies: tuple[str, ...] = ()
-
-
-def _printed(*patterns: str) -> Callable[[Evidence], str | None]:
-    """A detector for lines of the standard output."""
-    compiled = [re.compile(p, re.MULTILINE) for p in patterns]
-
-    def detect(evidence: Evidence) -> str | None:
-        for pattern in compiled:
-            found = pattern.search(evidence.stdout)
-            if found:
-                return found.group(0).strip()
-        return None
-
-    return detect
-
-
-def _timed_out(evidence: Evidence) -> str | None:
-    seconds = evidence.finished.wall_s
-    return f"no end after {seconds:.0f} s" if evidence.finished.timed_out else None
-
-
 def _killed(evidence: Evidence) -> str | None:
-    code = evidence.finished.returncode
-    signal = -code if code < 0 else code - 128 if code > 128 else 0
+    signal = signal_number(evidence.finished)
     return f"ended by signal {signal}" if signal and not finished(evidence.stdout) else None
-
-
-def _exit_code(evidence: Evidence) -> str | None:
-    code = evidence.finished.returncode
-    return f"exit code {code}" if code else None
 
 
 def _incomplete(evidence: Evidence) -> str | None:
@@ -112,21 +65,21 @@ def _not_converged(evidence: Evidence) -> str | None:
     )
 
 
-KNOWN = (
+KNOWN: tuple[KnownFailure[Evidence], ...] = (
     KnownFailure(
         "OpenMX hangs",
-        _timed_out,
+        timed_out,
         "give it more time with engine.timeout_s, or look for a bad keyword",
         (ONCE_MORE,),
     ),
     KnownFailure(
         "file not found",
-        _printed(r"^Could not find .*$", r"input_open: can not open .*$"),
+        printed(r"^Could not find .*$", r"input_open: can not open .*$"),
         "correct DATA.PATH (engine.data_path), or the basis and pseudopotential names",
     ),
     KnownFailure(
         "bad input",
-        _printed(
+        printed(
             r"^ERROR key=.*$",
             r"^Format error .*$",
             r"^Found an undefined species name.*$",
@@ -142,43 +95,13 @@ KNOWN = (
         "look for memory limits and other users' jobs",
         (ONCE_MORE, FROM_SCRATCH),
     ),
-    KnownFailure("program error", _exit_code, "look at the last lines of its output"),
+    KnownFailure("program error", exit_code, "look at the last lines of its output"),
     KnownFailure("incomplete output", _incomplete, "look at the last lines of its output"),
     KnownFailure(
         "SCF not converged",
         _not_converged,
         "raise scf.maxIter or scf.ElectronicTemperature, or lower scf.Max.Mixing.Weight in the "
         "template",
-        _CONVERGENCE_REMEDIES,
+        CONVERGENCE_REMEDIES,
     ),
 )
-
-
-def diagnose(evidence: Evidence, tried: Collection[str], where: str) -> LabelFailure | None:
-    """The first known failure the evidence shows, with the next remedy; None for success.
-
-    Parameters
-    ----------
-    tried
-        Remedies that were applied to this label already.
-    where
-        Directory of the output, for the message.
-    """
-    for known in KNOWN:
-        shown = known.detect(evidence)
-        if shown is None:
-            continue
-        left = [
-            r for r in known.remedies if r not in tried and (r != FROM_SCRATCH or evidence.warm)
-        ]
-        return LabelFailure(
-            f"OpenMX, {known.name}: {shown}",
-            f"Its output is in {where} and ends\n{_tail(evidence.stdout)}\n{known.advice}",
-            remedy=left[0] if left else None,
-        )
-    return None
-
-
-def _tail(text: str, lines: int = 6) -> str:
-    kept = [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
-    return "\n".join(f"    {line}" for line in kept) or "    (nothing)"

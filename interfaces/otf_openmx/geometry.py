@@ -6,8 +6,8 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from otf.deck import Deck
 from otf.errors import EngineError
-from otf_openmx.deck import Deck
 from otf_openmx.output import BOHR_A
 
 _UNIT_A = {"ang": 1.0, "au": BOHR_A}

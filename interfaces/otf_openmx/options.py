@@ -5,8 +5,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from otf.deck import Deck
 from otf.errors import EngineError
-from otf_openmx.deck import Deck, read
+from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.geometry import valence_electrons
 
 FilePath = Annotated[Path, Field(strict=False)]
@@ -51,6 +52,9 @@ class Options(BaseModel):
     keywords: dict[str, str | int | float] = Field(
         default_factory=dict, description="further OpenMX keywords, passed through"
     )
+    known_keywords: list[str] = Field(
+        default_factory=list, description="keywords of your OpenMX that otf's list does not have"
+    )
     stress: bool = Field(False, description="compute the stress (periodic structures)")
     atomic_energies: bool = Field(False, description="decompose the energy into atoms")
     vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
@@ -89,9 +93,14 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     deck = _short(options, elements) if options.template is None else read(options.template)
     for name, value in options.keywords.items():
         deck.put(name, value)
-    unknown = deck.unknown()
+    unknown = deck.unknown(options.known_keywords)
     if unknown:
-        raise EngineError("\n".join([*unknown, "OpenMX would pass over it: correct or remove it"]))
+        raise EngineError(
+            "\n".join(
+                [*unknown, "OpenMX would pass over it: correct or remove it, or put it into "]
+            )
+            + "engine.known_keywords if your version has it"
+        )
     if options.data_path is not None:
         deck.put("DATA.PATH", options.data_path)
     folder = deck.value("DATA.PATH")
@@ -115,7 +124,7 @@ def _short(options: Options, elements: list[str]) -> Deck:
             f"engine.basis: has none for {', '.join(missing)}; give one such as "
             f"{missing[0]}: {missing[0]}7.0-s2p2d1 (the files are in data_path/PAO)"
         )
-    deck = Deck([], "engine section")
+    deck = OpenmxDeck([], "engine section")
     deck.put("Species.Number", len(elements))
     deck.put_block(
         "Definition.of.Atomic.Species",

@@ -15,25 +15,19 @@ from ase.build import bulk, molecule
 from ase.units import Hartree
 
 from otf.config import read_config
+from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
 from otf.driver.session import run_session
 from otf.engine import load_engine
 from otf.errors import ConfigError, EngineError
 from otf.labels import LabelFailure, Labels
+from otf.plausible import impossible
 from otf.process import Finished, clean_environment, run_program
 from otf.testing import EngineContract
 from otf_openmx import output
 from otf_openmx.deck import parse, read
-from otf_openmx.failures import (
-    FROM_SCRATCH,
-    KNOWN,
-    MORE_ITERATIONS,
-    ONCE_MORE,
-    SAFE_MIXING,
-    Evidence,
-    diagnose,
-)
+from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure
 from otf_openmx.scfout import read_scfout
 
@@ -131,7 +125,7 @@ def test_captured_run_is_read_to_the_digits_it_prints(case, atoms, energy_ha, it
         assert stress[0, 0] == pytest.approx(-0.00000320 * Hartree / 0.529177249**3)
     assert output.read_version(std.read_text()) == "3.9"
     assert output.finished(std.read_text())
-    assert diagnose(evidence(std.read_text()), (), "here") is None
+    assert diagnose("OpenMX", KNOWN, evidence(std.read_text()), (), "here") is None
 
 
 def test_structure_of_a_captured_input():
@@ -166,9 +160,11 @@ def test_structure_of_a_captured_input():
 )
 def test_captured_failure_has_its_name(case, code, name, words):
     text = (GOLDEN / f"{case}.std").read_text()
-    failure = diagnose(evidence(text, code=code, has_out=False), (), "/run/label-000003")
+    failure = diagnose(
+        "OpenMX", KNOWN, evidence(text, code=code, has_out=False), (), "/run/label-000003"
+    )
     if name == "SCF not converged":
-        failure = diagnose(evidence(text, code=code), (), "/run/label-000003")
+        failure = diagnose("OpenMX", KNOWN, evidence(text, code=code), (), "/run/label-000003")
     assert failure.reason.startswith(f"OpenMX, {name}: ")
     assert words in failure.reason
     assert "/run/label-000003" in failure.advice
@@ -177,18 +173,20 @@ def test_captured_failure_has_its_name(case, code, name, words):
 def test_remedies_come_one_by_one_and_end():
     text = (GOLDEN / "c_notconv" / "ch4.std").read_text()
     tried = []
-    while (failure := diagnose(evidence(text, warm=True), tried, "d")).remedy is not None:
+    while (
+        failure := diagnose("OpenMX", KNOWN, evidence(text, warm=True), tried, "d")
+    ).remedy is not None:
         tried.append(failure.remedy)
     assert tried == [FROM_SCRATCH, SAFE_MIXING, MORE_ITERATIONS]
-    assert diagnose(evidence(text), (), "d").remedy == SAFE_MIXING  # nothing to drop
+    assert (
+        diagnose("OpenMX", KNOWN, evidence(text), (), "d").remedy == SAFE_MIXING
+    )  # nothing to drop
     assert len({known.name for known in KNOWN}) == len(KNOWN)
 
 
 def test_overlapping_atoms_are_refused_before_and_after(tmp_path, options):
-    from otf_openmx.engine import _impossible
-
     printed = output.read_out((GOLDEN / "g_input_errors" / "ovl.out").read_text())
-    assert "negative" in _impossible(printed, Atoms("CH4", np.zeros((5, 3)), cell=np.eye(3)))
+    assert "negative" in impossible(printed.energy, printed.forces, 5)
     atoms = molecule("CH4")
     atoms.positions[1] = atoms.positions[2] + 0.1
     answer = opened(options(), molecule("CH4"), tmp_path / "s").label(atoms, index=0)
@@ -267,7 +265,7 @@ def test_misspelt_keyword_is_caught(tmp_path, options):
     ("text", "message"),
     [
         ("<Atoms.UnitVectors\n 1 0 0\n", r"x:1: block <Atoms.UnitVectors is never closed"),
-        ("scf.maxIter 4\nSCF.maxiter 5\n", r"x:2: SCF.maxiter is given twice, first in line 1"),
+        ("scf.maxIter 4\nSCF.maxiter 5\n", r"x:2: SCF.maxiter is given twice, first in x:1"),
     ],
 )
 def test_broken_inputs_name_their_line(text, message):

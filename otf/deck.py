@@ -1,0 +1,137 @@
+"""Input files made of keywords and blocks: looked up, changed, and compared with the original.
+
+Engines derive from :class:`Deck` and bring the spelling of their program; this knows none of them.
+"""
+
+import difflib
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Self
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A keyword with its value, or a block with its lines.
+
+    Attributes
+    ----------
+    name
+        As it is spelt in the file.
+    lines
+        Lines of a block, or the one value of a keyword.
+    where
+        File and line where it stands, as ``job.dat:12``; empty for what was added.
+    is_block
+        Whether it is a block.
+    """
+
+    name: str
+    lines: tuple[str, ...]
+    where: str
+    is_block: bool
+
+
+class Deck:
+    """An input file; keywords are found however they are spelt, as their program does.
+
+    Parameters
+    ----------
+    entries
+        In the order they stand.
+    source
+        Name for messages.
+    """
+
+    program: ClassVar[str]
+    """What passes over unknown keywords without a word."""
+    known: ClassVar[Mapping[str, str]]
+    """Keywords of the program, by :meth:`key`."""
+    free: ClassVar[tuple[str, ...]] = ()
+    """Beginnings of names that are the user's own, by :meth:`key`."""
+
+    def __init__(self, entries: list[Entry], source: str) -> None:
+        self.source = source
+        self._entries = {self.key(entry.name): entry for entry in entries}
+
+    @staticmethod
+    def key(name: str) -> str:
+        """What all spellings of a keyword have in common."""
+        return name.lower()
+
+    @staticmethod
+    def written(entry: Entry) -> str:
+        """An entry as the program reads it."""
+        raise NotImplementedError
+
+    def value(self, name: str) -> str | None:
+        """Value of a keyword, or None."""
+        entry = self._entries.get(self.key(name))
+        return None if entry is None or entry.is_block else entry.lines[0]
+
+    def block(self, name: str) -> tuple[str, ...] | None:
+        """Lines of a block, or None."""
+        entry = self._entries.get(self.key(name))
+        return entry.lines if entry is not None and entry.is_block else None
+
+    def flag(self, name: str) -> bool:
+        """Whether a switch is on."""
+        word = (self.value(name) or "off").lower().strip(".")
+        return word in ("on", "yes", "y", "true", "t")
+
+    def put(self, name: str, value: object) -> None:
+        """Set a keyword."""
+        self._entries[self.key(name)] = Entry(name, (str(value),), "", is_block=False)
+
+    def put_block(self, name: str, lines: list[str]) -> None:
+        """Set a block."""
+        self._entries[self.key(name)] = Entry(name, tuple(lines), "", is_block=True)
+
+    def drop(self, name: str) -> None:
+        """Leave a keyword or a block out."""
+        self._entries.pop(self.key(name), None)
+
+    def text(self) -> str:
+        """The file."""
+        return "\n".join(self.written(entry) for entry in self._entries.values()) + "\n"
+
+    def copy(self) -> Self:
+        """A deck to change."""
+        return type(self)(list(self._entries.values()), self.source)
+
+    def changes_from(self, original: "Deck") -> list[str]:
+        """Each line of the original that is another now, or gone, and each one that was added."""
+        out = []
+        for key, entry in self._entries.items():
+            before = original._entries.get(key)
+            if before is None:
+                out.append(f"added: {entry.name}" + _shown(entry))
+            elif before.lines != entry.lines:
+                place = before.where or original.source
+                out.append(f"{place}: {before.name}{_shown(before)} →{_shown(entry)}")
+        for key, before in original._entries.items():
+            if key not in self._entries:
+                out.append(f"{before.where or original.source}: {before.name} left out")
+        return out
+
+    def unknown(self, allowed: Collection[str] = ()) -> list[str]:
+        """Keywords the program would pass over in silence, with what may be meant.
+
+        Parameters
+        ----------
+        allowed
+            Further keywords, known to the user's version of the program.
+        """
+        passed = {self.key(name) for name in allowed}
+        out = []
+        for key, entry in self._entries.items():
+            if key in self.known or key in passed or key.startswith(self.free):
+                continue
+            close = difflib.get_close_matches(key, self.known, n=1, cutoff=0.75)
+            hint = f"; did you mean '{self.known[close[0]]}'?" if close else ""
+            place = entry.where or self.source
+            out.append(f"{place}: {self.program} knows no '{entry.name}'{hint}")
+        return out
+
+
+def _shown(entry: Entry) -> str:
+    return " (block)" if entry.is_block else f" {entry.lines[0]}"
