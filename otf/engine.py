@@ -6,6 +6,7 @@ a class that follows :class:`Engine`. :mod:`otf.testing` holds the tests such a 
 
 import difflib
 import importlib.util
+import shutil
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
@@ -107,6 +108,42 @@ class Engine(Protocol):
     def doctor(cls) -> EngineReport:
         """What is there and what is missing, without computing anything."""
         ...
+
+
+def read_input(kind: str, path: Path) -> Atoms:
+    """The structure of an engine's own input file, by its optional class method ``structure``.
+
+    Raises
+    ------
+    EngineError
+        If there is no such engine, it reads no structures, or not this one.
+    """
+    read = getattr(load_engine(kind), "structure", None)
+    if read is None:
+        raise EngineError(f"system.from: engine '{kind}' reads no structures; use system.structure")
+    atoms = read(path)
+    assert isinstance(atoms, Atoms)
+    return atoms
+
+
+def keep_input(kind: str, path: Path, target: Path) -> None:
+    """Copy a file that an engine's options name.
+
+    Where the engine has the optional class method ``whole_text``, files it includes become part of
+    the copy.
+
+    Raises
+    ------
+    OSError
+        If it cannot be copied.
+    EngineError
+        If an included file is missing.
+    """
+    whole = getattr(load_engine(kind), "whole_text", None)
+    if whole is None:
+        shutil.copy(path, target)
+    else:
+        target.write_text(whole(path), encoding="utf-8")
 
 
 def path_options(options: type[BaseModel]) -> list[str]:

@@ -160,28 +160,52 @@ def run_program(
         If it cannot be started.
     """
     began = time.monotonic()
+    process = start_program(command, directory, stdout=stdout, stderr=stderr, stdin=stdin)
+    timed_out = False
+    try:
+        process.wait(timeout_s)
+    except subprocess.TimeoutExpired:
+        timed_out = True
+    finally:
+        end_group(process)
+    return Finished(process.wait(), timed_out, time.monotonic() - began)
+
+
+def start_program(
+    command: list[str],
+    directory: Path,
+    *,
+    stdout: str,
+    stderr: str,
+    stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> subprocess.Popen[bytes]:
+    """Start a program as the leader of a group; :func:`end_group` ends it.
+
+    Parameters
+    ----------
+    environment
+        Variables besides those of :func:`clean_environment`.
+
+    Raises
+    ------
+    OSError
+        If it cannot be started.
+    """
     with (
         (directory / stdout).open("wb") as out,
         (directory / stderr).open("wb") as err,
         (directory / stdin if stdin else Path(os.devnull)).open("rb") as given,
     ):
-        process = subprocess.Popen(
+        return subprocess.Popen(
             [*_dies_with_us(), *command],
             cwd=directory,
-            env=clean_environment(os.environ),
+            env=clean_environment(os.environ) | dict(environment or {}),
             stdin=given,
             stdout=out,
             stderr=err,
             start_new_session=True,
         )
-        timed_out = False
-        try:
-            process.wait(timeout_s)
-        except subprocess.TimeoutExpired:
-            timed_out = True
-        finally:
-            end_group(process)
-    return Finished(process.wait(), timed_out, time.monotonic() - began)
 
 
 def _dies_with_us() -> list[str]:

@@ -19,6 +19,7 @@ from otf.engine import Capabilities
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
+from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, installed_command, run_program
 from otf_openmx.deck import OpenmxDeck, read
@@ -77,24 +78,21 @@ class OpenmxEngine:
             If the program is not there, or the template or the options do not fit.
         """
         self._command = installed_command(self._options.command)
-        if atoms.pbc.any() and not atoms.pbc.all():
-            raise EngineError(
-                "OpenMX is periodic in all three directions; give cell vectors with vacuum and "
-                "set pbc to T T T"
-            )
-        self._cell = self._box(atoms)
+        self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
         original = make_deck(
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
         self._deck = original.copy()
         self._set_output(self._deck, atoms)
+        named = [line.split()[1] for line in self._deck.block("Atoms.SpeciesAndCoordinates") or ()]
         elements = species_elements(self._deck)
-        self._species = self._species_of(symbols, elements)
+        self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._densities = self._initial(valence)
-        for line in self._deck.changes_from(original):
-            _LOG.info("input: %s", line)
+        if self._options.template is not None:
+            for line in self._deck.changes_from(original):
+                _LOG.info("input: %s", line)
         self._directories = LabelDirectories(scratch)
 
     def label(
@@ -111,9 +109,8 @@ class OpenmxEngine:
             )
         directory = self._directories.fresh(index)
         deck = self._deck.copy()
-        placed = atoms.copy()
-        placed.set_cell(self._cell if not atoms.pbc.all() else atoms.cell)
-        write_structure(deck, placed, self._species, self._densities)
+        boxed = placed(atoms, self._cell)
+        write_structure(deck, boxed, self._species, self._densities)
         warm = self._seed(deck, directory, index, remedies)
         if warm and self._options.template is None:
             for name, value in WARM_MIXING.items():
@@ -127,7 +124,7 @@ class OpenmxEngine:
             stderr=f"{_NAME}.err",
             timeout_s=self._patience.limit_s,
         )
-        answer = self._read(directory, placed, done, warm, remedies)
+        answer = self._read(directory, boxed, done, warm, remedies)
         if isinstance(answer, Labels):
             self._patience.seconds.append(done.wall_s)
             self._directories.succeeded(index, self._fingerprint())
@@ -159,12 +156,6 @@ class OpenmxEngine:
         """The structure of an OpenMX input file."""
         return read_structure(read(path))
 
-    def _box(self, atoms: Atoms) -> Floats:
-        if atoms.cell.rank == 3:
-            return np.array(atoms.cell.array)
-        extent = np.ptp(atoms.positions, axis=0) + 2.0 * self._options.vacuum_A
-        return np.diag(extent)
-
     def _set_output(self, deck: Deck, atoms: Atoms) -> None:
         """Everything otf needs to be so, whatever the template says."""
         deck.put("System.CurrrentDirectory", "./")
@@ -179,23 +170,6 @@ class OpenmxEngine:
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
             deck.drop(name)
-
-    def _species_of(self, symbols: list[str], elements: dict[str, str]) -> list[str]:
-        """Species name of each atom: as in the template, where it has the same atoms."""
-        block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
-        named = [line.split()[1] for line in block if len(line.split()) > 1]
-        if [elements.get(name) for name in named] == symbols:
-            return named
-        out = []
-        for symbol in symbols:
-            fitting = [name for name, element in elements.items() if element == symbol]
-            if len(fitting) != 1:
-                raise EngineError(
-                    f"{self._deck.source}: {len(fitting)} species are {symbol}; give the template "
-                    "the atoms of the run in their order, or one species for each element"
-                )
-            out.append(fitting[0])
-        return out
 
     def _initial(self, valence: dict[str, float]) -> list[tuple[float, float]]:
         """Up and down electrons each atom starts with: the template's, or shared out evenly."""

@@ -41,3 +41,5 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
         f"energy  MAE {summary.energy_mae_meV_atom:.4f} meV/atom, "
         f"{summary.energy_spread_meV_atom:.4f} without its mean"
     )
+    if not math.isnan(summary.stress_mae_GPa):
+        click.echo(f"stress  MAE {summary.stress_mae_GPa:.3f} GPa, by the model as it is now")

@@ -207,8 +207,10 @@ def _check_engine(document: _Document, folder: Path) -> None:
         document.problems.append((document.values[("engine", "kind")], f"engine.kind: {error}"))
         return
     kind = section.pop("kind")
-    _validate(engine.Options, document, ("engine",))
+    options = _validate(engine.Options, document, ("engine",))
     section["kind"] = kind
+    if options is None:
+        return
     for name in path_options(engine.Options):
         given = section.get(name)
         if not isinstance(given, str):
@@ -218,6 +220,10 @@ def _check_engine(document: _Document, folder: Path) -> None:
             document.problems.append(
                 (document.values[("engine", name)], f"engine.{name}: there is no {section[name]}")
             )
+    # What follows from a path is written out: a copy of the file elsewhere would imply another.
+    given = {key: value for key, value in section.items() if key != "kind"}
+    implied = engine.Options.model_validate(given).model_dump(mode="json", exclude_unset=True)
+    section.update({key: value for key, value in implied.items() if key not in given})
 
 
 def _check_structure(document: _Document, folder: Path) -> None:

@@ -20,7 +20,7 @@ from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
-from otf.engine import Engine, load_engine, path_options
+from otf.engine import Engine, load_engine, path_options, read_input
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
 from otf.learning.regression import TrainerSettings
@@ -51,7 +51,7 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     try:
         if system.from_ is not None:
             where = f"system.from: {system.from_}"
-            atoms = _from_input(config.engine.kind, folder / system.from_)
+            atoms = read_input(config.engine.kind, folder / system.from_)
         elif system.structure is not None:
             where = f"system.structure: {system.structure}"
             atoms = ase.io.read(folder / system.structure)
@@ -89,18 +89,6 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     if atoms.has("momenta"):
         bare.set_momenta(atoms.get_momenta())
     return bare
-
-
-def _from_input(kind: str, path: Path) -> Atoms:
-    """The structure of an engine's own input file."""
-    read = getattr(load_engine(kind), "structure", None)
-    if read is None:
-        raise ConfigError(
-            [f"system.from: engine '{kind}' reads no structures; use system.structure"]
-        )
-    atoms = read(path)
-    assert isinstance(atoms, Atoms)
-    return atoms
 
 
 def _structure_problem(atoms: Atoms) -> str | None:

@@ -13,6 +13,8 @@ from otf.driver.labelling import ask
 from otf.errors import RunError
 from otf.io.trajectory import MODEL, read_trajectory
 from otf.labels import LabelFailure
+from otf.learning.force_model import read_model
+from otf.units import GPA
 
 
 @dataclass(frozen=True)
@@ -25,11 +27,15 @@ class AuditedFrame:
         Of every component, eV/Angstrom.
     energy_error
         eV/atom.
+    stress_errors
+        Of every component, eV/Angstrom^3, by the model the run has now: frames carry no stress.
+        Empty where none is learned (``model.stress_noise_GPa``).
     """
 
     step: int
     force_errors: tuple[float, ...]
     energy_error: float
+    stress_errors: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,8 @@ class AuditSummary:
     energy_spread_meV_atom
         Standard deviation of the energy error: what remains when a constant shift, which moves no
         atom, is taken out.
+    stress_mae_GPa
+        NaN where no stress is learned.
     """
 
     frames: int
@@ -49,6 +57,7 @@ class AuditSummary:
     force_max_meV_A: float
     energy_mae_meV_atom: float
     energy_spread_meV_atom: float
+    stress_mae_GPa: float
 
 
 def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
@@ -66,6 +75,8 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
     chosen = np.flatnonzero(trajectory.source == MODEL)[::every]
     if len(chosen) == 0:
         raise RunError(f"{path}: no frame was moved by the model yet; run it further first")
+    learned = config.model.stress_noise_GPa is not None and run.model.exists()
+    model = read_model(run.model) if learned else None
     engine = make_engine(config, start)
     with TemporaryDirectory(prefix="otf-audit-") as scratch:
         try:
@@ -79,8 +90,16 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
                     )
                 error = trajectory.forces[i] - labels.forces
                 energy_error = (trajectory.potential_energy[i] - labels.energy) / len(atoms)
+                stress: tuple[float, ...] = ()
+                if labels.stress is not None and model is not None:
+                    predicted = model.predict(atoms).stress
+                    if predicted is not None:
+                        stress = tuple((predicted - labels.stress).ravel().tolist())
                 yield AuditedFrame(
-                    int(trajectory.step[i]), tuple(error.ravel().tolist()), float(energy_error)
+                    int(trajectory.step[i]),
+                    tuple(error.ravel().tolist()),
+                    float(energy_error),
+                    stress,
                 )
         finally:
             engine.close()
@@ -90,6 +109,7 @@ def summarise(frames: list[AuditedFrame]) -> AuditSummary:
     """Statistics over audited frames."""
     force = 1e3 * np.abs(np.concatenate([f.force_errors for f in frames]))
     energy = 1e3 * np.array([f.energy_error for f in frames])
+    stress = np.concatenate([f.stress_errors for f in frames])
     return AuditSummary(
         frames=len(frames),
         force_mae_meV_A=float(force.mean()),
@@ -97,4 +117,5 @@ def summarise(frames: list[AuditedFrame]) -> AuditSummary:
         force_max_meV_A=float(force.max()),
         energy_mae_meV_atom=float(np.abs(energy).mean()),
         energy_spread_meV_atom=float(energy.std()),
+        stress_mae_GPa=float(np.abs(stress).mean()) / GPA if stress.size else float("nan"),
     )

@@ -1,7 +1,6 @@
 """The run directory: what is called what, and how a run comes to own one."""
 
 import logging
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from otf.driver.assemble import (
     make_structure,
     resolved_yaml,
 )
+from otf.engine import keep_input
 from otf.errors import ConfigError, FileError
 from otf.io.durable import replace_file, sole_owner, sync_directory
 
@@ -115,7 +115,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         copied = {}
         for option, file in engine_files(config).items():
             copied[option] = f"engine_{option}{file.suffix}"
-            shutil.copy(file, path / copied[option])
+            keep_input(config.engine.kind, file, path / copied[option])
         text = resolved_yaml(config, run.structure.name, copied)
         run.config.write_text(text, encoding="utf-8")
         sync_directory(path)

@@ -1,0 +1,383 @@
+"""Labels by SIESTA: from a server that is asked over a socket, or from one process a label."""
+
+import json
+import logging
+import shutil
+from collections.abc import Collection
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import ClassVar
+
+import numpy as np
+from ase import Atoms
+from pydantic import BaseModel
+
+from otf.arrays import Floats
+from otf.deck import Deck
+from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
+from otf.engine import Capabilities
+from otf.errors import EngineError
+from otf.label_directories import LabelDirectories
+from otf.labels import EngineReport, LabelFailure, Labels
+from otf.placement import name_species, periodic_cell, placed
+from otf.plausible import impossible, misplaced, too_close
+from otf.process import Finished, Patience, installed_command, run_program
+from otf_siesta.failures import KNOWN, Evidence
+from otf_siesta.fdf import Fdf, read, whole_text
+from otf_siesta.geometry import (
+    read_structure,
+    species_elements,
+    species_of_atoms,
+    write_structure,
+)
+from otf_siesta.options import Options, make_deck
+from otf_siesta.output import (
+    read_force_stress,
+    read_iterations,
+    read_positions,
+    read_version,
+)
+from otf_siesta.server import Door, Server
+
+_LOG = logging.getLogger("otf.siesta")
+
+_NAME = "otf"
+_INPUT, _OUTPUT, _ERRORS = f"{_NAME}.fdf", f"{_NAME}.out", f"{_NAME}.err"
+_MATRIX = f"{_NAME}.DM"
+_ECHO_A = 1e-7  # positions are echoed with nine decimals
+_LAUNCH_S = 20.0
+_PSEUDOPOTENTIALS = ("psf", "vps", "psml")
+_BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
+_DROPPED = (
+    "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "MD.UseStructFile",
+    "MD.Steps", "MD.NumCGSteps",
+)  # fmt: skip
+_CHANGE_INPUT = (SAFE_MIXING, MORE_ITERATIONS)
+_DEFAULT_ITERATIONS = 1000
+
+
+class SiestaEngine:
+    """SIESTA, kept running between labels or started anew for each, warm-started from the last."""
+
+    kind: ClassVar[str] = "siesta"
+    Options: ClassVar[type[BaseModel]] = Options
+
+    def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
+        assert isinstance(options, Options)
+        self._options = options
+        self._charge = charge
+        self._spin = spin
+        self._directories: LabelDirectories | None = None
+        self._scratch = Path()
+        self._command: list[str] = []
+        self._deck: Deck = Fdf([], "")
+        self._cell: Floats = np.zeros((3, 3))
+        self._species: list[str] = []
+        self._patience = Patience(options.timeout_s)
+        self._server: Server | None = None
+        self._served: tuple[str, ...] = ()  # remedies the server was started with
+        self._last: int | None = None  # label whose density matrices the server holds
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Everything is periodic to SIESTA; a molecule is put into a box."""
+        return Capabilities(periodic=True, stress=True, atomic_energies=False, level="DFT")
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Make the input file for these atoms.
+
+        Raises
+        ------
+        EngineError
+            If the program or a pseudopotential is not there, or the template or the options do
+            not fit.
+        """
+        self.close()
+        self._command = installed_command(self._options.command)
+        self._cell = periodic_cell(atoms, self._options.vacuum_A)
+        symbols = list(atoms.symbols)
+        original = make_deck(
+            self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
+        )
+        self._deck = original.copy()
+        elements = species_elements(self._deck)
+        self._species = name_species(
+            symbols, species_of_atoms(self._deck), elements, self._deck.source
+        )
+        self._set_output()
+        for label in elements:
+            self._files_of(label)
+        if self._options.template is not None:
+            for line in self._deck.changes_from(original):
+                _LOG.info("input: %s", line)
+        self._directories = LabelDirectories(scratch)
+        self._scratch = scratch
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engine.Engine`."""
+        if self._directories is None:
+            raise EngineError("the siesta engine was not opened")
+        near = too_close(atoms)
+        if near is not None:
+            return LabelFailure(
+                f"{near}; SIESTA would answer with nonsense",
+                "look at the trajectory before this step",
+            )
+        before = self._directories.left_by(index - 1, self._fingerprint())
+        if FROM_SCRATCH in remedies or not self._options.warm_start:
+            before = None
+        boxed = placed(atoms, self._cell)
+        ask = self._by_process if self._options.connection == "process" else self._by_server
+        answer = ask(boxed, index, tuple(remedies), before)
+        if isinstance(answer, Labels):
+            self._patience.seconds.append(answer.wall_s)
+            self._directories.succeeded(index, self._fingerprint())
+        else:
+            self._stop_server()  # its state is not known any more
+        return answer
+
+    def close(self) -> None:
+        """End the server; may be called twice."""
+        self._stop_server()
+        self._directories = None
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """Whether there is a program called siesta."""
+        found = shutil.which("siesta")
+        if found is None:
+            return EngineReport(False, "", ["no 'siesta' on the PATH: name it in engine.command"])
+        with TemporaryDirectory(prefix="otf-siesta-") as folder:
+            # With nothing to read it prints its version and stops.
+            run_program([found], Path(folder), stdout="o", stderr="e", timeout_s=_LAUNCH_S)
+            text = _text(Path(folder) / "o") + _text(Path(folder) / "e")
+        version = read_version(text)
+        if not version:
+            return EngineReport(False, "", [found, f"does not start: {text.strip()[-200:]}"])
+        return EngineReport(
+            True, version, [found, "a server over a socket; or one process a label"]
+        )
+
+    @classmethod
+    def structure(cls, path: Path) -> Atoms:
+        """The structure of a SIESTA input file."""
+        return read_structure(read(path))
+
+    @classmethod
+    def whole_text(cls, path: Path) -> str:
+        """An input file with all it includes."""
+        return whole_text(path)
+
+    def _set_output(self) -> None:
+        """Everything otf needs to be so, whatever the template says."""
+        for name in _DROPPED:
+            self._deck.drop(name)
+        for name, value in {
+            "SystemLabel": _NAME,
+            "SCF.MustConverge": "T",
+            "DM.UseSaveDM": "T",
+            "DM.History.Depth": self._options.history_depth,
+            "MD.UseSaveXV": "F",
+            "MD.UseSaveZM": "F",
+        }.items():
+            self._deck.put(name, value)
+
+    def _files_of(self, label: str) -> list[Path]:
+        """Pseudopotential of a species, and its basis where the input says so."""
+        folder = self._options.pseudo_path
+        assert folder is not None
+        here = [folder / f"{label}.{end}" for end in _PSEUDOPOTENTIALS]
+        found = [path for path in here if path.is_file()]
+        if self._deck.flag("User.Basis") or self._deck.flag("User.Basis.NetCDF"):
+            found += [path for end in _BASIS_FILES if (path := folder / f"{label}.{end}").is_file()]
+        if not found:
+            raise EngineError(
+                f"engine.pseudo_path: {folder} has no {here[0].name} (nor .vps, .psml); "
+                "pseudopotentials are named by the species label"
+            )
+        return found
+
+    def _prepare(
+        self, directory: Path, atoms: Atoms, how: dict[str, object], remedies: Collection[str]
+    ) -> None:
+        """Input file and pseudopotentials of a run."""
+        deck = self._deck.copy()
+        write_structure(deck, atoms, self._species)
+        for name, value in how.items():
+            deck.put(name, value)
+        _apply(deck, remedies)
+        (directory / _INPUT).write_text(deck.text(), encoding="utf-8")
+        for label in species_elements(deck):
+            for path in self._files_of(label):
+                (directory / path.name).symlink_to(path.resolve())
+
+    def _by_process(
+        self, atoms: Atoms, index: int, remedies: tuple[str, ...], before: Path | None
+    ) -> Labels | LabelFailure:
+        """A label by a process of its own."""
+        assert self._directories is not None
+        directory = self._directories.fresh(index)
+        self._prepare(directory, atoms, {"MD.TypeOfRun": "CG", "MD.Steps": 0}, remedies)
+        if before is not None:
+            shutil.copyfile(before / _MATRIX, directory / _MATRIX)
+        done = run_program(
+            self._command,
+            directory,
+            stdin=_INPUT,
+            stdout=_OUTPUT,
+            stderr=_ERRORS,
+            timeout_s=self._patience.limit_s,
+        )
+        completed = (directory / "0_NORMAL_EXIT").exists() and _text(
+            directory / "MESSAGES"
+        ).endswith("INFO: Job completed\n")
+        return self._read(
+            directory, atoms, done, remedies, warm=before is not None, completed=completed
+        )
+
+    def _by_server(
+        self, atoms: Atoms, index: int, remedies: tuple[str, ...], before: Path | None
+    ) -> Labels | LabelFailure:
+        """A label by the server, which is started first where there is none that fits."""
+        assert self._directories is not None
+        follows = before is not None and self._last == index - 1
+        changes = tuple(r for r in remedies if r in _CHANGE_INPUT)
+        fits = self._served == changes and (follows or not self._options.history_depth)
+        if self._server is None or not self._server.runs or not fits:
+            self._start_server(atoms, changes)
+        assert self._server is not None
+        directory = self._server.directory
+        if before is None:
+            (directory / _MATRIX).unlink(missing_ok=True)
+        elif self._last != index - 1:
+            shutil.copyfile(before / _MATRIX, directory / _MATRIX)
+        self._last = None
+        for stale in ("FORCE_STRESS", "MESSAGES"):
+            (directory / stale).unlink(missing_ok=True)
+        seen = (directory / _OUTPUT).stat().st_size
+        done = self._server.compute(atoms, self._patience.limit_s)
+        answer = self._read(
+            directory,
+            atoms,
+            done,
+            remedies,
+            warm=before is not None,
+            completed=self._server.runs,
+            seen=seen,
+        )
+        if isinstance(answer, Labels):
+            shutil.copyfile(directory / _MATRIX, self._directories.fresh(index) / _MATRIX)
+            self._last = index
+        return answer
+
+    def _start_server(self, atoms: Atoms, remedies: tuple[str, ...]) -> None:
+        """Start a server in a directory of its own; the one before stays to be looked at."""
+        self._stop_server()
+        old = sorted(self._scratch.glob("server-*"))
+        number = 1 + int(old[-1].name.removeprefix("server-")) if old else 0
+        for path in old[:-1]:
+            shutil.rmtree(path, ignore_errors=True)
+        directory = self._scratch / f"server-{number:06d}"
+        directory.mkdir()
+        kind = self._options.connection
+        assert kind != "process"
+        door = Door(kind, self._options.host)
+        self._prepare(directory, atoms, door.keywords(), remedies)
+        self._server = Server(
+            self._command, directory, door, stdin=_INPUT, stdout=_OUTPUT, stderr=_ERRORS
+        )
+        self._served = remedies
+
+    def _stop_server(self) -> None:
+        if self._server is not None:
+            self._server.stop()
+        self._server = None
+        self._last = None
+
+    def _read(
+        self,
+        directory: Path,
+        atoms: Atoms,
+        done: Finished,
+        remedies: tuple[str, ...],
+        *,
+        warm: bool,
+        completed: bool,
+        seen: int = 0,
+    ) -> Labels | LabelFailure:
+        """What a label's files say; ``seen`` bytes of the output belong to earlier ones."""
+        stdout = _text(directory / _OUTPUT, seen)
+        answer = read_force_stress(_text(directory / "FORCE_STRESS"))
+        evidence = Evidence(
+            finished=done,
+            stdout=stdout,
+            stderr=_text(directory / _ERRORS),
+            messages=_text(directory / "MESSAGES"),
+            answered=answer is not None,
+            completed=completed,
+            warm=warm,
+        )
+        failure = diagnose("SIESTA", KNOWN, evidence, remedies, str(directory))
+        if failure is not None:
+            return failure
+        assert answer is not None  # an unanswered label is a known failure
+        echoed = read_positions(_text(directory / f"{_NAME}.XV"))
+        problem = impossible(answer.energy, answer.forces, len(atoms)) or misplaced(
+            atoms, echoed, _ECHO_A
+        )
+        if problem is not None:
+            return LabelFailure(
+                f"SIESTA: {problem}",
+                f"look at the structure and at {directory}",
+                remedy=FROM_SCRATCH if warm else None,
+            )
+        return Labels(
+            energy=answer.energy,
+            forces=answer.forces,
+            stress=answer.stress,
+            scf_iterations=read_iterations(stdout),
+            wall_s=done.wall_s,
+            provenance=f"SIESTA {read_version(_text(directory / _OUTPUT))} "
+            f"{self._deck.value('XC.Authors') or 'CA'} "
+            f"{self._deck.value('MeshCutoff') or 'default mesh'}",
+        )
+
+    def _fingerprint(self) -> str:
+        """What a density matrix depends on besides the positions."""
+        deck = self._deck
+        names = ("PAO.BasisSize", "PAO.EnergyShift", "Spin", "SpinPolarized", "NetCharge")
+        blocks = ("ChemicalSpeciesLabel", "PAO.Basis", "PAO.BasisSizes", "kgrid_Monkhorst_Pack")
+        return json.dumps(
+            {
+                "atoms": self._species,
+                **{name: deck.value(name) for name in names},
+                **{name: deck.block(name) for name in blocks},
+            }
+        )
+
+
+def _apply(deck: Deck, remedies: Collection[str]) -> None:
+    """Change the input as the remedies say."""
+    if not any(remedy in _CHANGE_INPUT for remedy in remedies):
+        return
+    iterations = int(deck.value("MaxSCFIterations") or _DEFAULT_ITERATIONS)
+    if SAFE_MIXING in remedies:
+        deck.drop("SCF.Mixers")
+        deck.put("SCF.Mixer.Method", "Pulay")
+        deck.put("SCF.Mixer.Weight", 0.05)
+        deck.put("SCF.Mixer.History", 8)
+        iterations *= 2
+    if MORE_ITERATIONS in remedies:
+        iterations *= 4
+    deck.put("MaxSCFIterations", iterations)
+
+
+def _text(path: Path, seen: int = 0) -> str:
+    """A file's text after so many bytes, empty where there is none."""
+    if not path.exists():
+        return ""
+    with path.open("rb") as file:
+        file.seek(seen)
+        return file.read().decode("utf-8", errors="replace")

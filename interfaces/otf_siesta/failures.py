@@ -1,0 +1,159 @@
+"""Every way a SIESTA run is known to fail: how it shows, and what is tried.
+
+SIESTA ends with exit code 0 after a broken input file, and aborts (6) for most other reasons, so
+the code proves nothing.
+"""
+
+import re
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from otf.diagnosis import (
+    CONVERGENCE_REMEDIES,
+    FROM_SCRATCH,
+    ONCE_MORE,
+    KnownFailure,
+    exit_code,
+    printed,
+    signal_number,
+    timed_out,
+)
+from otf.process import Finished
+from otf_siesta.output import iterations_so_far
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What a label left behind.
+
+    Attributes
+    ----------
+    finished
+        How the process ended; exit code 0 for a server that goes on.
+    stdout
+        What was printed during this label.
+    stderr, messages
+        The error output and the file MESSAGES.
+    answered
+        Whether FORCE_STRESS is there and complete.
+    completed
+        Whether the server answered, or the process says that its job is completed.
+    warm
+        Whether it began from a density matrix.
+    """
+
+    finished: Finished
+    stdout: str
+    stderr: str
+    messages: str
+    answered: bool
+    completed: bool
+    warm: bool
+
+
+def _said(pattern: str, where: str = "messages") -> Callable[[Evidence], str | None]:
+    """A detector for lines of MESSAGES or of the error output."""
+    compiled = re.compile(pattern, re.MULTILINE)
+
+    def detect(evidence: Evidence) -> str | None:
+        found = compiled.search(getattr(evidence, where))
+        return " ".join(found.group(found.lastindex or 0).split()) if found else None
+
+    return detect
+
+
+def _not_converged(evidence: Evidence) -> str | None:
+    if "SCF_NOT_CONV" not in evidence.messages:
+        return None
+    return f"no convergence after {iterations_so_far(evidence.stdout)} iterations"
+
+
+def _aborted(evidence: Evidence) -> str | None:
+    """What it said before it gave up: in MESSAGES, or above the line that says so."""
+    fatal = re.search(r"^FATAL: *(\S.*)", evidence.messages, re.MULTILINE)
+    if fatal is not None:
+        return fatal.group(1).strip()
+    before = re.search(r"(\S.*)\s*\nStopping Program from Node", evidence.stdout)
+    return before.group(1).strip() if before is not None else None
+
+
+def _killed(evidence: Evidence) -> str | None:
+    number = signal_number(evidence.finished)
+    if number in (0, signal.SIGABRT) or evidence.finished.returncode == 255:
+        return None
+    return f"ended by signal {number}"
+
+
+def _lost(evidence: Evidence) -> str | None:
+    found = re.search(r"Error opening \w+ socket.*|Error reading from socket.*", evidence.stderr)
+    return found.group(0) if found else None
+
+
+def _incomplete(evidence: Evidence) -> str | None:
+    if not evidence.answered:
+        return "no complete FORCE_STRESS was written"
+    return None if evidence.completed else "it stopped before its job was completed"
+
+
+KNOWN: tuple[KnownFailure[Evidence], ...] = (
+    KnownFailure(
+        "hangs",
+        timed_out,
+        "give it more time with engine.timeout_s, or look for a bad keyword",
+        (ONCE_MORE,),
+    ),
+    KnownFailure(
+        "bad input",
+        _said(r"FDF module: *(.*)", "stderr"),
+        "correct the template or the engine section",
+    ),
+    KnownFailure(
+        "pseudopotential not found",
+        printed(r"Pseudopotential file not found: *\S+"),
+        "put it into engine.pseudo_path, named by the species label",
+    ),
+    KnownFailure(
+        "changed supercell",
+        _said(r"Mismatch in sparsity pattern and nsc values"),
+        "set engine.history_depth to 0: SIESTA cannot extrapolate here",
+        (FROM_SCRATCH,),
+    ),
+    KnownFailure(
+        "out of time",
+        _said(r"OUT_OF_TIME.*"),
+        "remove MaxWalltime from the template; otf has engine.timeout_s",
+    ),
+    KnownFailure(
+        "SCF not converged",
+        _not_converged,
+        "raise MaxSCFIterations or ElectronicTemperature, or lower SCF.Mixer.Weight, in the "
+        "template or in engine.keywords",
+        CONVERGENCE_REMEDIES,
+    ),
+    KnownFailure(
+        "unreadable density matrix",
+        _said(r"file = '\S+\.DM'\)", "stderr"),
+        "look at the disk; the file was written by SIESTA itself",
+        (FROM_SCRATCH,),
+    ),
+    KnownFailure(
+        "aborted",
+        _aborted,
+        "correct the template or the engine section",
+    ),
+    KnownFailure(
+        "connection lost",
+        _lost,
+        "look for a firewall or a full /tmp, or set engine.connection to process",
+        (ONCE_MORE,),
+    ),
+    KnownFailure(
+        "killed",
+        _killed,
+        "look for memory limits and other users' jobs",
+        (ONCE_MORE, FROM_SCRATCH),
+    ),
+    KnownFailure("program error", exit_code, "look at the last lines of its output"),
+    KnownFailure("incomplete output", _incomplete, "look at the last lines of its output"),
+)

@@ -1,0 +1,166 @@
+"""Keys of the ``engine`` section, and the input file they make."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from ase.data import atomic_numbers
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from otf.deck import Deck
+from otf.errors import EngineError
+from otf_siesta.fdf import Fdf, read
+
+FilePath = Annotated[Path, Field(strict=False)]
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+
+_XC = {"pbe": ("GGA", "PBE"), "pbesol": ("GGA", "PBEsol"), "lda": ("LDA", "CA")}
+_GIVEN_BY_TEMPLATE = ("xc", "basis", "mesh_cutoff_ry", "kpoints", "electronic_temperature_K")
+_GRIDS = ("kgrid_Monkhorst_Pack", "kgrid.MonkhorstPack")
+
+
+class Options(BaseModel):
+    """Keys of the ``engine`` section."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+    template: FilePath | None = Field(
+        None,
+        description="a SIESTA input file you already run: everything but the geometry and the "
+        "output keywords is taken from it",
+    )
+    command: str = Field("siesta", description="such as 'mpirun -np 16 siesta' or 'srun siesta'")
+    pseudo_path: FilePath | None = Field(
+        None, description="folder with the pseudopotentials; default: that of the template"
+    )
+    xc: Literal["pbe", "pbesol", "lda"] = "pbe"
+    basis: Literal["SZ", "DZ", "SZP", "DZP", "TZP"] = Field(
+        "DZP", description="PAO.BasisSize; another basis goes into keywords"
+    )
+    mesh_cutoff_ry: PositiveFloat = 200.0
+    kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), strict=False)
+    electronic_temperature_K: PositiveFloat = 300.0
+    keywords: dict[str, str | int | float | list[str]] = Field(
+        default_factory=dict,
+        description="further SIESTA keywords, passed through; a list of lines is a block",
+    )
+    known_keywords: list[str] = Field(
+        default_factory=list, description="keywords of your SIESTA that otf's list does not have"
+    )
+    connection: Literal["unix", "inet", "process"] = Field(
+        "unix",
+        description="how SIESTA is asked: as a server over a unix or an inet socket, or anew for "
+        "each label",
+    )
+    host: str = Field("localhost", description="name of this machine for an inet connection")
+    vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
+    warm_start: bool = Field(
+        True, description="begin each label from the density matrix of the last"
+    )
+    history_depth: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="density matrices the server extrapolates from (Gamma point only); 0: from "
+        "the last one, so that a resumed run repeats its labels exactly",
+    )
+    timeout_s: PositiveFloat | None = Field(
+        None, description="for one label; default: ten times the median so far, at least 10 min"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _pseudopotentials_beside_the_template(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "pseudo_path" not in given and "template" in given:
+            return {**given, "pseudo_path": str(Path(str(given["template"])).parent)}
+        return given
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.template is not None:
+            both = [name for name in _GIVEN_BY_TEMPLATE if name in self.model_fields_set]
+            if both:
+                raise ValueError(
+                    f"{both[0]} comes from the template; change it there, or use keywords"
+                )
+        elif self.pseudo_path is None:
+            raise ValueError("pseudo_path is missing: give it, or a template")
+        if self.history_depth and self.connection == "process":
+            raise ValueError("history_depth needs a server: connection unix or inet")
+        return self
+
+
+def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) -> Deck:
+    """The input file without a structure.
+
+    Parameters
+    ----------
+    elements
+        Those that occur.
+
+    Raises
+    ------
+    EngineError
+        If the template or the options cannot serve; unknown keywords are named.
+    """
+    deck = _short(options, elements) if options.template is None else read(options.template)
+    for name, value in options.keywords.items():
+        if isinstance(value, list):
+            deck.put_block(name, value)
+        else:
+            deck.put(name, value)
+    unknown = deck.unknown(options.known_keywords)
+    if unknown:
+        raise EngineError(
+            "\n".join(
+                [*unknown, "SIESTA would pass over it: correct or remove it, or put it into "]
+            )
+            + "engine.known_keywords if your version has it"
+        )
+    if charge:
+        deck.put("NetCharge", charge)
+    if spin:
+        deck.put("Spin", "polarized")
+        deck.put("Spin.Fix", "T")
+        deck.put("Spin.Total", spin)
+    if options.history_depth > 1 and not gamma_only(deck):
+        raise EngineError(
+            "engine.history_depth: SIESTA 4.1 aborts when it extrapolates density matrices with "
+            "k points; leave it at 0"
+        )
+    return deck
+
+
+def gamma_only(deck: Deck) -> bool:
+    """Whether the Brillouin zone is its centre alone, which keeps the auxiliary supercell fixed."""
+    if deck.value("kgrid_cutoff") is not None:
+        return False
+    for name in _GRIDS:
+        lines = deck.block(name)
+        if lines is not None:
+            rows = [[float(x) for x in line.split()] for line in lines[:3]]
+            return all(row[:3] == [float(i == j) for j in range(3)] for i, row in enumerate(rows))
+    return True
+
+
+def _short(options: Options, elements: list[str]) -> Deck:
+    functional, authors = _XC[options.xc]
+    deck = Fdf([], "engine section")
+    deck.put("NumberOfSpecies", len(elements))
+    deck.put_block(
+        "ChemicalSpeciesLabel",
+        [f" {i} {atomic_numbers[element]} {element}" for i, element in enumerate(elements, 1)],
+    )
+    deck.put("XC.Functional", functional)
+    deck.put("XC.Authors", authors)
+    deck.put("PAO.BasisSize", options.basis)
+    deck.put("MeshCutoff", f"{options.mesh_cutoff_ry} Ry")
+    deck.put("ElectronicTemperature", f"{options.electronic_temperature_K} K")
+    if options.kpoints != (1, 1, 1):
+        rows = [
+            " ".join(str(k if i == j else 0) for j in range(3)) + " 0.0"
+            for i, k in enumerate(options.kpoints)
+        ]
+        deck.put_block("kgrid_Monkhorst_Pack", rows)
+    deck.put("DM.Tolerance", 1e-5)
+    deck.put("MaxSCFIterations", 200)
+    deck.put("SCF.Mixer.History", 6)  # SIESTA's default of two is slow
+    return deck

@@ -1,0 +1,89 @@
+"""What SIESTA 4.1 wrote: FORCE_STRESS, XV, MESSAGES and the output proper.
+
+==================  ======================================  ===============  =================
+quantity            where                                   unit             note
+==================  ======================================  ===============  =================
+free energy         ``FORCE_STRESS``, line 1                Ry               E_KS − T S
+stress              ``FORCE_STRESS``, lines 2–4             Ry/bohr³         +(1/V) dE/deps
+forces              ``FORCE_STRESS``, columns 3–5           Ry/bohr          unconstrained
+positions           ``.XV``, columns 3–5                    bohr             nine decimals
+iterations          output, ``SCF cycle converged after``   –                –
+==================  ======================================  ===============  =================
+
+The output and the socket have the same quantities with fewer digits, constrained, or without the
+electronic entropy: they are not used.
+"""
+
+import re
+from dataclasses import dataclass
+
+import numpy as np
+
+from otf.arrays import Floats
+
+RYDBERG_EV = 13.60580
+"""SIESTA's own Rydberg (units.f90 of 4.1): what it prints in eV and what otf reads are equal."""
+BOHR_A = 0.529177
+"""SIESTA's own bohr: positions go in and forces come out in its lengths."""
+
+_CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
+_ITERATION = re.compile(r"^\s*scf:\s+(\d+)\s", re.MULTILINE)
+_VERSION = re.compile(r"^Siesta Version\s*:\s*(\S+)", re.MULTILINE)
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """Energy (eV), forces (N, 3) in eV/Angstrom and stress (3, 3) in eV/Angstrom^3, ASE's sign."""
+
+    energy: float
+    forces: Floats
+    stress: Floats
+
+
+def read_force_stress(text: str) -> Answer | None:
+    """The numbers of a ``FORCE_STRESS`` file, or None where they are not all there."""
+    lines = text.splitlines()
+    try:
+        energy = float(lines[0])
+        stress = np.array([[float(x) for x in line.split()] for line in lines[1:4]])
+        count = int(lines[4])
+        forces = np.array([[float(x) for x in line.split()[2:5]] for line in lines[5 : 5 + count]])
+    except (ValueError, IndexError):
+        return None
+    if stress.shape != (3, 3) or forces.shape != (count, 3):
+        return None
+    stress = 0.5 * (stress + stress.T)  # its last digit is rounded on either side
+    return Answer(
+        energy * RYDBERG_EV,
+        forces * (RYDBERG_EV / BOHR_A),
+        stress * (RYDBERG_EV / BOHR_A**3),
+    )
+
+
+def read_positions(text: str) -> Floats:
+    """Positions (N, 3) of an ``.XV`` file, Angstrom; empty where they are not all there."""
+    lines = text.splitlines()
+    try:
+        count = int(lines[3])
+        rows = [[float(x) for x in line.split()[2:5]] for line in lines[4 : 4 + count]]
+        return np.array(rows).reshape(count, 3) * BOHR_A
+    except (ValueError, IndexError):
+        return np.zeros((0, 3))
+
+
+def read_iterations(text: str) -> int | None:
+    """Iterations of the last self-consistency cycle that converged, or None."""
+    found = _CONVERGED.findall(text)
+    return int(found[-1]) if found else None
+
+
+def iterations_so_far(text: str) -> int:
+    """Iterations of the last cycle, converged or not."""
+    found = _ITERATION.findall(text)
+    return int(found[-1]) if found else 0
+
+
+def read_version(text: str) -> str:
+    """Version of SIESTA, empty where it did not get as far as that."""
+    found = _VERSION.search(text)
+    return found.group(1) if found else ""

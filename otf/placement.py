@@ -1,0 +1,77 @@
+"""Putting a structure into the input of a program that knows periodic cells and named species."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.errors import EngineError
+
+
+def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
+    """The cell (3, 3) of a structure, or a box around a molecule that has none, Angstrom.
+
+    Raises
+    ------
+    EngineError
+        If it is periodic in some directions only.
+
+    >>> periodic_cell(Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]), 4.0).diagonal()
+    array([8., 8., 9.])
+    """
+    if atoms.pbc.any() and not atoms.pbc.all():
+        raise EngineError(
+            "the program is periodic in all three directions; give cell vectors with vacuum and "
+            "set pbc to T T T"
+        )
+    if atoms.cell.rank == 3:
+        return np.array(atoms.cell.array)
+    return np.diag(np.ptp(atoms.positions, axis=0) + 2.0 * vacuum_A)
+
+
+def placed(atoms: Atoms, cell: Floats) -> Atoms:
+    """A structure in its own cell where it is periodic, in the given one (3, 3) otherwise."""
+    out = atoms.copy()
+    if not atoms.pbc.all():
+        out.set_cell(cell)
+        out.pbc = True
+    return out
+
+
+def name_species(
+    symbols: Sequence[str],
+    template: Sequence[str],
+    elements: Mapping[str, str],
+    source: str,
+) -> list[str]:
+    """Species name of each atom: as in the template, where it has the same atoms.
+
+    Parameters
+    ----------
+    symbols
+        Element of each atom.
+    template
+        Species name of each atom of the template.
+    elements
+        Element of each species name.
+    source
+        Name of the template for the message.
+
+    Raises
+    ------
+    EngineError
+        If an element has no species, or several and the template does not tell which atom is what.
+    """
+    if [elements.get(name) for name in template] == list(symbols):
+        return list(template)
+    out = []
+    for symbol in symbols:
+        fitting = [name for name, element in elements.items() if element == symbol]
+        if len(fitting) != 1:
+            raise EngineError(
+                f"{source}: {len(fitting)} species are {symbol}; give the template the atoms of "
+                "the run in their order, or one species for each element"
+            )
+        out.append(fitting[0])
+    return out
