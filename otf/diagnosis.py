@@ -34,6 +34,11 @@ class Evidence(Protocol):
         ...
 
     @property
+    def stderr(self) -> str:
+        """Its error output."""
+        ...
+
+    @property
     def warm(self) -> bool:
         """Whether it began from restart files."""
         ...
@@ -126,9 +131,10 @@ def diagnose(
             for remedy in failure.remedies
             if remedy not in tried and (remedy != FROM_SCRATCH or evidence.warm)
         ]
+        said = tail(evidence.stdout.strip() or evidence.stderr)
         return LabelFailure(
             f"{program}, {failure.name}: {shown}",
-            f"Its output is in {where} and ends\n{tail(evidence.stdout)}\n{failure.advice}",
+            f"Its output is in {where} and ends\n{said}\n{failure.advice}",
             remedy=left[0] if left else None,
         )
     return None

@@ -96,7 +96,9 @@ class Engine(Protocol):
             Number of this label in the run, from 0. An engine that warm-starts does so from what
             label ``index - 1`` left in its scratch, so that a resumed run repeats a label exactly.
         remedies
-            Remedies to apply, from earlier failures of this same label.
+            Remedies to apply, from earlier failures of this same label, or
+            :data:`otf.diagnosis.FROM_SCRATCH` where an answer is doubted: use nothing that earlier
+            labels left.
         """
         ...
 

@@ -13,6 +13,7 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import PropertyNotImplementedError
 from pydantic import BaseModel, ConfigDict, Field
 
+from otf.diagnosis import FROM_SCRATCH
 from otf.engine import Capabilities
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
@@ -93,6 +94,8 @@ class AseEngine:
         began = time.perf_counter()
         structure = atoms.copy()
         structure.calc = self._calculator
+        if FROM_SCRATCH in remedies:
+            self._calculator.reset()  # else it gives what it remembers
         with np.errstate(all="ignore"):  # what is not finite is found out when labels are checked
             return self._labels(structure, began)
 

@@ -223,7 +223,9 @@ class OpenmxEngine:
     ) -> Labels | LabelFailure:
         stdout = _text(directory / f"{_NAME}.std")
         printed = read_out(_text(directory / f"{_NAME}.out"))
-        evidence = Evidence(done, stdout, printed is not None, warm)
+        evidence = Evidence(
+            done, stdout, _text(directory / f"{_NAME}.err"), printed is not None, warm
+        )
         failure = diagnose("OpenMX", KNOWN, evidence, remedies, str(directory))
         if failure is not None:
             return failure

@@ -33,6 +33,7 @@ class Evidence:
 
     finished: Finished
     stdout: str
+    stderr: str
     has_out: bool
     warm: bool
 

@@ -12,6 +12,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
+from otf.diagnosis import FROM_SCRATCH
 from otf.engine import Capabilities
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
@@ -20,7 +21,6 @@ from otf.units import BOHR, HARTREE
 if TYPE_CHECKING:
     from otf.arrays import Floats
 
-FROM_SCRATCH = "start from the superposition of atoms"
 LEVEL_SHIFT = "level shift and more iterations"
 _INSTALL = "pip install 'otf-aimd[dft]'"
 

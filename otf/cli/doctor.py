@@ -1,16 +1,35 @@
 """``otf doctor``."""
 
 import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
+if TYPE_CHECKING:
+    from otf.driver.doctor import Trial
+
 
 @click.command("doctor")
+@click.argument("config", required=False, type=click.Path(path_type=Path))
+@click.option("--try", "compute", is_flag=True, help="Compute two labels of CONFIG.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(as_json: bool) -> None:
-    """Show the engines, their versions, threads, what is missing and how to get it."""
-    from otf.driver.doctor import examine
+def command(config: Path | None, compute: bool, as_json: bool) -> None:
+    """Show the engines, their versions, threads, what is missing and how to get it.
 
+    With CONFIG, see whether a run of it could begin here: program, data and input are looked at.
+    With --try, its starting structure is labelled from scratch, and again from there with all atoms
+    moved a little: what a label costs, what a warm start saves, how noisy the forces are.
+    """
+    from otf.driver.doctor import examine, try_job
+
+    if compute and config is None:
+        raise click.UsageError("--try needs a CONFIG to try")
+    if config is not None:
+        trial = try_job(config, compute=compute)
+        click.echo(json.dumps(asdict(trial), indent=2) if as_json else _told(trial))
+        return
     report = examine()
     if as_json:
         click.echo(json.dumps(report, indent=2))
@@ -22,3 +41,20 @@ def command(as_json: bool) -> None:
         click.echo(f"\n{mark} {kind} {engine['version']}".rstrip())
         for note in engine["notes"]:
             click.echo(f"        {note}")
+
+
+def _told(trial: "Trial") -> str:
+    lines = [f"ok       {trial.kind} can begin with {trial.formula}, {trial.atoms} atoms"]
+    if trial.energy_eV is None:
+        return lines[0]
+    lines += [
+        f"label    {trial.provenance}: {trial.energy_eV:.6f} eV, "
+        + _cost(trial.scf_cold, trial.wall_cold_s),
+        f"again    from there, moved as a whole: {_cost(trial.scf_warm, trial.wall_warm_s)}",
+        f"noise    {trial.noise_meV_A:.2f} meV/A between the two: no model errs less",
+    ]
+    return "\n".join(lines)
+
+
+def _cost(cycles: int | None, wall_s: float | None) -> str:
+    return f"{wall_s:.3g} s" if cycles is None else f"{cycles} SCF cycles, {wall_s:.3g} s"

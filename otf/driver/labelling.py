@@ -1,15 +1,25 @@
-"""Getting a label: from the file if it was paid for, else from the engine, with its remedies."""
+"""Getting a label: from the file if it was paid for, else from the engine, with its remedies.
+
+An energy that the model cannot believe is asked for once more, from scratch: a self-consistent
+answer in a wrong state converges like a right one, but not twice from different beginnings.
+"""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 from ase import Atoms
 
+from otf.diagnosis import FROM_SCRATCH
 from otf.engine import Engine
 from otf.io.labels import LabelFile
 from otf.labels import LabelFailure, Labels
 
 _LOG = logging.getLogger("otf.labels")
+
+_UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by some tenths
+_SAME_EV = 0.005  # an atom: two answers to one question
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,25 +29,70 @@ class Labeller:
     engine: Engine
     file: LabelFile
 
-    def label(self, atoms: Atoms, *, index: int, step: int) -> Labels | LabelFailure:
-        """Label number ``index`` of the run; on the disk before it is returned."""
+    def label(
+        self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
+    ) -> Labels | LabelFailure:
+        """Label number ``index`` of the run; on the disk before it is returned.
+
+        Parameters
+        ----------
+        expected
+            Energy by the model, eV, where it has one.
+        """
         stored = self.file.find(index, step, atoms)
         if stored is not None:
             _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
             return stored
-        answer = ask(self.engine, atoms, index=index)
+        answer = ask(self.engine, atoms, index=index, expected=expected)
         if isinstance(answer, Labels):
             self.file.append(step, atoms, answer)
         return answer
 
 
-def ask(engine: Engine, atoms: Atoms, *, index: int) -> Labels | LabelFailure:
-    """Ask an engine, trying each remedy it offers once.
+def ask(
+    engine: Engine, atoms: Atoms, *, index: int, expected: float = float("nan")
+) -> Labels | LabelFailure:
+    """Ask an engine; twice where its energy is far from the expected one (eV).
 
     Labels of a wrong shape or with a NaN are failures like any other.
     """
+    first = _ask_with_remedies(engine, atoms, index=index)
+    if not isinstance(first, Labels) or not _differ(
+        first.energy, expected, _UNBELIEVABLE_EV, atoms
+    ):
+        return first
+    _LOG.warning(
+        "label %d: %.3f eV where the model expects %.3f; asking again from scratch",
+        index,
+        first.energy,
+        expected,
+    )
+    second = _ask_with_remedies(engine, atoms, index=index, remedies=[FROM_SCRATCH])
+    if not isinstance(second, Labels):
+        return second
+    second = replace(second, wall_s=first.wall_s + second.wall_s)
+    confirmed = not _differ(first.energy, second.energy, _SAME_EV, atoms)
+    if confirmed or not _differ(second.energy, expected, _UNBELIEVABLE_EV, atoms):
+        return second
+    return LabelFailure(
+        f"two answers to one structure, {first.energy:.3f} and {second.energy:.3f} eV, and the "
+        f"model expects {expected:.3f}",
+        "its self-consistency ends in different states: fix the spin, or raise the electronic "
+        "temperature",
+    )
+
+
+def _differ(one: float, other: float, bound_eV: float, atoms: Atoms) -> bool:
+    """Whether two energies (eV) are further apart than so much an atom; False for a NaN."""
+    return bool(np.abs(one - other) > bound_eV * len(atoms))
+
+
+def _ask_with_remedies(
+    engine: Engine, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
+) -> Labels | LabelFailure:
+    """Ask an engine, trying each remedy it offers once."""
     bare = atoms.copy()
-    remedies: list[str] = []
+    remedies = list(remedies)
     wasted = 0.0
     while True:
         answer = engine.label(bare, index=index, remedies=tuple(remedies))

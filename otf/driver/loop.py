@@ -31,6 +31,7 @@ from otf.model.tensor_energy import Prediction
 _LOG = logging.getLogger("otf.loop")
 
 _LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
+_SENSIBLE = 3  # labels from which on the model's energy is worth comparing
 _MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
 
 
@@ -248,8 +249,10 @@ class _Loop:
         return self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
+        index = self.trainer.n_labels
+        expected = self.trainer.predict(self.atoms).energy if index >= _SENSIBLE else float("nan")
         return self.parts.labeller.label(
-            self.atoms, index=self.trainer.n_labels, step=self.step + ahead
+            self.atoms, index=index, step=self.step + ahead, expected=expected
         )
 
     def _learn(

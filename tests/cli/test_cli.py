@@ -154,6 +154,18 @@ def test_doctor_lists_the_engines(tmp_path):
     assert "tblite" in otf("doctor", cwd=tmp_path).stdout
 
 
+def test_doctor_tries_a_job_out(tmp_path):
+    (tmp_path / "job.yaml").write_text(CONFIG)
+    out = otf("doctor", "job.yaml", cwd=tmp_path).stdout
+    assert out == "ok       tblite can begin with H2O, 3 atoms\n"
+    trial = json.loads(otf("doctor", "job.yaml", "--try", "--json", cwd=tmp_path).stdout)
+    assert trial["energy_eV"] < -100
+    assert trial["noise_meV_A"] < 1e-3  # no real-space grid
+    refused = otf("doctor", "--try", cwd=tmp_path, check=False)
+    assert "--try needs a CONFIG" in refused.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["job.yaml"]
+
+
 def test_doctor_names_the_file_that_shadows_an_engine(tmp_path):
     (tmp_path / "otf_ase.py").write_text("")
     out = otf("doctor", cwd=tmp_path).stdout  # python -m puts the current folder first

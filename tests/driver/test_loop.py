@@ -218,6 +218,32 @@ def test_failed_label_stops_the_run_and_it_resumes(tmp_path, how, reason, first)
     assert one.positions.tobytes() == other.positions.tobytes()
 
 
+FLAKY = "flaky_calculator:Flaky"
+
+
+@pytest.mark.parametrize(("how", "last"), [("astray", 5), ("elsewhere", 6)])
+def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
+    """One slip is put right; an answer that comes twice is the engine's word, and is learned."""
+    keywords = f"first: 5, last: {last}, how: {how}, "
+    run = make(tmp_path, calculator=FLAKY, keywords=keywords)
+    summary = run_session(*open_run(run))
+    assert summary.steps == 150
+    assert caplog.text.count("asking again from scratch") >= 1
+    right = run_session(*open_run(make(tmp_path, "right")))
+    energies = [a.get_potential_energy() for a in ase.io.read(run / "labels.extxyz", ":")]
+    plain = [a.get_potential_energy() for a in ase.io.read(tmp_path / "right/labels.extxyz", ":")]
+    off = energies[5] - plain[5]
+    assert off == pytest.approx(50.0 if how == "elsewhere" else 0.0, abs=1e-6)
+    assert right.labels == summary.labels or how == "elsewhere"
+
+
+def test_two_answers_to_one_structure_are_no_label(tmp_path):
+    run = make(tmp_path, calculator=FLAKY, keywords="first: 5, last: 500, how: astray, ")
+    with pytest.raises(RunError, match=r"two answers to one structure, .* and the model expects"):
+        run_session(*open_run(run))
+    assert len(ase.io.read(run / "labels.extxyz", ":")) == 5
+
+
 def test_run_may_continue_without_a_label(tmp_path):
     policy = ADAPTIVE + "\n  on_engine_failure: continue"
     path = make(

@@ -69,7 +69,7 @@ def opened(options, atoms, scratch, **system):
 
 
 def evidence(stdout: str, *, code=0, timed_out=False, has_out=True, warm=False):
-    return Evidence(Finished(code, timed_out, 1.0), stdout, has_out, warm)
+    return Evidence(Finished(code, timed_out, 1.0), stdout, "", has_out, warm)
 
 
 def ended(pid: int) -> bool:

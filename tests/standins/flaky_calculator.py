@@ -22,3 +22,7 @@ class Flaky(MorsePotential):
         super().calculate(*arguments, **keywords)
         if self.first <= call <= self.last and self.how == "nan":
             self.results["forces"] = self.results["forces"] * float("nan")
+        if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
+            # another self-consistent state: the same one each time, or one after another
+            for name in ("energy", "free_energy"):
+                self.results[name] += 50.0 * (1 if self.how == "elsewhere" else 1 + call)
