@@ -19,12 +19,12 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_top_level_names_of_the_wheel(wheel):
     names = {n.split("/")[0] for n in wheel.namelist() if ".dist-info" not in n}
-    assert names == {"otf", "otf_ase", "otf_openmx", "otf_pyscf", "otf_tblite"}
+    assert names == {"otf", "otf_ase", "otf_openmx", "otf_pyscf", "otf_siesta", "otf_tblite"}
 
 
 def test_wheel_is_typed_and_holds_no_tests(wheel):
     assert "otf/py.typed" in wheel.namelist()
-    assert "otf_openmx/keywords.txt" in wheel.namelist()
+    assert {"otf_openmx/keywords.txt", "otf_siesta/keywords.txt"} <= set(wheel.namelist())
     assert not [n for n in wheel.namelist() if "test_" in n or n.endswith((".yaml", ".xyz"))]
 
 
@@ -32,5 +32,5 @@ def test_entry_points(wheel):
     (name,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
     text = wheel.read(name).decode()
     assert "otf = otf.cli.main:main" in text
-    for kind in ("ase", "openmx", "pyscf", "tblite"):
+    for kind in ("ase", "openmx", "pyscf", "siesta", "tblite"):
         assert f"{kind} = otf_{kind}.engine:" in text

@@ -63,6 +63,13 @@ def _said(pattern: str, where: str = "messages") -> Callable[[Evidence], str | N
     return detect
 
 
+def _unreadable_matrix(evidence: Evidence) -> str | None:
+    if not re.search(r"file = '\S+\.DM'\)", evidence.stderr):
+        return None
+    found = re.search(r"Fortran runtime error: *(.*)", evidence.stderr)
+    return found.group(1) if found else "its .DM file cannot be read"
+
+
 def _not_converged(evidence: Evidence) -> str | None:
     if "SCF_NOT_CONV" not in evidence.messages:
         return None
@@ -133,7 +140,7 @@ KNOWN: tuple[KnownFailure[Evidence], ...] = (
     ),
     KnownFailure(
         "unreadable density matrix",
-        _said(r"file = '\S+\.DM'\)", "stderr"),
+        _unreadable_matrix,
         "look at the disk; the file was written by SIESTA itself",
         (FROM_SCRATCH,),
     ),
