@@ -68,7 +68,7 @@ def _not_converged(evidence: Evidence) -> str | None:
 
 KNOWN: tuple[KnownFailure[Evidence], ...] = (
     KnownFailure(
-        "OpenMX hangs",
+        "hangs",
         timed_out,
         "give it more time with engine.timeout_s, or look for a bad keyword",
         (ONCE_MORE,),

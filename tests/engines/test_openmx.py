@@ -360,7 +360,7 @@ def test_hanging_program_is_ended_with_its_children(tmp_path, options):
     atoms = molecule("CH4")
     engine = opened(options("hang", timeout_s=3.0), atoms, tmp_path / "s")
     answer = engine.label(atoms, index=0, remedies=(ONCE_MORE,))
-    assert "OpenMX hangs: no end after" in answer.reason
+    assert "OpenMX, hangs: no end after" in answer.reason
     assert answer.remedy is None
     child = int((tmp_path / "s" / "label-000000" / "child.pid").read_text())
     assert ended(child)

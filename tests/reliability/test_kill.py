@@ -98,6 +98,50 @@ def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed
     assert labels(path) == labels(reference)
 
 
+SERVER = """\
+system:
+  molecule: CH4
+engine:
+  kind: siesta
+  command: {python} {standin} slow {memory}
+  pseudo_path: {memory}
+dynamics:
+  steps: 60
+  timestep_fs: 0.5
+"""
+
+
+def test_killed_server_and_killed_otf_cost_no_label(tmp_path):
+    """kill -9 of the program within a label, then of otf: the bits of the undisturbed run."""
+    for name in ("C.psf", "H.psf", "calls"):
+        (tmp_path / name).write_text("")
+    standin = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
+    config = tmp_path / "config.yaml"
+    config.write_text(SERVER.format(python=sys.executable, standin=standin, memory=tmp_path))
+    reference, path = tmp_path / "reference", tmp_path / "run"
+    subprocess.run(otf("run", config, "--output", reference), check=True, capture_output=True)
+    process = subprocess.Popen(
+        otf("run", config, "--output", path), stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    for wanted in (2, 4):
+        while written(path) < wanted:
+            assert process.poll() is None
+            time.sleep(0.002)
+        time.sleep(0.1)  # half of the next label
+        os.kill(int((tmp_path / "calls").read_text().split()[-1]), signal.SIGKILL)
+    while written(path) < 5:
+        assert process.poll() is None
+        time.sleep(0.002)
+    time.sleep(0.1)
+    process.kill()
+    process.communicate()
+    resumed = subprocess.run(otf("resume", path), check=True, capture_output=True, text=True)
+    assert "killed: ended by signal 9" in (path / "run.log").read_text()
+    assert "60 of 60 steps" in resumed.stdout
+    assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
+    assert labels(path) == labels(reference)
+
+
 def test_bits_do_not_depend_on_the_number_of_threads(tmp_path):
     shipped = Path(__file__).parents[2] / "configs"
     text = (shipped / "nitrobenzene.yaml").read_text().replace("steps: 4000", "steps: 100")

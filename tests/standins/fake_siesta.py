@@ -89,6 +89,8 @@ class Siesta:
         warm = self.values["DM.UseSaveDM"] == "T" and matrix.exists()
         if warm and self.mode == "warm-corrupt":
             replay("corrupt_DM", 2)
+        if self.mode == "slow":
+            time.sleep(0.2)
         energy, forces, stress = morse(self.positions, self.cell)
         iterations = 4 if warm else 9
         converged = self.mode not in ("unconverged", "silent-unconverged")
@@ -195,7 +197,7 @@ def main() -> None:
         print("Block Chemical_species_label does not exist.\nStopping Program from Node:    0")
         signal.raise_signal(signal.SIGABRT)
     with (memory / "calls").open("a") as file:
-        file.write("start\n")
+        file.write(f"{os.getpid()}\n")
     if mode.startswith("once-"):  # fails the first time only
         mark = memory / f"{mode}.called"
         mode = "compute" if mark.exists() else mode.removeprefix("once-")
