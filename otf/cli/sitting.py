@@ -57,8 +57,17 @@ def describe(s: Summary) -> str:
             f"SCF         {s.scf_first} cycles for the first label, from scratch, and "
             f"{s.scf_later:.1f} for the others"
         )
-    if s.residual_work_eV:
-        lines.append(f"residual    did {s.residual_work_eV:.4f} eV of work on the atoms")
+    if s.books is not None:
+        b = s.books
+        lines.append(
+            f"energy      conserved to {b.conserved_meV_ps:+.3f} meV/ps (scatter "
+            f"{b.conserved_scatter_meV:.3f} meV); by the engine it changed by "
+            f"{b.total_change_meV:+.2f} meV"
+        )
+        lines.append(
+            f"{'':12}jumps of the potential {b.jumps_meV:+.2f}, heat {b.heat_meV:+.1f}, "
+            f"work of the residual {b.work_meV:+.1f} meV"
+        )
     saved = s.engine_alone_s - s.session_wall_s
     lines.append(
         f"time        {s.session_wall_s:.1f} s here; the engine alone, at "

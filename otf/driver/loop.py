@@ -23,6 +23,7 @@ from otf.driver.policy import (
 )
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.ledger import Ledger
 from otf.errors import RunError
 from otf.io.trajectory import ENGINE, MODEL, Frame
 from otf.labels import LabelFailure, Labels
@@ -73,7 +74,7 @@ class _Loop:
         self.policy = PolicyState()
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
-        self.residual_work = 0.0
+        self.ledger = Ledger()
 
     def restore(self, state: RunState) -> None:
         file = self.parts.labeller.file
@@ -82,7 +83,7 @@ class _Loop:
         self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
-        self.failures, self.residual_work = state.failures, state.residual_work
+        self.failures, self.ledger = state.failures, state.ledger
 
     def state(self) -> RunState:
         return RunState(
@@ -92,7 +93,7 @@ class _Loop:
             self.trainer.capture(),
             self.history,
             self.failures,
-            self.residual_work,
+            self.ledger,
         )
 
     def begin(self) -> Iterator[Record]:
@@ -101,8 +102,9 @@ class _Loop:
         labels = self._label()
         if isinstance(labels, LabelFailure):
             raise self._stop(labels)
+        self.ledger = self.ledger.switched(labels.energy)
         record = self._learn(labels, "start")
-        yield Segment(self._frame(labels.energy, labels.forces, ENGINE), record, self.state())
+        yield Segment(self._frame(labels.forces, ENGINE), record, self.state())
 
     def engine_step(self) -> Iterator[Record]:
         """One step on the engine's forces; its label is learned on the way."""
@@ -115,6 +117,7 @@ class _Loop:
         yield Activity(self.step, "label")
         start = self.parts.ensemble.capture()
         forces = latest.labels.forces
+        self.ledger = self.ledger.switched(latest.labels.energy)
         labels: list[Labels] = []
 
         def by_engine(_: Atoms) -> Floats:
@@ -130,8 +133,9 @@ class _Loop:
             self.parts.ensemble.restore(start)
             raise self._stop(error.failure) from None
         self.step += 1
+        self.ledger = self.ledger.moved(labels[0].energy, heat=self.parts.ensemble.heat)
         record = self._learn(labels[0], "engine" if self._left_start() else "start")
-        frames = self._frame(labels[0].energy, labels[0].forces, ENGINE)
+        frames = self._frame(labels[0].forces, ENGINE)
         yield Segment(frames, record, self.state())
 
     def _hand_back(self) -> Iterator[Record]:
@@ -147,7 +151,7 @@ class _Loop:
 
     def model_segment(self) -> Iterator[Record]:
         """Predict to the next label, learn it, replay, commit."""
-        start, first = self.parts.ensemble.capture(), self.step
+        start, first, books = self.parts.ensemble.capture(), self.step, self.ledger
         n_labels = self.trainer.n_labels
         length, reason = planned(
             self.parts.policy,
@@ -160,6 +164,7 @@ class _Loop:
         for prediction in self._integrate(length, correction):
             done = self.step - first
             if prediction is None:
+                self.ledger = books
                 length, reason = self._before_explosion(start, first, done), "explosion"
                 break
             yield Activity(self.step, "predict")
@@ -176,7 +181,7 @@ class _Loop:
             record = self._learn(labels, reason, correction)
         correction = self._correction(n_labels)
         self.parts.ensemble.restore(start)
-        self.step = first
+        self.step, self.ledger = first, books
         frames: list[Frame] = []
         for prediction in self._integrate(length, correction):
             if prediction is None:
@@ -184,9 +189,8 @@ class _Loop:
                     f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
                     "although the forces were just learned; start anew with a smaller timestep_fs"
                 )
-            frames += self._frame(prediction.energy, prediction.forces, MODEL)
+            frames += self._frame(prediction.forces, MODEL)
             yield Activity(self.step, "replay")
-        self.residual_work += correction.work
         yield Segment(frames, record, self.state())
 
     def _correction(self, n_labels: int) -> Correction:
@@ -210,8 +214,9 @@ class _Loop:
 
         correction.begin()
         forces = by_model(self.atoms, ahead=0)
+        self.ledger = self.ledger.switched(latest[0].energy)
         for _ in range(length):
-            before = self.atoms.get_positions()
+            before, worked = self.atoms.get_positions(), correction.work
             try:
                 forces = self.parts.ensemble.step(forces, by_model)
             except FloatingPointError:
@@ -222,6 +227,9 @@ class _Loop:
                 yield None
                 return
             self.step += 1
+            self.ledger = self.ledger.moved(
+                latest[0].energy, heat=self.parts.ensemble.heat, work=correction.work - worked
+            )
             yield latest[0]
 
     def _before_explosion(self, start: DynamicsState, first: int, done: int) -> int:
@@ -295,6 +303,7 @@ class _Loop:
             strength=choice.strength,
             coverage=coverage,
             size=str(self.trainer.size),
+            total_energy=float(self.atoms.get_kinetic_energy()) + labels.energy - self.ledger.heat,
         )
         self.history = (*self.history, record)
         forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
@@ -308,10 +317,12 @@ class _Loop:
         )
         return record
 
-    def _frame(self, energy: float, forces: Floats, source: int) -> list[Frame]:
+    def _frame(self, forces: Floats, source: int) -> list[Frame]:
         """The present step as a frame, unless it is one that is not kept."""
         if self.step % self.parts.frame_every:
             return []
+        kinetic, books = float(self.atoms.get_kinetic_energy()), self.ledger
+        assert books.potential is not None
         return [
             Frame(
                 step=self.step,
@@ -320,8 +331,12 @@ class _Loop:
                 positions=self.atoms.get_positions(),
                 momenta=self.atoms.get_momenta(),
                 forces=forces.copy(),
-                potential_energy=energy,
-                kinetic_energy=float(self.atoms.get_kinetic_energy()),
+                potential_energy=books.potential,
+                kinetic_energy=kinetic,
+                conserved_energy=books.conserved(kinetic),
+                jumps=books.jumps,
+                heat=books.heat,
+                work=books.work,
                 temperature_K=self.parts.ensemble.temperature(),
                 source=source,
                 labels=self.trainer.n_labels,

@@ -1,11 +1,12 @@
 """What the loop yields, what it keeps, and what it is made of."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from otf.driver.labelling import Labeller
 from otf.driver.policy import Policy, PolicyState, Reason
 from otf.dynamics.ensembles import DynamicsState, Ensemble
+from otf.dynamics.ledger import Ledger
 from otf.io.trajectory import Frame
 from otf.learning.trainer import Trainer, TrainerState
 
@@ -36,6 +37,9 @@ class LabelRecord:
         Rank and lambda chosen after learning it.
     size
         What the model is made of after learning it.
+    total_energy
+        Kinetic energy plus the engine's, less the heat of the thermostat so far, eV: the physics'
+        own conserved quantity, whatever moves the atoms.
     """
 
     index: int
@@ -53,6 +57,7 @@ class LabelRecord:
     strength: float
     coverage: float
     size: str
+    total_energy: float = float("nan")
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +70,7 @@ class RunState:
     trainer: TrainerState
     history: tuple[LabelRecord, ...]
     failures: int = 0
-    residual_work: float = 0.0  # eV put in so far by the autoregressive residual
+    ledger: Ledger = field(default_factory=Ledger)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,12 @@ from otf.driver.interrupt import stop_on_signals
 from otf.driver.loop import drive
 from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.state import load_state, save_state
-from otf.driver.statistics import LabelStatistics, by_kind, statistics
+from otf.driver.statistics import Books, LabelStatistics, books, by_kind, statistics
 from otf.engine import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
-from otf.io.trajectory import TrajectoryWriter
+from otf.io.trajectory import TrajectoryWriter, read_scalars
 
 _LOG = logging.getLogger("otf.session")
 
@@ -47,8 +47,8 @@ class Summary:
     scf_first, scf_later
         Self-consistency cycles of the first label, which starts from scratch, and the mean of the
         others; None where the engine does not tell.
-    residual_work_eV
-        Energy the autoregressive residual has put into the system.
+    books
+        How well the energy balances, or None where there is none.
     label_wall_s
         Seconds spent in the engine over all sittings.
     session_wall_s
@@ -72,7 +72,7 @@ class Summary:
     model: str
     scf_first: int | None
     scf_later: float | None
-    residual_work_eV: float
+    books: Books | None
     label_wall_s: float
     session_wall_s: float
     engine_alone_s: float
@@ -200,7 +200,7 @@ def _summarise(
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
-        residual_work_eV=state.residual_work if state is not None else 0.0,
+        books=books(read_scalars(run.trajectory), history) if steps else None,
         label_wall_s=label_s,
         session_wall_s=wall_s,
         engine_alone_s=(steps + 1) * label_s / max(1, len(history)),

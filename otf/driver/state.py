@@ -8,6 +8,7 @@ from otf.arrays import Floats
 from otf.driver.policy import PolicyState
 from otf.driver.records import LabelRecord, RunState
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.ledger import Ledger
 from otf.errors import ConfigError, FileError
 from otf.io.state_file import read_state, write_state
 from otf.learning.regularisation import Regularisation
@@ -24,7 +25,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float
         "n_frames": n_frames,
         "timestep_fs": timestep_fs,
         "failures": state.failures,
-        "residual_work": state.residual_work,
+        "ledger": asdict(state.ledger),
         "random": dict(state.dynamics.random),
         "policy": asdict(state.policy),
         "n_labels": state.trainer.n_labels,
@@ -101,7 +102,7 @@ def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunStat
             trainer=trainer,
             history=tuple(LabelRecord(**record) for record in scalars["history"]),
             failures=scalars["failures"],
-            residual_work=scalars["residual_work"],
+            ledger=Ledger(**scalars["ledger"]),
         )
         return state, int(scalars["n_frames"])
     except (KeyError, TypeError, ValueError) as error:

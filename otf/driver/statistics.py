@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from otf.arrays import Floats
 from otf.driver.policy import UNTRIGGERED, Reason
 from otf.driver.records import LabelRecord
+from otf.units import MEV
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
     "scheduled": ("scheduled", "end"),
@@ -55,6 +57,52 @@ def statistics(
         force_p95_meV_A=float(np.percentile(mae, 95)),
         energy_mae_meV_atom=float(1e3 * np.mean([abs(r.energy_error) for r in chosen])),
         coverage_percent=float(1e2 * np.mean(coverage)) if coverage else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Books:
+    """How well the energy of a run balances.
+
+    Attributes
+    ----------
+    conserved_meV_ps
+        Slope of K + V − jumps − heat − work, which only the integrator's error moves.
+    conserved_scatter_meV
+        Its standard deviation about that slope.
+    jumps_meV, heat_meV, work_meV
+        Sums over the run: of the potential's jumps where it changed hands, from the thermostat, and
+        of forces without a potential.
+    total_change_meV
+        Change of K + E − heat between the first label and the last, E by the engine: what the run
+        as a whole did to the physical energy. NaN with fewer than two labels.
+    """
+
+    conserved_meV_ps: float
+    conserved_scatter_meV: float
+    jumps_meV: float
+    heat_meV: float
+    work_meV: float
+    total_change_meV: float
+
+
+def books(series: Mapping[str, Floats], history: tuple[LabelRecord, ...]) -> Books | None:
+    """From the scalars of a trajectory; None where there are too few frames or no energies."""
+    conserved = series.get("conserved_energy", np.zeros(0))
+    if len(conserved) < 3 or not np.isfinite(conserved).all():
+        return None
+    time_ps = 1e-3 * series["time"]
+    slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
+    scatter = conserved - conserved[0] - slope * time_ps - offset
+    change = history[-1].total_energy - history[0].total_energy if len(history) > 1 else math.nan
+    last = {name: float(series[name][-1]) / MEV for name in ("jumps", "heat", "work")}
+    return Books(
+        conserved_meV_ps=float(slope) / MEV,
+        conserved_scatter_meV=float(scatter.std()) / MEV,
+        jumps_meV=last["jumps"],
+        heat_meV=last["heat"],
+        work_meV=last["work"],
+        total_change_meV=change / MEV,
     )
 
 

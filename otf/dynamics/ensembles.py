@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from ase import Atoms
 from ase.md.bussi import Bussi
-from ase.md.langevin import Langevin
+from ase.md.langevinbaoab import LangevinBAOAB
 from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 
@@ -25,8 +25,8 @@ class EnsembleSettings:
     ----------
     kind
         ``nve``; ``csvr``, stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem.
-        Phys. 126, 014101 (2007)); ``langevin`` (Vanden-Eijnden and Ciccotti, Chem. Phys. Lett.
-        429, 310 (2006), eq. 23).
+        Phys. 126, 014101 (2007)); ``langevin``, in the order BAOAB (Leimkuhler and Matthews,
+        J. Chem. Phys. 138, 174102 (2013)).
     """
 
     kind: Literal["nve", "csvr", "langevin"]
@@ -81,9 +81,13 @@ class Ensemble:
         free = 0 if settings.kind == "langevin" else conserved
         self._degrees = max(1, atoms.get_number_of_degrees_of_freedom() - free)
         self._rng = rng
+        self._masses: Floats = atoms.get_masses()[:, None]
+        self._kind = settings.kind
+        self.heat = 0.0
+        """Energy the thermostat put in during the last step, eV."""
         self._source = _ForceSource()
         atoms.calc = self._source
-        timestep = settings.timestep_fs * FS
+        self._timestep = timestep = settings.timestep_fs * FS
         if settings.kind == "nve":
             self._integrator = VelocityVerlet(atoms, timestep)
         elif settings.kind == "csvr":
@@ -100,12 +104,12 @@ class Ensemble:
                 0.5 * self._degrees * KELVIN * settings.temperature_K
             )
         else:
-            self._integrator = Langevin(
+            self._source.forces = lambda atoms: np.zeros_like(atoms.positions)  # asked at once
+            self._integrator = LangevinBAOAB(
                 atoms,
                 timestep,
                 temperature_K=settings.temperature_K,
-                friction=settings.friction_per_ps / PS,
-                fixcm=False,
+                T_tau=PS / settings.friction_per_ps,
                 rng=rng,
             )
 
@@ -124,9 +128,34 @@ class Ensemble:
         (N, 3) array
             The forces at the new positions.
         """
-        self._source.forces = next_forces
-        out: Floats = self._integrator.step(forces)
-        return out
+        seen: list[Floats] = []
+
+        def source(atoms: Atoms) -> Floats:
+            seen[:] = [next_forces(atoms)]
+            return seen[0]
+
+        self._source.forces = source
+        before = self.atoms.get_momenta()
+        if self._kind == "langevin":
+            self._integrator.accel = forces / self._masses
+            self._integrator.step()
+        else:
+            self._integrator.step(forces)
+        self.heat = self._heat(before, forces, seen[0])
+        return seen[0]
+
+    def _heat(self, before: Floats, forces: Floats, next_forces: Floats) -> float:
+        """What the thermostat did between the kicks of a step, which are known."""
+        half = 0.5 * self._timestep
+        after = self.atoms.get_momenta()
+        if self._kind == "csvr":  # rescaled first, then both kicks
+            return self._kinetic(after - half * (forces + next_forces)) - self._kinetic(before)
+        if self._kind == "langevin":  # friction and noise between the kicks
+            return self._kinetic(after - half * next_forces) - self._kinetic(before + half * forces)
+        return 0.0
+
+    def _kinetic(self, momenta: Floats) -> float:
+        return float(0.5 * np.sum(momenta**2 / self._masses))
 
     def temperature(self) -> float:
         """Kinetic temperature over the degrees of freedom that hold energy, K."""

@@ -1,6 +1,6 @@
 """H5MD (https://www.nongnu.org/h5md/h5md.html): layout, units, and growing a file by frames."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import h5py
@@ -24,6 +24,10 @@ UNITS = {
     "temperature": "K",
     "source": None,
     "labels": None,
+    "conserved_energy": "eV",
+    "jumps": "eV",
+    "heat": "eV",
+    "work": "eV",
     "edges": "Angstrom",
 }
 _KINDS = {"source": np.int8, "labels": np.int32}
@@ -97,9 +101,10 @@ def n_frames(file: h5py.File) -> int:
     return len(file[group_of("position") + "/step"])
 
 
-def read_series(file: h5py.File) -> dict[str, npt.NDArray[Any]]:
-    """All series of a file."""
-    return {name: dataset[()] for name, dataset in _datasets(file).items()}
+def read_series(file: h5py.File, names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
+    """Those of these series that the file has, and step and time."""
+    wanted = {*names, "step", "time"}
+    return {name: dataset[()] for name, dataset in _datasets(file).items() if name in wanted}
 
 
 def read_system(file: h5py.File) -> Atoms:

@@ -8,7 +8,7 @@ grown to a quarter of the HDF5 file, so that copying costs a constant factor. Re
 """
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ ENGINE, MODEL = 0, 1
 _FOLD_BYTES = 1 << 18
 _SCALARS = (
     "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
+    "conserved_energy", "jumps", "heat", "work",
 )  # fmt: skip
 _DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damage
 
@@ -54,6 +55,8 @@ class Frame:
         :data:`ENGINE` or :data:`MODEL`.
     labels
         Labels learned when the frame was committed: the version of the model.
+    conserved_energy, jumps, heat, work
+        The accounts of :class:`otf.dynamics.ledger.Ledger`, eV.
     """
 
     step: int
@@ -67,6 +70,10 @@ class Frame:
     temperature_K: float
     source: int
     labels: int
+    conserved_energy: float
+    jumps: float
+    heat: float
+    work: float
 
 
 class TrajectoryWriter:
@@ -181,7 +188,7 @@ class TrajectoryWriter:
         velocities = f.momenta * (FS / self._masses[:, None])
         scalars = (
             f.step, f.time_fs, f.potential_energy, f.kinetic_energy, f.temperature_K, f.source,
-            f.labels,
+            f.labels, f.conserved_energy, f.jumps, f.heat, f.work,
         )  # fmt: skip
         arrays = (f.cell, f.positions, velocities, f.forces / KJ_PER_MOL)
         return np.concatenate([scalars, *(a.ravel() for a in arrays)])
@@ -230,17 +237,33 @@ def read_trajectory(path: Path) -> "Trajectory":
     FileError
         If there are none, or the file is damaged or not ours.
     """
+    atoms, series = _read(path, h5md.UNITS)
+    series["force"] = series["force"] * KJ_PER_MOL
+    return Trajectory(atoms, series)
+
+
+def read_scalars(path: Path) -> dict[str, Floats]:
+    """Energies, temperature and all else that is one number a frame, by their names in H5MD.
+
+    Raises
+    ------
+    FileError
+        As :func:`read_trajectory`.
+    """
+    return _read(path, _SCALARS)[1]
+
+
+def _read(path: Path, names: Collection[str]) -> tuple[Atoms, dict[str, npt.NDArray[Any]]]:
+    """The system and these series, frames that are still in the tail included."""
     try:
         with h5py.File(path, "r") as file:
-            atoms, series = h5md.read_system(file), h5md.read_series(file)
+            atoms, series = h5md.read_system(file), h5md.read_series(file, names)
             tail = _series(_newer(_read_tail(_tail_of(path), len(atoms)), file))
     except FileNotFoundError as error:
         raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
     except _DAMAGE as error:
         raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
-    merged = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
-    merged["force"] = merged["force"] * KJ_PER_MOL
-    return Trajectory(atoms, merged)
+    return atoms, {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,6 +321,26 @@ class Trajectory:
     def temperature(self) -> Floats:
         """(frames,), K."""
         return self._series["temperature"]
+
+    @property
+    def conserved_energy(self) -> Floats:
+        """(frames,), eV: constant to the integrator's error, see otf.dynamics.ledger."""
+        return self._series["conserved_energy"]
+
+    @property
+    def jumps(self) -> Floats:
+        """(frames,), eV: sum of the potential's jumps where it changed hands."""
+        return self._series["jumps"]
+
+    @property
+    def heat(self) -> Floats:
+        """(frames,), eV: from the thermostat."""
+        return self._series["heat"]
+
+    @property
+    def work(self) -> Floats:
+        """(frames,), eV: of forces that have no potential."""
+        return self._series["work"]
 
     @property
     def source(self) -> Ints:

@@ -6,11 +6,13 @@ from pathlib import Path
 import ase.io
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import molecule
 from ase.cluster import Icosahedron
 from ase.constraints import FixAtoms
+from ase.md.verlet import VelocityVerlet
 
+import otf
 from otf.config import read_config
 from otf.driver.directory import create_run, open_run
 from otf.driver.policy import UNTRIGGERED
@@ -108,6 +110,34 @@ def test_replayed_segment_is_a_trajectory_of_the_model_that_learned_its_label(tm
         assert {f.labels for f in segment.frames} == {segment.label.index + 1}
 
 
+@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin"])
+def test_books_balance_whatever_is_learned(tmp_path, ensemble):
+    """H̃ of a run with a new model every five steps scatters like the energy on a frozen one."""
+    policy = "  kind: fixed\n  train_fs: 20\n  every: 5"
+    path = make(tmp_path, policy=policy, ensemble=ensemble, steps=300)
+    summary = run_session(*open_run(path))
+    told = read_trajectory(path / "trajectory.h5")
+    kinetic_and_potential = told.kinetic_energy + told.potential_energy
+    np.testing.assert_allclose(
+        told.conserved_energy,
+        kinetic_and_potential - told.jumps - told.heat - told.work,
+        atol=1e-12,
+    )
+    assert np.abs(np.diff(told.jumps)).max() > 1e-5  # models did differ
+    atoms = told.frame(0)
+    atoms.calc = otf.load_model(path / "model.h5")
+    frozen = []
+    with VelocityVerlet(atoms, timestep=2.0 * units.fs) as dynamics:
+        frozen += [atoms.get_total_energy() for _ in dynamics.irun(300)]
+    assert np.std(told.conserved_energy) < 3.0 * np.std(frozen)
+    assert (np.abs(told.heat[-1]) > 1e-3) == (ensemble != "nve")
+    assert summary.books.jumps_meV == pytest.approx(1e3 * told.jumps[-1])
+    labels = ase.io.read(path / "labels.extxyz", ":")
+    if ensemble == "nve":  # the engine's own energy at the first label and at the last
+        assert abs(summary.books.total_change_meV) < 50.0
+        assert len(labels) == summary.labels
+
+
 def test_fixed_policy_labels_on_schedule(tmp_path):
     path = make(tmp_path, policy="  kind: fixed\n  train_fs: 20\n  every: 10", steps=50)
     _, records = sit(path)
@@ -136,10 +166,10 @@ def test_residual_run_resumes_to_the_last_bit(tmp_path, residual):
     again, _ = sit(parts)
     one, other = (read_trajectory(p / "trajectory.h5") for p in (whole, parts))
     assert one.positions.tobytes() == other.positions.tobytes()
-    assert again.residual_work_eV == summary.residual_work_eV
+    assert again.books == summary.books
     log = (whole / "run.log").read_text()
     assert ("may heat or cool" in log) == (residual == "propagate")
-    assert (summary.residual_work_eV != 0.0) == (residual == "propagate")
+    assert (summary.books.work_meV != 0.0) == (residual == "propagate")
 
 
 def test_impossible_target_hands_back_to_the_engine(tmp_path):

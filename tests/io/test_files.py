@@ -120,6 +120,10 @@ def frames(atoms, steps):
             temperature_K=300.0 + s,
             source=MODEL,
             labels=2,
+            conserved_energy=-1.0 - s,
+            jumps=0.1 * s,
+            heat=0.2,
+            work=0.3,
         )
         for s in steps
     ]

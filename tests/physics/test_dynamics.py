@@ -59,6 +59,23 @@ def test_energy_error_falls_as_the_square_of_the_timestep(aluminium):
     assert 3.2 < coarse / fine < 4.8
 
 
+@pytest.mark.parametrize("kind", ["csvr", "langevin"])
+def test_heat_of_the_thermostat_balances_the_energy(aluminium, kind):
+    """K + V less the heat is as constant as the energy without a thermostat."""
+    atoms, rng = moving()
+    ensemble = Ensemble(atoms, settings(kind, temperature_K=900.0), rng, conserved=3)
+    forces = aluminium.predict(atoms).forces
+    heat, conserved = [0.0], []
+    for _ in range(200):
+        forces = ensemble.step(forces, lambda a: aluminium.predict(a).forces)
+        heat.append(heat[-1] + ensemble.heat)
+        energy = aluminium.predict(atoms).energy + atoms.get_kinetic_energy()
+        conserved.append(energy - heat[-1])
+    free = np.std(energies(aluminium, 2.0, 400.0))
+    assert np.std(conserved) < 10.0 * free  # it is three times as hot
+    assert heat[-1] > 100.0 * np.std(conserved)
+
+
 def test_momentum_is_conserved(aluminium):
     atoms, rng = moving()
     ensemble = Ensemble(atoms, settings("nve"), rng)

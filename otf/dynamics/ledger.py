@@ -1,0 +1,55 @@
+"""The accounts of a run's energy: what is conserved, and where the rest went.
+
+H̃ = K + V − J − Q − W stays constant to the integrator's error, whatever is learned on the way:
+
+===  ==========================================================================================
+K    kinetic energy
+V    potential that moves the atoms: the model's, or the engine's where it moves them
+J    sum of the jumps of V where it changes hands: a model that has learned, a switch
+Q    heat from the thermostat
+W    work of forces that have no potential (the autoregressive residual)
+===  ==========================================================================================
+"""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Accounts up to the present step, eV.
+
+    Attributes
+    ----------
+    potential
+        V; None before anything was computed.
+    jumps, heat, work
+        J, Q and W, summed from the start of the run.
+    """
+
+    potential: float | None = None
+    jumps: float = 0.0
+    heat: float = 0.0
+    work: float = 0.0
+
+    def switched(self, potential: float) -> "Ledger":
+        """Another potential takes over at the same positions.
+
+        >>> Ledger(potential=-10.0).switched(-9.5).jumps
+        0.5
+        """
+        jump = 0.0 if self.potential is None else potential - self.potential
+        return replace(self, potential=potential, jumps=self.jumps + jump)
+
+    def moved(self, potential: float, *, heat: float, work: float = 0.0) -> "Ledger":
+        """A step was made on the present potential."""
+        return Ledger(potential, self.jumps, self.heat + heat, self.work + work)
+
+    def conserved(self, kinetic: float) -> float:
+        """H̃, eV.
+
+        >>> Ledger(potential=-10.0, jumps=1.0, heat=0.25).conserved(2.0)
+        -9.25
+        """
+        if self.potential is None:
+            return float("nan")
+        return kinetic + self.potential - self.jumps - self.heat - self.work
