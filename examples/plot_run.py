@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 path, out = Path(sys.argv[1]), sys.argv[2]
 every = int(sys.argv[3]) if len(sys.argv) > 3 else 20
 run, config, _ = open_run(path)
-state, _ = load_state(run.checkpoint)
+state, *_ = load_state(run.checkpoint)
 trajectory = read_trajectory(run.trajectory)
 femtoseconds = config.dynamics.timestep_fs
 frames = list(audit(path, every=every))

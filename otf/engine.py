@@ -50,6 +50,10 @@ class Engine(Protocol):
 
     An engine class is constructed as ``Engine(options, charge=…, spin=…)`` with a validated
     instance of its own ``Options``; construction must not start anything.
+
+    A class may have more: ``structure(path)`` and ``whole_text(path)``, see :func:`read_input` and
+    :func:`keep_input`; and ``may_change``, names of options that may be others when a run is
+    resumed: they have no part in the answers, or only in reaching them.
     """
 
     kind: ClassVar[str]

@@ -40,6 +40,7 @@ class AseEngine:
 
     kind: ClassVar[str] = "ase"
     Options: ClassVar[type[BaseModel]] = Options
+    may_change: ClassVar[tuple[str, ...]] = ("calculator", "keywords")  # its commands are there
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -45,6 +45,9 @@ class OpenmxEngine:
 
     kind: ClassVar[str] = "openmx"
     Options: ClassVar[type[BaseModel]] = Options
+    may_change: ClassVar[tuple[str, ...]] = (
+        "command", "threads", "data_path", "timeout_s", "keywords", "known_keywords",
+    )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -61,6 +61,9 @@ class SiestaEngine:
 
     kind: ClassVar[str] = "siesta"
     Options: ClassVar[type[BaseModel]] = Options
+    may_change: ClassVar[tuple[str, ...]] = (
+        "command", "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",
+    )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -11,6 +11,10 @@ from otf.cli.json_text import to_json
 from otf.cli.progress import progress
 from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
+from otf.driver.stopping import ENOUGH
+
+NOT_FINISHED = 75
+"""Exit code of a sitting that ended before the run did: EX_TEMPFAIL, `otf resume` goes on."""
 
 
 def sit(path: Path, *, as_json: bool) -> None:
@@ -22,8 +26,11 @@ def sit(path: Path, *, as_json: bool) -> None:
         click.echo(to_json(asdict(summary)))
     else:
         click.echo(describe(summary))
-    if summary.stopped_by is not None:  # so that a job script can tell stopped from finished
-        raise SystemExit(128 + signal.Signals[summary.stopped_by])
+    if summary.stopped_by in (None, ENOUGH):
+        return
+    # So that a job script can tell stopped from finished.
+    by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
+    raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
 
 
 def describe(s: Summary) -> str:
@@ -51,6 +58,8 @@ def describe(s: Summary) -> str:
             f"{k.coverage_percent:.0f} % within two predicted errors"
             for kind, k in s.by_kind.items()
         ]
+    if s.contract is not None:
+        lines.append(f"contract    {s.contract.in_words()}")
     lines.append(f"model       {s.model}")
     if s.scf_first is not None and s.scf_later is not None:
         lines.append(
@@ -74,7 +83,9 @@ def describe(s: Summary) -> str:
         f"{s.label_wall_s / max(1, s.labels):.3g} s a label, {s.engine_alone_s:.1f} s"
         + (f" ({saved:.1f} s saved)" if saved > 0 else " (nothing saved: the engine is this cheap)")
     )
-    if s.stopped_by is not None:
+    if s.stopped_by == ENOUGH:
+        lines.append(f"ended with {ENOUGH}; otf audit {s.directory} --every 20")
+    elif s.stopped_by is not None:
         lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
     else:
         lines.append(f"check it    otf audit {s.directory} --every 20")

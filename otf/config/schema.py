@@ -200,6 +200,9 @@ class Policy(Section):
     force_target_meV_A: PositiveFloat = Field(
         20.0, description="adaptive: mean absolute error of a force component to stay below"
     )
+    confidence_percent: Annotated[float, Field(gt=50, lt=100)] = Field(
+        95.0, description="with which the summary says whether the target was kept"
+    )
     gap_max: PositiveInt = Field(200, description="adaptive: most steps between two labels")
     guard: PositiveFloat = Field(
         3.0,
@@ -232,6 +235,17 @@ class Output(Section):
     every: PositiveInt = Field(1, description="steps between frames of the trajectory")
 
 
+class Stop(Section):
+    """What ends a run, or a sitting of it, before its last step."""
+
+    labels: PositiveInt | None = Field(None, description="the run ends with this many labels")
+    wall_time_min: PositiveFloat | None = Field(
+        None,
+        description="the sitting ends in time to be finished then: no label is begun that would "
+        "take longer",
+    )
+
+
 class Config(Section):
     """A run of otf."""
 
@@ -240,4 +254,5 @@ class Config(Section):
     dynamics: Dynamics
     model: Model = Model()
     policy: Policy = Policy()
+    stop: Stop = Stop()
     output: Output = Output()

@@ -11,12 +11,22 @@ from ase import Atoms
 
 from otf.config import Config
 from otf.driver.assemble import make_engine, make_parts
+from otf.driver.continuity import changes, settings
 from otf.driver.directory import RunDirectory
 from otf.driver.interrupt import stop_on_signals
 from otf.driver.loop import drive
 from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.state import load_state, save_state
-from otf.driver.statistics import Books, LabelStatistics, books, by_kind, statistics
+from otf.driver.statistics import (
+    Books,
+    Contract,
+    LabelStatistics,
+    books,
+    by_kind,
+    contract,
+    statistics,
+)
+from otf.driver.stopping import Stopping
 from otf.engine import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
@@ -55,8 +65,10 @@ class Summary:
         Seconds this sitting took.
     engine_alone_s
         Estimate of what the engine alone would have needed: steps times its mean label.
+    contract
+        Whether the target was kept, or None where there is none or nothing was measured.
     stopped_by
-        Signal that ended it early, or None.
+        What ended it early, or None.
     """
 
     directory: str
@@ -73,6 +85,7 @@ class Summary:
     scf_first: int | None
     scf_later: float | None
     books: Books | None
+    contract: Contract | None
     label_wall_s: float
     session_wall_s: float
     engine_alone_s: float
@@ -110,7 +123,7 @@ def run_session(
             engine.open(atoms, run.scratch)
             with closing(LabelFile(run.labels)) as file:
                 parts = make_parts(config, atoms, engine, file)
-                state, stopped_by = _commit_all(run, parts, watch)
+                state, stopped_by = _commit_all(run, config, parts, watch)
                 parts.trainer.force_model.write(run.model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
@@ -123,19 +136,25 @@ def run_session(
 
 
 def _commit_all(
-    run: RunDirectory, parts: Parts, watch: Watcher
+    run: RunDirectory, config: Config, parts: Parts, watch: Watcher
 ) -> tuple[RunState | None, str | None]:
     """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them."""
-    state, n_frames = None, 0
+    began = time.monotonic()
+    state, n_frames, now = None, 0, settings(config)
     if run.checkpoint.exists():
-        state, n_frames = load_state(run.checkpoint, timestep_fs=parts.timestep_fs)
+        state, n_frames, before = load_state(run.checkpoint)
+        for change in changes(before, now, kind=config.engine.kind, source=str(run.config)):
+            _LOG.info("changed: %s", change)
         _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
     with (
-        stop_on_signals() as stop,
+        stop_on_signals() as request,
         closing(
             TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames)
         ) as trajectory,
     ):
+        stopping = Stopping(request, config.stop, run.path, began)
+        stopping.known(state.history if state is not None else ())
+        broken = False
         for record in drive(parts, state):
             if isinstance(record, Segment):
                 trajectory.append(record.frames)
@@ -143,15 +162,36 @@ def _commit_all(
                     run.checkpoint,
                     record.state,
                     n_frames=trajectory.n_frames,
-                    timestep_fs=parts.timestep_fs,
+                    settings=now,
                 )
                 state = record.state
                 if record.label is not None:
                     _log_label(record.label)
+                    broken = _warn_once(config, state.history, broken)
             watch(record)
-            if stop:
-                break
-        return state, stop.signal
+            reason = stopping.reason(record)
+            if reason is not None:
+                _LOG.info("stopping: %s", reason)
+                return state, reason
+        return state, None
+
+
+def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -> bool:
+    """Say so while the run goes on when the target turns out not to be kept."""
+    found = _contract(config, history)
+    broken = found is not None and found.verdict == "broken"
+    if found is not None and broken and not before:
+        _LOG.warning("%s", found.in_words())
+    return broken
+
+
+def _contract(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
+    policy = config.policy
+    if policy.kind != "adaptive":
+        return None
+    return contract(
+        history, target=policy.force_target_meV_A, confidence_percent=policy.confidence_percent
+    )
 
 
 def _log_label(r: LabelRecord) -> None:
@@ -200,6 +240,7 @@ def _summarise(
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
+        contract=_contract(config, history),
         books=books(read_scalars(run.trajectory), history) if steps else None,
         label_wall_s=label_s,
         session_wall_s=wall_s,

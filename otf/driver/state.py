@@ -1,5 +1,6 @@
 """A run's state to and from its checkpoint."""
 
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from otf.driver.policy import PolicyState
 from otf.driver.records import LabelRecord, RunState
 from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.ledger import Ledger
-from otf.errors import ConfigError, FileError
+from otf.errors import FileError
 from otf.io.state_file import read_state, write_state
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import TrainerState
@@ -17,13 +18,19 @@ from otf.learning.uncertainty import ErrorScale
 from otf.model.blueprint import Size
 
 
-def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float) -> None:
-    """Write the checkpoint that belongs to ``n_frames`` committed frames."""
+def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[str, Any]) -> None:
+    """Write the checkpoint that belongs to ``n_frames`` committed frames.
+
+    Parameters
+    ----------
+    settings
+        Those the run was made with, see :mod:`otf.driver.continuity`.
+    """
     choice = state.trainer.choice
     scalars: dict[str, Any] = {
         "step": state.step,
         "n_frames": n_frames,
-        "timestep_fs": timestep_fs,
+        "settings": dict(settings),
         "failures": state.failures,
         "ledger": asdict(state.ledger),
         "random": dict(state.dynamics.random),
@@ -53,29 +60,15 @@ def save_state(path: Path, state: RunState, *, n_frames: int, timestep_fs: float
     write_state(path, "checkpoint", scalars, arrays)
 
 
-def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunState, int]:
-    """The state of a checkpoint, and how many frames had been committed with it.
-
-    Parameters
-    ----------
-    timestep_fs
-        That of the run that wants to go on from here, or None only to look.
+def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
+    """The state of a checkpoint, the frames committed with it, and the settings it was made with.
 
     Raises
     ------
     FileError
         If the checkpoint is damaged.
-    ConfigError
-        If it was made with another timestep.
     """
     scalars, arrays = read_state(path, "checkpoint")
-    if timestep_fs is not None and scalars.get("timestep_fs") != timestep_fs:
-        raise ConfigError(
-            [
-                f"{path.parent}: was begun with dynamics.timestep_fs {scalars.get('timestep_fs')}; "
-                "a run keeps its timestep: start a new one for another"
-            ]
-        )
     try:
         choice = scalars["choice"]
         trainer = TrainerState(
@@ -104,7 +97,7 @@ def load_state(path: Path, *, timestep_fs: float | None = None) -> tuple[RunStat
             failures=scalars["failures"],
             ledger=Ledger(**scalars["ledger"]),
         )
-        return state, int(scalars["n_frames"])
+        return state, int(scalars["n_frames"]), dict(scalars["settings"])
     except (KeyError, TypeError, ValueError) as error:
         raise FileError(
             f"{path}: lacks what this version of otf needs ({error}); resume with the version "

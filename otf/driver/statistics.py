@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -18,6 +19,10 @@ KINDS: Mapping[str, tuple[Reason, ...]] = {
 }
 """Scheduled labels end a gap, where the error is largest; random ones fall anywhere in it, as the
 frames of the trajectory do; triggered ones were asked for by the model and are harder than most."""
+
+
+_FEWEST = 3  # labels, for a verdict
+_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -57,6 +62,75 @@ def statistics(
         force_p95_meV_A=float(np.percentile(mae, 95)),
         energy_mae_meV_atom=float(1e3 * np.mean([abs(r.energy_error) for r in chosen])),
         coverage_percent=float(1e2 * np.mean(coverage)) if coverage else math.nan,
+    )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Whether the force error stayed below its target, from labels the model did not ask for.
+
+    The error at such a label stands for the steps since the label before, which makes the mean an
+    upper bound: within a gap errors are smaller, and the replay makes them smaller still.
+
+    Attributes
+    ----------
+    mean_meV_A, low_meV_A, high_meV_A
+        Mean over the steps moved by the model, and its one-sided bounds at the confidence.
+    """
+
+    target_meV_A: float
+    confidence_percent: float
+    labels: int
+    mean_meV_A: float
+    low_meV_A: float
+    high_meV_A: float
+
+    @property
+    def verdict(self) -> Literal["kept", "broken", "undecided"]:
+        """Kept if even the high bound is below the target, broken if even the low one is above."""
+        if self.high_meV_A <= self.target_meV_A:
+            return "kept"
+        return "broken" if self.low_meV_A > self.target_meV_A else "undecided"
+
+    def in_words(self) -> str:
+        """The verdict, why, and what to do about it."""
+        words = {
+            "kept": f"kept at {self.confidence_percent:g} % confidence",
+            "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
+            "undecided": "not decided yet: too few labels for it",
+        }[self.verdict]
+        return (
+            f"target {self.target_meV_A:g} meV/A {words}: mean {self.mean_meV_A:.2f} in "
+            f"[{self.low_meV_A:.2f}, {self.high_meV_A:.2f}], {self.labels} labels"
+        )
+
+
+def contract(
+    history: tuple[LabelRecord, ...], *, target: float, confidence_percent: float
+) -> Contract | None:
+    """From the labels so far, bounds by the bootstrap; None with fewer than three.
+
+    Parameters
+    ----------
+    target
+        meV/Angstrom.
+    """
+    chosen = [r for r in history if r.reason in UNTRIGGERED and not math.isnan(r.force_mae)]
+    if len(chosen) < _FEWEST:
+        return None
+    errors = np.array([r.force_mae for r in chosen]) / MEV
+    steps = np.array([r.elapsed for r in chosen], dtype=float)
+    draws = np.random.default_rng(0).integers(len(chosen), size=(_RESAMPLES, len(chosen)))
+    means = np.sum((errors * steps)[draws], axis=1) / np.sum(steps[draws], axis=1)
+    tail = 100.0 - confidence_percent
+    low, high = np.percentile(means, [tail, confidence_percent])
+    return Contract(
+        target_meV_A=target,
+        confidence_percent=confidence_percent,
+        labels=len(chosen),
+        mean_meV_A=float(errors @ steps / steps.sum()),
+        low_meV_A=float(low),
+        high_meV_A=float(high),
     )
 
 

@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -80,7 +81,7 @@ def test_another_timestep_is_refused(folder, tmp_path):
     config.write_text(config.read_text().replace("timestep_fs: 0.5", "timestep_fs: 0.25"))
     refused = otf("resume", "w", cwd=tmp_path, check=False)
     assert refused.returncode == 1
-    assert "a run keeps its timestep" in refused.stderr
+    assert "dynamics.timestep_fs: was 0.5 and is 0.25 now; a run keeps it" in refused.stderr
 
 
 def test_failed_start_leaves_no_directory_in_the_way(tmp_path):
@@ -140,10 +141,69 @@ def test_init_writes_a_config_that_runs_and_never_overwrites(tmp_path):
     assert "already exists" in refused.stderr
 
 
+def test_changed_settings_are_taken_over_or_refused_by_name(folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs/water", run)
+    config = run / "config.resolved.yaml"
+    text = config.read_text().replace("steps: 200", "steps: 220")
+    config.write_text(text.replace("seed: 1", "seed: 2").replace("l_max", "#"))
+    refused = otf("resume", run, cwd=tmp_path, check=False)
+    assert refused.returncode == 1
+    assert "config.resolved.yaml: dynamics.seed: was 1 and is 2 now; a run keeps it" in (
+        refused.stderr
+    )
+    config.write_text(text.replace("force_target_meV_A: 20.0", "force_target_meV_A: 10.0"))
+    assert "220 of 220 steps" in otf("resume", run, cwd=tmp_path).stdout
+    log = (run / "run.log").read_text()
+    assert "changed: policy.force_target_meV_A: 20.0 → 10.0" in log
+    assert "changed: dynamics.steps: 200 → 220" in log
+
+
+STOP = CONFIG.replace("steps: 200", "steps: 100000")
+
+
+def test_enough_labels_end_a_run_well(tmp_path):
+    (tmp_path / "job.yaml").write_text(STOP + "stop:\n  labels: 5\n")
+    done = otf("run", "job.yaml", cwd=tmp_path)
+    assert "ended with enough labels" in done.stdout
+    assert "labels      5 by tblite" in done.stdout
+
+
+def test_file_named_exit_stops_a_run_at_a_commit(tmp_path):
+    (tmp_path / "job.yaml").write_text(STOP)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otf", "run", "job.yaml"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    run = tmp_path / "runs/job"
+    while not (run / "checkpoint.h5").exists():
+        assert process.poll() is None
+        time.sleep(0.01)
+    (run / "EXIT").touch()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "stopped by the file EXIT; `otf resume runs/job` goes on" in out
+    assert not (run / "EXIT").exists()
+
+
+def test_wall_time_stops_a_run_at_a_commit(tmp_path):
+    (tmp_path / "job.yaml").write_text(STOP + "stop:\n  wall_time_min: 0.05\n")
+    stopped = otf("run", "job.yaml", cwd=tmp_path, check=False)
+    assert stopped.returncode == 75
+    assert "stopped by the wall time" in stopped.stdout
+    again = otf("resume", "runs/job", cwd=tmp_path, check=False)
+    assert again.returncode == 75
+    done = json.loads(otf("resume", "runs/job", "--json", cwd=tmp_path, check=False).stdout)
+    assert 0 < done["steps"] < 100000
+
+
 def test_schema_is_json(tmp_path):
     schema = json.loads(otf("schema", cwd=tmp_path).stdout)
     assert set(schema["properties"]) == {
-        "system", "engine", "dynamics", "model", "policy", "output",
+        "system", "engine", "dynamics", "model", "policy", "stop", "output",
     }  # fmt: skip
 
 

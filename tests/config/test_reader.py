@@ -125,7 +125,8 @@ def test_missing_file_names_the_remedy(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_shipped_configs_are_valid(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "configs")
-    (tmp_path / "configs" / "DFT_DATA19").mkdir()  # what a user links there
+    for linked in ("DFT_DATA19", "pseudos"):  # by the user
+        (tmp_path / "configs" / linked).mkdir(exist_ok=True)
     assert read_config(tmp_path / "configs" / path.name).dynamics.steps > 0
 
 
