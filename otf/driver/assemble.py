@@ -32,6 +32,7 @@ from otf.units import GPA, MEV
 
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
+_FARTHEST_A = 1e5  # no structure is that large
 
 
 def make_structure(config: Config, folder: Path) -> Atoms:
@@ -96,6 +97,8 @@ def _structure_problem(atoms: Atoms) -> str | None:
         return "holds no atoms"
     if not np.isfinite(atoms.positions).all() or not np.isfinite(atoms.cell.array).all():
         return "holds positions or cell vectors that are not finite"
+    if max(np.abs(atoms.positions).max(), np.abs(atoms.cell.array).max()) > _FARTHEST_A:
+        return f"reaches beyond {_FARTHEST_A:g} Angstrom; is its unit of length right?"
     if (atoms.numbers == 0).any():
         return "holds atoms of unknown species (X)"
     if atoms.constraints:

@@ -78,7 +78,13 @@ class _Loop:
 
     def restore(self, state: RunState) -> None:
         file = self.parts.labeller.file
-        known = (file[i] for i in range(min(len(file), state.trainer.n_labels)))
+        known = [file[i] for i in range(min(len(file), state.trainer.n_labels))]
+        for label in known:
+            if not np.array_equal(label.atoms.numbers, self.atoms.numbers):
+                raise RunError(
+                    f"{file.path}: label {label.index} has other atoms than this run; put the "
+                    "labels file of this run back in its place"
+                )
         timestep = self.parts.timestep_fs
         self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)

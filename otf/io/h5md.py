@@ -131,5 +131,10 @@ def _empty(group: h5py.Group, name: str, shape: tuple[int, ...], kind: type) -> 
     item = np.dtype(kind).itemsize * int(np.prod(shape))
     rows = max(1, min(1024, _CHUNK_BYTES // item))
     return group.create_dataset(
-        name, shape=(0, *shape), maxshape=(None, *shape), chunks=(rows, *shape), dtype=kind
+        name,
+        shape=(0, *shape),
+        maxshape=(None, *shape),
+        chunks=(rows, *shape),
+        dtype=kind,
+        fletcher32=True,  # a flipped bit is noticed when it is read
     )

@@ -145,14 +145,19 @@ def _recover(path: Path) -> list[StoredLabel]:
     complete = ends[-1] if ends else 0
     if b"\n" in text[complete:] and _has_more_frames(text[complete:]):
         raise FileError(f"{path}: damaged at byte {complete}; restore the file from a backup")
-    if complete < len(text):
+    if complete < len(text):  # a kill within a write; should it be anything else, it is kept
+        torn = path.with_name("labels.torn.extxyz")
+        with torn.open("ab") as stream:
+            stream.write(text[complete:])
+            sync(stream)
+        _LOG.warning("the last label of %s was cut off; its bytes are in %s", path, torn.name)
         os.truncate(path, complete)
     if not ends:
         return []
     try:
         frames = ase.io.read(path, index=":", format="extxyz")
         return [_stored(a) for a in frames]
-    except (OSError, ValueError, KeyError, IndexError) as error:
+    except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise FileError(f"{path}: cannot be read ({error}); restore it from a backup") from error
 
 

@@ -1,17 +1,19 @@
 """Checkpoints and models: HDF5 with scalars as JSON and arrays, written aside and renamed."""
 
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 import numpy.typing as npt
 
 from otf.errors import FileError
 from otf.io.durable import replace_file
 
-_FORMAT = 2
+_FORMAT = 3
 
 
 def write_state(
@@ -38,7 +40,9 @@ def write_state(
         with h5py.File(aside, "w") as file:
             file.attrs["kind"] = kind
             file.attrs["format"] = _FORMAT
-            file["scalars"] = json.dumps(scalars)
+            text = json.dumps(scalars)
+            file.attrs["digest"] = _digest(text, arrays)
+            file["scalars"] = text
             group = file.create_group("arrays")
             for name, value in arrays.items():
                 group[name] = value
@@ -70,9 +74,12 @@ def read_state(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDA
                     f"{path}: has format {found}, this version of otf reads {_FORMAT}; resume "
                     "with the version that wrote it"
                 )
-            scalars = json.loads(file["scalars"].asstr()[()])
+            text = file["scalars"].asstr()[()]
             arrays = {name: data[()] for name, data in file["arrays"].items()}
-    except (OSError, KeyError, ValueError, TypeError) as error:
+            if file.attrs["digest"] != _digest(text, arrays):
+                raise ValueError("its content is not what was written")
+            scalars: dict[str, Any] = json.loads(text)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise FileError(
             f"{path}: is damaged or not a {kind} file ({error}); restore it from a backup"
             + (
@@ -82,3 +89,13 @@ def read_state(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDA
             )
         ) from error
     return scalars, arrays
+
+
+def _digest(text: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Of all that the file holds: HDF5 itself would not notice a flipped bit."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

@@ -137,9 +137,22 @@ class TrajectoryWriter:
             ) from error
 
     def close(self) -> None:
-        """Fold what is left into the HDF5 file."""
-        self._fold()
-        self._stream.close()
+        """Fold what is left into the HDF5 file.
+
+        Raises
+        ------
+        FileError
+            If the HDF5 file does not take it; the tail keeps it.
+        """
+        try:
+            self._fold()
+        except _DAMAGE as error:
+            raise FileError(
+                f"{self.path}: cannot be written ({error}); the latest frames stay in "
+                f"{self._tail.name}: make room or restore the file, then resume the run"
+            ) from error
+        finally:
+            self._stream.close()
         self._tail.unlink(missing_ok=True)
 
     def _fold(self) -> None:

@@ -26,6 +26,27 @@ policy:
 """
 
 
+SERVER = """\
+system:
+  molecule: CH4
+engine:
+  kind: siesta
+  command: {python} {standin} slow {memory}
+  pseudo_path: {memory}
+dynamics:
+  steps: 60
+  timestep_fs: 0.5
+"""
+
+
+def server_config(folder: Path) -> str:
+    """A run with the stand-in for SIESTA, which finds here what it needs."""
+    for name in ("C.psf", "H.psf", "calls"):
+        (folder / name).write_text("")
+    standin = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
+    return SERVER.format(python=sys.executable, standin=standin, memory=folder)
+
+
 def otf(*arguments: object) -> list[str]:
     return [sys.executable, "-m", "otf", *map(str, arguments)]
 
@@ -49,17 +70,20 @@ def labels(path: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run of each ensemble."""
+    """A run of each ensemble with tblite, and one with a DFT program that is a server."""
     made = {}
 
-    def run(ensemble: str) -> tuple[Path, Path]:
-        if ensemble not in made:
-            folder = tmp_path_factory.mktemp(ensemble)
+    def run(job: str) -> tuple[Path, Path]:
+        if job not in made:
+            folder = tmp_path_factory.mktemp(job)
             config = folder / "config.yaml"
-            config.write_text(CONFIG.format(engine="tblite", ensemble=ensemble, target=5))
+            if job == "siesta":
+                config.write_text(server_config(folder))
+            else:
+                config.write_text(CONFIG.format(engine="tblite", ensemble=job, target=5))
             subprocess.run(otf("run", config, "--output", folder / "run"), check=True)
-            made[ensemble] = (config, folder / "run")
-        return made[ensemble]
+            made[job] = (config, folder / "run")
+        return made[job]
 
     return run
 
@@ -70,54 +94,44 @@ def written(path: Path) -> int:
     return file.read_bytes().count(b"Properties=") if file.exists() else 0
 
 
+def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> bool:
+    """Run until there are so many labels and a moment longer, then kill; False if it had ended."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+        while process.poll() is None and written(path) < wanted:
+            time.sleep(0.002)
+        time.sleep(wait_s)
+        if process.poll() is None:
+            process.kill()
+        _, error = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), error.decode()
+    return process.returncode != 0
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin"])
-@pytest.mark.parametrize("seed", range(2))
-def test_killed_and_resumed_run_equals_the_undisturbed_one(tmp_path, undisturbed, ensemble, seed):
-    config, reference = undisturbed(ensemble)
-    path, total = tmp_path / "run", written(reference)
-    rng = random.Random(seed)
-    command, kills = otf("run", config, "--output", path), 0
-    while True:
-        with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
-            wanted = written(path) + rng.randint(1, max(1, total // 3))
-            while process.poll() is None and (written(path) < wanted or wanted >= total):
-                time.sleep(0.002)
-            time.sleep(rng.uniform(0.0, 0.05))
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL)
-            _, error = process.communicate()
-        if process.returncode == -signal.SIGKILL:
+@pytest.mark.parametrize("job", ["nve", "csvr", "langevin", "siesta"])
+def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed, job, long):
+    """Kills at random moments: predicting, labelling, writing, resuming; 20 in all, or 200."""
+    config, reference = undisturbed(job)
+    total, kills, rng = written(reference), 0, random.Random(job)
+    while kills < (50 if long else 5):
+        path = tmp_path / f"run-{kills}"
+        command = otf("run", config, "--output", path)
+        if rng.random() < 0.2:  # before it has begun
+            kills += interrupted(command, path, 0, rng.uniform(0.3, 1.5))
+            command = otf("resume", path) if (path / "checkpoint.h5").exists() else command
+        while interrupted(
+            command, path, written(path) + rng.randint(1, max(1, total // 3)), rng.uniform(0, 0.1)
+        ):
             kills += 1
             command = otf("resume", path)
-            continue
-        assert process.returncode == 0, error.decode()
-        break
-    assert kills
-    assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
-    assert labels(path) == labels(reference)
-
-
-SERVER = """\
-system:
-  molecule: CH4
-engine:
-  kind: siesta
-  command: {python} {standin} slow {memory}
-  pseudo_path: {memory}
-dynamics:
-  steps: 60
-  timestep_fs: 0.5
-"""
+        assert datasets(path / "trajectory.h5") == datasets(reference / "trajectory.h5")
+        assert labels(path) == labels(reference)
 
 
 def test_killed_server_and_killed_otf_cost_no_label(tmp_path):
     """kill -9 of the program within a label, then of otf: the bits of the undisturbed run."""
-    for name in ("C.psf", "H.psf", "calls"):
-        (tmp_path / name).write_text("")
-    standin = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
     config = tmp_path / "config.yaml"
-    config.write_text(SERVER.format(python=sys.executable, standin=standin, memory=tmp_path))
+    config.write_text(server_config(tmp_path))
     reference, path = tmp_path / "reference", tmp_path / "run"
     subprocess.run(otf("run", config, "--output", reference), check=True, capture_output=True)
     process = subprocess.Popen(
