@@ -7,6 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
+Pair = Annotated[
+    tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Field(strict=False)
+]
 FilePath = Annotated[Path, Field(strict=False)]
 
 
@@ -39,6 +42,15 @@ class System(Section):
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
         (1, 1, 1), description="supercell along the three vectors", strict=False
     )
+    masses: dict[str, PositiveFloat] = Field(
+        default_factory=dict, description="of elements, amu, such as {H: 2.014} for deuterium"
+    )
+    fixed_atoms: list[Annotated[int, Field(ge=0)]] = Field(
+        default_factory=list, description="numbers of atoms that do not move, from 0"
+    )
+    fixed_bonds: list[Pair] = Field(
+        default_factory=list, description="pairs of atoms whose distance is kept"
+    )
     charge: int = Field(0, description="total charge, e")
     spin: Annotated[int, Field(ge=0)] = Field(0, description="number of unpaired electrons")
 
@@ -70,16 +82,19 @@ class EngineSection(Section):
 class Dynamics(Section):
     """How the atoms move."""
 
-    ensemble: Literal["nve", "csvr", "langevin"] = Field(
+    ensemble: Literal["nve", "csvr", "langevin", "nhc"] = Field(
         "nve",
-        description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise",
+        description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise "
+        "(BAOAB); nhc: a Nosé-Hoover chain",
     )
     steps: PositiveInt = Field(description="length of the run")
     timestep_fs: Annotated[float, Field(gt=0, le=20)] = 0.5
     temperature_K: Annotated[float, Field(ge=0, le=1e5)] = Field(
         300.0, description="of the initial velocities and of the thermostat"
     )
-    time_constant_fs: PositiveFloat = Field(100.0, description="csvr: relaxation time")
+    time_constant_fs: PositiveFloat = Field(
+        100.0, description="csvr, nhc: relaxation time of the thermostat"
+    )
     friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction")
     velocities: Literal["maxwell", "structure"] = Field(
         "maxwell", description="drawn for temperature_K, or those of the structure file"

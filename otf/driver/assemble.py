@@ -12,9 +12,10 @@ import numpy as np
 import yaml
 from ase import Atoms
 from ase.build.molecule import extra
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
 from otf.config.reader import looks_like_no_text
-from otf.config.schema import Config, Dynamics, Model, Policy
+from otf.config.schema import Config, Dynamics, Model, Policy, System
 from otf.driver.labelling import Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
@@ -86,10 +87,39 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     if problem is not None:
         raise ConfigError([f"{where}: {problem}"])
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    bare.set_masses(atoms.get_masses())
+    masses = [system.masses.get(a.symbol, a.mass) for a in atoms]
+    for symbol in sorted(set(system.masses) - set(atoms.symbols)):
+        raise ConfigError([f"system.masses: there is no {symbol} in the structure; remove it"])
+    bare.set_masses(masses)
+    bare.set_constraint(_constraints(system, atoms))
     if atoms.has("momenta"):
         bare.set_momenta(atoms.get_momenta())
     return bare
+
+
+def _constraints(system: System, atoms: Atoms) -> list[Any]:
+    """Those of the structure and of the configuration; lengths of bonds are fixed here and now."""
+    out: list[Any] = []
+    pairs = [list(pair) for pair in system.fixed_bonds]
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixBondLengths):
+            pairs += constraint.pairs.tolist()
+        else:
+            out.append(constraint)
+    named = set(system.fixed_atoms) | {i for pair in pairs for i in pair}
+    if any(i >= len(atoms) for i in named):
+        raise ConfigError(
+            [
+                f"system.fixed_atoms, fixed_bonds: atom {max(named)} is not there; the "
+                f"{len(atoms)} atoms are numbered from 0"
+            ]
+        )
+    if system.fixed_atoms:
+        out.append(FixAtoms(system.fixed_atoms))
+    if pairs:
+        lengths = [atoms.get_distance(i, j, mic=bool(atoms.pbc.any())) for i, j in pairs]
+        out.append(FixBondLengths(pairs, bondlengths=np.array(lengths)))
+    return out
 
 
 def _structure_problem(atoms: Atoms) -> str | None:
@@ -101,8 +131,12 @@ def _structure_problem(atoms: Atoms) -> str | None:
         return f"reaches beyond {_FARTHEST_A:g} Angstrom; is its unit of length right?"
     if (atoms.numbers == 0).any():
         return "holds atoms of unknown species (X)"
-    if atoms.constraints:
-        return "has constraints, which otf does not know yet; remove them from the file"
+    for constraint in atoms.constraints:
+        if not isinstance(constraint, FixAtoms | FixCartesian | FixBondLengths):
+            return (
+                f"has a constraint {type(constraint).__name__}; otf knows FixAtoms, FixCartesian "
+                "and FixBondLengths: remove it from the file"
+            )
     if (atoms.cell.lengths()[atoms.pbc] == 0).any():
         return "is periodic along a cell vector that is missing; give the cell or set pbc to F"
     if abs(np.linalg.det(atoms.cell.complete().array)) < _SMALLEST_VOLUME:
@@ -210,8 +244,17 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
 def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
     """The integrator on ``atoms``, which gets its initial velocities."""
     rng = np.random.default_rng(dynamics.seed)
-    translation = dynamics.remove_translation and len(atoms) > 1
-    rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any()
+    held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
+    translation = dynamics.remove_translation and len(atoms) > 1 and not held
+    rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any() and not held
+    if dynamics.ensemble == "langevin" and any(
+        isinstance(c, FixBondLengths) for c in atoms.constraints
+    ):
+        raise ConfigError(
+            ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
+        )
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise ConfigError(["system.fixed_atoms: nothing is left to move"])
     if dynamics.velocities == "maxwell":
         draw_velocities(
             atoms,
@@ -225,9 +268,12 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
             ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
         )
     conserved = remove_motion(atoms, translation=translation, rotation=rotation)
-    if dynamics.ensemble == "csvr" and atoms.get_kinetic_energy() == 0.0:
+    if dynamics.ensemble in ("csvr", "nhc") and atoms.get_kinetic_energy() == 0.0:
         raise ConfigError(
-            ["dynamics.ensemble: csvr scales velocities and there are none; use 'maxwell'"]
+            [
+                f"dynamics.ensemble: {dynamics.ensemble} scales velocities and there are none; use "
+                "'maxwell'"
+            ]
         )
     settings = EnsembleSettings(
         kind=dynamics.ensemble,

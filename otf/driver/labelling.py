@@ -92,6 +92,7 @@ def _ask_with_remedies(
 ) -> Labels | LabelFailure:
     """Ask an engine, trying each remedy it offers once."""
     bare = atoms.copy()
+    bare.set_constraint()  # the engine's forces are to be whole
     remedies = list(remedies)
     wasted = 0.0
     while True:

@@ -51,6 +51,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
     arrays: dict[str, Floats] = {
         "positions": state.dynamics.positions,
         "momenta": state.dynamics.momenta,
+        "thermostat": state.dynamics.thermostat,
         "theta": state.trainer.theta,
         "error_total": state.trainer.scale.total,
         "error_weight": state.trainer.scale.weight,
@@ -90,7 +91,9 @@ def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
         )
         state = RunState(
             step=scalars["step"],
-            dynamics=DynamicsState(arrays["positions"], arrays["momenta"], scalars["random"]),
+            dynamics=DynamicsState(
+                arrays["positions"], arrays["momenta"], scalars["random"], arrays["thermostat"]
+            ),
             policy=PolicyState(**scalars["policy"]),
             trainer=trainer,
             history=tuple(LabelRecord(**record) for record in scalars["history"]),

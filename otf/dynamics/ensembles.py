@@ -1,13 +1,14 @@
 """The integrators of ase.md behind one step, and the state that makes a step repeatable."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 from ase import Atoms
 from ase.md.bussi import Bussi
 from ase.md.langevinbaoab import LangevinBAOAB
+from ase.md.nose_hoover_chain import NoseHooverChainThermostat
 from ase.md.velocitydistribution import Stationary
 from ase.md.verlet import VelocityVerlet
 
@@ -26,10 +27,11 @@ class EnsembleSettings:
     kind
         ``nve``; ``csvr``, stochastic velocity rescaling (Bussi, Donadio, Parrinello, J. Chem.
         Phys. 126, 014101 (2007)); ``langevin``, in the order BAOAB (Leimkuhler and Matthews,
-        J. Chem. Phys. 138, 174102 (2013)).
+        J. Chem. Phys. 138, 174102 (2013)); ``nhc``, a chain of three Nosé–Hoover thermostats
+        (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992)).
     """
 
-    kind: Literal["nve", "csvr", "langevin"]
+    kind: Literal["nve", "csvr", "langevin", "nhc"]
     timestep_fs: float
     temperature_K: float
     time_constant_fs: float
@@ -46,11 +48,14 @@ class DynamicsState:
         (N, 3), ASE units.
     random
         State of the random generator, as numpy gives it.
+    thermostat
+        (2, 3) positions and momenta of a Nosé–Hoover chain; empty without one.
     """
 
     positions: Floats
     momenta: Floats
     random: Mapping[str, Any]
+    thermostat: Floats = field(default_factory=lambda: np.zeros((0, 3)))
 
 
 class Ensemble:
@@ -88,8 +93,16 @@ class Ensemble:
         self._source = _ForceSource()
         atoms.calc = self._source
         self._timestep = timestep = settings.timestep_fs * FS
-        if settings.kind == "nve":
+        self._chain: NoseHooverChainThermostat | None = None
+        if settings.kind in ("nve", "nhc"):
             self._integrator = VelocityVerlet(atoms, timestep)
+            if settings.kind == "nhc":
+                self._chain = NoseHooverChainThermostat(
+                    self._degrees / 3,  # it counts three degrees of freedom an atom
+                    self._masses,
+                    settings.temperature_K,
+                    settings.time_constant_fs * FS,
+                )
         elif settings.kind == "csvr":
             self._integrator = Bussi(
                 atoms,
@@ -135,24 +148,42 @@ class Ensemble:
             return seen[0]
 
         self._source.forces = source
-        before = self.atoms.get_momenta()
         if self._kind == "langevin":
-            self._integrator.accel = forces / self._masses
-            self._integrator.step()
-        else:
+            self.heat = self._langevin(forces, seen)
+        elif self._kind == "csvr":
+            before = self._integrator.transferred_energy
             self._integrator.step(forces)
-        self.heat = self._heat(before, forces, seen[0])
+            self.heat = self._integrator.transferred_energy - before
+        else:
+            self.heat = self._half_chain()
+            self._integrator.step(forces)
+            self.heat += self._half_chain()
         return seen[0]
 
-    def _heat(self, before: Floats, forces: Floats, next_forces: Floats) -> float:
-        """What the thermostat did between the kicks of a step, which are known."""
+    def _langevin(self, forces: Floats, seen: list[Floats]) -> float:
+        """A BAOAB step; its heat is what happens between the two kicks, which are known."""
         half = 0.5 * self._timestep
-        after = self.atoms.get_momenta()
-        if self._kind == "csvr":  # rescaled first, then both kicks
-            return self._kinetic(after - half * (forces + next_forces)) - self._kinetic(before)
-        if self._kind == "langevin":  # friction and noise between the kicks
-            return self._kinetic(after - half * next_forces) - self._kinetic(before + half * forces)
-        return 0.0
+        kicked = self._kinetic(self.atoms.get_momenta() + half * self._free(forces))
+        self._integrator.accel = forces / self._masses
+        self._integrator.step()
+        return self._kinetic(self.atoms.get_momenta() - half * self._free(seen[0])) - kicked
+
+    def _half_chain(self) -> float:
+        """Half a step of the Nosé–Hoover chain, if there is one; the energy it puts in."""
+        if self._chain is None:
+            return 0.0
+        momenta = self.atoms.get_momenta()
+        before = self._kinetic(momenta)
+        momenta = self._chain.integrate_nhc(momenta, 0.5 * self._timestep)
+        self.atoms.set_momenta(momenta, apply_constraint=False)  # scaled: constraints still hold
+        return self._kinetic(momenta) - before
+
+    def _free(self, forces: Floats) -> Floats:
+        """Forces (N, 3) without what constraints take away."""
+        free = forces.copy()
+        for constraint in self.atoms.constraints:
+            constraint.adjust_forces(self.atoms, free)
+        return free
 
     def _kinetic(self, momenta: Floats) -> float:
         return float(0.5 * np.sum(momenta**2 / self._masses))
@@ -163,8 +194,12 @@ class Ensemble:
 
     def capture(self) -> DynamicsState:
         """The present state, independent of what happens next."""
+        chain = self._chain
         return DynamicsState(
-            self.atoms.get_positions(), self.atoms.get_momenta(), self._rng.bit_generator.state
+            self.atoms.get_positions(),
+            self.atoms.get_momenta(),
+            self._rng.bit_generator.state,
+            np.zeros((0, 3)) if chain is None else np.array([chain._eta, chain._p_eta]),
         )
 
     def restore(self, state: DynamicsState) -> None:
@@ -172,6 +207,9 @@ class Ensemble:
         self.atoms.set_positions(state.positions, apply_constraint=False)
         self.atoms.set_momenta(state.momenta, apply_constraint=False)
         self._rng.bit_generator.state = state.random
+        if self._chain is not None:
+            # ase.md has no other way to its state; a test would notice if the names changed.
+            self._chain._eta, self._chain._p_eta = state.thermostat.copy()
 
 
 class _ForceSource:
@@ -207,7 +245,7 @@ def draw_velocities(
     width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
     atoms.set_momenta(width[:, None] * rng.standard_normal((len(atoms), 3)))
     conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
-    degrees = 3 * len(atoms) - conserved
+    degrees = atoms.get_number_of_degrees_of_freedom() - conserved
     kinetic = float(atoms.get_kinetic_energy())
     if kinetic > 0.0:
         wanted = 0.5 * degrees * KELVIN * temperature_K

@@ -9,7 +9,7 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from ase.cluster import Icosahedron
-from ase.constraints import FixAtoms
+from ase.constraints import FixedLine
 from ase.md.verlet import VelocityVerlet
 
 import otf
@@ -110,7 +110,7 @@ def test_replayed_segment_is_a_trajectory_of_the_model_that_learned_its_label(tm
         assert {f.labels for f in segment.frames} == {segment.label.index + 1}
 
 
-@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin"])
+@pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin", "nhc"])
 def test_books_balance_whatever_is_learned(tmp_path, ensemble):
     """H̃ of a run with a new model every five steps scatters like the energy on a frozen one."""
     policy = "  kind: fixed\n  train_fs: 20\n  every: 5"
@@ -136,6 +136,51 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
     if ensemble == "nve":  # the engine's own energy at the first label and at the last
         assert abs(summary.books.total_change_meV) < 50.0
         assert len(labels) == summary.labels
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "csvr", "nhc"])
+def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
+    """Two atoms stay, a bond keeps its length, argon is heavy; a resumed run does the same."""
+    held = "  structure: cluster.xyz\n  fixed_atoms: [0, 3]\n  fixed_bonds: [[5, 6]]\n"
+    runs = []
+    for name in ("whole", "halves"):
+        make(tmp_path, f"plain-{name}", ensemble=ensemble)
+        source = tmp_path / f"{name}.yaml"
+        text = (tmp_path / f"plain-{name}.yaml").read_text()
+        text = text.replace("  structure: cluster.xyz\n", held + "  masses: {Ar: 80.0}\n")
+        source.write_text(text + ("stop: {labels: 6}\n" if name == "halves" else ""))
+        runs.append(create_run(read_config(source), source, tmp_path / name).path)
+        assert (run_session(*open_run(runs[-1])).steps == 150) == (name == "whole")
+    resolved = runs[1] / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("labels: 6", "labels: 600"))
+    run_session(*open_run(runs[1]))
+    told, again = (read_trajectory(run / "trajectory.h5") for run in runs)
+    assert told.atoms.get_masses()[0] == 80.0
+    assert np.ptp(told.positions[:, [0, 3]], axis=0).max() == 0.0
+    bond = np.linalg.norm(told.positions[:, 5] - told.positions[:, 6], axis=1)
+    assert np.ptp(bond) < 1e-10
+    assert np.std(told.conserved_energy) < 2e-3
+    assert again.positions.tobytes() == told.positions.tobytes()
+    forces = ase.io.read(runs[0] / "labels.extxyz", "1").get_forces()
+    assert np.abs(forces[[0, 3]]).max() > 1e-3  # labels are whole
+
+
+@pytest.mark.parametrize(
+    ("system", "ensemble", "message"),
+    [
+        ("fixed_atoms: [13]", "nve", "atom 13 is not there; the 13 atoms are numbered from 0"),
+        ("fixed_bonds: [[0, 1]]", "langevin", "langevin cannot keep bond lengths"),
+        ("masses: {Xe: 1.0}", "nve", "there is no Xe in the structure"),
+        (f"fixed_atoms: {list(range(13))}", "nve", "nothing is left to move"),
+    ],
+)
+def test_constraints_that_cannot_be_are_named(tmp_path, system, ensemble, message):
+    make(tmp_path, "plain", ensemble=ensemble)
+    source = tmp_path / "run.yaml"
+    text = (tmp_path / "plain.yaml").read_text()
+    source.write_text(text.replace("cluster.xyz\n", f"cluster.xyz\n  {system}\n"))
+    with pytest.raises(ConfigError, match=message):
+        create_run(read_config(source), source, tmp_path / "run")
 
 
 def test_fixed_policy_labels_on_schedule(tmp_path):
@@ -321,7 +366,7 @@ def test_existing_directory_is_refused_with_the_remedy(tmp_path):
         (Atoms("X"), "unknown species"),
         (Atoms("H", pbc=True), "cell vector that is missing"),
         (Atoms("H", cell=[[1, 0, 0], [2, 0, 0], [0, 0, 1]]), "lie in a plane"),
-        (Atoms("H", constraint=FixAtoms([0])), "has constraints"),
+        (Atoms("H2", [(0, 0, 0), (1, 0, 0)], constraint=FixedLine(0, (1, 0, 0))), "FixedLine"),
     ],
     ids=["empty", "nan", "dummy", "no cell", "flat cell", "constraints"],
 )
