@@ -92,6 +92,11 @@ class Dynamics(Section):
     temperature_K: Annotated[float, Field(ge=0, le=1e5)] = Field(
         300.0, description="of the initial velocities and of the thermostat"
     )
+    temperature_end_K: PositiveFloat | None = Field(
+        None,
+        description="csvr, langevin: the thermostat goes there from temperature_K in a straight "
+        "line over the run",
+    )
     time_constant_fs: PositiveFloat = Field(
         100.0, description="csvr, nhc: relaxation time of the thermostat"
     )
@@ -111,6 +116,10 @@ class Dynamics(Section):
     def _thermostat_needs_temperature(self) -> Self:
         if self.ensemble != "nve" and self.temperature_K == 0:
             raise ValueError(f"temperature_K must be above 0 for ensemble '{self.ensemble}'")
+        if self.temperature_end_K is not None and self.ensemble not in ("csvr", "langevin"):
+            raise ValueError(
+                f"temperature_end_K needs ensemble csvr or langevin, not '{self.ensemble}'"
+            )
         return self
 
 

@@ -307,6 +307,9 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
         timestep_fs=config.dynamics.timestep_fs,
         frame_every=config.output.every,
         continue_on_failure=config.policy.on_engine_failure == "continue",
+        temperatures_K=None
+        if config.dynamics.temperature_end_K is None
+        else (config.dynamics.temperature_K, config.dynamics.temperature_end_K),
         residual=config.model.residual,
         seed=config.dynamics.seed,
     )

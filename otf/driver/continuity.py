@@ -45,6 +45,9 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
         old, new = before.get(name, "not set"), now.get(name, "not set")
         if old == new:
             continue
+        if name == "dynamics.steps" and "dynamics.temperature_end_K" in now:
+            refused.append(f"{source}: {name}: the ramp of temperature depends on it; set it back")
+            continue
         if name in _MAY_CHANGE or name in free or name.startswith(_SECTIONS_THAT_MAY):
             told.append(f"{name}: {old} → {new}")
         else:

@@ -133,6 +133,7 @@ class _Loop:
             labels.append(answer)
             return answer.forces
 
+        self._heat_up()
         try:
             self.parts.ensemble.step(forces, by_engine)
         except _LabelFailedError as error:
@@ -151,6 +152,13 @@ class _Loop:
         if isinstance(labels, LabelFailure):
             raise self._stop(labels)
         yield Segment([], self._learn(labels, "engine"), self.state())
+
+    def _heat_up(self) -> None:
+        """Set the thermostat to the temperature of this step, where it changes."""
+        if self.parts.temperatures_K is not None:
+            first, last = self.parts.temperatures_K
+            done = self.step / max(1, self.parts.steps - 1)
+            self.parts.ensemble.set_temperature(first + (last - first) * min(1.0, done))
 
     def _left_start(self) -> bool:
         return any(r.reason != "start" for r in self.history)
@@ -222,6 +230,7 @@ class _Loop:
         forces = by_model(self.atoms, ahead=0)
         self.ledger = self.ledger.switched(latest[0].energy)
         for _ in range(length):
+            self._heat_up()
             before, worked = self.atoms.get_positions(), correction.work
             try:
                 forces = self.parts.ensemble.step(forces, by_model)

@@ -108,6 +108,8 @@ class Parts:
         Steps between frames that are kept.
     continue_on_failure
         Go on with the model when a label fails.
+    temperatures_K
+        Of the thermostat at the first step and at the last, or None where it does not change.
     residual
         What the autoregressive forecast of the force error is used for.
     seed
@@ -122,5 +124,6 @@ class Parts:
     timestep_fs: float
     frame_every: int = 1
     continue_on_failure: bool = False
+    temperatures_K: tuple[float, float] | None = None
     residual: ResidualUse = "off"
     seed: int = 0

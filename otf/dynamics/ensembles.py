@@ -126,6 +126,15 @@ class Ensemble:
                 rng=rng,
             )
 
+    def set_temperature(self, temperature_K: float) -> None:
+        """Another temperature for the thermostat, from the next step on (csvr and langevin)."""
+        if self._kind == "csvr":
+            self._integrator.target_kinetic_energy = 0.5 * self._degrees * KELVIN * temperature_K
+        elif self._kind == "langevin":
+            self._integrator.set_temperature(temperature_K)
+        else:
+            raise ValueError(f"{self._kind} has no temperature to be changed")
+
     def step(self, forces: Floats, next_forces: Forces) -> Floats:
         """One timestep.
 

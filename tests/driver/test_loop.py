@@ -165,6 +165,25 @@ def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
     assert np.abs(forces[[0, 3]]).max() > 1e-3  # labels are whole
 
 
+@pytest.mark.parametrize("ensemble", ["csvr", "langevin"])
+def test_thermostat_follows_its_ramp(tmp_path, ensemble):
+    make(tmp_path, "plain", ensemble=ensemble, steps=600)
+    source = tmp_path / "run.yaml"
+    text = (tmp_path / "plain.yaml").read_text()
+    ramp = "temperature_K: 20\n  temperature_end_K: 80\n  time_constant_fs: 20\n"
+    ramp += "  friction_per_ps: 50\n"
+    source.write_text(text.replace("temperature_K: 150\n", ramp))
+    run = create_run(read_config(source), source, tmp_path / "run").path
+    run_session(*open_run(run))
+    temperature = read_trajectory(run / "trajectory.h5").temperature
+    assert temperature[100:200].mean() == pytest.approx(35.0, rel=0.35)
+    assert temperature[-100:].mean() == pytest.approx(75.0, rel=0.35)
+    resolved = run / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("steps: 600", "steps: 700"))
+    with pytest.raises(ConfigError, match="the ramp of temperature depends on it"):
+        run_session(*open_run(run))
+
+
 @pytest.mark.parametrize(
     ("system", "ensemble", "message"),
     [
