@@ -94,7 +94,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     run = RunDirectory(path)
     paid = run.labels.exists() and run.labels.stat().st_size > 0
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if paid or not run.config.exists():
+        if paid or not (run.config.exists() or _barely_begun(run)):
             remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
             raise FileError(
                 f"{path}: already exists ({remedy}); to start afresh choose another directory with "
@@ -124,6 +124,14 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
             f"{path}: cannot be made ({error.strerror}); choose another directory"
         ) from error
     return run
+
+
+def _barely_begun(run: RunDirectory) -> bool:
+    """Whether there is nothing but what is written before the configuration: a kill came then."""
+    return run.path.is_dir() and all(
+        item.name == run.structure.name or item.name.startswith("engine_")
+        for item in run.path.iterdir()
+    )
 
 
 def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:

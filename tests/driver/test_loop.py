@@ -407,6 +407,14 @@ def test_unknown_molecule_is_guessed(tmp_path):
         create_run(read_config(source), source, tmp_path / "run")
 
 
+def test_run_killed_while_its_directory_was_made_begins_again(tmp_path):
+    run = make(tmp_path)
+    (run / "config.resolved.yaml").unlink()  # the last that is written
+    assert sorted(p.name for p in run.iterdir()) == ["start.traj"]
+    source = tmp_path / "run.yaml"
+    assert create_run(read_config(source), source, run).config.exists()
+
+
 def test_directory_of_others_is_not_touched(tmp_path):
     source = tmp_path / "run.yaml"
     path = make(tmp_path)

@@ -118,7 +118,7 @@ def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed
         command = otf("run", config, "--output", path)
         if rng.random() < 0.2:  # before it has begun
             kills += interrupted(command, path, 0, rng.uniform(0.3, 1.5))
-            command = otf("resume", path) if (path / "checkpoint.h5").exists() else command
+            command = otf("resume", path) if written(path) else command
         while interrupted(
             command, path, written(path) + rng.randint(1, max(1, total // 3)), rng.uniform(0, 0.1)
         ):
