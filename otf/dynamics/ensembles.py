@@ -160,9 +160,9 @@ class Ensemble:
         if self._kind == "langevin":
             self.heat = self._langevin(forces, seen)
         elif self._kind == "csvr":
-            before = self._integrator.transferred_energy
+            self._integrator.transferred_energy = 0.0  # a sum would round as its past does
             self._integrator.step(forces)
-            self.heat = self._integrator.transferred_energy - before
+            self.heat = self._integrator.transferred_energy
         else:
             self.heat = self._half_chain()
             self._integrator.step(forces)

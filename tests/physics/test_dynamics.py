@@ -109,9 +109,11 @@ def test_restored_state_repeats_the_trajectory_to_the_last_bit(aluminium, kind):
 
     def walk(steps: int) -> bytes:
         forces = aluminium.predict(atoms).forces
+        heat = []
         for _ in range(steps):
             forces = ensemble.step(forces, lambda a: aluminium.predict(a).forces)
-        return atoms.positions.tobytes() + atoms.get_momenta().tobytes()
+            heat.append(ensemble.heat)
+        return atoms.positions.tobytes() + atoms.get_momenta().tobytes() + np.array(heat).tobytes()
 
     walk(5)
     state = ensemble.capture()
