@@ -46,6 +46,7 @@ _INPUT, _OUTPUT, _ERRORS = f"{_NAME}.fdf", f"{_NAME}.out", f"{_NAME}.err"
 _MATRIX = f"{_NAME}.DM"
 _ECHO_A = 1e-7  # positions are echoed with nine decimals
 _LAUNCH_S = 20.0
+_HEADER_BYTES = 1 << 16  # of an output that grows with every label
 _PSEUDOPOTENTIALS = ("psf", "vps", "psml")
 _BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
 _DROPPED = (
@@ -136,7 +137,8 @@ class SiestaEngine:
         answer = ask(boxed, index, tuple(remedies), before)
         if isinstance(answer, Labels):
             self._patience.seconds.append(answer.wall_s)
-            self._directories.succeeded(index, self._fingerprint())
+            if (self._directories.path(index) / _MATRIX).exists():
+                self._directories.succeeded(index, self._fingerprint())
         else:
             self._stop_server()  # its state is not known any more
         return answer
@@ -181,6 +183,7 @@ class SiestaEngine:
             "SystemLabel": _NAME,
             "SCF.MustConverge": "T",
             "DM.UseSaveDM": "T",
+            "WriteDM": "T",
             "DM.History.Depth": self._options.history_depth,
             "MD.UseSaveXV": "F",
             "MD.UseSaveZM": "F",
@@ -271,7 +274,9 @@ class SiestaEngine:
             seen=seen,
         )
         if isinstance(answer, Labels):
-            shutil.copyfile(directory / _MATRIX, self._directories.fresh(index) / _MATRIX)
+            kept = self._directories.fresh(index)
+            if (directory / _MATRIX).exists():
+                shutil.copyfile(directory / _MATRIX, kept / _MATRIX)
             self._last = index
         return answer
 
@@ -342,7 +347,7 @@ class SiestaEngine:
             stress=answer.stress,
             scf_iterations=read_iterations(stdout),
             wall_s=done.wall_s,
-            provenance=f"SIESTA {read_version(_text(directory / _OUTPUT))} "
+            provenance=f"SIESTA {read_version(_text(directory / _OUTPUT, most=_HEADER_BYTES))} "
             f"{self._deck.value('XC.Authors') or 'CA'} "
             f"{self._deck.value('MeshCutoff') or 'default mesh'}",
         )
@@ -377,10 +382,10 @@ def _apply(deck: Deck, remedies: Collection[str]) -> None:
     deck.put("MaxSCFIterations", iterations)
 
 
-def _text(path: Path, seen: int = 0) -> str:
-    """A file's text after so many bytes, empty where there is none."""
+def _text(path: Path, seen: int = 0, most: int = -1) -> str:
+    """A file's text after so many bytes, so many of them at most; empty where there is none."""
     if not path.exists():
         return ""
     with path.open("rb") as file:
         file.seek(seen)
-        return file.read().decode("utf-8", errors="replace")
+        return file.read(most).decode("utf-8", errors="replace")

@@ -534,6 +534,12 @@ def test_extrapolating_server_begins_anew_where_its_history_does_not_fit(tmp_pat
         opened(k_points, atoms, "k")
 
 
+def test_density_matrix_that_was_not_written_costs_a_warm_start_only(tmp_path, options, opened):
+    atoms = molecule("CH4")
+    engine = opened(options("without-matrix"), atoms)
+    assert [ask(engine, atoms, index=i).scf_iterations for i in range(2)] == [9, 9]
+
+
 def test_input_has_full_precision(tmp_path, options, opened):
     atoms = molecule("CH4")
     atoms.positions += 1.0 / 3.0

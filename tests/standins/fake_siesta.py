@@ -127,7 +127,8 @@ class Siesta:
             shutil.copy(GOLDEN / "a_ch4_converged" / "siesta.XV", f"{self.name}.XV")
         else:
             Path(f"{self.name}.XV").write_text("\n".join(rows) + "\n")
-        matrix.write_text("matrix of " + repr(self.positions.tolist()))
+        if self.mode != "without-matrix":
+            matrix.write_text("matrix of " + repr(self.positions.tolist()))
         return energy, forces
 
     def serve(self) -> None:
