@@ -27,6 +27,7 @@ from otf.dynamics.ledger import Ledger
 from otf.errors import RunError
 from otf.io.trajectory import ENGINE, MODEL, Frame
 from otf.labels import LabelFailure, Labels
+from otf.model.bond_graph import BondGraph
 from otf.model.tensor_energy import Prediction
 
 _LOG = logging.getLogger("otf.loop")
@@ -75,6 +76,8 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.ledger = Ledger()
+        self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
+        self.environments: set[str] = set()  # bonds an atom had in some label
 
     def restore(self, state: RunState) -> None:
         file = self.parts.labeller.file
@@ -85,6 +88,7 @@ class _Loop:
                     f"{file.path}: label {label.index} has other atoms than this run; put the "
                     "labels file of this run back in its place"
                 )
+            self.environments.update(self.bonds.classes(label.atoms))
         timestep = self.parts.timestep_fs
         self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)
@@ -182,8 +186,9 @@ class _Loop:
                 length, reason = self._before_explosion(start, first, done), "explosion"
                 break
             yield Activity(self.step, "predict")
-            if done < length and self._guard_fires(done):
-                length, reason = done, "guard"
+            alarm = self._alarm(done) if done < length else None
+            if alarm is not None:
+                length, reason = done, alarm
                 break
         yield Activity(self.step, "label")
         labels = self._label()
@@ -265,11 +270,15 @@ class _Loop:
             )
         return length
 
-    def _guard_fires(self, done: int) -> bool:
+    def _alarm(self, done: int) -> Reason | None:
+        """Why a label is needed at once, if it is."""
         every = self.parts.policy.guard_every
         if not every or done % every:
-            return False
-        return self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
+            return None
+        if not self.environments.issuperset(self.bonds.classes(self.atoms)):
+            return "bond"
+        fires = self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
+        return "guard" if fires else None
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
         index = self.trainer.n_labels
@@ -295,6 +304,7 @@ class _Loop:
             if np.isfinite(predicted).all():
                 coverage = float(np.mean(error <= 2.0 * predicted))
         elapsed = self.step - self.history[-1].step if self.history else 0
+        self.environments.update(self.bonds.classes(self.atoms))
         self.trainer.learn(
             self.atoms,
             labels,

@@ -17,10 +17,11 @@ _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at mos
 _MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 
-Reason = Literal["start", "engine", "scheduled", "audit", "guard", "end", "explosion"]
+Reason = Literal["start", "engine", "scheduled", "audit", "guard", "bond", "end", "explosion"]
 """Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
 to end a segment of the model: when its gap was over, at a random step before that (``audit``), or
-at once because of what the model itself said (``guard``, ``explosion``)."""
+at once because of what the model itself said (``guard``, ``explosion``) or because an atom has come
+into bonds that no label has (``bond``)."""
 
 UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end")
 """Reasons the model's opinion has no part in. Where the guard fires first there is no such label:
@@ -181,7 +182,7 @@ class AdaptivePolicy:
         if error != error:  # nothing was predicted, so nothing was measured
             return state
         factor = min(_FASTEST, max(_SLOWEST, (self.target / max(error, 1e-12)) ** 2))
-        if reason in ("guard", "explosion", "audit"):
+        if reason in ("guard", "bond", "explosion", "audit"):
             # The label came early: it says that the gap was too long, never that it was too short.
             gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
         else:

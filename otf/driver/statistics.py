@@ -15,7 +15,7 @@ from otf.units import MEV
 KINDS: Mapping[str, tuple[Reason, ...]] = {
     "scheduled": ("scheduled", "end"),
     "random": ("audit",),
-    "triggered": ("guard", "explosion"),
+    "triggered": ("guard", "bond", "explosion"),
 }
 """Scheduled labels end a gap, where the error is largest; random ones fall anywhere in it, as the
 frames of the trajectory do; triggered ones were asked for by the model and are harder than most."""

@@ -1,5 +1,6 @@
 """The loop on a Morse cluster through ASE: what is labelled, kept, refused."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.cluster import Icosahedron
 from ase.constraints import FixedLine
+from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 
 import otf
@@ -163,6 +165,28 @@ def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
     assert again.positions.tobytes() == told.positions.tobytes()
     forces = ase.io.read(runs[0] / "labels.extxyz", "1").get_forces()
     assert np.abs(forces[[0, 3]]).max() > 1e-3  # labels are whole
+
+
+def test_broken_bond_is_labelled_at_once(tmp_path):
+    """A hydrogen leaves its water: labelled when its bond is gone, whatever the gap says."""
+    atoms = molecule("H2O")
+    along = atoms.positions[1] - atoms.positions[0]
+    momenta = np.zeros((3, 3))
+    momenta[1] = along / np.linalg.norm(along) * np.sqrt(2.0 * 9.0)  # 9 eV for a mass of one
+    atoms.set_momenta(momenta)
+    ase.io.write(tmp_path / "water.traj", atoms)
+    source = tmp_path / "run.yaml"
+    source.write_text(
+        "system: {structure: water.traj}\nengine: {kind: tblite}\n"
+        "dynamics: {steps: 40, timestep_fs: 0.1, velocities: structure}\n"
+        "policy: {force_target_meV_A: 2000, guard: 1.0e+6, guard_every: 2, audit_fraction: 0}\n"
+    )
+    run = create_run(read_config(source), source, tmp_path / "run").path
+    run_session(*open_run(run))
+    found = re.search(r"label \d+ step (\d+) bond", (run / "run.log").read_text())
+    at = read_trajectory(run / "trajectory.h5").positions[int(found[1])]
+    reach = np.linalg.norm(at[1] - at[0]) / sum(covalent_radii[z] for z in (8, 1))
+    assert 1.25 < reach < 1.7
 
 
 @pytest.mark.parametrize("ensemble", ["csvr", "langevin"])
