@@ -4,9 +4,12 @@ Engines derive from :class:`Deck` and bring the spelling of their program; this 
 """
 
 import difflib
+from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
+
+from otf.errors import EngineError
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Entry:
     is_block: bool
 
 
-class Deck:
+class Deck(ABC):
     """An input file; keywords are found however they are spelt, as their program does.
 
     Parameters
@@ -59,9 +62,9 @@ class Deck:
         return name.lower()
 
     @staticmethod
+    @abstractmethod
     def written(entry: Entry) -> str:
         """An entry as the program reads it."""
-        raise NotImplementedError
 
     def value(self, name: str) -> str | None:
         """Value of a keyword, or None."""
@@ -131,6 +134,21 @@ class Deck:
             place = entry.where or self.source
             out.append(f"{place}: {self.program} knows no '{entry.name}'{hint}")
         return out
+
+    def refuse_unknown(self, allowed: Collection[str]) -> None:
+        """See that the program knows every keyword.
+
+        Raises
+        ------
+        EngineError
+            Naming each one that it would pass over.
+        """
+        unknown = self.unknown(allowed)
+        if unknown:
+            remedy = "correct or remove it, or put it into engine.known_keywords if your version"
+            raise EngineError(
+                "\n".join([*unknown, f"{self.program} would pass over it: {remedy} has it"])
+            )
 
 
 def _shown(entry: Entry) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.labels import LabelFailure
 
 CLOSEST_A = 0.3
 """No two nuclei are ever nearer, Angstrom."""
@@ -13,18 +14,23 @@ LARGEST_DRIFT = 0.05
 """Net force an atom, eV/Angstrom: the noise of a real-space grid stays far below."""
 
 
-def too_close(atoms: Atoms) -> str | None:
+def too_close(atoms: Atoms, program: str) -> LabelFailure | None:
     """Why a structure must not be given to a DFT program, or None.
 
-    >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.1)]))
-    'two atoms are 0.10 Angstrom apart'
-    >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.7)]))
+    >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.1)]), "OpenMX").reason
+    'two atoms are 0.10 Angstrom apart; OpenMX would answer with nonsense'
+    >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.7)]), "OpenMX")
     """
     if len(atoms) < 2:
         return None
     distances = atoms.get_all_distances(mic=bool(atoms.pbc.any()))
     near = float(distances[np.triu_indices(len(atoms), 1)].min())
-    return f"two atoms are {near:.2f} Angstrom apart" if near < CLOSEST_A else None
+    if near >= CLOSEST_A:
+        return None
+    return LabelFailure(
+        f"two atoms are {near:.2f} Angstrom apart; {program} would answer with nonsense",
+        "look at the trajectory before this step",
+    )
 
 
 def impossible(energy: float, forces: Floats, n_atoms: int) -> str | None:

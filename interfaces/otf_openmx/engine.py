@@ -104,12 +104,9 @@ class OpenmxEngine:
         """See :class:`otf.engine.Engine`."""
         if self._directories is None:
             raise EngineError("the openmx engine was not opened")
-        near = too_close(atoms)
-        if near is not None:
-            return LabelFailure(
-                f"{near}; OpenMX would answer with nonsense",
-                "look at the trajectory before this step",
-            )
+        refused = too_close(atoms, "OpenMX")
+        if refused is not None:
+            return refused
         directory = self._directories.fresh(index)
         deck = self._deck.copy()
         boxed = placed(atoms, self._cell)

@@ -93,14 +93,7 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     deck = _short(options, elements) if options.template is None else read(options.template)
     for name, value in options.keywords.items():
         deck.put(name, value)
-    unknown = deck.unknown(options.known_keywords)
-    if unknown:
-        raise EngineError(
-            "\n".join(
-                [*unknown, "OpenMX would pass over it: correct or remove it, or put it into "]
-            )
-            + "engine.known_keywords if your version has it"
-        )
+    deck.refuse_unknown(options.known_keywords)
     if options.data_path is not None:
         deck.put("DATA.PATH", options.data_path)
     folder = deck.value("DATA.PATH")

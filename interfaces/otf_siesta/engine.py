@@ -123,12 +123,9 @@ class SiestaEngine:
         """See :class:`otf.engine.Engine`."""
         if self._directories is None:
             raise EngineError("the siesta engine was not opened")
-        near = too_close(atoms)
-        if near is not None:
-            return LabelFailure(
-                f"{near}; SIESTA would answer with nonsense",
-                "look at the trajectory before this step",
-            )
+        refused = too_close(atoms, "SIESTA")
+        if refused is not None:
+            return refused
         before = self._directories.left_by(index - 1, self._fingerprint())
         if FROM_SCRATCH in remedies or not self._options.warm_start:
             before = None

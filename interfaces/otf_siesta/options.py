@@ -107,14 +107,7 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
             deck.put_block(name, value)
         else:
             deck.put(name, value)
-    unknown = deck.unknown(options.known_keywords)
-    if unknown:
-        raise EngineError(
-            "\n".join(
-                [*unknown, "SIESTA would pass over it: correct or remove it, or put it into "]
-            )
-            + "engine.known_keywords if your version has it"
-        )
+    deck.refuse_unknown(options.known_keywords)
     if charge:
         deck.put("NetCharge", charge)
     if spin:
