@@ -123,7 +123,7 @@ def run_session(
             engine.open(atoms, run.scratch)
             with closing(LabelFile(run.labels)) as file:
                 parts = make_parts(config, atoms, engine, file)
-                state, stopped_by = _commit_all(run, config, parts, watch)
+                state, stopped_by = _commit_all(run, config, parts, watch, began=began)
                 parts.trainer.force_model.write(run.model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
@@ -136,10 +136,9 @@ def run_session(
 
 
 def _commit_all(
-    run: RunDirectory, config: Config, parts: Parts, watch: Watcher
+    run: RunDirectory, config: Config, parts: Parts, watch: Watcher, *, began: float
 ) -> tuple[RunState | None, str | None]:
     """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them."""
-    began = time.monotonic()
     state, n_frames, now = None, 0, settings(config)
     if run.checkpoint.exists():
         state, n_frames, before = load_state(run.checkpoint)

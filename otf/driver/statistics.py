@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from scipy.special import stdtrit
 
 from otf.arrays import Floats
 from otf.driver.policy import UNTRIGGERED, Reason
@@ -22,7 +23,6 @@ frames of the trajectory do; triggered ones were asked for by the model and are 
 
 
 _FEWEST = 3  # labels, for a verdict
-_RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ class Contract:
 def contract(
     history: tuple[LabelRecord, ...], *, target: float, confidence_percent: float
 ) -> Contract | None:
-    """From the labels so far, bounds by the bootstrap; None with fewer than three.
+    """From the labels so far, bounds by Student's t; None with fewer than three.
 
     Parameters
     ----------
@@ -120,17 +120,19 @@ def contract(
         return None
     errors = np.array([r.force_mae for r in chosen]) / MEV
     steps = np.array([r.elapsed for r in chosen], dtype=float)
-    draws = np.random.default_rng(0).integers(len(chosen), size=(_RESAMPLES, len(chosen)))
-    means = np.sum((errors * steps)[draws], axis=1) / np.sum(steps[draws], axis=1)
-    tail = 100.0 - confidence_percent
-    low, high = np.percentile(means, [tail, confidence_percent])
+    share = steps / steps.sum()
+    mean = float(share @ errors)
+    spare = len(chosen) - 1
+    width = float(stdtrit(spare, 0.01 * confidence_percent)) * math.sqrt(
+        len(chosen) / spare * float(np.sum((share * (errors - mean)) ** 2))
+    )
     return Contract(
         target_meV_A=target,
         confidence_percent=confidence_percent,
         labels=len(chosen),
-        mean_meV_A=float(errors @ steps / steps.sum()),
-        low_meV_A=float(low),
-        high_meV_A=float(high),
+        mean_meV_A=mean,
+        low_meV_A=max(0.0, mean - width),
+        high_meV_A=mean + width,
     )
 
 
