@@ -20,7 +20,7 @@ NOT_FINISHED = 75
 def sit(path: Path, *, as_json: bool) -> None:
     """Run to the end or to a signal, and print the summary."""
     run, config, atoms = open_run(path)
-    with progress(config.dynamics.steps, config.dynamics.timestep_fs) as watch:
+    with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch)
     if as_json:
         click.echo(to_json(asdict(summary)))
@@ -75,7 +75,7 @@ def describe(s: Summary) -> str:
         )
         lines.append(
             f"{'':12}jumps of the potential {b.jumps_meV:+.2f}, heat {b.heat_meV:+.1f}, "
-            f"work of the residual {b.work_meV:+.1f} meV"
+            f"barostat {b.barostat_meV:+.1f}, work of the residual {b.work_meV:+.1f} meV"
         )
     saved = s.engine_alone_s - s.session_wall_s
     lines.append(

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 PositiveInt = Annotated[int, Field(gt=0)]
@@ -79,26 +79,60 @@ class EngineSection(Section):
         return dict(self.model_extra or {})
 
 
+EnsembleName = Literal["nve", "csvr", "langevin", "nhc", "npt", "npt_full"]
+CONSTANT_PRESSURE = ("npt", "npt_full")
+_THERMOSTATS = ("csvr", "langevin", "nhc", *CONSTANT_PRESSURE)
+Temperature = Annotated[float, Field(ge=0, le=1e5)]
+Pressure = Annotated[float, Field(ge=-1e3, le=1e5)]
+
+
+class Stage(Section):
+    """A part of the run; what it does not say is as in the rest of ``dynamics``."""
+
+    name: Annotated[str, Field(min_length=1)] = Field(description="such as equilibrate or produce")
+    steps: PositiveInt = Field(description="its length")
+    ensemble: EnsembleName | None = None
+    temperature_K: Temperature | None = None
+    temperature_end_K: PositiveFloat | None = None
+    pressure_GPa: Pressure | None = None
+    pressure_end_GPa: Pressure | None = None
+    time_constant_fs: PositiveFloat | None = None
+    friction_per_ps: PositiveFloat | None = None
+    pressure_constant_fs: PositiveFloat | None = None
+
+
 class Dynamics(Section):
     """How the atoms move."""
 
-    ensemble: Literal["nve", "csvr", "langevin", "nhc"] = Field(
+    ensemble: EnsembleName = Field(
         "nve",
         description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise "
-        "(BAOAB); nhc: a Nosé-Hoover chain",
+        "(BAOAB); nhc: a Nosé-Hoover chain; npt, npt_full: such chains on the atoms and on the "
+        "cell, as a whole or all of it (Martyna, Tobias, Klein)",
     )
-    steps: PositiveInt = Field(description="length of the run")
+    steps: PositiveInt | None = Field(
+        None, description="length of the run; left out where there are stages"
+    )
+    stages: list[Stage] = Field(
+        default_factory=list, description="parts of the run, one after the other"
+    )
     timestep_fs: Annotated[float, Field(gt=0, le=20)] = 0.5
-    temperature_K: Annotated[float, Field(ge=0, le=1e5)] = Field(
+    temperature_K: Temperature = Field(
         300.0, description="of the initial velocities and of the thermostat"
     )
     temperature_end_K: PositiveFloat | None = Field(
         None,
-        description="csvr, langevin: the thermostat goes there from temperature_K in a straight "
-        "line over the run",
+        description="the thermostat goes there from temperature_K in a straight line over the run",
+    )
+    pressure_GPa: Pressure = Field(0.0, description="npt, npt_full: of the barostat")
+    pressure_end_GPa: Pressure | None = Field(
+        None, description="npt, npt_full: the barostat goes there in a straight line over the run"
+    )
+    pressure_constant_fs: PositiveFloat = Field(
+        1000.0, description="npt, npt_full: relaxation time of the barostat"
     )
     time_constant_fs: PositiveFloat = Field(
-        100.0, description="csvr, nhc: relaxation time of the thermostat"
+        100.0, description="csvr, nhc, npt, npt_full: relaxation time of the thermostat"
     )
     friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction")
     velocities: Literal["maxwell", "structure"] = Field(
@@ -116,11 +150,58 @@ class Dynamics(Section):
     def _thermostat_needs_temperature(self) -> Self:
         if self.ensemble != "nve" and self.temperature_K == 0:
             raise ValueError(f"temperature_K must be above 0 for ensemble '{self.ensemble}'")
-        if self.temperature_end_K is not None and self.ensemble not in ("csvr", "langevin"):
+        if self.temperature_end_K is not None and self.ensemble not in _THERMOSTATS:
             raise ValueError(
-                f"temperature_end_K needs ensemble csvr or langevin, not '{self.ensemble}'"
+                f"temperature_end_K needs a thermostat, not ensemble '{self.ensemble}'"
+            )
+        if self.pressure_end_GPa is not None and self.ensemble not in CONSTANT_PRESSURE:
+            raise ValueError(
+                f"pressure_end_GPa needs ensemble npt or npt_full, not '{self.ensemble}'"
             )
         return self
+
+    @model_validator(mode="after")
+    def _steps_or_stages(self) -> Self:
+        if (self.steps is None) != bool(self.stages):
+            raise ValueError("give either steps, for a run of one piece, or stages")
+        if not self.stages:
+            return self
+        for key in ("temperature_end_K", "pressure_end_GPa"):
+            if getattr(self, key) is not None:
+                raise ValueError(f"{key} belongs to one of the stages; move it there")
+        names = [stage.name for stage in self.stages]
+        if len(set(names)) < len(names):
+            raise ValueError("stages: two of them have the same name; a name tells them apart")
+        for stage in self.stages:
+            try:
+                self._of(stage)
+            except ValidationError as error:
+                reason = error.errors()[0]["msg"].removeprefix("Value error, ")
+                raise ValueError(f"stage '{stage.name}': {reason}") from error
+        return self
+
+    def _of(self, stage: Stage) -> "Dynamics":
+        own = stage.model_dump(exclude={"name"}, exclude_none=True)
+        return Dynamics.model_validate(self.model_dump(exclude={"stages"}) | own)
+
+    def staged(self) -> dict[str, "Dynamics"]:
+        """Every stage by its name, each with all it needs; a run of one piece is called ``run``."""
+        if not self.stages:
+            return {"run": self}
+        return {stage.name: self._of(stage) for stage in self.stages}
+
+    @property
+    def total_steps(self) -> int:
+        """Length of the run."""
+        return sum(d.steps or 0 for d in self.staged().values())
+
+    @property
+    def constant_pressure(self) -> bool:
+        """Whether the cell moves in any stage."""
+        return any(d.ensemble in CONSTANT_PRESSURE for d in self.staged().values())
+
+
+_STRESS_NOISE_GPA = 0.1  # a fifth of it is what fits to DFT reach
 
 
 class Model(Section):
@@ -190,7 +271,9 @@ class Model(Section):
         30.0, description="expected misfit of a force component"
     )
     stress_noise_GPa: PositiveFloat | None = Field(
-        None, description="expected misfit of the stress; left out, the stress is not learned"
+        None,
+        description="expected misfit of the stress; left out, the stress is learned at constant "
+        f"pressure only, with {_STRESS_NOISE_GPA}",
     )
     atomic_energy_noise_meV: PositiveFloat | None = Field(
         None, description="the same for energies of atoms, where the engine has them"
@@ -280,3 +363,16 @@ class Config(Section):
     policy: Policy = Policy()
     stop: Stop = Stop()
     output: Output = Output()
+
+    @model_validator(mode="after")
+    def _pressure_needs_one_energy(self) -> Self:
+        if self.dynamics.constant_pressure and self.model.coupling == "self":
+            raise ValueError("model.coupling 'self' has no stress: npt needs 'joint'")
+        return self
+
+    @property
+    def learned(self) -> Model:
+        """The model, with the stress where the dynamics needs it."""
+        if self.model.stress_noise_GPa is None and self.dynamics.constant_pressure:
+            return self.model.model_copy(update={"stress_noise_GPa": _STRESS_NOISE_GPA})
+        return self.model

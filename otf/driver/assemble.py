@@ -15,12 +15,22 @@ from ase.build.molecule import extra
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
 from otf.config.reader import looks_like_no_text
-from otf.config.schema import Config, Dynamics, Model, Policy, System
+from otf.config.schema import (
+    CONSTANT_PRESSURE,
+    Config,
+    EnsembleName,
+    Dynamics,
+    Model,
+    Policy,
+    System,
+)
 from otf.driver.labelling import Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
-from otf.dynamics.ensembles import Ensemble, EnsembleSettings, draw_velocities, remove_motion
+from otf.dynamics.ensembles import EnsembleSettings
+from otf.dynamics.stages import Stage, StagedEnsemble
+from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engine import Engine, load_engine, path_options, read_input
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
@@ -154,6 +164,19 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
             f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
             f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
         )
+    if config.dynamics.constant_pressure:
+        if not atoms.pbc.all():
+            raise ConfigError(
+                [
+                    "dynamics.ensemble: constant pressure needs a structure that is periodic in "
+                    f"all three directions, and its pbc is {atoms.pbc.tolist()}"
+                ]
+            )
+        if not engine.capabilities.stress:
+            raise EngineError(
+                f"engine '{config.engine.kind}' gives no stress, and constant pressure needs it; "
+                "switch the stress on in its options (stress: true) or use another ensemble"
+            )
     return engine
 
 
@@ -241,24 +264,19 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
     )
 
 
-def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
-    """The integrator on ``atoms``, which gets its initial velocities."""
+def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
+    """The integrators on ``atoms``, which gets its initial velocities."""
+    stages = dynamics.staged()
+    kinds = {stage.ensemble for stage in stages.values()}
+    _check_constraints(kinds, atoms)
     rng = np.random.default_rng(dynamics.seed)
     held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
     translation = dynamics.remove_translation and len(atoms) > 1 and not held
     rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any() and not held
-    if dynamics.ensemble == "langevin" and any(
-        isinstance(c, FixBondLengths) for c in atoms.constraints
-    ):
-        raise ConfigError(
-            ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
-        )
-    if atoms.get_number_of_degrees_of_freedom() < 1:
-        raise ConfigError(["system.fixed_atoms: nothing is left to move"])
     if dynamics.velocities == "maxwell":
         draw_velocities(
             atoms,
-            dynamics.temperature_K,
+            next(iter(stages.values())).temperature_K,
             rng,
             remove_translation=translation,
             remove_rotation=rotation,
@@ -267,22 +285,54 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> Ensemble:
         raise ConfigError(
             ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
         )
-    conserved = remove_motion(atoms, translation=translation, rotation=rotation)
-    if dynamics.ensemble in ("csvr", "nhc") and atoms.get_kinetic_energy() == 0.0:
+    remove_motion(atoms, translation=translation, rotation=rotation)
+    first = next(iter(stages.values())).ensemble
+    if first not in ("nve", "langevin") and atoms.get_kinetic_energy() == 0.0:
+        raise ConfigError(
+            [f"dynamics.ensemble: {first} scales velocities and there are none; use 'maxwell'"]
+        )
+    return StagedEnsemble(
+        atoms,
+        [_stage(name, stage) for name, stage in stages.items()],
+        rng,
+        translation=translation,
+        rotation=rotation,
+    )
+
+
+def _check_constraints(kinds: set[EnsembleName], atoms: Atoms) -> None:
+    bonds = any(isinstance(c, FixBondLengths) for c in atoms.constraints)
+    if "langevin" in kinds and bonds:
+        raise ConfigError(
+            ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
+        )
+    if atoms.constraints and not kinds.isdisjoint(CONSTANT_PRESSURE):
         raise ConfigError(
             [
-                f"dynamics.ensemble: {dynamics.ensemble} scales velocities and there are none; use "
-                "'maxwell'"
+                "dynamics.ensemble: nothing can be fixed while the cell moves; remove the "
+                "constraints (system.fixed_atoms, fixed_bonds, those of the file) or keep the cell"
             ]
         )
-    settings = EnsembleSettings(
-        kind=dynamics.ensemble,
-        timestep_fs=dynamics.timestep_fs,
-        temperature_K=dynamics.temperature_K,
-        time_constant_fs=dynamics.time_constant_fs,
-        friction_per_ps=dynamics.friction_per_ps,
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise ConfigError(["system.fixed_atoms: nothing is left to move"])
+
+
+def _stage(name: str, dynamics: Dynamics) -> Stage:
+    return Stage(
+        name=name,
+        steps=dynamics.total_steps,
+        settings=EnsembleSettings(
+            kind=dynamics.ensemble,
+            timestep_fs=dynamics.timestep_fs,
+            temperature_K=dynamics.temperature_K,
+            time_constant_fs=dynamics.time_constant_fs,
+            friction_per_ps=dynamics.friction_per_ps,
+            pressure_GPa=dynamics.pressure_GPa,
+            pressure_constant_fs=dynamics.pressure_constant_fs,
+        ),
+        temperature_end_K=dynamics.temperature_end_K,
+        pressure_end_GPa=dynamics.pressure_end_GPa,
     )
-    return Ensemble(atoms, settings, rng, conserved=conserved)
 
 
 def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) -> Parts:
@@ -297,19 +347,15 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
     file
         Where labels are kept.
     """
-    trainer = make_trainer(config.model, displaced(atoms, seed=config.dynamics.seed))
+    trainer = make_trainer(config.learned, displaced(atoms, seed=config.dynamics.seed))
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,
         policy=make_policy(config.policy, config.dynamics.timestep_fs),
-        labeller=Labeller(engine, file),
-        steps=config.dynamics.steps,
+        labeller=Labeller(engine, file, needs_stress=config.learned.stress_noise_GPa is not None),
         timestep_fs=config.dynamics.timestep_fs,
         frame_every=config.output.every,
         continue_on_failure=config.policy.on_engine_failure == "continue",
-        temperatures_K=None
-        if config.dynamics.temperature_end_K is None
-        else (config.dynamics.temperature_K, config.dynamics.temperature_end_K),
         residual=config.model.residual,
         seed=config.dynamics.seed,
     )

@@ -29,7 +29,7 @@ class AuditedFrame:
         eV/atom.
     stress_errors
         Of every component, eV/Angstrom^3, by the model the run has now: frames carry no stress.
-        Empty where none is learned (``model.stress_noise_GPa``).
+        Empty where none is learned (``model.stress_noise_GPa``, or constant pressure).
     """
 
     step: int
@@ -75,7 +75,7 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
     chosen = np.flatnonzero(trajectory.source == MODEL)[::every]
     if len(chosen) == 0:
         raise RunError(f"{path}: no frame was moved by the model yet; run it further first")
-    learned = config.model.stress_noise_GPa is not None and run.model.exists()
+    learned = config.learned.stress_noise_GPa is not None and run.model.exists()
     model = read_model(run.model) if learned else None
     engine = make_engine(config, start)
     with TemporaryDirectory(prefix="otf-audit-") as scratch:

@@ -7,7 +7,7 @@ from otf.config import Config
 from otf.engine import load_engine
 from otf.errors import ConfigError
 
-_MAY_CHANGE = ("dynamics.steps", "model.threads")
+_MAY_CHANGE = ("model.threads",)
 _SECTIONS_THAT_MAY = ("policy.", "output.", "stop.")
 
 Settings = Mapping[str, Any]
@@ -45,10 +45,13 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
         old, new = before.get(name, "not set"), now.get(name, "not set")
         if old == new:
             continue
-        if name == "dynamics.steps" and "dynamics.temperature_end_K" in now:
-            refused.append(f"{source}: {name}: the ramp of temperature depends on it; set it back")
+        longer = name == "dynamics.steps" or (
+            name == "dynamics.stages" and _same_but_for_the_end(old, new)
+        )
+        if longer and _ramped(now):
+            refused.append(f"{source}: {name}: a ramp depends on the length; set it back")
             continue
-        if name in _MAY_CHANGE or name in free or name.startswith(_SECTIONS_THAT_MAY):
+        if longer or name in _MAY_CHANGE or name in free or name.startswith(_SECTIONS_THAT_MAY):
             told.append(f"{name}: {old} → {new}")
         else:
             refused.append(
@@ -58,3 +61,18 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
     if refused:
         raise ConfigError(refused)
     return told
+
+
+def _same_but_for_the_end(old: Any, new: Any) -> bool:
+    """Whether two lists of stages differ in the length of the last one only."""
+    if not isinstance(old, list) or not isinstance(new, list) or len(old) != len(new):
+        return False
+    ends = [{**stages[-1], "steps": 0} for stages in (old, new)]
+    return old[:-1] == new[:-1] and ends[0] == ends[1]
+
+
+def _ramped(now: Settings) -> bool:
+    """Whether temperature or pressure change towards the end of the run."""
+    stages = now.get("dynamics.stages") or [{}]
+    last = {key.removeprefix("dynamics."): value for key, value in now.items()} | stages[-1]
+    return "temperature_end_K" in last or "pressure_end_GPa" in last

@@ -160,7 +160,15 @@ def change_steps(path: Path, steps: int) -> None:
         If it is not a run, or its configuration was damaged.
     """
     run, config, _ = open_run(path)
-    dynamics = config.dynamics.model_copy(update={"steps": steps})
+    dynamics, stages = config.dynamics, list(config.dynamics.stages)
+    if stages:
+        rest = steps - (dynamics.total_steps - stages[-1].steps)
+        if rest < 1:
+            raise ConfigError([f"--steps: the last of the stages begins at {steps - rest}"])
+        stages[-1] = stages[-1].model_copy(update={"steps": rest})
+        dynamics = dynamics.model_copy(update={"stages": stages})
+    else:
+        dynamics = dynamics.model_copy(update={"steps": steps})
     names = {option: file.name for option, file in engine_files(config).items()}
     text = resolved_yaml(
         config.model_copy(update={"dynamics": dynamics}), run.structure.name, names

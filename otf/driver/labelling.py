@@ -24,10 +24,17 @@ _SAME_EV = 0.005  # an atom: two answers to one question
 
 @dataclass(frozen=True, eq=False)
 class Labeller:
-    """An engine and the file its answers are kept in."""
+    """An engine and the file its answers are kept in.
+
+    Parameters
+    ----------
+    needs_stress
+        Whether a label without stress is of no use.
+    """
 
     engine: Engine
     file: LabelFile
+    needs_stress: bool = False
 
     def label(
         self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
@@ -44,6 +51,12 @@ class Labeller:
             _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
             return stored
         answer = ask(self.engine, atoms, index=index, expected=expected)
+        if isinstance(answer, Labels) and self.needs_stress and answer.stress is None:
+            return LabelFailure(
+                "there is no stress in its label, and it is to be learned",
+                "use an engine that computes it, or leave out constant pressure and "
+                "model.stress_noise_GPa",
+            )
         if isinstance(answer, Labels):
             self.file.append(step, atoms, answer)
         return answer

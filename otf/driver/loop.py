@@ -12,7 +12,6 @@ from collections.abc import Iterator
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats
 from otf.driver.correction import Correction
 from otf.driver.policy import (
     UNTRIGGERED,
@@ -23,12 +22,15 @@ from otf.driver.policy import (
 )
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.integrators import Acting
 from otf.dynamics.ledger import Ledger
 from otf.errors import RunError
+from otf.io.labels import same_geometry
 from otf.io.trajectory import ENGINE, MODEL, Frame
 from otf.labels import LabelFailure, Labels
 from otf.model.bond_graph import BondGraph
 from otf.model.tensor_energy import Prediction
+from otf.units import GPA
 
 _LOG = logging.getLogger("otf.loop")
 
@@ -51,7 +53,7 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
         yield from loop.begin()
     else:
         loop.restore(state)
-    while loop.step < parts.steps:
+    while loop.step < parts.ensemble.steps:
         if loop.policy.by_engine:
             yield from loop.engine_step()
         else:
@@ -114,39 +116,35 @@ class _Loop:
             raise self._stop(labels)
         self.ledger = self.ledger.switched(labels.energy)
         record = self._learn(labels, "start")
-        yield Segment(self._frame(labels.forces, ENGINE), record, self.state())
+        yield Segment(self._frame(labels, ENGINE), record, self.state())
 
     def engine_step(self) -> Iterator[Record]:
         """One step on the engine's forces; its label is learned on the way."""
         latest = self.parts.labeller.file[self.trainer.n_labels - 1]
-        if not np.array_equal(latest.atoms.positions, self.atoms.positions):
+        if not same_geometry(latest.atoms, self.atoms):
             yield from self._hand_back()
             if not self.policy.by_engine:
                 return
             latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         yield Activity(self.step, "label")
         start = self.parts.ensemble.capture()
-        forces = latest.labels.forces
         self.ledger = self.ledger.switched(latest.labels.energy)
-        labels: list[Labels] = []
 
-        def by_engine(_: Atoms) -> Floats:
+        def by_engine(_: Atoms) -> Labels:
             answer = self._label(ahead=1)
             if isinstance(answer, LabelFailure):
                 raise _LabelFailedError(answer)
-            labels.append(answer)
-            return answer.forces
+            return answer
 
-        self._heat_up()
         try:
-            self.parts.ensemble.step(forces, by_engine)
+            labels = self.parts.ensemble.step(self.step, latest.labels, by_engine)
         except _LabelFailedError as error:
             self.parts.ensemble.restore(start)
             raise self._stop(error.failure) from None
         self.step += 1
-        self.ledger = self.ledger.moved(labels[0].energy, heat=self.parts.ensemble.heat)
-        record = self._learn(labels[0], "engine" if self._left_start() else "start")
-        frames = self._frame(labels[0].forces, ENGINE)
+        self._enter_in_ledger(labels.energy)
+        record = self._learn(labels, "engine" if self._left_start() else "start")
+        frames = self._frame(labels, ENGINE)
         yield Segment(frames, record, self.state())
 
     def _hand_back(self) -> Iterator[Record]:
@@ -157,12 +155,12 @@ class _Loop:
             raise self._stop(labels)
         yield Segment([], self._learn(labels, "engine"), self.state())
 
-    def _heat_up(self) -> None:
-        """Set the thermostat to the temperature of this step, where it changes."""
-        if self.parts.temperatures_K is not None:
-            first, last = self.parts.temperatures_K
-            done = self.step / max(1, self.parts.steps - 1)
-            self.parts.ensemble.set_temperature(first + (last - first) * min(1.0, done))
+    def _enter_in_ledger(self, potential: float, work: float = 0.0) -> None:
+        """Account for the step just made."""
+        ensemble = self.parts.ensemble
+        self.ledger = self.ledger.moved(
+            potential, heat=ensemble.heat, barostat=ensemble.barostat, work=work
+        )
 
     def _left_start(self) -> bool:
         return any(r.reason != "start" for r in self.history)
@@ -174,7 +172,7 @@ class _Loop:
         length, reason = planned(
             self.parts.policy,
             self.policy,
-            rest=self.parts.steps - first,
+            rest=self.parts.ensemble.rest(first),
             n_labels=n_labels,
             seed=self.parts.seed,
         )
@@ -208,7 +206,7 @@ class _Loop:
                     f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
                     "although the forces were just learned; start anew with a smaller timestep_fs"
                 )
-            frames += self._frame(prediction.forces, MODEL)
+            frames += self._frame(prediction, MODEL)
             yield Activity(self.step, "replay")
         yield Segment(frames, record, self.state())
 
@@ -222,35 +220,30 @@ class _Loop:
 
     def _integrate(self, length: int, correction: Correction) -> Iterator[Prediction | None]:
         """Steps on the model's forces; None, and the end, when the dynamics blows up."""
-        latest: list[Prediction] = []
 
-        def by_model(atoms: Atoms, *, ahead: int = 1) -> Floats:
+        def by_model(atoms: Atoms, *, ahead: int = 1) -> Prediction:
             if not np.isfinite(atoms.positions).all():
                 raise FloatingPointError
             bare = self.trainer.predict(atoms)
-            latest[:] = [correction.applied(bare, atoms.positions, self.step + ahead)]
-            return latest[0].forces
+            return correction.applied(bare, atoms.positions, self.step + ahead)
 
         correction.begin()
-        forces = by_model(self.atoms, ahead=0)
-        self.ledger = self.ledger.switched(latest[0].energy)
+        latest = by_model(self.atoms, ahead=0)
+        self.ledger = self.ledger.switched(latest.energy)
         for _ in range(length):
-            self._heat_up()
             before, worked = self.atoms.get_positions(), correction.work
             try:
-                forces = self.parts.ensemble.step(forces, by_model)
+                latest = self.parts.ensemble.step(self.step, latest, by_model)
             except FloatingPointError:
                 yield None
                 return
             moved = np.abs(self.atoms.positions - before).max()
-            if not moved < _LARGEST_STEP_A or not np.isfinite(forces).all():
+            if not moved < _LARGEST_STEP_A or not np.isfinite(latest.forces).all():
                 yield None
                 return
             self.step += 1
-            self.ledger = self.ledger.moved(
-                latest[0].energy, heat=self.parts.ensemble.heat, work=correction.work - worked
-            )
-            yield latest[0]
+            self._enter_in_ledger(latest.energy, correction.work - worked)
+            yield latest
 
     def _before_explosion(self, start: DynamicsState, first: int, done: int) -> int:
         """Go back to the middle of a segment that blew up after ``done`` steps; its new length."""
@@ -328,7 +321,7 @@ class _Loop:
             strength=choice.strength,
             coverage=coverage,
             size=str(self.trainer.size),
-            total_energy=float(self.atoms.get_kinetic_energy()) + labels.energy - self.ledger.heat,
+            total_energy=float(self.atoms.get_kinetic_energy()) + labels.energy - self.ledger.given,
         )
         self.history = (*self.history, record)
         forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
@@ -342,7 +335,7 @@ class _Loop:
         )
         return record
 
-    def _frame(self, forces: Floats, source: int) -> list[Frame]:
+    def _frame(self, acting: Acting, source: int) -> list[Frame]:
         """The present step as a frame, unless it is one that is not kept."""
         if self.step % self.parts.frame_every:
             return []
@@ -355,18 +348,28 @@ class _Loop:
                 cell=self.atoms.cell.array.copy(),
                 positions=self.atoms.get_positions(),
                 momenta=self.atoms.get_momenta(),
-                forces=forces.copy(),
+                forces=acting.forces.copy(),
                 potential_energy=books.potential,
                 kinetic_energy=kinetic,
                 conserved_energy=books.conserved(kinetic),
                 jumps=books.jumps,
                 heat=books.heat,
                 work=books.work,
+                barostat=books.barostat,
+                pressure_GPa=self._pressure_GPa(acting),
+                stage=self.parts.ensemble.stage,
                 temperature_K=self.parts.ensemble.temperature(),
                 source=source,
                 labels=self.trainer.n_labels,
             )
         ]
+
+    def _pressure_GPa(self, acting: Acting) -> float:
+        """Of the atoms, with their motion; NaN where no stress is learned."""
+        if acting.stress is None or self.trainer.settings.stress_noise is None:
+            return float("nan")
+        kinetic = 2.0 * float(self.atoms.get_kinetic_energy()) / self.atoms.get_volume()
+        return float(kinetic - np.trace(acting.stress)) / (3.0 * GPA)
 
     def _bear(self, failure: LabelFailure) -> None:
         """Go on without a label, if that was asked for and is not the rule by now."""

@@ -142,7 +142,7 @@ def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
     first = frames[0]
     if any(not np.array_equal(a.numbers, first.numbers) for a in frames):
         raise FileError(f"{path}: the atoms change from frame to frame: not a trajectory")
-    trainer = make_trainer(config.model, displaced(first, seed=config.dynamics.seed))
+    trainer = make_trainer(config.learned, displaced(first, seed=config.dynamics.seed))
     policy = make_policy(config.policy, config.dynamics.timestep_fs)
     protocol = _Protocol(
         policy,

@@ -5,8 +5,9 @@ from typing import Literal
 
 from otf.driver.labelling import Labeller
 from otf.driver.policy import Policy, PolicyState, Reason
-from otf.dynamics.ensembles import DynamicsState, Ensemble
+from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.ledger import Ledger
+from otf.dynamics.stages import StagedEnsemble
 from otf.io.trajectory import Frame
 from otf.learning.trainer import Trainer, TrainerState
 
@@ -38,8 +39,8 @@ class LabelRecord:
     size
         What the model is made of after learning it.
     total_energy
-        Kinetic energy plus the engine's, less the heat of the thermostat so far, eV: the physics'
-        own conserved quantity, whatever moves the atoms.
+        Kinetic energy plus the engine's, less what thermostat and barostat gave so far, eV: the
+        physics' own conserved quantity, whatever moves the atoms.
     """
 
     index: int
@@ -102,28 +103,22 @@ class Parts:
 
     Attributes
     ----------
-    steps, timestep_fs
-        Length and step of the run.
     frame_every
         Steps between frames that are kept.
     continue_on_failure
         Go on with the model when a label fails.
-    temperatures_K
-        Of the thermostat at the first step and at the last, or None where it does not change.
     residual
         What the autoregressive forecast of the force error is used for.
     seed
         Of the audits' times.
     """
 
-    ensemble: Ensemble
+    ensemble: StagedEnsemble
     trainer: Trainer
     policy: Policy
     labeller: Labeller
-    steps: int
     timestep_fs: float
     frame_every: int = 1
     continue_on_failure: bool = False
-    temperatures_K: tuple[float, float] | None = None
     residual: ResidualUse = "off"
     seed: int = 0

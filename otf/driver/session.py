@@ -230,7 +230,7 @@ def _summarise(
         engine=engine.kind,
         level=engine.capabilities.level,
         steps=steps,
-        steps_wanted=config.dynamics.steps,
+        steps_wanted=config.dynamics.total_steps,
         simulated_fs=steps * config.dynamics.timestep_fs,
         labels=len(history),
         labels_percent=100.0 * len(history) / max(1, steps),

@@ -34,6 +34,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
         "failures": state.failures,
         "ledger": asdict(state.ledger),
         "random": dict(state.dynamics.random),
+        "stage": state.dynamics.stage,
         "policy": asdict(state.policy),
         "n_labels": state.trainer.n_labels,
         "reference_energy": state.trainer.reference_energy,
@@ -51,7 +52,8 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
     arrays: dict[str, Floats] = {
         "positions": state.dynamics.positions,
         "momenta": state.dynamics.momenta,
-        "thermostat": state.dynamics.thermostat,
+        "cell": state.dynamics.cell,
+        "baths": state.dynamics.baths,
         "theta": state.trainer.theta,
         "error_total": state.trainer.scale.total,
         "error_weight": state.trainer.scale.weight,
@@ -92,7 +94,12 @@ def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
         state = RunState(
             step=scalars["step"],
             dynamics=DynamicsState(
-                arrays["positions"], arrays["momenta"], scalars["random"], arrays["thermostat"]
+                positions=arrays["positions"],
+                momenta=arrays["momenta"],
+                cell=arrays["cell"],
+                random=scalars["random"],
+                baths=arrays["baths"],
+                stage=scalars["stage"],
             ),
             policy=PolicyState(**scalars["policy"]),
             trainer=trainer,

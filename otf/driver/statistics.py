@@ -146,11 +146,11 @@ class Books:
         Slope of K + V − jumps − heat − work, which only the integrator's error moves.
     conserved_scatter_meV
         Its standard deviation about that slope.
-    jumps_meV, heat_meV, work_meV
-        Sums over the run: of the potential's jumps where it changed hands, from the thermostat, and
-        of forces without a potential.
+    jumps_meV, heat_meV, work_meV, barostat_meV
+        Sums over the run: of the potential's jumps where it changed hands, from the thermostat, of
+        forces without a potential, and from the barostat.
     total_change_meV
-        Change of K + E − heat between the first label and the last, E by the engine: what the run
+        Change of K + E − heat − barostat between the first label and the last, E by the engine: what the run
         as a whole did to the physical energy. NaN with fewer than two labels.
     """
 
@@ -159,7 +159,11 @@ class Books:
     jumps_meV: float
     heat_meV: float
     work_meV: float
+    barostat_meV: float
     total_change_meV: float
+
+
+_SUMS = ("jumps", "heat", "work", "barostat")
 
 
 def books(series: Mapping[str, Floats], history: tuple[LabelRecord, ...]) -> Books | None:
@@ -171,13 +175,14 @@ def books(series: Mapping[str, Floats], history: tuple[LabelRecord, ...]) -> Boo
     slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
     scatter = conserved - conserved[0] - slope * time_ps - offset
     change = history[-1].total_energy - history[0].total_energy if len(history) > 1 else math.nan
-    last = {name: float(series[name][-1]) / MEV for name in ("jumps", "heat", "work")}
+    last = {name: float(series[name][-1]) / MEV for name in _SUMS}
     return Books(
         conserved_meV_ps=float(slope) / MEV,
         conserved_scatter_meV=float(scatter.std()) / MEV,
         jumps_meV=last["jumps"],
         heat_meV=last["heat"],
         work_meV=last["work"],
+        barostat_meV=last["barostat"],
         total_change_meV=change / MEV,
     )
 

@@ -1,6 +1,6 @@
 """The accounts of a run's energy: what is conserved, and where the rest went.
 
-H̃ = K + V − J − Q − W stays constant to the integrator's error, whatever is learned on the way:
+H̃ = K + V − J − Q − W − B stays constant to the integrator's error, whatever is learned on the way:
 
 ===  ==========================================================================================
 K    kinetic energy
@@ -8,6 +8,8 @@ V    potential that moves the atoms: the model's, or the engine's where it moves
 J    sum of the jumps of V where it changes hands: a model that has learned, a switch
 Q    heat from the thermostat
 W    work of forces that have no potential (the autoregressive residual)
+B    work of the barostat on the atoms, at the cost of P·volume, of the cell's kinetic energy and
+     of its own thermostat
 ===  ==========================================================================================
 """
 
@@ -22,14 +24,15 @@ class Ledger:
     ----------
     potential
         V; None before anything was computed.
-    jumps, heat, work
-        J, Q and W, summed from the start of the run.
+    jumps, heat, work, barostat
+        J, Q, W and B, summed from the start of the run.
     """
 
     potential: float | None = None
     jumps: float = 0.0
     heat: float = 0.0
     work: float = 0.0
+    barostat: float = 0.0
 
     def switched(self, potential: float) -> "Ledger":
         """Another potential takes over at the same positions.
@@ -40,9 +43,22 @@ class Ledger:
         jump = 0.0 if self.potential is None else potential - self.potential
         return replace(self, potential=potential, jumps=self.jumps + jump)
 
-    def moved(self, potential: float, *, heat: float, work: float = 0.0) -> "Ledger":
+    def moved(
+        self, potential: float, *, heat: float, work: float = 0.0, barostat: float = 0.0
+    ) -> "Ledger":
         """A step was made on the present potential."""
-        return Ledger(potential, self.jumps, self.heat + heat, self.work + work)
+        return Ledger(
+            potential,
+            self.jumps,
+            self.heat + heat,
+            self.work + work,
+            self.barostat + barostat,
+        )
+
+    @property
+    def given(self) -> float:
+        """Energy from thermostat and barostat, eV."""
+        return self.heat + self.barostat
 
     def conserved(self, kinetic: float) -> float:
         """H̃, eV.
@@ -52,4 +68,4 @@ class Ledger:
         """
         if self.potential is None:
             return float("nan")
-        return kinetic + self.potential - self.jumps - self.heat - self.work
+        return kinetic + self.potential - self.jumps - self.given - self.work

@@ -28,9 +28,12 @@ UNITS = {
     "jumps": "eV",
     "heat": "eV",
     "work": "eV",
+    "barostat": "eV",
+    "pressure": "GPa",
+    "stage": None,
     "edges": "Angstrom",
 }
-_KINDS = {"source": np.int8, "labels": np.int32}
+_KINDS = {"source": np.int8, "labels": np.int32, "stage": np.int16}
 _CHUNK_BYTES = 1 << 16
 
 

@@ -71,7 +71,7 @@ class LabelFile:
         if index >= len(self._stored):
             return None
         stored = self._stored[index]
-        if stored.step == step and np.array_equal(stored.atoms.positions, atoms.positions):
+        if stored.step == step and same_geometry(stored.atoms, atoms):
             return stored.labels
         self._set_aside(index)
         return None
@@ -105,6 +105,13 @@ class LabelFile:
             ) from error
         frozen = atoms.copy()
         self._stored.append(StoredLabel(len(self._stored), step, frozen, labels))
+
+
+def same_geometry(one: Atoms, other: Atoms) -> bool:
+    """Whether positions and cell are the same to the last bit."""
+    return np.array_equal(one.positions, other.positions) and np.array_equal(
+        one.cell.array, other.cell.array
+    )
 
 
 def format_frame(index: int, step: int, atoms: Atoms, labels: Labels) -> str:

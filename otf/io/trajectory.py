@@ -30,7 +30,7 @@ ENGINE, MODEL = 0, 1
 _FOLD_BYTES = 1 << 18
 _SCALARS = (
     "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
-    "conserved_energy", "jumps", "heat", "work",
+    "conserved_energy", "jumps", "heat", "work", "barostat", "pressure", "stage",
 )  # fmt: skip
 _DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damage
 
@@ -55,8 +55,12 @@ class Frame:
         :data:`ENGINE` or :data:`MODEL`.
     labels
         Labels learned when the frame was committed: the version of the model.
-    conserved_energy, jumps, heat, work
+    conserved_energy, jumps, heat, work, barostat
         The accounts of :class:`otf.dynamics.ledger.Ledger`, eV.
+    pressure_GPa
+        Of the atoms, with their motion; NaN where no stress is learned.
+    stage
+        Number of the stage.
     """
 
     step: int
@@ -74,6 +78,9 @@ class Frame:
     jumps: float
     heat: float
     work: float
+    barostat: float
+    pressure_GPa: float
+    stage: int
 
 
 class TrajectoryWriter:
@@ -201,7 +208,8 @@ class TrajectoryWriter:
         velocities = f.momenta * (FS / self._masses[:, None])
         scalars = (
             f.step, f.time_fs, f.potential_energy, f.kinetic_energy, f.temperature_K, f.source,
-            f.labels, f.conserved_energy, f.jumps, f.heat, f.work,
+            f.labels, f.conserved_energy, f.jumps, f.heat, f.work, f.barostat,
+            f.pressure_GPa, f.stage,
         )  # fmt: skip
         arrays = (f.cell, f.positions, velocities, f.forces / KJ_PER_MOL)
         return np.concatenate([scalars, *(a.ravel() for a in arrays)])
@@ -356,6 +364,28 @@ class Trajectory:
         return self._series["work"]
 
     @property
+    def barostat(self) -> Floats:
+        """(frames,), eV: from the barostat."""
+        return self._series["barostat"]
+
+    @property
+    def pressure_GPa(self) -> Floats:
+        """(frames,): of the atoms, with their motion; NaN where no stress is learned."""
+        return self._series["pressure"]
+
+    @property
+    def stage(self) -> Ints:
+        """(frames,): number of the stage."""
+        return self._series["stage"].astype(np.int64)
+
+    @property
+    def cells(self) -> Floats:
+        """(frames, 3, 3), Angstrom."""
+        if "edges" in self._series:
+            return self._series["edges"]
+        return np.tile(self.atoms.cell.array, (len(self), 1, 1))
+
+    @property
     def source(self) -> Ints:
         """(frames,), :data:`ENGINE` or :data:`MODEL`."""
         return self._series["source"].astype(np.int64)
@@ -363,6 +393,7 @@ class Trajectory:
     def frame(self, i: int) -> Atoms:
         """Frame i as an ase.Atoms with momenta."""
         atoms = self.atoms.copy()
+        atoms.set_cell(self.cells[i])
         atoms.positions[:] = self.positions[i]
         atoms.set_velocities(self.velocities[i] / FS)
         return atoms

@@ -25,7 +25,7 @@ class NeighbourCache:
     """Neighbours within a cutoff, kept with a skin.
 
     The list holds all pairs up to cutoff + skin and stays complete until an atom has moved more
-    than skin/2. Pairs beyond the cutoff are left out by the kernels, and rows are sorted, so the
+    than skin/2, or a little less where the cell has been strained. Pairs beyond the cutoff are left out by the kernels, and rows are sorted, so the
     results are the same to the last bit whenever the list was built.
 
     Parameters
@@ -55,11 +55,18 @@ class NeighbourCache:
         return cell, self._built.neighbours
 
     def _holds(self, built: _Built, atoms: Atoms, cell: Floats) -> bool:
-        if (
-            built.positions.shape != atoms.positions.shape
-            or not np.array_equal(built.cell, cell)
-            or not np.array_equal(built.pbc, atoms.pbc)
+        if built.positions.shape != atoms.positions.shape or not np.array_equal(
+            built.pbc, atoms.pbc
         ):
             return False
-        moved = atoms.positions - built.positions
-        return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < (0.5 * self.skin) ** 2)
+        carried, shrunk = built.positions, 1.0
+        if not np.array_equal(built.cell, cell):
+            strain = np.linalg.solve(built.cell, cell)
+            carried = built.positions @ strain
+            shrunk = float(np.linalg.norm(np.linalg.inv(strain), 2))
+        moved = atoms.positions - carried
+        # Whoever is within the cutoff now was within shrunk * (cutoff + 2 * farthest) then.
+        farthest = 0.5 * ((self.cutoff + self.skin) / shrunk - self.cutoff)
+        if farthest <= 0.0:
+            return False
+        return bool(np.einsum("ij,ij->i", moved, moved).max(initial=0.0) < farthest**2)

@@ -124,7 +124,6 @@ def test_broken_config_exits_1_with_every_problem(tmp_path):
     refused = otf("run", "c.yaml", cwd=tmp_path, check=False)
     assert refused.returncode == 1
     assert refused.stderr.splitlines() == [
-        "c.yaml:5:1: dynamics.steps: is missing",
         "c.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?",
         "c.yaml:9:23: policy.force_target_meV_A: input should be greater than 0, found -20",
     ]

@@ -45,9 +45,28 @@ BROKEN = {
     ),
     "misspelt required key": (
         GOOD.replace("steps", "stepz"),
+        ["config.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?"],
+    ),
+    "missing length": (
+        GOOD.replace("steps: 100", "seed: 1"),
+        ["config.yaml:5:1: dynamics: give either steps, for a run of one piece, or stages"],
+    ),
+    "length given twice over": (
+        GOOD + "  stages: [{name: run, steps: 5}]\n",
+        ["config.yaml:5:1: dynamics: give either steps, for a run of one piece, or stages"],
+    ),
+    "stage that cannot be": (
+        GOOD.replace("steps: 100", "stages: [{name: melt, steps: 5, temperature_end_K: 900}]"),
         [
-            "config.yaml:5:1: dynamics.steps: is missing",
-            "config.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?",
+            "config.yaml:5:1: dynamics: stage 'melt': temperature_end_K needs a thermostat, not "
+            "ensemble 'nve'"
+        ],
+    ),
+    "stages of one name": (
+        GOOD.replace("steps: 100", "stages: [{name: a, steps: 5}, {name: a, steps: 5}]"),
+        [
+            "config.yaml:5:1: dynamics: stages: two of them have the same name; a name tells them "
+            "apart"
         ],
     ),
     "duplicate key": (
@@ -127,7 +146,7 @@ def test_shipped_configs_are_valid(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "configs")
     for linked in ("DFT_DATA19", "pseudos"):  # by the user
         (tmp_path / "configs" / linked).mkdir(exist_ok=True)
-    assert read_config(tmp_path / "configs" / path.name).dynamics.steps > 0
+    assert read_config(tmp_path / "configs" / path.name).dynamics.total_steps > 0
 
 
 def test_template_is_valid(tmp_path):

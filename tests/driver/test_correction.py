@@ -43,11 +43,11 @@ def test_work_is_the_kinetic_energy_it_gives_to_free_atoms():
     correction = Correction(forecast(), label_step=0, spacing=10)
     settings = EnsembleSettings("nve", 1.0, 300.0, 20.0, 20.0)
     ensemble = Ensemble(atoms, settings, np.random.default_rng(0), conserved=0)
-    forces = correction.applied(nothing(4), atoms.positions, 0).forces
+    acting = correction.applied(nothing(4), atoms.positions, 0)
     for step in range(1, 60):
-        forces = ensemble.step(
-            forces,
-            lambda moved, at=step: correction.applied(nothing(4), moved.positions, at).forces,
+        acting = ensemble.step(
+            acting,
+            lambda moved, at=step: correction.applied(nothing(4), moved.positions, at),
         )
     assert correction.work == pytest.approx(atoms.get_kinetic_energy(), rel=1e-3)
     assert correction.work > 10 * units.kB

@@ -204,7 +204,7 @@ def test_thermostat_follows_its_ramp(tmp_path, ensemble):
     assert temperature[-100:].mean() == pytest.approx(75.0, rel=0.35)
     resolved = run / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("steps: 600", "steps: 700"))
-    with pytest.raises(ConfigError, match="the ramp of temperature depends on it"):
+    with pytest.raises(ConfigError, match="a ramp depends on the length"):
         run_session(*open_run(run))
 
 

@@ -79,6 +79,7 @@ def test_books_of_a_drifting_run():
         "jumps": zero + 0.003,
         "heat": zero,
         "work": zero,
+        "barostat": zero,
     }
     history = (label(0, 1.0, total_energy=-4.0), label(1, 1.0, total_energy=-4.002))
     found = books(series, history)

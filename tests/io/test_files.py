@@ -124,6 +124,9 @@ def frames(atoms, steps):
             jumps=0.1 * s,
             heat=0.2,
             work=0.3,
+            barostat=0.4,
+            pressure_GPa=0.1 * s,
+            stage=s // 2,
         )
         for s in steps
     ]

@@ -11,6 +11,7 @@ from scipy.spatial.transform import Rotation
 
 from otf.model.blueprint import Blueprint, Choices, Size
 from otf.model.descriptor import Descriptor, DescriptorSettings, displaced
+from otf.model.neighbours import NeighbourCache
 from otf.model.workers import Workers
 from tests.oracles import slow_descriptor
 
@@ -210,6 +211,32 @@ def test_bits_do_not_depend_on_the_age_of_the_neighbour_list():
         atoms.positions += rng.uniform(-0.03, 0.03, atoms.positions.shape)
         fresh = Model(quartz_like())
         assert fresh(atoms).forces.tobytes() == aged(atoms).forces.tobytes()
+
+
+@given(
+    strain=st.lists(st.floats(-0.08, 0.08), min_size=9, max_size=9),
+    moves=st.floats(0.0, 0.3),
+    seed=st.integers(0, 1000),
+)
+def test_a_list_of_another_cell_is_used_only_where_it_is_complete(strain, moves, seed):
+    model, atoms = _MODELS["crystal"], _MODELS["crystal"].atoms.copy()
+    cache = NeighbourCache(4.0)
+    before = cache.of(atoms)[1]
+    atoms.set_cell(atoms.cell @ (np.eye(3) + np.reshape(strain, (3, 3))), scale_atoms=True)
+    atoms.positions += np.random.default_rng(seed).uniform(-moves, moves, atoms.positions.shape)
+    _, kept = cache.of(atoms)
+    if kept is before:
+        fresh = NeighbourCache(4.0, skin=1e-9).of(atoms)[1]
+        pairs = [set(map(tuple, _pairs(n))) for n in (fresh, kept)]
+        assert pairs[0] <= pairs[1]
+    if moves == 0.0 and np.abs(strain).max() < 0.02:
+        assert kept is before
+    assert model(atoms).forces.tobytes() == Model(quartz_like())(atoms).forces.tobytes()
+
+
+def _pairs(neighbours):
+    centre = np.repeat(np.arange(len(neighbours.first) - 1), np.diff(neighbours.first))
+    return np.column_stack([centre, neighbours.indices, neighbours.shifts])
 
 
 def test_skin_is_invalidated_exactly_when_it_must_be():

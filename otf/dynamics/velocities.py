@@ -1,0 +1,66 @@
+"""Initial velocities, and motion of the whole that is taken out of them."""
+
+import numpy as np
+from ase import Atoms
+from ase.md.velocitydistribution import Stationary
+
+from otf.units import KELVIN
+
+
+def draw_velocities(
+    atoms: Atoms,
+    temperature_K: float,
+    rng: np.random.Generator,
+    *,
+    remove_translation: bool,
+    remove_rotation: bool,
+) -> None:
+    """Give the atoms Maxwell-Boltzmann momenta whose kinetic temperature is as wanted.
+
+    Parameters
+    ----------
+    temperature_K
+        Exact, over the degrees of freedom that are left: a small molecule's draw alone could be
+        off by a factor of three.
+    remove_translation, remove_rotation
+        What to take out, see :func:`remove_motion`.
+    """
+    width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
+    atoms.set_momenta(width[:, None] * rng.standard_normal((len(atoms), 3)))
+    conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
+    degrees = atoms.get_number_of_degrees_of_freedom() - conserved
+    kinetic = float(atoms.get_kinetic_energy())
+    if kinetic > 0.0:
+        wanted = 0.5 * degrees * KELVIN * temperature_K
+        atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / kinetic))
+
+
+def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
+    """Take the motion of the whole out of the momenta.
+
+    Returns
+    -------
+    int
+        Degrees of freedom that hold no energy any more.
+    """
+    conserved = 0
+    if translation:
+        Stationary(atoms, preserve_temperature=False)
+        conserved += 3
+    if rotation:
+        conserved += _stop_rotation(atoms)
+    return conserved
+
+
+def _stop_rotation(atoms: Atoms) -> int:
+    """Take the rigid rotation out; 3 degrees of freedom, 2 for a linear molecule.
+
+    ase.md's ZeroRotation divides by zero for linear molecules.
+    """
+    arm = atoms.positions - atoms.get_center_of_mass()
+    masses = atoms.get_masses()[:, None]
+    inertia = np.sum(masses * arm**2) * np.eye(3) - arm.T @ (masses * arm)
+    angular_momentum = np.cross(arm, atoms.get_momenta()).sum(axis=0)
+    omega = np.linalg.pinv(inertia, rcond=1e-6, hermitian=True) @ angular_momentum
+    atoms.set_momenta(atoms.get_momenta() - masses * np.cross(omega, arm))
+    return int(np.linalg.matrix_rank(inertia, tol=1e-6 * np.trace(inertia), hermitian=True))
