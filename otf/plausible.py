@@ -68,3 +68,19 @@ def misplaced(atoms: Atoms, echoed: Floats, tolerance_A: float) -> str | None:
     if off > tolerance_A:
         return f"the positions echoed back are off by {off:.1e} Angstrom: another run's output"
     return None
+
+
+LARGEST_STEP_A = 0.5
+"""No atom moves farther in one sensible timestep."""
+
+
+def blown_up(before: Floats, after: Floats, forces: Floats) -> bool:
+    """Whether a timestep from positions (N, 3) to others is no dynamics any more.
+
+    >>> blown_up(np.zeros((2, 3)), np.full((2, 3), 0.01), np.zeros((2, 3)))
+    False
+    >>> blown_up(np.zeros((2, 3)), np.full((2, 3), np.nan), np.zeros((2, 3)))
+    True
+    """
+    moved = np.abs(after - before).max()
+    return not moved < LARGEST_STEP_A or not bool(np.isfinite(forces).all())

@@ -36,7 +36,7 @@ def sit(path: Path, *, as_json: bool) -> None:
 def describe(s: Summary) -> str:
     """The summary in words."""
     lines = [
-        f"{s.steps} of {s.steps_wanted} steps ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
+        f"{s.steps} of {s.steps_wanted} {'steps' if s.sampling is None else 'proposals'} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
     ]
     if s.measured is None:
@@ -58,6 +58,12 @@ def describe(s: Summary) -> str:
             f"{k.coverage_percent:.0f} % within two predicted errors"
             for kind, k in s.by_kind.items()
         ]
+    if s.sampling is not None:
+        found = s.sampling
+        lines.append(
+            f"sampling    {found.accepted_percent:.0f} % of {found.proposals} proposals accepted, "
+            f"{found.mean_steps:.1f} steps each; {found.burn_in} of burn-in before"
+        )
     if s.contract is not None:
         lines.append(f"contract    {s.contract.in_words()}")
     lines.append(f"model       {s.model}")

@@ -79,7 +79,7 @@ class EngineSection(Section):
         return dict(self.model_extra or {})
 
 
-EnsembleName = Literal["nve", "csvr", "langevin", "nhc", "npt", "npt_full"]
+EnsembleName = Literal["nve", "csvr", "langevin", "nhc", "npt", "npt_full", "slhmc"]
 CONSTANT_PRESSURE = ("npt", "npt_full")
 _THERMOSTATS = ("csvr", "langevin", "nhc", *CONSTANT_PRESSURE)
 Temperature = Annotated[float, Field(ge=0, le=1e5)]
@@ -108,10 +108,11 @@ class Dynamics(Section):
         "nve",
         description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise "
         "(BAOAB); nhc: a Nosé-Hoover chain; npt, npt_full: such chains on the atoms and on the "
-        "cell, as a whole or all of it (Martyna, Tobias, Klein)",
+        "cell, as a whole or all of it (Martyna, Tobias, Klein); slhmc: no dynamics but exact "
+        "sampling, self-learning hybrid Monte Carlo",
     )
     steps: PositiveInt | None = Field(
-        None, description="length of the run; left out where there are stages"
+        None, description="length of the run (slhmc: proposals); left out where there are stages"
     )
     stages: list[Stage] = Field(
         default_factory=list, description="parts of the run, one after the other"
@@ -135,6 +136,12 @@ class Dynamics(Section):
         100.0, description="csvr, nhc, npt, npt_full: relaxation time of the thermostat"
     )
     friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction")
+    burn_in: PositiveInt = Field(
+        100, description="slhmc: proposals the model learns from; afterwards it is frozen"
+    )
+    segment_max: PositiveInt = Field(
+        200, description="slhmc: most steps by the model between two engine calls"
+    )
     velocities: Literal["maxwell", "structure"] = Field(
         "maxwell", description="drawn for temperature_K, or those of the structure file"
     )
@@ -173,6 +180,8 @@ class Dynamics(Section):
         if len(set(names)) < len(names):
             raise ValueError("stages: two of them have the same name; a name tells them apart")
         for stage in self.stages:
+            if "slhmc" in (self.ensemble, stage.ensemble):
+                raise ValueError("slhmc has no stages: its burn-in is one; give it steps")
             try:
                 self._of(stage)
             except ValidationError as error:

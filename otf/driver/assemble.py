@@ -18,8 +18,8 @@ from otf.config.reader import looks_like_no_text
 from otf.config.schema import (
     CONSTANT_PRESSURE,
     Config,
-    EnsembleName,
     Dynamics,
+    EnsembleName,
     Model,
     Policy,
     System,
@@ -29,6 +29,7 @@ from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
 from otf.dynamics.ensembles import EnsembleSettings
+from otf.dynamics.hybrid_monte_carlo import SamplerSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engine import Engine, load_engine, path_options, read_input
@@ -287,7 +288,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
         )
     remove_motion(atoms, translation=translation, rotation=rotation)
     first = next(iter(stages.values())).ensemble
-    if first not in ("nve", "langevin") and atoms.get_kinetic_energy() == 0.0:
+    if first not in ("nve", "langevin", "slhmc") and atoms.get_kinetic_energy() == 0.0:
         raise ConfigError(
             [f"dynamics.ensemble: {first} scales velocities and there are none; use 'maxwell'"]
         )
@@ -306,6 +307,10 @@ def _check_constraints(kinds: set[EnsembleName], atoms: Atoms) -> None:
         raise ConfigError(
             ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
         )
+    if bonds and "slhmc" in kinds:
+        raise ConfigError(
+            ["dynamics.ensemble: slhmc cannot keep bond lengths; fix atoms, or use csvr or nhc"]
+        )
     if atoms.constraints and not kinds.isdisjoint(CONSTANT_PRESSURE):
         raise ConfigError(
             [
@@ -317,12 +322,18 @@ def _check_constraints(kinds: set[EnsembleName], atoms: Atoms) -> None:
         raise ConfigError(["system.fixed_atoms: nothing is left to move"])
 
 
+def _sampler(dynamics: Dynamics) -> SamplerSettings | None:
+    if dynamics.ensemble != "slhmc":
+        return None
+    return SamplerSettings(dynamics.temperature_K, dynamics.burn_in, dynamics.segment_max)
+
+
 def _stage(name: str, dynamics: Dynamics) -> Stage:
     return Stage(
         name=name,
         steps=dynamics.total_steps,
         settings=EnsembleSettings(
-            kind=dynamics.ensemble,
+            kind="nve" if dynamics.ensemble == "slhmc" else dynamics.ensemble,
             timestep_fs=dynamics.timestep_fs,
             temperature_K=dynamics.temperature_K,
             time_constant_fs=dynamics.time_constant_fs,
@@ -358,6 +369,7 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
         continue_on_failure=config.policy.on_engine_failure == "continue",
         residual=config.model.residual,
         seed=config.dynamics.seed,
+        sampler=_sampler(config.dynamics),
     )
 
 

@@ -13,6 +13,7 @@ from ase import Atoms
 
 from otf.diagnosis import FROM_SCRATCH
 from otf.engine import Engine
+from otf.errors import RunError
 from otf.io.labels import LabelFile
 from otf.labels import LabelFailure, Labels
 
@@ -92,6 +93,14 @@ def ask(
         f"model expects {expected:.3f}",
         "its self-consistency ends in different states: fix the spin, or raise the electronic "
         "temperature",
+    )
+
+
+def unlabelled(step: int, failure: LabelFailure) -> RunError:
+    """What ends a run that cannot go on without a label."""
+    return RunError(
+        f"step {step}: the engine gave no label: {failure.reason}. {failure.advice}; then resume "
+        "the run"
     )
 
 

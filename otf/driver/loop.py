@@ -8,11 +8,14 @@ second passage is committed. Whoever consumes the generator may stop at any reco
 
 import logging
 from collections.abc import Iterator
+from dataclasses import asdict
 
 import numpy as np
 from ase import Atoms
 
 from otf.driver.correction import Correction
+from otf.driver.labelling import unlabelled
+from otf.driver.lessons import measure, relearn
 from otf.driver.policy import (
     UNTRIGGERED,
     PolicyState,
@@ -30,11 +33,11 @@ from otf.io.trajectory import ENGINE, MODEL, Frame
 from otf.labels import LabelFailure, Labels
 from otf.model.bond_graph import BondGraph
 from otf.model.tensor_energy import Prediction
+from otf.plausible import LARGEST_STEP_A, blown_up
 from otf.units import GPA
 
 _LOG = logging.getLogger("otf.loop")
 
-_LARGEST_STEP_A = 0.5  # no atom moves farther in one sensible step
 _SENSIBLE = 3  # labels from which on the model's energy is worth comparing
 _MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
 
@@ -82,17 +85,8 @@ class _Loop:
         self.environments: set[str] = set()  # bonds an atom had in some label
 
     def restore(self, state: RunState) -> None:
-        file = self.parts.labeller.file
-        known = [file[i] for i in range(min(len(file), state.trainer.n_labels))]
-        for label in known:
-            if not np.array_equal(label.atoms.numbers, self.atoms.numbers):
-                raise RunError(
-                    f"{file.path}: label {label.index} has other atoms than this run; put the "
-                    "labels file of this run back in its place"
-                )
+        for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
             self.environments.update(self.bonds.classes(label.atoms))
-        timestep = self.parts.timestep_fs
-        self.trainer.restore(state.trainer, ((s.atoms, s.labels, s.step * timestep) for s in known))
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
         self.failures, self.ledger = state.failures, state.ledger
@@ -113,7 +107,7 @@ class _Loop:
         yield Activity(0, "label")
         labels = self._label()
         if isinstance(labels, LabelFailure):
-            raise self._stop(labels)
+            raise unlabelled(self.step, labels)
         self.ledger = self.ledger.switched(labels.energy)
         record = self._learn(labels, "start")
         yield Segment(self._frame(labels, ENGINE), record, self.state())
@@ -140,7 +134,7 @@ class _Loop:
             labels = self.parts.ensemble.step(self.step, latest.labels, by_engine)
         except _LabelFailedError as error:
             self.parts.ensemble.restore(start)
-            raise self._stop(error.failure) from None
+            raise unlabelled(self.step, error.failure) from None
         self.step += 1
         self._enter_in_ledger(labels.energy)
         record = self._learn(labels, "engine" if self._left_start() else "start")
@@ -152,7 +146,7 @@ class _Loop:
         yield Activity(self.step, "label")
         labels = self._label()
         if isinstance(labels, LabelFailure):
-            raise self._stop(labels)
+            raise unlabelled(self.step, labels)
         yield Segment([], self._learn(labels, "engine"), self.state())
 
     def _enter_in_ledger(self, potential: float, work: float = 0.0) -> None:
@@ -203,7 +197,7 @@ class _Loop:
         for prediction in self._integrate(length, correction):
             if prediction is None:
                 raise RunError(
-                    f"step {self.step}: an atom moves more than {_LARGEST_STEP_A} A in one step "
+                    f"step {self.step}: an atom moves more than {LARGEST_STEP_A} A in one step "
                     "although the forces were just learned; start anew with a smaller timestep_fs"
                 )
             frames += self._frame(prediction, MODEL)
@@ -237,8 +231,7 @@ class _Loop:
             except FloatingPointError:
                 yield None
                 return
-            moved = np.abs(self.atoms.positions - before).max()
-            if not moved < _LARGEST_STEP_A or not np.isfinite(latest.forces).all():
+            if blown_up(before, self.atoms.positions, latest.forces):
                 yield None
                 return
             self.step += 1
@@ -258,7 +251,7 @@ class _Loop:
         correction = self._correction(self.trainer.n_labels)
         if any(p is None for p in self._integrate(length, correction)):
             raise RunError(
-                f"step {first}: an atom moves more than {_LARGEST_STEP_A} A in one step right "
+                f"step {first}: an atom moves more than {LARGEST_STEP_A} A in one step right "
                 "after a label; start anew with a smaller timestep_fs"
             )
         return length
@@ -285,17 +278,8 @@ class _Loop:
     ) -> LabelRecord:
         """Measure the forces in use against a label, learn it, let the policy decide."""
         index = self.trainer.n_labels
-        error = predicted = np.full((1, 3), np.nan)
-        energy_error = coverage = float("nan")
-        if index:
-            prediction = self.trainer.predict(self.atoms)
-            added = None if correction is None else correction.at(self.step)
-            forces = prediction.forces if added is None else prediction.forces + added
-            error = np.abs(forces - labels.forces)
-            energy_error = (prediction.energy - labels.energy) / len(self.atoms)
-            predicted = self.trainer.predicted_error(self.atoms)
-            if np.isfinite(predicted).all():
-                coverage = float(np.mean(error <= 2.0 * predicted))
+        added = None if correction is None else correction.at(self.step)
+        measured = measure(self.trainer, self.atoms, labels, added=added)
         elapsed = self.step - self.history[-1].step if self.history else 0
         self.environments.update(self.bonds.classes(self.atoms))
         self.trainer.learn(
@@ -310,18 +294,13 @@ class _Loop:
             step=self.step,
             reason=reason,
             elapsed=elapsed,
-            force_mae=float(error.mean()),
-            force_p95=float(np.percentile(error, 95)),
-            force_max=float(error.max()),
-            predicted=float(np.sqrt(np.mean(predicted**2))),
-            energy_error=energy_error,
             wall_s=labels.wall_s,
             scf_iterations=labels.scf_iterations,
             rank=choice.rank,
             strength=choice.strength,
-            coverage=coverage,
             size=str(self.trainer.size),
             total_energy=float(self.atoms.get_kinetic_energy()) + labels.energy - self.ledger.given,
+            **asdict(measured),
         )
         self.history = (*self.history, record)
         forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
@@ -375,13 +354,7 @@ class _Loop:
         """Go on without a label, if that was asked for and is not the rule by now."""
         self.failures += 1
         if not self.parts.continue_on_failure or self.failures >= _MOST_FAILURES:
-            raise self._stop(failure)
+            raise unlabelled(self.step, failure)
         _LOG.warning(
             "step %d: no label (%s); going on with the model as it is", self.step, failure.reason
-        )
-
-    def _stop(self, failure: LabelFailure) -> RunError:
-        return RunError(
-            f"step {self.step}: the engine gave no label: {failure.reason}. {failure.advice}; then "
-            "resume the run"
         )

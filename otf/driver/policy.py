@@ -17,13 +17,24 @@ _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at mos
 _MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 
-Reason = Literal["start", "engine", "scheduled", "audit", "guard", "bond", "end", "explosion"]
+Reason = Literal[
+    "start",
+    "engine",
+    "scheduled",
+    "audit",
+    "guard",
+    "bond",
+    "end",
+    "explosion",
+    "burn-in",
+    "proposal",
+]
 """Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
 to end a segment of the model: when its gap was over, at a random step before that (``audit``), or
 at once because of what the model itself said (``guard``, ``explosion``) or because an atom has come
-into bonds that no label has (``bond``)."""
+into bonds that no label has (``bond``). Hybrid Monte Carlo has ``burn-in`` and ``proposal``."""
 
-UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end")
+UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end", "proposal")
 """Reasons the model's opinion has no part in. Where the guard fires first there is no such label:
 what is measured at them is the error where the guard keeps still."""
 

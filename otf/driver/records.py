@@ -6,6 +6,7 @@ from typing import Literal
 from otf.driver.labelling import Labeller
 from otf.driver.policy import Policy, PolicyState, Reason
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.hybrid_monte_carlo import SamplerSettings, SamplerState
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
 from otf.io.trajectory import Frame
@@ -21,7 +22,7 @@ class LabelRecord:
     index, step, reason
         Which label, where, and why.
     elapsed
-        Steps since the label before.
+        Steps since the label before; of its segment, for a proposal.
     force_mae, force_p95, force_max
         Absolute error of force components, eV/Angstrom; NaN for the first label.
     predicted
@@ -72,6 +73,7 @@ class RunState:
     history: tuple[LabelRecord, ...]
     failures: int = 0
     ledger: Ledger = field(default_factory=Ledger)
+    sampler: SamplerState | None = None
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,8 @@ class Parts:
         What the autoregressive forecast of the force error is used for.
     seed
         Of the audits' times.
+    sampler
+        For hybrid Monte Carlo: the ensemble's steps are proposals then. None for dynamics.
     """
 
     ensemble: StagedEnsemble
@@ -122,3 +126,4 @@ class Parts:
     continue_on_failure: bool = False
     residual: ResidualUse = "off"
     seed: int = 0
+    sampler: SamplerSettings | None = None

@@ -16,14 +16,17 @@ from otf.driver.directory import RunDirectory
 from otf.driver.interrupt import stop_on_signals
 from otf.driver.loop import drive
 from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.sampling import sample
 from otf.driver.state import load_state, save_state
 from otf.driver.statistics import (
     Books,
     Contract,
     LabelStatistics,
+    Sampling,
     books,
     by_kind,
     contract,
+    sampling,
     statistics,
 )
 from otf.driver.stopping import Stopping
@@ -45,9 +48,11 @@ class Summary:
     Attributes
     ----------
     steps, steps_wanted
-        Committed, and asked for.
-    labels
-        Engine calls that were learned.
+        Committed, and asked for; proposals, for hybrid Monte Carlo.
+    simulated_fs
+        Time the atoms moved for.
+    labels, labels_percent
+        Engine calls, and their share of the timesteps.
     measured
         Errors at the labels whose time did not depend on the model's opinion, or None.
     by_kind
@@ -64,9 +69,11 @@ class Summary:
     session_wall_s
         Seconds this sitting took.
     engine_alone_s
-        Estimate of what the engine alone would have needed: steps times its mean label.
+        Estimate of what the engine alone would have needed: timesteps times its mean label.
     contract
         Whether the target was kept, or None where there is none or nothing was measured.
+    sampling
+        How hybrid Monte Carlo went, or None for dynamics.
     stopped_by
         What ended it early, or None.
     """
@@ -86,6 +93,7 @@ class Summary:
     scf_later: float | None
     books: Books | None
     contract: Contract | None
+    sampling: Sampling | None
     label_wall_s: float
     session_wall_s: float
     engine_alone_s: float
@@ -154,7 +162,8 @@ def _commit_all(
         stopping = Stopping(request, config.stop, run.path, began)
         stopping.known(state.history if state is not None else ())
         broken = False
-        for record in drive(parts, state):
+        move = drive if parts.sampler is None else sample
+        for record in move(parts, state):
             if isinstance(record, Segment):
                 trajectory.append(record.frames)
                 save_state(
@@ -186,7 +195,7 @@ def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -
 
 def _contract(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
     policy = config.policy
-    if policy.kind != "adaptive":
+    if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
         return None
     return contract(
         history, target=policy.force_target_meV_A, confidence_percent=policy.confidence_percent
@@ -225,25 +234,28 @@ def _summarise(
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
     label_s = sum(r.wall_s for r in history)
+    sampled = state is not None and state.sampler is not None
+    moves = sum(r.elapsed for r in history) if sampled else steps
     return Summary(
         directory=str(run.path),
         engine=engine.kind,
         level=engine.capabilities.level,
         steps=steps,
         steps_wanted=config.dynamics.total_steps,
-        simulated_fs=steps * config.dynamics.timestep_fs,
+        simulated_fs=moves * config.dynamics.timestep_fs,
         labels=len(history),
-        labels_percent=100.0 * len(history) / max(1, steps),
+        labels_percent=100.0 * len(history) / max(1, moves),
         measured=statistics(history),
         by_kind=by_kind(history),
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
         contract=_contract(config, history),
+        sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         books=books(read_scalars(run.trajectory), history) if steps else None,
         label_wall_s=label_s,
         session_wall_s=wall_s,
-        engine_alone_s=(steps + 1) * label_s / max(1, len(history)),
+        engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
         stopped_by=stopped_by,
     )
 

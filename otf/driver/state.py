@@ -9,6 +9,7 @@ from otf.arrays import Floats
 from otf.driver.policy import PolicyState
 from otf.driver.records import LabelRecord, RunState
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.hybrid_monte_carlo import SamplerState
 from otf.dynamics.ledger import Ledger
 from otf.errors import FileError
 from otf.io.state_file import read_state, write_state
@@ -33,6 +34,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
         "settings": dict(settings),
         "failures": state.failures,
         "ledger": asdict(state.ledger),
+        "sampler": None if state.sampler is None else asdict(state.sampler),
         "random": dict(state.dynamics.random),
         "stage": state.dynamics.stage,
         "policy": asdict(state.policy),
@@ -47,7 +49,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
             "searched_at": choice.searched_at,
             "score": choice.score,
         },
-        "history": [asdict(record) for record in state.history],
+        "history": [vars(record) for record in state.history],  # asdict would copy for seconds
     }
     arrays: dict[str, Floats] = {
         "positions": state.dynamics.positions,
@@ -106,6 +108,7 @@ def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
             history=tuple(LabelRecord(**record) for record in scalars["history"]),
             failures=scalars["failures"],
             ledger=Ledger(**scalars["ledger"]),
+            sampler=None if scalars["sampler"] is None else SamplerState(**scalars["sampler"]),
         )
         return state, int(scalars["n_frames"]), dict(scalars["settings"])
     except (KeyError, TypeError, ValueError) as error:

@@ -11,15 +11,18 @@ from scipy.special import stdtrit
 from otf.arrays import Floats
 from otf.driver.policy import UNTRIGGERED, Reason
 from otf.driver.records import LabelRecord
+from otf.dynamics.hybrid_monte_carlo import SamplerState
 from otf.units import MEV
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
     "scheduled": ("scheduled", "end"),
     "random": ("audit",),
     "triggered": ("guard", "bond", "explosion"),
+    "proposals": ("proposal",),
 }
 """Scheduled labels end a gap, where the error is largest; random ones fall anywhere in it, as the
-frames of the trajectory do; triggered ones were asked for by the model and are harder than most."""
+frames of the trajectory do; triggered ones were asked for by the model and are harder than most.
+Proposals end a segment of hybrid Monte Carlo."""
 
 
 _FEWEST = 3  # labels, for a verdict
@@ -137,6 +140,41 @@ def contract(
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """How hybrid Monte Carlo went.
+
+    Attributes
+    ----------
+    burn_in
+        Proposals the model has learned from.
+    proposals, accepted_percent
+        Since then, on the model as it was at the end of the burn-in.
+    mean_steps
+        Of their segments: an engine call stands for so many steps.
+    """
+
+    burn_in: int
+    proposals: int
+    accepted_percent: float
+    mean_steps: float
+
+
+def sampling(
+    history: tuple[LabelRecord, ...], state: SamplerState | None, *, steps: int
+) -> Sampling | None:
+    """From the state after so many proposals; None where nothing was sampled."""
+    if state is None:
+        return None
+    lengths = [r.elapsed for r in history if r.reason == "proposal"]
+    return Sampling(
+        burn_in=steps - state.tried,
+        proposals=state.tried,
+        accepted_percent=1e2 * state.accepted / state.tried if state.tried else math.nan,
+        mean_steps=float(np.mean(lengths)) if lengths else math.nan,
+    )
+
+
+@dataclass(frozen=True)
 class Books:
     """How well the energy of a run balances.
 
@@ -150,8 +188,8 @@ class Books:
         Sums over the run: of the potential's jumps where it changed hands, from the thermostat, of
         forces without a potential, and from the barostat.
     total_change_meV
-        Change of K + E − heat − barostat between the first label and the last, E by the engine: what the run
-        as a whole did to the physical energy. NaN with fewer than two labels.
+        Change of K + E − heat − barostat between the first label and the last, E by the engine:
+        what the run as a whole did to the physical energy. NaN with fewer than two labels.
     """
 
     conserved_meV_ps: float

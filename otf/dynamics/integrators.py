@@ -1,7 +1,7 @@
 """The integrators of ase.md, each with the energy its baths put in and the state they keep.
 
 ase.md gives no other way to the state of its chains than names with an underscore, and its counts
-of degrees of freedom ignore what was taken out of the momenta; tests would notice if either changed.
+of degrees of freedom ignore what was taken out of the momenta; tests notice if either changes.
 """
 
 from abc import ABC, abstractmethod

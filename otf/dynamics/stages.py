@@ -53,8 +53,8 @@ class StagedEnsemble:
         self.atoms = atoms
         self.stages = tuple(stages)
         self._ends = np.cumsum([stage.steps for stage in stages])
-        self._rng = rng
-        self._translation, self._rotation = translation, rotation
+        self.rng = rng
+        self.translation, self._rotation = translation, rotation
         self._conserved = remove_motion(atoms, translation=translation, rotation=rotation)
         self.heat = self.barostat = 0.0
         self._enter(0)
@@ -62,7 +62,7 @@ class StagedEnsemble:
     def _enter(self, number: int) -> None:
         self._number = number
         settings = self.stages[number].settings
-        self._now = Ensemble(self.atoms, settings, self._rng, conserved=self._conserved)
+        self._now = Ensemble(self.atoms, settings, self.rng, conserved=self._conserved)
 
     @property
     def stage(self) -> int:
@@ -94,7 +94,7 @@ class StagedEnsemble:
         if number != self._number:
             before = float(self.atoms.get_kinetic_energy())
             if self.stages[self._number].settings.kind == "langevin":
-                remove_motion(self.atoms, translation=self._translation, rotation=self._rotation)
+                remove_motion(self.atoms, translation=self.translation, rotation=self._rotation)
             removed = before - float(self.atoms.get_kinetic_energy())
             self._enter(number)
         self._set_baths(step)

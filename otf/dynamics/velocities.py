@@ -4,6 +4,7 @@ import numpy as np
 from ase import Atoms
 from ase.md.velocitydistribution import Stationary
 
+from otf.arrays import Floats
 from otf.units import KELVIN
 
 
@@ -25,14 +26,31 @@ def draw_velocities(
     remove_translation, remove_rotation
         What to take out, see :func:`remove_motion`.
     """
-    width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
-    atoms.set_momenta(width[:, None] * rng.standard_normal((len(atoms), 3)))
+    atoms.set_momenta(thermal_momenta(atoms, temperature_K, rng, translation=False))
     conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
     degrees = atoms.get_number_of_degrees_of_freedom() - conserved
     kinetic = float(atoms.get_kinetic_energy())
     if kinetic > 0.0:
         wanted = 0.5 * degrees * KELVIN * temperature_K
         atoms.set_momenta(atoms.get_momenta() * np.sqrt(wanted / kinetic))
+
+
+def thermal_momenta(
+    atoms: Atoms, temperature_K: float, rng: np.random.Generator, *, translation: bool
+) -> Floats:
+    """Momenta (N, 3) from the Maxwell-Boltzmann distribution, whatever temperature they come to.
+
+    Parameters
+    ----------
+    translation
+        Whether to draw among those with the centre of mass at rest.
+    """
+    drawn = atoms.copy()
+    width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
+    drawn.set_momenta(width[:, None] * rng.standard_normal((len(atoms), 3)))
+    remove_motion(drawn, translation=translation, rotation=False)
+    momenta: Floats = drawn.get_momenta()
+    return momenta
 
 
 def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:

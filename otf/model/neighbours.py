@@ -25,8 +25,9 @@ class NeighbourCache:
     """Neighbours within a cutoff, kept with a skin.
 
     The list holds all pairs up to cutoff + skin and stays complete until an atom has moved more
-    than skin/2, or a little less where the cell has been strained. Pairs beyond the cutoff are left out by the kernels, and rows are sorted, so the
-    results are the same to the last bit whenever the list was built.
+    than skin/2, or a little less where the cell has been strained. Pairs beyond the cutoff are
+    left out by the kernels, and rows are sorted, so the results are the same to the last bit
+    whenever the list was built.
 
     Parameters
     ----------
