@@ -1,6 +1,8 @@
 """Entry point: one small file for each command, loaded only when it is called."""
 
 import importlib
+import os
+import sys
 from collections.abc import Sequence
 
 import click
@@ -63,6 +65,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except OtfError as error:
         click.echo(f"otf: {error}" if "\n" not in str(error) else str(error), err=True)
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # whoever read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(
+            f"otf: {where}{error.strerror or error}; make room, repair the file system or get the "
+            "right to write there, then try again: nothing that was committed is lost",
+            err=True,
+        )
         raise SystemExit(1) from None
     except click.ClickException as error:
         error.show()

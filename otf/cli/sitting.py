@@ -35,8 +35,9 @@ def sit(path: Path, *, as_json: bool) -> None:
 
 def describe(s: Summary) -> str:
     """The summary in words."""
+    unit = "steps" if s.sampling is None else "proposals"
     lines = [
-        f"{s.steps} of {s.steps_wanted} {'steps' if s.sampling is None else 'proposals'} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
+        f"{s.steps} of {s.steps_wanted} {unit} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
     ]
     if s.measured is None:

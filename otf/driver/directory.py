@@ -17,7 +17,7 @@ from otf.driver.assemble import (
 )
 from otf.engine import keep_input
 from otf.errors import ConfigError, FileError
-from otf.io.durable import replace_file, sole_owner, sync_directory
+from otf.io.durable import replace_file, sole_owner
 
 _LOG = logging.getLogger("otf.directory")
 
@@ -117,8 +117,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
             copied[option] = f"engine_{option}{file.suffix}"
             keep_input(config.engine.kind, file, path / copied[option])
         text = resolved_yaml(config, run.structure.name, copied)
-        run.config.write_text(text, encoding="utf-8")
-        sync_directory(path)
+        replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise FileError(
             f"{path}: cannot be made ({error.strerror}); choose another directory"
@@ -129,7 +128,8 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
 def _barely_begun(run: RunDirectory) -> bool:
     """Whether there is nothing but what is written before the configuration: a kill came then."""
     return run.path.is_dir() and all(
-        item.name == run.structure.name or item.name.startswith("engine_")
+        item.name in (run.structure.name, f"{run.config.name}.new")
+        or item.name.startswith("engine_")
         for item in run.path.iterdir()
     )
 

@@ -5,14 +5,24 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from otf.errors import FileError
 
 
-def sync(stream: IO[Any]) -> None:
-    """Flush a stream and wait until the disk has it."""
-    stream.flush()
+def append(stream: IO[bytes], data: bytes) -> None:
+    """Write to an unbuffered stream and wait until the disk has it.
+
+    Unbuffered, for what a full disk did not take must not be tried once more when it is closed.
+
+    Raises
+    ------
+    OSError
+        If the disk does not take it; a part of it may be there.
+    """
+    rest = memoryview(data)
+    while rest:
+        rest = rest[stream.write(rest) :]
     os.fsync(stream.fileno())
 
 
@@ -36,11 +46,29 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         Called with the temporary name; must leave a complete, closed file there.
     """
     aside = path.with_name(path.name + ".new")
-    write(aside)
-    with aside.open("rb") as stream:
-        os.fsync(stream.fileno())
-    aside.replace(path)
+    try:
+        write(aside)
+        with aside.open("rb") as stream:
+            os.fsync(stream.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)  # what is half written on a full disk is in the way
+        raise
     sync_directory(path.parent)
+
+
+def reserve(path: Path, size: int) -> None:
+    """Make sure that a file can grow to so many bytes.
+
+    HDF5 may crash where the disk is full; asked before, the system says so.
+
+    Raises
+    ------
+    OSError
+        If there is no room.
+    """
+    with path.open("ab") as stream:
+        os.posix_fallocate(stream.fileno(), 0, size)
 
 
 @contextmanager

@@ -8,14 +8,14 @@ import logging
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 
 from otf.errors import FileError
-from otf.io.durable import sync, sync_directory
+from otf.io import durable
 from otf.labels import Labels
 
 _LOG = logging.getLogger("otf.labels")
@@ -49,8 +49,8 @@ class LabelFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._stored = _recover(path) if path.exists() else []
-        self._stream: IO[str] = path.open("a", encoding="utf-8")
-        sync_directory(path.parent)
+        self._stream = path.open("ab", buffering=0)
+        durable.sync_directory(path.parent)
 
     def close(self) -> None:
         """Release the file."""
@@ -81,9 +81,8 @@ class LabelFile:
         keep = _frame_ends(text)[index - 1] if index else 0
         unused = self.path.with_name("labels.unused.extxyz")
         _LOG.warning("labels from %d on are of another course; moved to %s", index, unused)
-        with unused.open("ab") as stream:
-            stream.write(text[keep:])
-            sync(stream)
+        with unused.open("ab", buffering=0) as stream:
+            durable.append(stream, text[keep:])
         os.truncate(self.path, keep)
         del self._stored[index:]
 
@@ -96,8 +95,7 @@ class LabelFile:
             If the disk does not take it.
         """
         try:
-            self._stream.write(format_frame(len(self), step, atoms, labels))
-            sync(self._stream)
+            durable.append(self._stream, format_frame(len(self), step, atoms, labels).encode())
         except OSError as error:
             raise FileError(
                 f"{self.path}: cannot be written ({error.strerror}); make room or repair the "
@@ -154,9 +152,8 @@ def _recover(path: Path) -> list[StoredLabel]:
         raise FileError(f"{path}: damaged at byte {complete}; restore the file from a backup")
     if complete < len(text):  # a kill within a write; should it be anything else, it is kept
         torn = path.with_name("labels.torn.extxyz")
-        with torn.open("ab") as stream:
-            stream.write(text[complete:])
-            sync(stream)
+        with torn.open("ab", buffering=0) as stream:
+            durable.append(stream, text[complete:])
         _LOG.warning("the last label of %s was cut off; its bytes are in %s", path, torn.name)
         os.truncate(path, complete)
     if not ends:

@@ -2,16 +2,27 @@
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 LOGGER = logging.getLogger("otf")
 
 
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cannot stop; whoever writes what counts will say that it is full."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        return
+
+    def close(self) -> None:
+        with suppress(OSError):
+            super().close()
+
+
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
     """Append everything logged under ``otf`` to a file while the context lasts."""
-    handler = logging.FileHandler(path, mode="a", encoding="utf-8")
+    handler = _LogFile(path, mode="a", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOGGER.level
     LOGGER.addHandler(handler)

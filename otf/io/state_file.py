@@ -35,24 +35,24 @@ def write_state(
     FileError
         If the disk does not take it.
     """
-
-    def write(aside: Path) -> None:
-        with h5py.File(aside, "w") as file:
-            file.attrs["kind"] = kind
-            file.attrs["format"] = _FORMAT
-            text = json.dumps(scalars)
-            file.attrs["digest"] = _digest(text, arrays)
-            file["scalars"] = text
-            group = file.create_group("arrays")
-            for name, value in arrays.items():
-                group[name] = value
-
+    # Made in memory: HDF5 itself may crash on a full disk.
+    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+        file.attrs["kind"] = kind
+        file.attrs["format"] = _FORMAT
+        text = json.dumps(scalars)
+        file.attrs["digest"] = _digest(text, arrays)
+        file["scalars"] = text
+        group = file.create_group("arrays")
+        for name, value in arrays.items():
+            group[name] = value
+        file.flush()
+        image = file.id.get_file_image()
     try:
-        replace_file(path, write)
+        replace_file(path, lambda aside: aside.write_bytes(image))
     except OSError as error:
         raise FileError(
-            f"{path}: cannot be written ({error}); make room or repair the file system, then "
-            "resume the run"
+            f"{path}: cannot be written ({error.strerror}); make room or repair the file system, "
+            "then resume the run"
         ) from error
 
 

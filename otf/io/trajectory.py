@@ -20,14 +20,15 @@ from ase import Atoms
 
 from otf.arrays import Floats, Ints
 from otf.errors import FileError
-from otf.io import h5md
-from otf.io.durable import replace_file, sync
+from otf.io import durable, h5md
+from otf.io.durable import replace_file, reserve
 from otf.units import FS, KJ_PER_MOL
 
 ENGINE, MODEL = 0, 1
 """Values of ``source``: which of the two drove a frame."""
 
 _FOLD_BYTES = 1 << 18
+_OVERHEAD = 2  # of frames in HDF5 over those in the tail, with a margin: chunks, indices
 _SCALARS = (
     "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
     "conserved_energy", "jumps", "heat", "work", "barostat", "pressure", "stage",
@@ -113,8 +114,10 @@ class TrajectoryWriter:
                 self._tail.unlink(missing_ok=True)
             else:
                 self._recover(keep)
-            self._stream = self._tail.open("ab")
+            self._stream = self._tail.open("ab", buffering=0)
         except _DAMAGE as error:
+            if isinstance(error, OSError) and error.errno is not None:  # not what HDF5 raises
+                raise FileError(_not_written(path, error)) from error
             raise FileError(
                 f"{path}: cannot be used ({error}); restore it from a backup, or remove "
                 "checkpoint.h5 and resume: the run is then repeated with the labels it has"
@@ -131,17 +134,13 @@ class TrajectoryWriter:
         if not frames:
             return
         try:
-            self._stream.write(np.array([self._record(f) for f in frames]).tobytes())
-            sync(self._stream)
+            durable.append(self._stream, np.array([self._record(f) for f in frames]).tobytes())
             self.n_frames += len(frames)
             size = self.path.stat().st_size if self.path.exists() else 0
             if self._tail.stat().st_size > max(_FOLD_BYTES, size // 4):
                 self._fold()
         except OSError as error:
-            raise FileError(
-                f"{self.path}: cannot be written ({error}); make room or repair the file system, "
-                "then resume the run"
-            ) from error
+            raise FileError(_not_written(self.path, error)) from error
 
     def close(self) -> None:
         """Fold what is left into the HDF5 file.
@@ -168,17 +167,19 @@ class TrajectoryWriter:
 
         def write(aside: Path) -> None:
             self._copy(aside)
+            reserve(aside, aside.stat().st_size + _OVERHEAD * records.nbytes + _FOLD_BYTES)
             with h5py.File(aside, "r+") as file:
                 h5md.append(file, _series(_newer(records, file)))
 
         replace_file(self.path, write)
         self._stream.truncate(0)
-        sync(self._stream)
 
     def _copy(self, aside: Path) -> None:
         if self.path.exists():
             shutil.copyfile(self.path, aside)
             return
+        aside.touch()
+        reserve(aside, _FOLD_BYTES)
         with h5py.File(aside, "w") as file:
             h5md.create(file, self._atoms)
 
@@ -213,6 +214,13 @@ class TrajectoryWriter:
         )  # fmt: skip
         arrays = (f.cell, f.positions, velocities, f.forces / KJ_PER_MOL)
         return np.concatenate([scalars, *(a.ravel() for a in arrays)])
+
+
+def _not_written(path: Path, error: OSError) -> str:
+    return (
+        f"{path}: cannot be written ({error.strerror}); make room or repair the file system, then "
+        "resume the run"
+    )
 
 
 def _tail_of(path: Path) -> Path:

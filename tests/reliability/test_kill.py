@@ -80,7 +80,8 @@ def undisturbed(tmp_path_factory):
             if job == "siesta":
                 config.write_text(server_config(folder))
             else:
-                config.write_text(CONFIG.format(engine="tblite", ensemble=job, target=5))
+                text = CONFIG.format(engine="tblite", ensemble=job, target=5)
+                config.write_text(text if job != "slhmc" else text.replace("4000", "150"))
             subprocess.run(otf("run", config, "--output", folder / "run"), check=True)
             made[job] = (config, folder / "run")
         return made[job]
@@ -108,9 +109,9 @@ def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["nve", "csvr", "langevin", "siesta"])
+@pytest.mark.parametrize("job", ["nve", "csvr", "langevin", "slhmc", "siesta"])
 def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed, job, long):
-    """Kills at random moments: predicting, labelling, writing, resuming; 20 in all, or 200."""
+    """Kills at random moments: predicting, labelling, writing, resuming; 25 in all, or 250."""
     config, reference = undisturbed(job)
     total, kills, rng = written(reference), 0, random.Random(job)
     while kills < (50 if long else 5):
