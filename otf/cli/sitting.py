@@ -11,7 +11,7 @@ from otf.cli.json_text import to_json
 from otf.cli.progress import progress
 from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
-from otf.driver.stopping import ENOUGH
+from otf.driver.stopping import DONE
 
 NOT_FINISHED = 75
 """Exit code of a sitting that ended before the run did: EX_TEMPFAIL, `otf resume` goes on."""
@@ -26,7 +26,7 @@ def sit(path: Path, *, as_json: bool) -> None:
         click.echo(to_json(asdict(summary)))
     else:
         click.echo(describe(summary))
-    if summary.stopped_by in (None, ENOUGH):
+    if summary.stopped_by is None or summary.stopped_by in DONE:
         return
     # So that a job script can tell stopped from finished.
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
@@ -90,8 +90,8 @@ def describe(s: Summary) -> str:
         f"{s.label_wall_s / max(1, s.labels):.3g} s a label, {s.engine_alone_s:.1f} s"
         + (f" ({saved:.1f} s saved)" if saved > 0 else " (nothing saved: the engine is this cheap)")
     )
-    if s.stopped_by == ENOUGH:
-        lines.append(f"ended with {ENOUGH}; otf audit {s.directory} --every 20")
+    if s.stopped_by in DONE:
+        lines.append(f"ended with {s.stopped_by}; otf audit {s.directory} --every 20")
     elif s.stopped_by is not None:
         lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
     else:

@@ -360,6 +360,12 @@ class Stop(Section):
         description="the sitting ends in time to be finished then: no label is begun that would "
         "take longer",
     )
+    rdf_error: PositiveFloat | None = Field(
+        None,
+        description="the run ends when the standard error of every g(r) is below this, from the "
+        "frames of the last stage, a picosecond of them at least",
+    )
+    rdf_cutoff_A: PositiveFloat = Field(6.0, description="how far that g(r) is looked at")
 
 
 class Config(Section):

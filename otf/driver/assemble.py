@@ -165,6 +165,13 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
             f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
             f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
         )
+    if config.stop.rdf_error is not None and not atoms.pbc.all():
+        raise ConfigError(
+            [
+                "stop.rdf_error: g(r) needs a density, and the structure's pbc is "
+                f"{atoms.pbc.tolist()}; remove it"
+            ]
+        )
     if config.dynamics.constant_pressure:
         if not atoms.pbc.all():
             raise ConfigError(

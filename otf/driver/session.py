@@ -29,12 +29,12 @@ from otf.driver.statistics import (
     sampling,
     statistics,
 )
-from otf.driver.stopping import Stopping
+from otf.driver.stopping import RdfWatch, Stopping
 from otf.engine import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
-from otf.io.trajectory import TrajectoryWriter, read_scalars
+from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
 
 _LOG = logging.getLogger("otf.session")
 
@@ -159,7 +159,7 @@ def _commit_all(
             TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames)
         ) as trajectory,
     ):
-        stopping = Stopping(request, config.stop, run.path, began)
+        stopping = Stopping(request, config.stop, run.path, began, _rdf_watch(run, config, parts))
         stopping.known(state.history if state is not None else ())
         broken = False
         move = drive if parts.sampler is None else sample
@@ -182,6 +182,26 @@ def _commit_all(
                 _LOG.info("stopping: %s", reason)
                 return state, reason
         return state, None
+
+
+def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | None:
+    """What looks at the radial distribution functions, if that was asked for."""
+    stop = config.stop
+    if stop.rdf_error is None:
+        return None
+    stage = len(parts.ensemble.stages) - 1 if parts.sampler is None else 1
+    frame_fs = parts.timestep_fs * parts.frame_every
+    watch = RdfWatch(
+        parts.ensemble.atoms,
+        stage=stage,
+        wanted=stop.rdf_error,
+        cutoff_A=stop.rdf_cutoff_A,
+        # Vibrations are correlated over some 100 fs; samples of Monte Carlo hardly are.
+        fewest=round(1000.0 / frame_fs) if parts.sampler is None else 200,
+    )
+    if run.trajectory.exists():
+        watch.look_back(read_trajectory(run.trajectory))
+    return watch
 
 
 def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -> bool:

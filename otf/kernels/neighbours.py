@@ -61,7 +61,7 @@ def _bins(
 
 
 @kernel
-def _sort_into_bins(
+def sort_into_bins(
     fractional: Floats, bins: Ints, low: Floats, span: Floats
 ) -> tuple[Ints, Ints, Ints]:
     """Bin of each atom (N, 3), start of each bin, and the atoms in bin order (counting sort)."""
@@ -120,7 +120,7 @@ def neighbour_list(
                 wrap[i, d] = np.int64(np.floor(fractional[i, d]))
                 fractional[i, d] -= wrap[i, d]
     bins, reach, low, span = _bins(fractional, inverse_cell, periodic, cutoff)
-    place, start, members = _sort_into_bins(fractional, bins, low, span)
+    place, start, members = sort_into_bins(fractional, bins, low, span)
 
     first = np.zeros(n + 1, np.int64)
     capacity = 64 * n

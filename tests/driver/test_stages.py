@@ -5,10 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from otf.analysis.rdf import RdfSum
 from otf.config import read_config
 from otf.driver.directory import change_steps, create_run, open_run
 from otf.driver.records import Segment
 from otf.driver.session import run_session
+from otf.driver.stopping import ENOUGH, RDF_KNOWN
 from otf.errors import ConfigError, EngineError, RunError
 from otf.io.trajectory import read_trajectory
 
@@ -128,3 +130,44 @@ def test_calculator_without_stress_is_found_out_at_the_first_label(tmp_path):
     path = make(tmp_path, text)
     with pytest.raises(RunError, match="there is no stress in its label"):
         run_session(*open_run(path))
+
+
+RDF = """\
+system:
+  bulk: {name: Al, a_A: 4.05, cubic: true}
+  repeat: [2, 2, 2]
+engine: {kind: ase, calculator: "emt_calculators:Forgetful"}
+dynamics:
+  timestep_fs: 4.0
+  stages:
+    - {name: warm, ensemble: csvr, steps: 50, time_constant_fs: 20}
+    - {name: produce, ensemble: csvr, steps: 5000}
+model: {radial_three: 2, l_max: 2, rank: 1}
+policy: {force_target_meV_A: 10, gap_max: 50}
+stop: {rdf_error: 0.12, rdf_cutoff_A: 5}
+"""
+
+
+def test_a_run_ends_when_its_rdf_is_known_well_enough(tmp_path):
+    path = make(tmp_path, RDF)
+    summary = run_session(*open_run(path))
+    assert summary.stopped_by == RDF_KNOWN
+    assert 300 < summary.steps < 5000
+    t = read_trajectory(path / "trajectory.h5")
+    found = RdfSum(t.atoms, 5.0, 100)
+    for i in range(51, len(t), 5):  # the frames of the last stage alone
+        found.add(t.positions[i], t.cells[i])
+    assert 0.08 < found.result().worst_error < 0.12
+    stopped = make(tmp_path, RDF.replace("5}", "5, labels: 6}"), "stopped")
+    assert run_session(*open_run(stopped)).stopped_by == ENOUGH
+    resolved = stopped / "config.resolved.yaml"
+    resolved.write_text(resolved.read_text().replace("labels: 6", "labels: 999"))
+    assert run_session(*open_run(stopped)).steps == summary.steps  # earlier frames count
+
+
+def test_a_molecule_has_no_rdf_to_wait_for(tmp_path):
+    text = CONFIG[CONFIG.index("dynamics") :].replace("npt", "csvr")
+    text = text.replace("pressure_GPa: 1, pressure_end_GPa: 3,", "")
+    text = "system: {molecule: CH4}\nengine: {kind: tblite}\n" + text + "stop: {rdf_error: 0.1}\n"
+    with pytest.raises(ConfigError, match=r"stop\.rdf_error: g\(r\) needs a density"):
+        make(tmp_path, text)

@@ -1,0 +1,1 @@
+"""What a trajectory says: distributions, transport, spectra, each with its statistical error."""

@@ -1,0 +1,122 @@
+"""Radial distribution functions of all pairs of species, and coordination numbers.
+
+==============================================  ====================
+formula                                         code
+==============================================  ====================
+g_ab(r) = V n_ab(r) / (N_a N_b 4 pi r^2 dr)     ``Rdf.g``
+N_ab(r) = sum of n_ab up to r / N_a             ``Rdf.coordination``
+==============================================  ====================
+
+n is the number of ordered pairs a, b in a shell, exactly of volume 4 pi (r+^3 - r-^3) / 3, images
+included, so that cutoffs may exceed half
+the cell, or the cell. Where a structure is not periodic in three directions there is no density;
+g is then the number of atoms b around an atom a in a unit of length, 1/Angstrom.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from otf.analysis.blocks import BlockSum, Estimate
+from otf.arrays import Floats
+from otf.kernels.pair_histogram import count_pairs
+
+
+@dataclass(frozen=True, eq=False)
+class Rdf:
+    """Distributions of the pairs of species.
+
+    Attributes
+    ----------
+    r
+        (bins,) middles of the bins, Angstrom.
+    g
+        By pair, such as ``("O", "H")``: (bins,) each. A pair stands in both orders only in
+        ``coordination``, where the order matters.
+    coordination
+        (bins,) atoms of the second species within the upper edge of a bin around one of the first.
+    frames
+        How many went in.
+    """
+
+    r: Floats
+    g: dict[tuple[str, str], Estimate]
+    coordination: dict[tuple[str, str], Estimate]
+    frames: int
+
+    @property
+    def worst_error(self) -> float:
+        """Largest standard error of any g; infinite where it is not known."""
+        worst = max(float(np.max(g.error)) for g in self.g.values())
+        return worst if np.isfinite(worst) else float("inf")
+
+
+class RdfSum:
+    """Adds up frames of one system.
+
+    Parameters
+    ----------
+    atoms
+        Species and periodicity.
+    cutoff
+        Angstrom.
+    n_bins
+        Up to it.
+    """
+
+    def __init__(self, atoms: Atoms, cutoff: float, n_bins: int) -> None:
+        self._kinds, self._species = np.unique(atoms.numbers, return_inverse=True)
+        self._population = np.bincount(self._species).astype(float)
+        self._pbc = atoms.pbc.copy()
+        self._cutoff = cutoff
+        self._edges: Floats = np.linspace(0.0, cutoff, n_bins + 1)
+        self._shape = (len(self._kinds), len(self._kinds), n_bins)
+        self._sums = BlockSum()
+
+    def add(self, positions: Floats, cell: Floats) -> None:
+        """Count the pairs of a frame: (N, 3) and (3, 3), Angstrom."""
+        atoms = Atoms(positions=positions, cell=cell, pbc=self._pbc)
+        full = np.ascontiguousarray(atoms.cell.complete().array)
+        counts = np.zeros(self._shape)
+        count_pairs(
+            np.ascontiguousarray(positions),
+            full,
+            np.linalg.inv(full),
+            self._pbc.astype(np.int64),
+            self._species,
+            self._cutoff,
+            counts,
+        )
+        around = counts / self._population[:, None, None]
+        if self._pbc.all():
+            shells = 4.0 / 3.0 * np.pi * np.diff(self._edges**3)
+            density = self._population / atoms.get_volume()
+            g = around / (density[None, :, None] * shells)
+        else:
+            g = around / np.diff(self._edges)
+        self._sums.add(np.stack([g, np.cumsum(around, axis=2)]))
+
+    @property
+    def frames(self) -> int:
+        """How many were added."""
+        return self._sums.count
+
+    def result(self) -> Rdf:
+        """Distributions and their errors so far.
+
+        Raises
+        ------
+        ValueError
+            If no frame was added.
+        """
+        total = self._sums.estimate()
+        g, coordination = {}, {}
+        for a, za in enumerate(self._kinds):
+            for b, zb in enumerate(self._kinds):
+                pair = (chemical_symbols[za], chemical_symbols[zb])
+                if a <= b:
+                    g[pair] = Estimate(total.mean[0, a, b], total.error[0, a, b])
+                coordination[pair] = Estimate(total.mean[1, a, b], total.error[1, a, b])
+        return Rdf(0.5 * (self._edges[1:] + self._edges[:-1]), g, coordination, self.frames)
