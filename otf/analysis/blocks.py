@@ -38,6 +38,14 @@ def block_estimate(samples: Floats) -> Estimate:
     return Estimate(samples.mean(axis=0), error)
 
 
+def over_pieces(samples: Floats) -> Estimate:
+    """Mean over the first axis, its error from the scatter of what are independent pieces."""
+    mean = samples.mean(axis=0)
+    if len(samples) < 2:
+        return Estimate(mean, np.full_like(mean, np.nan))
+    return Estimate(mean, samples.std(axis=0, ddof=1) / np.sqrt(len(samples)))
+
+
 class BlockSum:
     """The same for samples that come one after the other, in bounded memory.
 

@@ -13,6 +13,7 @@ the cell, or the cell. Where a structure is not periodic in three directions the
 g is then the number of atoms b around an atom a in a unit of length, 1/Angstrom.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,7 +21,10 @@ from ase import Atoms
 from ase.data import chemical_symbols
 
 from otf.analysis.blocks import BlockSum, Estimate
+from otf.analysis.curves import Curves
 from otf.arrays import Floats
+from otf.errors import RunError
+from otf.io.frames import Frames
 from otf.kernels.pair_histogram import count_pairs
 
 
@@ -120,3 +124,27 @@ class RdfSum:
                     g[pair] = Estimate(total.mean[0, a, b], total.error[0, a, b])
                 coordination[pair] = Estimate(total.mean[1, a, b], total.error[1, a, b])
         return Rdf(0.5 * (self._edges[1:] + self._edges[:-1]), g, coordination, self.frames)
+
+
+def rdf(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> Curves:
+    """g(r) and coordination numbers of all pairs, over the frames of all runs.
+
+    Raises
+    ------
+    RunError
+        If the runs are of different systems.
+    """
+    first = runs[0]
+    total = RdfSum(first.atoms, cutoff_A, max(1, round(cutoff_A / bin_A)))
+    for run in runs:
+        if not np.array_equal(run.atoms.numbers, first.atoms.numbers):
+            raise RunError(f"{run.name}: holds other atoms than {first.name}; analyse them apart")
+        for positions, cell in zip(run.positions, run.cells, strict=True):
+            total.add(positions, cell)
+    found = total.result()
+    periodic = bool(first.atoms.pbc.all())
+    unit = "" if periodic else "_per_A"
+    y = {f"g_{a}_{b}{unit}": estimate for (a, b), estimate in found.g.items()}
+    y |= {f"coordination_{a}_{b}": e for (a, b), e in found.coordination.items()}
+    notes = () if periodic else ("not periodic, so no density: g is the number of atoms per A",)
+    return Curves("radial distribution functions", "r_A", found.r, y, {}, notes)

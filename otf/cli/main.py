@@ -15,6 +15,7 @@ _COMMANDS = {
     "resume": "Go on with a run that was stopped or killed, or make it longer.",
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
+    "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "audit": "Label frames of a run afterwards: its true errors.",
     "init": "Write a commented configuration to start from.",
     "schema": "Print the JSON schema of the configuration.",

@@ -1,0 +1,52 @@
+"""Lengths of the bonds that the first frame has, and whether they last."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import chemical_symbols
+from ase.neighborlist import natural_cutoffs, neighbor_list
+
+from otf.analysis.blocks import block_estimate
+from otf.analysis.curves import Curves
+from otf.arrays import Floats
+from otf.io.frames import Frames
+
+_BOND = 1.2  # times the sum of covalent radii
+_BROKEN = 1.5  # times its length in the first frame
+
+
+def bonds(runs: Sequence[Frames], *, bin_A: float) -> Curves:
+    """Distribution of bond lengths by pair of species, a density over Angstrom.
+
+    A bond is a pair closer than 1.2 times the sum of its covalent radii in the first frame; one
+    that grows by half counts as broken in that frame.
+    """
+    first = runs[0].atoms.copy()
+    first.set_cell(runs[0].cells[0])
+    first.positions = runs[0].positions[0]
+    one, other, shift = neighbor_list("ijS", first, natural_cutoffs(first, mult=_BOND))
+    once = (one < other) | ((one == other) & (shift @ [4, 2, 1] > 0))
+    one, other, shift = one[once], other[once], shift[once]
+    lengths = [_lengths(run, one, other, shift) for run in runs]
+    samples: Floats = np.concatenate(lengths)
+    kinds = np.sort(first.numbers[np.stack([one, other])], axis=0).T
+    top = samples.max(initial=1.0) + bin_A
+    edges = np.arange(samples.min(initial=1.0) - bin_A, top + bin_A, bin_A)
+    y, numbers = {}, {}
+    for pair in np.unique(kinds, axis=0):
+        mine = samples[:, (kinds == pair).all(axis=1)]
+        name = "_".join(chemical_symbols[z] for z in pair)
+        counts = np.array([np.histogram(row, edges)[0] for row in mine])
+        y[f"density_{name}_per_A"] = block_estimate(counts / (mine.shape[1] * bin_A))
+        numbers[f"length_{name}_A"] = block_estimate(mine.mean(axis=1))
+        broken = (mine > _BROKEN * mine[0]).sum(axis=1)
+        numbers[f"broken_{name}"] = block_estimate(broken.astype(float))
+    return Curves("bond lengths", "length_A", 0.5 * (edges[1:] + edges[:-1]), y, numbers)
+
+
+def _lengths(run: Frames, one: np.ndarray, other: np.ndarray, shift: np.ndarray) -> Floats:
+    """(frames, bonds), Angstrom."""
+    vectors = run.positions[:, other] - run.positions[:, one]
+    vectors = vectors + np.einsum("bi,fij->fbj", shift, run.cells)
+    found: Floats = np.linalg.norm(vectors, axis=2)
+    return found

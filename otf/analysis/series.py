@@ -1,0 +1,32 @@
+"""Numbers that frames carry, such as energies and temperatures: over time, and their means."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from otf.analysis.blocks import Estimate, block_estimate
+from otf.analysis.curves import Curves
+from otf.errors import RunError
+from otf.io.frames import Frames
+
+
+def series(runs: Sequence[Frames], names: Sequence[str]) -> Curves:
+    """The series of these names, one run after the other, with their means.
+
+    Raises
+    ------
+    RunError
+        If no run has any of them.
+    """
+    y, numbers = {}, {}
+    for name in names:
+        if all(name in run.series for run in runs):
+            values = np.concatenate([run.series[name] for run in runs])
+            y[name] = Estimate(values, np.full_like(values, np.nan))
+            numbers[f"mean_{name}"] = block_estimate(values)
+    if not y:
+        raise RunError(f"{runs[0].name}: its frames carry none of {', '.join(names)}")
+    if len(runs) == 1 and runs[0].time_fs is not None:
+        return Curves("series", "time_fs", runs[0].time_fs, y, numbers)
+    frame = np.arange(float(sum(len(run) for run in runs)))
+    return Curves("series", "frame", frame, y, numbers)

@@ -1,0 +1,88 @@
+r"""Mean square displacement and the diffusion coefficient of each species.
+
+==============================================================  =======================
+formula                                                         code
+==============================================================  =======================
+MSD(t) = mean over atoms and origins of (r(s + t) - r(s))^2      :func:`_displacements`
+D = slope of MSD / 6, over 10 to 50 % of the longest lag         :func:`_diffusion`
+==============================================================  =======================
+
+Displacements are those relative to the centre of mass. All origins are used at once by Fourier
+transforms (Calandrini et al., Collection SFN 12, 201 (2011)).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from ase.data import chemical_symbols
+from scipy.fft import irfft, next_fast_len, rfft
+
+from otf.analysis.blocks import over_pieces
+from otf.analysis.curves import Curves
+from otf.arrays import Floats
+from otf.errors import RunError
+from otf.io.frames import Frames
+
+_PIECES = 10  # of a trajectory, for the errors
+_FIT = (0.1, 0.5)  # share of the longest lag over which the slope is taken
+_CM2_PER_S = 0.1  # Angstrom^2/fs
+
+
+def msd(runs: Sequence[Frames], *, longest_fs: float | None = None) -> Curves:
+    """Mean square displacements up to a lag, by default a tenth of the shortest run.
+
+    Raises
+    ------
+    RunError
+        If frames are too few, or not evenly spaced in time.
+    """
+    spacing = runs[0].spacing_fs
+    shortest = min(len(run) for run in runs)
+    lags = shortest // _PIECES if longest_fs is None else int(longest_fs / spacing)
+    if lags < 10 or lags * 2 > shortest:
+        raise RunError(
+            f"{runs[0].name}: {shortest} frames do not tell displacements over {lags} of them; use "
+            "a longer run or another --longest"
+        )
+    numbers = runs[0].atoms.numbers
+    pieces: dict[int, list[Floats]] = {int(z): [] for z in np.unique(numbers)}
+    for run in runs:
+        if abs(run.spacing_fs - spacing) > 1e-6 * spacing:
+            raise RunError(f"{run.name}: another time between frames than {runs[0].name}")
+        masses = run.atoms.get_masses()
+        centre = np.einsum("fni,n->fi", run.positions, masses / masses.sum())
+        relative = run.positions - centre[:, None]
+        n_pieces = max(1, min(_PIECES, len(run) // (2 * lags)))
+        for part in np.array_split(relative, n_pieces):
+            for z in pieces:
+                pieces[z].append(_displacements(part[:, numbers == z])[:lags])
+    time: Floats = spacing * np.arange(float(lags))
+    y, d = {}, {}
+    for z, found in pieces.items():
+        samples = np.array(found)
+        y[f"msd_{chemical_symbols[z]}_A2"] = over_pieces(samples)
+        d[f"diffusion_{chemical_symbols[z]}_cm2_per_s"] = over_pieces(_diffusion(time, samples))
+    return Curves("mean square displacements", "time_fs", time, y, d)
+
+
+def _displacements(positions: Floats) -> Floats:
+    """MSD (frames,) of positions (frames, n, 3), over all origins and atoms."""
+    n = len(positions)
+    square = np.sum(positions**2, axis=2)  # (frames, n)
+    size = next_fast_len(2 * n)
+    transformed = rfft(positions, size, axis=0)
+    products = irfft(np.abs(transformed) ** 2, size, axis=0)[:n].sum(axis=2)
+    before = np.cumsum(square, axis=0)
+    total = before[-1]
+    lag = np.arange(n)
+    # Sum over origins s of r(s)^2 + r(s + t)^2, origins 0 to n - 1 - t.
+    both = before[n - 1 - lag] + total - np.where(lag[:, None] > 0, before[lag - 1], 0.0)
+    found: Floats = ((both - 2.0 * products) / (n - lag)[:, None]).mean(axis=1)
+    return np.maximum(found, 0.0)
+
+
+def _diffusion(time: Floats, samples: Floats) -> Floats:
+    """Diffusion coefficients (pieces,), cm^2/s."""
+    first, last = (int(share * len(time)) for share in _FIT)
+    slope = np.polyfit(time[first:last], samples[:, first:last].T, 1)[0]
+    return np.asarray(slope / 6.0 * _CM2_PER_S)

@@ -1,0 +1,194 @@
+"""``otf analyse``: distributions, transport and spectra of trajectories, with their errors."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+
+if TYPE_CHECKING:
+    from otf.analysis.curves import Curves
+    from otf.io.frames import Frames
+
+_PICTURES = (".png", ".svg", ".pdf")
+
+
+@click.group("analyse")
+def command() -> None:
+    """Distributions, transport and spectra, each with block errors.
+
+    A PATH is a run directory or any trajectory: extxyz, XDATCAR, OpenMX .md, SIESTA .MD and .ANI,
+    whatever ASE reads. Several are analysed together.
+    """
+
+
+def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
+    """Give a command trajectories in place of paths, and print or write the curves it returns."""
+
+    @functools.wraps(function)
+    def run(
+        paths: tuple[Path, ...],
+        start_fs: float | None,
+        stop_fs: float | None,
+        every: int,
+        timestep_fs: float | None,
+        output: tuple[Path, ...],
+        **options: Any,
+    ) -> None:
+        from otf.io.read_frames import read_frames
+
+        runs = [
+            read_frames(path, timestep_fs=timestep_fs).between(start_fs, stop_fs, every)
+            for path in paths
+        ]
+        _show(function(runs, **options), output)
+
+    for option in (
+        click.option(
+            "--output",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
+        ),
+        click.option("--timestep-fs", type=float, help="Of frames in files that have no times."),
+        click.option(
+            "--every", type=click.IntRange(min=1), default=1, help="Take every so many frames."
+        ),
+        click.option("--to", "stop_fs", type=float, help="Last time, fs."),
+        click.option("--from", "start_fs", type=float, help="First time, fs."),
+        click.argument("paths", nargs=-1, required=True, type=click.Path(path_type=Path)),
+    ):
+        run = option(run)
+    return run
+
+
+def _positive(name: str, to: str, default: float | None, text: str) -> Callable[..., Any]:
+    """An option that is a number above zero, with its unit."""
+    return click.option(
+        name,
+        to,
+        type=click.FloatRange(min=0.0, min_open=True),
+        default=default,
+        show_default=default is not None,
+        help=text,
+    )
+
+
+def _show(curves: "Curves", output: tuple[Path, ...]) -> None:
+    from otf.io.curves_file import as_text, write_curves
+
+    comments = [curves.title, *curves.notes]
+    comments += [f"{name} = {_number(e.mean, e.error)}" for name, e in curves.numbers.items()]
+    columns = {curves.x_name: curves.x}
+    for name, found in curves.y.items():
+        columns[name] = found.mean
+        if np.isfinite(found.error).any():
+            columns[f"{name}_error"] = found.error
+    for path in output:
+        if path.suffix in _PICTURES:
+            from otf.analysis.picture import draw
+
+            draw(curves, path)
+        else:
+            write_curves(path, columns, comments)
+    if output:
+        click.echo("\n".join(comments + [f"written: {path}" for path in output]))
+    else:
+        click.echo("\n".join(as_text(columns, comments)))
+
+
+def _number(mean: Any, error: Any) -> str:
+    return f"{float(mean):.6g}" + (f" +- {float(error):.2g}" if np.isfinite(error) else "")
+
+
+@command.command("rdf")
+@_positive("--cutoff", "cutoff_A", 6.0, "How far, Angstrom; may exceed the cell.")
+@_positive("--bin", "bin_A", 0.05, "Angstrom.")
+@_of_frames
+def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float) -> "Curves":
+    """Radial distribution functions of all pairs of species, and coordination numbers."""
+    from otf.analysis.rdf import rdf as analyse
+
+    return analyse(runs, cutoff_A=cutoff_A, bin_A=bin_A)
+
+
+@command.command("adf")
+@_positive("--cutoff", "cutoff_A", 3.0, "Of neighbours, Angstrom.")
+@_positive("--bin", "bin_degrees", 2.0, "Degrees.")
+@_of_frames
+def adf(runs: list["Frames"], cutoff_A: float, bin_degrees: float) -> "Curves":
+    """Distributions of the angles between neighbours."""
+    from otf.analysis.adf import adf as analyse
+
+    return analyse(runs, cutoff_A=cutoff_A, bin_degrees=bin_degrees)
+
+
+@command.command("msd")
+@_positive("--longest", "longest_fs", None, "Longest lag, fs; default: a tenth of the run.")
+@_of_frames
+def msd(runs: list["Frames"], longest_fs: float | None) -> "Curves":
+    """Mean square displacements and diffusion coefficients."""
+    from otf.analysis.transport import msd as analyse
+
+    return analyse(runs, longest_fs=longest_fs)
+
+
+@command.command("vacf")
+@_positive("--longest", "longest_fs", 200.0, "Longest lag, fs.")
+@_of_frames
+def vacf(runs: list["Frames"], longest_fs: float) -> "Curves":
+    """Velocity autocorrelation."""
+    from otf.analysis.spectra import vacf as analyse
+
+    return analyse(runs, longest_fs=longest_fs)
+
+
+@command.command("vdos")
+@_positive("--longest", "longest_fs", 1000.0, "Length of a piece, fs: its inverse is the width.")
+@_of_frames
+def vdos(runs: list["Frames"], longest_fs: float) -> "Curves":
+    """Vibrational density of states, by species."""
+    from otf.analysis.spectra import vdos as analyse
+
+    return analyse(runs, longest_fs=longest_fs)
+
+
+@command.command("structure-factor")
+@_positive("--q-max", "q_max", 10.0, "1/Angstrom.")
+@_positive("--bin", "bin_width", 0.1, "1/Angstrom.")
+@_of_frames
+def structure_factor(runs: list["Frames"], q_max: float, bin_width: float) -> "Curves":
+    """Static structure factor of a crystal or liquid."""
+    from otf.analysis.structure_factor import structure_factor as analyse
+
+    return analyse(runs, q_max=q_max, bin_width=bin_width)
+
+
+@command.command("bonds")
+@_positive("--bin", "bin_A", 0.02, "Angstrom.")
+@_of_frames
+def bonds(runs: list["Frames"], bin_A: float) -> "Curves":
+    """Lengths of the bonds of the first frame, and how many are broken."""
+    from otf.analysis.bonds import bonds as analyse
+
+    return analyse(runs, bin_A=bin_A)
+
+
+@command.command("energy")
+@_of_frames
+def energy(runs: list["Frames"]) -> "Curves":
+    """Potential, kinetic and conserved energy over time, and their means."""
+    from otf.analysis.series import series
+
+    return series(runs, ("potential_energy_eV", "kinetic_energy_eV", "conserved_energy_eV"))
+
+
+@command.command("temperature")
+@_of_frames
+def temperature(runs: list["Frames"]) -> "Curves":
+    """Temperature, and pressure where it is known, over time, and their means."""
+    from otf.analysis.series import series
+
+    return series(runs, ("temperature_K", "pressure_GPa"))

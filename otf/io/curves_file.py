@@ -1,0 +1,50 @@
+"""Curves to text, CSV and HDF5."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from otf.arrays import Floats
+from otf.errors import FileError
+from otf.io.durable import replace_file
+
+Columns = Mapping[str, Floats]
+
+
+def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> Iterator[str]:
+    """Lines of a table: comments, names, then a row for each point."""
+    yield from (f"# {line}" for line in comments)
+    names = separator.join(columns)
+    yield names if separator == "," else f"# {names}"
+    for row in np.column_stack(list(columns.values())):
+        yield separator.join(f"{x:.8g}" for x in row)
+
+
+def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
+    """Write ``.csv``, ``.h5`` or plain text, by the name's ending.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+
+    def write(aside: Path) -> None:
+        if path.suffix == ".h5":
+            with h5py.File(aside, "w") as file:
+                file.attrs["comments"] = comments
+                for name, values in columns.items():
+                    file[name] = values
+            return
+        separator = "," if path.suffix == ".csv" else " "
+        lines = as_text(columns, comments, separator=separator)
+        aside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+    try:
+        replace_file(path, write)
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror or error}); choose another place"
+        ) from error

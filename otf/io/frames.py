@@ -1,0 +1,107 @@
+"""Frames of any trajectory, in the one form that all analyses take."""
+
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats, Ints
+from otf.errors import RunError
+
+
+@dataclass(frozen=True, eq=False)
+class Frames:
+    """Frames of one system.
+
+    Attributes
+    ----------
+    name
+        Where they are from.
+    atoms
+        Species, masses and periodicity; its positions mean nothing.
+    positions
+        (frames, N, 3), Angstrom, not wrapped.
+    cells
+        (frames, 3, 3), Angstrom.
+    time_fs
+        (frames,); None where the frames are no dynamics, or do not say when they were.
+    velocities
+        (frames, N, 3), Angstrom/fs, or None.
+    series
+        What is one number a frame, by names with their units.
+    """
+
+    name: str
+    atoms: Atoms
+    positions: Floats
+    cells: Floats
+    time_fs: Floats | None = None
+    velocities: Floats | None = None
+    series: dict[str, Floats] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    @property
+    def spacing_fs(self) -> float:
+        """Time between two frames.
+
+        Raises
+        ------
+        RunError
+            If there is none, or it is not always the same.
+        """
+        if self.time_fs is None:
+            raise RunError(f"{self.name}: its frames have no times; give --timestep-fs")
+        steps = np.diff(self.time_fs)
+        if len(steps) == 0 or np.ptp(steps) > 1e-3 * abs(steps.mean()):
+            raise RunError(f"{self.name}: its frames are not evenly spaced in time")
+        return float(steps.mean())
+
+    def at(self, time_fs: Floats) -> "Frames":
+        """The same frames, at these times."""
+        return replace(self, time_fs=time_fs)
+
+    def chosen(self, rows: Ints) -> "Frames":
+        """Some of the frames."""
+        return replace(
+            self,
+            positions=self.positions[rows],
+            cells=self.cells[rows],
+            time_fs=None if self.time_fs is None else self.time_fs[rows],
+            velocities=None if self.velocities is None else self.velocities[rows],
+            series={name: values[rows] for name, values in self.series.items()},
+        )
+
+    def between(self, start_fs: float | None, stop_fs: float | None, every: int = 1) -> "Frames":
+        """Those from a time to another, every so many of them.
+
+        Raises
+        ------
+        RunError
+            If there are none, or they have no times.
+        """
+        keep = np.ones(len(self), dtype=bool)
+        if start_fs is not None or stop_fs is not None:
+            if self.time_fs is None:
+                raise RunError(f"{self.name}: its frames have no times; give --timestep-fs")
+            keep &= self.time_fs >= (-np.inf if start_fs is None else start_fs)
+            keep &= self.time_fs <= (np.inf if stop_fs is None else stop_fs)
+        rows = np.flatnonzero(keep)[::every]
+        if len(rows) == 0:
+            raise RunError(f"{self.name}: no frame lies between --from and --to")
+        return self.chosen(rows)
+
+
+def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
+    """Positions (frames, N, 3) of atoms that were put back into the cell, followed out of it.
+
+    No atom may move half a cell between two frames.
+    """
+    if not pbc.any() or len(positions) < 2:
+        return positions
+    inverse = np.linalg.inv(cells[1:])
+    steps = np.einsum("fni,fij->fnj", np.diff(positions, axis=0), inverse)
+    steps -= np.round(steps) * pbc
+    moved = np.einsum("fni,fij->fnj", steps, cells[1:])
+    return np.concatenate([positions[:1], positions[0] + np.cumsum(moved, axis=0)])
