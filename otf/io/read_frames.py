@@ -4,7 +4,8 @@
 what                         how
 ===========================  =====================================================================
 run directory, ``.h5``       :mod:`otf.io.trajectory`
-OpenMX ``.md``               xyz; time, energy and cell in the comment; velocities in m/s
+OpenMX ``.md``               xyz; time, energy and cell in the comment; velocities in m/s, half a
+                             step before
 SIESTA ``.MD``               Fortran records (iomd.f), bohr and bohr/fs; species from ``.XV``
 SIESTA ``.ANI``              xyz; cell from ``.XV`` where there is one beside it
 anything else                :func:`ase.io.read`
@@ -18,7 +19,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from scipy.io import FortranFile
+from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
 from otf.errors import FileError
 from otf.io.frames import Frames, unwrapped
@@ -136,7 +137,7 @@ def _siesta_md(path: Path) -> Frames:
         while True:
             try:
                 record = file.read_record(np.uint8).tobytes()
-            except EOFError:
+            except (FortranEOFError, FortranFormattingError):  # the end, or one cut short
                 break
             if len(record) == 4 + 8 * 6 * n:  # else cell and its velocity, where it varies
                 numbers = np.frombuffer(record[4:]).reshape(2, n, 3) * BOHR
