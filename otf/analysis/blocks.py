@@ -32,10 +32,15 @@ def block_estimate(samples: Floats) -> Estimate:
     if len(samples) < N_BLOCKS:
         mean = samples.mean(axis=0)
         return Estimate(mean, np.full_like(mean, np.nan))
-    whole = len(samples) - len(samples) % N_BLOCKS
-    blocks = samples[len(samples) - whole :].reshape(N_BLOCKS, -1, *samples.shape[1:]).mean(axis=1)
-    error = blocks.std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)
+    error = _blocks(samples).std(axis=0, ddof=1) / np.sqrt(N_BLOCKS)
     return Estimate(samples.mean(axis=0), error)
+
+
+def _blocks(samples: Floats) -> Floats:
+    """Means of ten blocks of equal length, without the first samples that do not fill them."""
+    skipped = len(samples) % N_BLOCKS
+    blocks: Floats = samples[skipped:].reshape(N_BLOCKS, -1, *samples.shape[1:]).mean(axis=1)
+    return blocks
 
 
 def over_pieces(samples: Floats) -> Estimate:
@@ -70,6 +75,19 @@ class BlockSum:
         if len(self._sums) == _MOST_SUMS and self._last == self._size:
             self._sums = [a + b for a, b in zip(self._sums[::2], self._sums[1::2], strict=True)]
             self._size = self._last = 2 * self._size
+
+    def blocks(self) -> Floats:
+        """Means (10, …) of contiguous blocks of equal length; the first samples may be left out.
+
+        Raises
+        ------
+        ValueError
+            If there are fewer samples than blocks.
+        """
+        complete = self._sums if self._last == self._size else self._sums[:-1]
+        if len(complete) < N_BLOCKS:
+            raise ValueError(f"{self.count} samples do not make {N_BLOCKS} blocks")
+        return _blocks(np.array(complete) / self._size)
 
     def estimate(self) -> Estimate:
         """Mean and error so far.

@@ -1,6 +1,8 @@
-"""A picture of curves with their errors."""
+"""Pictures of curves with their errors."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from otf.analysis.curves import Curves
 from otf.errors import RunError
@@ -14,28 +16,54 @@ def draw(curves: Curves, path: Path) -> None:
     RunError
         If matplotlib is missing.
     """
-    try:
-        import matplotlib as mpl
+    figure = _figure(path)
+    axes = figure.subplots()
+    for name in curves.y:
+        _line(axes, curves, name, name)
+    _finish(figure, axes, curves, path)
 
-        mpl.use("Agg")
+
+def draw_together(results: Mapping[str, Curves], path: Path) -> None:
+    """The same curves of several runs, each kind in a panel of its own; coordinations are left out.
+
+    Raises
+    ------
+    RunError
+        If matplotlib is missing.
+    """
+    first = next(iter(results.values()))
+    kinds = [name for name in first.y if not name.startswith("coordination")]
+    figure = _figure(path, height=1.0 + 2.2 * len(kinds))
+    panels = figure.subplots(len(kinds), squeeze=False)[:, 0]
+    for axes, kind in zip(panels, kinds, strict=True):
+        for run, curves in results.items():
+            _line(axes, curves, kind, run)
+        axes.set_ylabel(kind)
+    _finish(figure, panels[-1], first, path)
+
+
+def _figure(path: Path, *, height: float = 4.2) -> Any:
+    try:
         from matplotlib.figure import Figure
     except ImportError as error:
         raise RunError(
             f"{path}: pictures need matplotlib; install it: pip install 'otf-aimd[report]'"
         ) from error
-    figure = Figure(figsize=(7.0, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for name, found in curves.y.items():
-        (line,) = axes.plot(curves.x, found.mean, lw=1.2, label=name)
-        axes.fill_between(
-            curves.x,
-            found.mean - 2.0 * found.error,
-            found.mean + 2.0 * found.error,
-            color=line.get_color(),
-            alpha=0.25,
-            lw=0,
-        )
+    return Figure(figsize=(7.0, height), layout="constrained")
+
+
+def _line(axes: Any, curves: Curves, name: str, label: str) -> None:
+    found = curves.y[name]
+    (line,) = axes.plot(curves.x, found.mean, lw=1.2, label=label)
+    low, high = found.mean - 2.0 * found.error, found.mean + 2.0 * found.error
+    axes.fill_between(curves.x, low, high, color=line.get_color(), alpha=0.25, lw=0)
+
+
+def _finish(figure: Any, axes: Any, curves: Curves, path: Path) -> None:
     axes.set_xlabel(curves.x_name)
-    axes.set_title(curves.title, fontsize="medium")
     axes.legend(fontsize="small", frameon=False)
-    figure.savefig(path, dpi=150)
+    figure.suptitle(curves.title, fontsize="medium")
+    try:
+        figure.savefig(path, dpi=150)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{path}: cannot be drawn ({error}); choose another name") from error

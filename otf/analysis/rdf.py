@@ -107,6 +107,17 @@ class RdfSum:
         """How many were added."""
         return self._sums.count
 
+    def blocks(self) -> Floats:
+        """G of every pair in each of ten blocks, (10, pairs, bins).
+
+        Raises
+        ------
+        ValueError
+            If there are fewer frames than blocks.
+        """
+        found: Floats = self._sums.blocks()[:, 0][:, *np.triu_indices(len(self._kinds))]
+        return found
+
     def result(self) -> Rdf:
         """Distributions and their errors so far.
 
@@ -134,6 +145,23 @@ def rdf(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> Curves:
     RunError
         If the runs are of different systems.
     """
+    found = summed(runs, cutoff_A=cutoff_A, bin_A=bin_A).result()
+    periodic = bool(runs[0].atoms.pbc.all())
+    unit = "" if periodic else "_per_A"
+    y = {f"g_{a}_{b}{unit}": estimate for (a, b), estimate in found.g.items()}
+    y |= {f"coordination_{a}_{b}": e for (a, b), e in found.coordination.items()}
+    notes = () if periodic else ("not periodic, so no density: g is the number of atoms per A",)
+    return Curves("radial distribution functions", "r_A", found.r, y, {}, notes)
+
+
+def summed(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> RdfSum:
+    """All frames of all runs, added up.
+
+    Raises
+    ------
+    RunError
+        If the runs are of different systems.
+    """
     first = runs[0]
     total = RdfSum(first.atoms, cutoff_A, max(1, round(cutoff_A / bin_A)))
     for run in runs:
@@ -141,10 +169,4 @@ def rdf(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> Curves:
             raise RunError(f"{run.name}: holds other atoms than {first.name}; analyse them apart")
         for positions, cell in zip(run.positions, run.cells, strict=True):
             total.add(positions, cell)
-    found = total.result()
-    periodic = bool(first.atoms.pbc.all())
-    unit = "" if periodic else "_per_A"
-    y = {f"g_{a}_{b}{unit}": estimate for (a, b), estimate in found.g.items()}
-    y |= {f"coordination_{a}_{b}": e for (a, b), e in found.coordination.items()}
-    notes = () if periodic else ("not periodic, so no density: g is the number of atoms per A",)
-    return Curves("radial distribution functions", "r_A", found.r, y, {}, notes)
+    return total

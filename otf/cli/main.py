@@ -16,6 +16,7 @@ _COMMANDS = {
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
+    "compare": "Are the g(r) of two runs equal within their errors?",
     "audit": "Label frames of a run afterwards: its true errors.",
     "init": "Write a commented configuration to start from.",
     "schema": "Print the JSON schema of the configuration.",

@@ -31,7 +31,6 @@ _NUMBER = r"\s*([-+.\dEe]+)"
 _MD_TIME = re.compile(rf"time={_NUMBER}")
 _MD_ENERGY = re.compile(rf"Energy={_NUMBER}")
 _MD_CELL = re.compile(rf"Cell_Vectors={_NUMBER * 9}")
-_FAILURES = (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, StopIteration)
 
 
 def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
@@ -55,7 +54,7 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
         frames = _read(path)
     except FileError:
         raise
-    except _FAILURES as error:
+    except Exception as error:  # ase.io raises whatever the format's reader raises
         raise FileError(
             f"{path}: cannot be read as a trajectory ({type(error).__name__}: {error}); name a "
             "run directory or a file that ASE, OpenMX or SIESTA wrote"

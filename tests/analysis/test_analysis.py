@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from otf.analysis.adf import adf
 from otf.analysis.blocks import BlockSum, block_estimate
 from otf.analysis.bonds import bonds
+from otf.analysis.compare import compare
 from otf.analysis.rdf import RdfSum, rdf
 from otf.analysis.series import series
 from otf.analysis.spectra import vacf, vdos
@@ -307,3 +308,33 @@ def test_series_have_means_with_errors():
     assert abs(mean.mean - 300.0) < 4 * mean.error
     with pytest.raises(RunError, match="carry none of pressure_GPa"):
         series([run], ("pressure_GPa",))
+
+
+def vibrating(n: int, seed: int, stretch: float = 1.0) -> Frames:
+    """A crystal whose frames are correlated over ten of them."""
+    rng = np.random.default_rng(seed)
+    atoms = bulk("Al", cubic=True)
+    u, positions = np.zeros((4, 3)), []
+    for _ in range(n):
+        u = 0.9 * u + 0.1 * np.sqrt(0.19) * rng.normal(size=(4, 3))
+        positions.append(atoms.positions + stretch * u)
+    return frames_of(atoms, np.array(positions))
+
+
+def test_equal_runs_are_found_equal_as_often_as_they_should_be():
+    p = [
+        compare(vibrating(600, 2 * i), vibrating(400, 2 * i + 1), cutoff_A=4.0, bin_A=0.1).p_value
+        for i in range(40)
+    ]
+    assert 0.3 < np.mean(p) < 0.7
+    assert np.mean(np.array(p) < 0.1) < 0.3
+
+
+def test_another_distribution_is_found_out():
+    found = compare(vibrating(600, 1), vibrating(600, 2, stretch=1.5), cutoff_A=4.0, bin_A=0.1)
+    assert not found.equal
+    assert found.difference_percent > 3.0
+    with pytest.raises(RunError, match="holds other atoms"):
+        compare(vibrating(20, 1), shaken(bulk("Si", cubic=True), 20), cutoff_A=4.0, bin_A=0.1)
+    with pytest.raises(RunError, match="5 samples do not make 10 blocks"):
+        compare(vibrating(5, 1), vibrating(20, 1), cutoff_A=4.0, bin_A=0.1)

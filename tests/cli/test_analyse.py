@@ -1,0 +1,105 @@
+"""``otf analyse`` and ``otf compare`` on a run and on a file of another program."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CONFIG = """\
+system: {bulk: {name: Al, a_A: 4.05, cubic: true}, repeat: [2, 2, 2]}
+engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
+dynamics: {ensemble: csvr, steps: 700, timestep_fs: 2.0}
+policy: {force_target_meV_A: 20}
+"""
+
+
+def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "otf", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == rc, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("analyse")
+    (folder / "al.yaml").write_text(CONFIG)
+    otf("run", folder / "al.yaml", "--output", folder / "al")
+    return folder / "al"
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "column"),
+    [
+        ("rdf", ["--cutoff", 9], "g_Al_Al"),
+        ("adf", ["--cutoff", 3.6], "density_Al_Al_Al"),
+        ("msd", [], "msd_Al_A2"),
+        ("vacf", [], "vacf"),
+        ("vdos", ["--longest", 400], "vdos_cm"),
+        ("structure-factor", ["--every", 10], "s"),
+        ("bonds", [], "density_Al_Al_per_A"),
+        ("energy", [], "conserved_energy_eV"),
+        ("temperature", [], "temperature_K"),
+    ],
+)
+def test_every_analysis_prints_a_table(run, kind, options, column):
+    lines = otf("analyse", kind, run, "--from", 200, *options).stdout.splitlines()
+    names = [line for line in lines if line.startswith("#")][-1].split()[1:]
+    assert column in names
+    table = np.loadtxt(lines)
+    assert table.shape[1] == len(names)
+    assert np.isfinite(table).all()
+
+
+def test_tables_and_pictures_are_written(run, tmp_path):
+    files = [tmp_path / f"rdf.{ending}" for ending in ("csv", "txt", "h5", "svg", "png")]
+    otf("analyse", "rdf", run, *(x for f in files for x in ("--output", f)))
+    header, first = [
+        line for line in files[0].read_text().splitlines() if not line.startswith("#")
+    ][:2]
+    assert header.split(",")[:3] == ["r_A", "g_Al_Al", "g_Al_Al_error"]
+    assert first.startswith("0.025,")
+    with h5py.File(files[2]) as file:
+        np.testing.assert_allclose(file["g_Al_Al"][()], np.loadtxt(files[1])[:, 1], atol=1e-7)
+    assert b"<svg" in files[3].read_bytes()[:1000]
+    assert files[4].read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_same_command_serves_other_programs(run):
+    source = GOLDEN / "openmx/f_nve20/ch4.md"
+    out = otf("analyse", "rdf", source, "--cutoff", 2).stdout
+    assert "coordination_C_H" in out
+    assert "mean_potential_energy_eV = -223." in otf("analyse", "energy", source).stdout
+
+
+def test_mistakes_are_named(run, tmp_path):
+    assert "is not there" in otf("analyse", "rdf", tmp_path / "no", rc=1).stderr
+    assert "no frame lies between" in otf("analyse", "rdf", run, "--from", 1e9, rc=1).stderr
+    assert "at least 64 frames" in otf("analyse", "vdos", run, "--longest", 9, rc=1).stderr
+    assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.csv", rc=1).stderr
+    assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.svg", rc=1).stderr
+    assert otf("analyse", "rdf", run, "--bin", -1, rc=2).stderr
+
+
+def test_compare_says_equal_and_not(run, tmp_path):
+    picture = tmp_path / "both.svg"
+    same = otf("compare", run, run, "--output", picture)
+    assert same.stdout.startswith("equal within errors: p = 1 ")
+    assert picture.exists()
+    text = (
+        (run.parent / "al.yaml")
+        .read_text()
+        .replace("timestep_fs", "temperature_K: 900, timestep_fs")
+    )
+    (tmp_path / "hot.yaml").write_text(text)
+    otf("run", tmp_path / "hot.yaml", "--output", tmp_path / "hot")
+    assert otf("compare", run, tmp_path / "hot", "--from", 200, rc=1).stdout.startswith("NOT equal")
