@@ -1,12 +1,15 @@
 """Speeds of the hot path: numbers to look at; only ratios within one run are asserted."""
 
 import timeit
+import warnings
 
+import freud
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 
+from otf.analysis.rdf import RdfSum
 from otf.kernels.neighbours import neighbour_list, reverse_slots
 from otf.labels import Labels
 from otf.learning import regularisation
@@ -18,6 +21,10 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
 from otf.model.workers import Workers
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its own dependencies
+    from MDAnalysis.lib.distances import capped_distance
 
 ORGANIC = DescriptorSettings(radial_four=2, l_four=2, degree_four=6)
 SILICON = DescriptorSettings(
@@ -163,6 +170,53 @@ def test_neighbour_list(benchmark):
     cell, inverse = atoms.cell.array, np.linalg.inv(atoms.cell.array)
     ones = np.ones(3, dtype=np.int64)
     benchmark(neighbour_list, atoms.positions, cell, inverse, ones, 5.0)
+
+
+def silicon_512():
+    atoms = bulk("Si", cubic=True) * (4, 4, 4)
+    atoms.rattle(0.1, seed=0)
+    return atoms
+
+
+def test_rdf_of_a_frame(benchmark):
+    atoms = silicon_512()
+    total = RdfSum(atoms, 10.0, 200)
+    benchmark(total.add, atoms.positions, atoms.cell.array)
+
+
+def test_rdf_of_a_frame_by_freud(benchmark):
+    atoms = silicon_512()
+    rdf = freud.density.RDF(bins=200, r_max=10.0)
+    system = (freud.box.Box.from_matrix(atoms.cell.array.T), atoms.positions)
+    benchmark(rdf.compute, system, reset=False)
+
+
+def test_rdf_of_a_frame_by_mdanalysis(benchmark):
+    positions = silicon_512().positions.astype(np.float32)
+    box = silicon_512().cell.cellpar().astype(np.float32)
+
+    def frame():
+        pairs, distances = capped_distance(positions, positions, 10.0, box=box)
+        return np.histogram(distances, 200, (0.0, 10.0))[0]
+
+    benchmark(frame)
+
+
+def test_rdf_is_faster_than_freud():
+    atoms = silicon_512()
+    total = RdfSum(atoms, 10.0, 200)
+    rdf = freud.density.RDF(bins=200, r_max=10.0)
+    system = (freud.box.Box.from_matrix(atoms.cell.array.T), atoms.positions)
+    freud.parallel.set_num_threads(1)
+
+    def theirs():
+        rdf.compute(system, reset=False)
+
+    def ours():
+        total.add(atoms.positions, atoms.cell.array)
+
+    ours()
+    assert min(timeit.repeat(ours, number=5)) < min(timeit.repeat(theirs, number=5))
 
 
 def test_neighbour_list_is_far_faster_than_ases():
