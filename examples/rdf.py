@@ -9,10 +9,10 @@ from pathlib import Path
 from otf.analysis.rdf import rdf
 from otf.io.read_frames import read_frames
 
-path, cutoff_A = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
+path, cutoff = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
 frames = read_frames(path)
 second_half = frames.between(0.5 * frames.time_fs[-1], None, every=5)
-curves = rdf([second_half], cutoff_A=cutoff_A, bin_A=0.05)
+curves = rdf([second_half], cutoff_A=cutoff, bin_A=0.05)
 
 for name, g in curves.y.items():
     print(f"# {curves.x_name} {name} standard_error")

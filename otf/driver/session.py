@@ -206,14 +206,15 @@ def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | No
 
 def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -> bool:
     """Say so while the run goes on when the target turns out not to be kept."""
-    found = _contract(config, history)
+    found = contract_of(config, history)
     broken = found is not None and found.verdict == "broken"
     if found is not None and broken and not before:
         _LOG.warning("%s", found.in_words())
     return broken
 
 
-def _contract(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
+def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
+    """Whether the target of a run was kept so far; None where there is none."""
     policy = config.policy
     if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
         return None
@@ -270,7 +271,7 @@ def _summarise(
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
-        contract=_contract(config, history),
+        contract=contract_of(config, history),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         books=books(read_scalars(run.trajectory), history) if steps else None,
         label_wall_s=label_s,

@@ -71,6 +71,18 @@ def reserve(path: Path, size: int) -> None:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
+def is_owned(path: Path) -> bool:
+    """Whether a process holds this lock file now."""
+    if not path.exists():
+        return False
+    with path.open("rb") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return True
+    return False
+
+
 @contextmanager
 def sole_owner(path: Path) -> Iterator[None]:
     """Hold a lock file while the context lasts; the system frees it when the process dies.

@@ -7,6 +7,7 @@ the same bits; ASE's own writer keeps eight decimals, too few for an exact resum
 import logging
 import os
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -156,10 +157,31 @@ def _recover(path: Path) -> list[StoredLabel]:
             durable.append(stream, text[complete:])
         _LOG.warning("the last label of %s was cut off; its bytes are in %s", path, torn.name)
         os.truncate(path, complete)
+    return _parsed(path, text[:complete])
+
+
+def read_labels(path: Path) -> list[StoredLabel]:
+    """The complete labels of a file, which is left as it is, also while a run goes on.
+
+    Raises
+    ------
+    FileError
+        If it is not there, holds none, or is damaged.
+    """
+    if not path.exists():
+        raise FileError(f"{path}: is not there; a run writes it at its first label")
+    text = path.read_bytes()
+    ends = _frame_ends(text)
     if not ends:
+        raise FileError(f"{path}: holds no complete label of otf")
+    return _parsed(path, text[: ends[-1]])
+
+
+def _parsed(path: Path, text: bytes) -> list[StoredLabel]:
+    if not text:
         return []
     try:
-        frames = ase.io.read(path, index=":", format="extxyz")
+        frames = ase.io.read(StringIO(text.decode()), index=":", format="extxyz")
         return [_stored(a) for a in frames]
     except (OSError, ValueError, KeyError, IndexError, AttributeError, TypeError) as error:
         raise FileError(f"{path}: cannot be read ({error}); restore it from a backup") from error

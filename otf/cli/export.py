@@ -1,0 +1,58 @@
+"""``otf export``."""
+
+from pathlib import Path
+
+import click
+
+_BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db"} | {
+    ".lammpstrj": "lammps-dump",
+    ".dump": "lammps-dump",
+}
+
+
+@click.command("export")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("output", type=click.Path(path_type=Path))
+@click.option(
+    "--as",
+    "kind",
+    help="extxyz, traj, db, xdatcar, lammps-dump; or, for labels: mace, gap, deepmd. Default: by "
+    "OUTPUT's ending.",
+)
+@click.option("--from", "start_fs", type=float, help="First time, fs.")
+@click.option("--to", "stop_fs", type=float, help="Last time, fs.")
+@click.option("--every", type=click.IntRange(min=1), default=1, help="Take every so many frames.")
+def command(
+    source: Path,
+    output: Path,
+    kind: str | None,
+    start_fs: float | None,
+    stop_fs: float | None,
+    every: int,
+) -> None:
+    """Write frames, or the labels of a run, for another program.
+
+    SOURCE is a run directory or any trajectory that `otf analyse` reads.
+    """
+    from otf.io.export import FRAME_FORMATS, LABEL_FORMATS, write_frames, write_labels
+    from otf.io.labels import read_labels
+    from otf.io.read_frames import read_frames
+
+    kind = (
+        kind
+        or _BY_ENDING.get(output.suffix)
+        or ("xdatcar" if output.name.startswith("XDATCAR") else None)
+    )
+    if kind in LABEL_FORMATS:
+        labels = read_labels(source / "labels.extxyz" if source.is_dir() else source)
+        write_labels(labels, output, kind)
+        click.echo(f"{len(labels)} labels in {output}")
+    elif kind in FRAME_FORMATS:
+        frames = read_frames(source).between(start_fs, stop_fs, every)
+        write_frames(frames, output, kind)
+        click.echo(f"{len(frames)} frames in {output}")
+    else:
+        raise click.UsageError(
+            f"what is {output} to be? give --as with one of "
+            + ", ".join((*FRAME_FORMATS, *LABEL_FORMATS))
+        )

@@ -1,0 +1,103 @@
+"""What a run directory tells from outside, also while the run goes on."""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from otf.driver.directory import RunDirectory, open_run
+from otf.driver.records import LabelRecord
+from otf.driver.session import contract_of
+from otf.driver.state import load_state
+from otf.driver.statistics import Contract
+from otf.errors import OtfError
+from otf.io.durable import is_owned
+
+State = Literal["running", "stopped", "finished", "not begun", "damaged"]
+
+
+@dataclass(frozen=True)
+class Overview:
+    """A run at a glance.
+
+    Attributes
+    ----------
+    problem
+        Why it is called damaged, else empty.
+    gap
+        Steps to the next label as planned at the last one; 0 while the engine moves the atoms.
+    idle_s
+        Seconds since the last commit by the clocks of here and of the disk; None before the first.
+    """
+
+    path: Path
+    state: State
+    system: str = ""
+    engine: str = ""
+    step: int = 0
+    steps: int = 0
+    timestep_fs: float = 0.0
+    labels: int = 0
+    gap: int = 0
+    last: LabelRecord | None = None
+    contract: Contract | None = None
+    label_wall_s: float = 0.0
+    idle_s: float | None = None
+    problem: str = ""
+
+
+def overview(path: Path) -> Overview:
+    """Look at a run without touching it.
+
+    Raises
+    ------
+    FileError
+        If it is not a run.
+    """
+    run = RunDirectory(path)
+    if not run.config.exists():
+        open_run(path)  # says so
+    try:
+        _, config, atoms = open_run(path)
+        running = is_owned(run.lock)
+        known = Overview(
+            path,
+            "running" if running else "not begun",
+            system=str(atoms.symbols),
+            engine=config.engine.kind,
+            steps=config.dynamics.total_steps,
+            timestep_fs=config.dynamics.timestep_fs,
+        )
+        if not run.checkpoint.exists():
+            return known
+        state, _, _ = load_state(run.checkpoint)
+    except OtfError as error:
+        return Overview(path, "damaged", problem=str(error))
+    now: State = "finished" if state.step >= known.steps else "stopped"
+    history = state.history
+    return Overview(
+        path,
+        "running" if running else now,
+        system=known.system,
+        engine=known.engine,
+        step=state.step,
+        steps=known.steps,
+        timestep_fs=known.timestep_fs,
+        labels=len(history),
+        gap=0 if state.policy.by_engine else state.policy.steps,
+        last=history[-1],
+        contract=contract_of(config, history),
+        label_wall_s=sum(r.wall_s for r in history),
+        idle_s=max(0.0, time.clock_gettime(time.CLOCK_REALTIME) - run.checkpoint.stat().st_mtime),
+    )
+
+
+def runs_below(folder: Path) -> Iterator[Path]:
+    """Run directories in a folder and below, in the order of their names."""
+    if RunDirectory(folder).config.exists():
+        yield folder
+        return
+    for child in sorted(folder.iterdir()):
+        if child.is_dir() and not child.is_symlink():
+            yield from runs_below(child)

@@ -1,0 +1,176 @@
+"""Frames and labels in the files of other programs.
+
+=====================  ===========================================================================
+format                 what is written
+=====================  ===========================================================================
+extxyz, traj, db       by ASE: positions, cell, momenta, energy, time
+xdatcar                VASP's, fractional coordinates
+lammps-dump            ids, types in the order of the species, unwrapped positions, velocities in
+                       Angstrom/ps (units metal)
+mace                   extxyz with REF_energy, REF_forces, REF_stress
+gap                    extxyz with dft_energy, dft_force, dft_virial
+deepmd                 a directory of .raw and .npy files
+=====================  ===========================================================================
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+
+from otf.arrays import Floats
+from otf.errors import FileError
+from otf.io.frames import Frames
+from otf.io.labels import StoredLabel
+from otf.units import FS
+
+FRAME_FORMATS = ("extxyz", "traj", "db", "xdatcar", "lammps-dump")
+LABEL_FORMATS = ("mace", "gap", "deepmd")
+
+
+def write_frames(frames: Frames, path: Path, kind: str) -> None:
+    """Write frames as one of :data:`FRAME_FORMATS`.
+
+    Raises
+    ------
+    FileError
+        If it is there already, or cannot be written.
+    """
+    _must_be_new(path)
+    try:
+        if kind == "lammps-dump":
+            with path.open("w", encoding="utf-8") as stream:
+                for i in range(len(frames)):
+                    stream.writelines(_dumped(frames, i))
+        elif kind == "xdatcar":
+            ase.io.write(path, list(_atoms(frames)), format="vasp-xdatcar")
+        else:
+            ase.io.write(path, list(_atoms(frames)), format=kind)
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _atoms(frames: Frames) -> Iterator[Atoms]:
+    energies = frames.series.get("potential_energy_eV")
+    for i in range(len(frames)):
+        atoms = frames.atoms.copy()
+        atoms.set_cell(frames.cells[i])
+        atoms.positions = frames.positions[i]
+        if frames.velocities is not None:
+            atoms.set_velocities(frames.velocities[i] / FS)
+        if frames.time_fs is not None:
+            atoms.info["time_fs"] = float(frames.time_fs[i])
+        if energies is not None:
+            atoms.calc = SinglePointCalculator(atoms, energy=float(energies[i]))
+        yield atoms
+
+
+def _dumped(frames: Frames, i: int) -> Iterator[str]:
+    """Lines of one frame; the cell is turned as LAMMPS wants it, and all vectors with it."""
+    cell, turned = frames.cells[i], frames.positions[i]
+    velocities = frames.velocities[i] if frames.velocities is not None else None
+    if np.linalg.matrix_rank(cell) == 3:
+        from ase.calculators.lammps import Prism
+
+        prism = Prism(cell, pbc=frames.atoms.pbc)
+        turned = prism.vector_to_lammps(turned)
+        velocities = None if velocities is None else prism.vector_to_lammps(velocities)
+        xx, yy, zz, xy, xz, yz = prism.get_lammps_prism()
+        tilts = [min(0.0, xy, xz, xy + xz), max(0.0, xy, xz, xy + xz), min(0.0, yz), max(0.0, yz)]
+        box = [
+            f"{tilts[0]:.10g} {xx + tilts[1]:.10g} {xy:.10g}",
+            f"{tilts[2]:.10g} {yy + tilts[3]:.10g} {xz:.10g}",
+            f"0 {zz:.10g} {yz:.10g}",
+        ]
+        bounds = "xy xz yz " + " ".join("pp" if p else "ff" for p in frames.atoms.pbc)
+    else:
+        low, high = turned.min(axis=0) - 1.0, turned.max(axis=0) + 1.0
+        box = [f"{a:.10g} {b:.10g}" for a, b in zip(low, high, strict=True)]
+        bounds = "ff ff ff"
+    kinds = np.unique(frames.atoms.numbers, return_inverse=True)[1] + 1
+    columns = "id type element xu yu zu" + ("" if velocities is None else " vx vy vz")
+    yield f"ITEM: TIMESTEP\n{i}\nITEM: NUMBER OF ATOMS\n{len(kinds)}\n"
+    yield f"ITEM: BOX BOUNDS {bounds}\n" + "\n".join(box) + f"\nITEM: ATOMS {columns}\n"
+    numbers = turned if velocities is None else np.hstack([turned, 1e3 * velocities])
+    for n, (symbol, row) in enumerate(zip(frames.atoms.symbols, numbers, strict=True)):
+        yield f"{n + 1} {kinds[n]} {symbol} " + " ".join(f"{x:.10g}" for x in row) + "\n"
+
+
+def write_labels(labels: Sequence[StoredLabel], path: Path, kind: str) -> None:
+    """Write labels as one of :data:`LABEL_FORMATS`, for training another potential.
+
+    Raises
+    ------
+    FileError
+        If it is there already, or cannot be written.
+    """
+    _must_be_new(path)
+    try:
+        if kind == "deepmd":
+            _write_deepmd(labels, path)
+        else:
+            frames = [_mace(s) if kind == "mace" else _gap(s) for s in labels]
+            ase.io.write(path, frames, format="extxyz")
+    except OSError as error:
+        raise _not_written(path, error) from error
+
+
+def _mace(stored: StoredLabel) -> Atoms:
+    atoms, labels = stored.atoms.copy(), stored.labels
+    atoms.info["REF_energy"] = labels.energy
+    atoms.arrays["REF_forces"] = labels.forces
+    if labels.stress is not None:
+        atoms.info["REF_stress"] = labels.stress
+    return atoms
+
+
+def _gap(stored: StoredLabel) -> Atoms:
+    atoms, labels = stored.atoms.copy(), stored.labels
+    atoms.info["dft_energy"] = labels.energy
+    atoms.arrays["dft_force"] = labels.forces
+    if labels.stress is not None:
+        atoms.info["dft_virial"] = _virial(stored)
+    return atoms
+
+
+def _virial(stored: StoredLabel) -> Floats:
+    """(3, 3), eV, positive under compression as both programs have it."""
+    assert stored.labels.stress is not None
+    virial: Floats = -stored.labels.stress * stored.atoms.get_volume()
+    return virial
+
+
+def _write_deepmd(labels: Sequence[StoredLabel], path: Path) -> None:
+    first = labels[0].atoms
+    kinds, types = np.unique(first.numbers, return_inverse=True)
+    folder = path / "set.000"
+    folder.mkdir(parents=True)
+    names = [Atoms([int(z)]).get_chemical_symbols()[0] for z in kinds]
+    (path / "type_map.raw").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (path / "type.raw").write_text("\n".join(map(str, types)) + "\n", encoding="utf-8")
+    n = len(labels)
+    arrays = {
+        "coord": np.array([s.atoms.positions for s in labels]).reshape(n, -1),
+        "energy": np.array([s.labels.energy for s in labels]),
+        "force": np.array([s.labels.forces for s in labels]).reshape(n, -1),
+    }
+    if first.pbc.all():
+        arrays["box"] = np.array([s.atoms.cell.array for s in labels]).reshape(n, 9)
+    else:
+        (path / "nopbc").write_text("", encoding="utf-8")
+    if all(s.labels.stress is not None for s in labels):
+        arrays["virial"] = np.array([_virial(s) for s in labels]).reshape(n, 9)
+    for name, values in arrays.items():
+        np.save(folder / f"{name}.npy", values)
+
+
+def _must_be_new(path: Path) -> None:
+    if path.exists():
+        raise FileError(f"{path}: is there already; name another file, or remove it")
+
+
+def _not_written(path: Path, error: OSError) -> FileError:
+    return FileError(f"{path}: cannot be written ({error.strerror or error}); choose another place")

@@ -1,0 +1,174 @@
+"""``otf export``, ``list`` and ``status``; what other programs read of our files."""
+
+import fcntl
+import subprocess
+import sys
+import warnings
+
+import ase.db
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+
+from otf.io.labels import read_labels
+from otf.io.trajectory import read_trajectory
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")  # of its own dependencies
+    import MDAnalysis
+
+CONFIG = """\
+system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
+engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
+dynamics: {ensemble: csvr, steps: 60, timestep_fs: 2.0}
+model: {stress_noise_GPa: 0.1}
+policy: {force_target_meV_A: 20}
+"""
+
+
+def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "otf", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == rc, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export")
+    (folder / "al.yaml").write_text(CONFIG)
+    otf("run", folder / "al.yaml", "--output", folder / "runs/al")
+    return folder / "runs/al"
+
+
+@pytest.fixture(scope="module")
+def trajectory(run):
+    return read_trajectory(run / "trajectory.h5")
+
+
+@pytest.mark.parametrize("name", ["out.extxyz", "out.traj", "out.db", "XDATCAR_out"])
+def test_frames_that_ase_reads(run, trajectory, tmp_path, name):
+    out = tmp_path / name
+    said = otf("export", run, out, "--from", 20, "--to", 100, "--every", 4).stdout
+    assert said == f"11 frames in {out}\n"
+    if name.endswith(".db"):
+        read = [row.toatoms() for row in ase.db.connect(out).select()]
+    else:
+        read = ase.io.read(out, ":", format="vasp-xdatcar" if "XDATCAR" in name else None)
+    assert len(read) == 11
+    kept = np.arange(10, 51, 4)
+    for atoms, i in zip(read, kept):
+        apart = atoms.positions - trajectory.positions[i]
+        apart -= np.round(apart @ np.linalg.inv(trajectory.cells[i])) @ trajectory.cells[i]
+        np.testing.assert_allclose(apart, 0.0, atol=1e-5)
+    if "XDATCAR" not in name:
+        np.testing.assert_allclose(
+            read[0].get_velocities() * units.fs, trajectory.velocities[10], atol=1e-9
+        )
+        assert read[0].get_potential_energy() == pytest.approx(trajectory.potential_energy[10])
+
+
+def test_dump_that_mdanalysis_and_ase_read(run, trajectory, tmp_path):
+    out = tmp_path / "out.lammpstrj"
+    otf("export", run, out)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe(
+            str(out), format="LAMMPSDUMP", lammps_coordinate_convention="unwrapped"
+        )
+        assert len(universe.trajectory) == 61
+        universe.trajectory[30]
+        theirs = universe.atoms.positions.astype(float)
+        box = universe.dimensions
+    ours = trajectory.frame(30)
+    pairs = [(0, 1), (2, 7), (3, 5)]
+    for i, j in pairs:  # the cell is turned: distances stay
+        assert np.linalg.norm(theirs[i] - theirs[j]) == pytest.approx(
+            np.linalg.norm(ours.positions[i] - ours.positions[j]), abs=1e-4
+        )
+    np.testing.assert_allclose(box, ours.cell.cellpar(), atol=1e-3)
+    read = ase.io.read(out, index=30, format="lammps-dump-text", specorder=["Al"])
+    speed = np.linalg.norm(read.get_velocities() * units.fs, axis=1)
+    np.testing.assert_allclose(speed, np.linalg.norm(trajectory.velocities[30], axis=1), rtol=1e-5)
+
+
+def test_mdanalysis_opens_the_trajectory_as_it_is(run, trajectory):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe.empty(8, trajectory=False)
+        universe.load_new(str(run / "trajectory.h5"), format="H5MD")
+        assert len(universe.trajectory) == 61
+        step = universe.trajectory[7]
+        np.testing.assert_allclose(step.positions, trajectory.positions[7], atol=1e-4)
+        assert step.time == pytest.approx(0.014)  # ps
+        np.testing.assert_allclose(
+            step.forces, trajectory.forces[7] / (units.kJ / units.mol), rtol=1e-4, atol=1e-3
+        )
+
+
+def test_labels_for_other_potentials(run, tmp_path):
+    labels = read_labels(run / "labels.extxyz")
+    for kind, energy, forces in (
+        ("mace", "REF_energy", "REF_forces"),
+        ("gap", "dft_energy", "dft_force"),
+    ):
+        otf("export", run, tmp_path / f"{kind}.xyz", "--as", kind)
+        read = ase.io.read(tmp_path / f"{kind}.xyz", ":")
+        assert len(read) == len(labels)
+        for atoms, stored in zip(read, labels):
+            assert atoms.info[energy] == pytest.approx(stored.labels.energy, abs=1e-7)
+            np.testing.assert_allclose(atoms.arrays[forces], stored.labels.forces, atol=1e-7)
+    otf("export", run, tmp_path / "deepmd", "--as", "deepmd")
+    folder = tmp_path / "deepmd/set.000"
+    n = len(labels)
+    shapes = {p.stem: np.load(p).shape for p in folder.iterdir()}
+    assert shapes == {
+        "coord": (n, 24), "force": (n, 24), "energy": (n,), "box": (n, 9), "virial": (n, 9)
+    }  # fmt: skip
+    assert (tmp_path / "deepmd/type_map.raw").read_text() == "Al\n"
+    assert (tmp_path / "deepmd/type.raw").read_text().split() == ["0"] * 8
+    virial = -labels[0].labels.stress * labels[0].atoms.get_volume()
+    np.testing.assert_allclose(np.load(folder / "virial.npy")[0], virial.ravel())
+
+
+def test_nothing_is_overwritten_and_mistakes_are_named(run, tmp_path):
+    out = tmp_path / "a.extxyz"
+    out.write_text("mine")
+    assert "is there already" in otf("export", run, out, rc=1).stderr
+    assert out.read_text() == "mine"
+    assert "give --as with one of" in otf("export", run, tmp_path / "a.foo", rc=2).stderr
+    assert "is not there" in otf("export", tmp_path, tmp_path / "a", "--as", "mace", rc=1).stderr
+
+
+def test_list_and_status(run, tmp_path):
+    folder = run.parents[1]
+    text = otf("list", folder).stdout
+    assert "al  finished" in text
+    assert "60/60 steps" in text
+    assert text.rstrip().endswith("Al8 by ase")
+    assert otf("list", tmp_path).stdout == f"no runs in {tmp_path}\n"
+    screen = otf("status", run).stdout
+    assert f"{run}: finished; Al8 by ase" in screen
+    assert "step 60 of 60, 0.12 ps" in screen
+    assert "force MAE" in screen
+    assert "is not a run of otf" in otf("status", tmp_path, rc=1).stderr
+    with (run / ".lock").open("rb") as stream:  # as a running process holds it
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert f"{run}: running" in otf("status", run).stdout
+
+
+def test_a_damaged_run_is_listed_as_such(run, tmp_path):
+    import shutil
+
+    shutil.copytree(run, tmp_path / "broken")
+    (tmp_path / "broken/checkpoint.h5").write_bytes(b"nothing")
+    assert "damaged" in otf("list", tmp_path).stdout
+    assert "checkpoint.h5" in otf("status", tmp_path / "broken").stdout
+    (tmp_path / "broken/checkpoint.h5").unlink()
+    assert "not begun" in otf("status", tmp_path / "broken").stdout
