@@ -43,7 +43,10 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
             read_frames(path, timestep_fs=timestep_fs).between(start_fs, stop_fs, every)
             for path in paths
         ]
-        _show(function(runs, **options), output)
+        if options.pop("correct", False):
+            _show(_corrected(paths, runs, **options), output)
+        else:
+            _show(function(runs, **options), output)
 
     for option in (
         click.option(
@@ -62,6 +65,14 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
     ):
         run = option(run)
     return run
+
+
+def _corrected(paths: tuple[Path, ...], runs: list["Frames"], **options: float) -> "Curves":
+    from otf.driver.corrected import corrected_rdf
+
+    if len(paths) != 1 or not paths[0].is_dir():
+        raise click.UsageError("--correct takes one run directory: it needs the labels of the run")
+    return corrected_rdf(paths[0], runs[0], **options)
 
 
 def _positive(name: str, to: str, default: float | None, text: str) -> Callable[..., Any]:
@@ -106,6 +117,7 @@ def _number(mean: Any, error: Any) -> str:
 @command.command("rdf")
 @_positive("--cutoff", "cutoff_A", 6.0, "How far, Angstrom; may exceed the cell.")
 @_positive("--bin", "bin_A", 0.05, "Angstrom.")
+@click.option("--correct", is_flag=True, help="From the model to the engine, by a run's labels.")
 @_of_frames
 def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float) -> "Curves":
     """Radial distribution functions of all pairs of species, and coordination numbers."""

@@ -74,6 +74,23 @@ def test_tables_and_pictures_are_written(run, tmp_path):
     assert files[4].read_bytes().startswith(b"\x89PNG")
 
 
+def test_correction_to_the_engine_is_told_apart(run, tmp_path):
+    few = otf("analyse", "rdf", run, "--correct").stdout
+    assert "# correction to the engine: none;" in few
+    config = CONFIG.replace("target_meV_A: 20", "target_meV_A: 20, gap_max: 8")
+    (tmp_path / "often.yaml").write_text(config)
+    otf("run", tmp_path / "often.yaml", "--output", tmp_path / "often")
+    out = otf("analyse", "rdf", tmp_path / "often", "--correct").stdout
+    assert "# correction to the engine: exponential;" in out
+    names = next(line for line in out.splitlines() if line.startswith("# r_A")).split()
+    assert {"g_Al_Al_error", "g_Al_Al_shift", "g_Al_Al_shift_error"} <= set(names)
+    plain = np.loadtxt(otf("analyse", "rdf", tmp_path / "often").stdout.splitlines())[:, 1]
+    table = np.loadtxt(out.splitlines())
+    shift = table[:, names.index("g_Al_Al_shift") - 1]
+    np.testing.assert_allclose(table[:, 1], plain + shift, atol=1e-6)
+    assert "needs the labels" in otf("analyse", "rdf", run, run, "--correct", rc=2).stderr
+
+
 def test_the_same_command_serves_other_programs(run):
     source = GOLDEN / "openmx/f_nve20/ch4.md"
     out = otf("analyse", "rdf", source, "--cutoff", 2).stdout
