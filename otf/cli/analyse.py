@@ -34,13 +34,16 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
         stop_fs: float | None,
         every: int,
         timestep_fs: float | None,
+        stage: str | None,
         output: tuple[Path, ...],
         **options: Any,
     ) -> None:
         from otf.io.read_frames import read_frames
 
         runs = [
-            read_frames(path, timestep_fs=timestep_fs).between(start_fs, stop_fs, every)
+            read_frames(path, timestep_fs=timestep_fs)
+            .of_stage(stage)
+            .between(start_fs, stop_fs, every)
             for path in paths
         ]
         if options.pop("correct", False):
@@ -55,6 +58,7 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
             type=click.Path(path_type=Path),
             help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
         ),
+        click.option("--stage", help="Of a run in stages; default: the last; or: all."),
         click.option("--timestep-fs", type=float, help="Of frames in files that have no times."),
         click.option(
             "--every", type=click.IntRange(min=1), default=1, help="Take every so many frames."

@@ -26,15 +26,15 @@ def command(
 ) -> None:
     """Are the radial distribution functions of two runs equal within their errors?
 
-    Such as an accelerated run and full AIMD. Exit code 0 where nothing speaks against it, 1 where
-    they differ.
+    Such as an accelerated run and full AIMD; of runs in stages, the last. Exit code 0 where nothing
+    speaks against it, 1 where they differ.
     """
     from otf.analysis.compare import compare
     from otf.analysis.picture import draw_together
     from otf.io.read_frames import read_frames
 
     runs = [
-        read_frames(path, timestep_fs=timestep_fs).between(start_fs, None, every)
+        read_frames(path, timestep_fs=timestep_fs).of_stage(None).between(start_fs, None, every)
         for path in (one, other)
     ]
     found = compare(*runs, cutoff_A=cutoff_A, bin_A=bin_A)

@@ -127,3 +127,10 @@ class Parts:
     residual: ResidualUse = "off"
     seed: int = 0
     sampler: SamplerSettings | None = None
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Names of the stages that frames are of."""
+        if self.sampler is not None:
+            return ("burn-in", "sample")
+        return tuple(stage.name for stage in self.ensemble.stages)

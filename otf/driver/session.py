@@ -156,7 +156,9 @@ def _commit_all(
     with (
         stop_on_signals() as request,
         closing(
-            TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames)
+            TrajectoryWriter(
+                run.trajectory, parts.ensemble.atoms, keep=n_frames, stages=parts.stages
+            )
         ) as trajectory,
     ):
         stopping = Stopping(request, config.stop, run.path, began, _rdf_watch(run, config, parts))

@@ -29,6 +29,9 @@ class Frames:
         (frames, N, 3), Angstrom/fs, or None.
     series
         What is one number a frame, by names with their units.
+    stages, stage
+        Names of the stages of a run, and (frames,) numbers of the frames' own; empty, and None,
+        where there are none.
     """
 
     name: str
@@ -38,6 +41,8 @@ class Frames:
     time_fs: Floats | None = None
     velocities: Floats | None = None
     series: dict[str, Floats] = field(default_factory=dict)
+    stages: tuple[str, ...] = ()
+    stage: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.positions)
@@ -71,7 +76,32 @@ class Frames:
             time_fs=None if self.time_fs is None else self.time_fs[rows],
             velocities=None if self.velocities is None else self.velocities[rows],
             series={name: values[rows] for name, values in self.series.items()},
+            stage=None if self.stage is None else self.stage[rows],
         )
+
+    def of_stage(self, name: str | None) -> "Frames":
+        """Those of a stage; of the last one that has frames by default, and of all for ``all``.
+
+        Raises
+        ------
+        RunError
+            If there is no such stage, or it has no frames.
+        """
+        if name == "all" or (name is None and self.stage is None):
+            return self
+        if self.stage is None:
+            raise RunError(f"{self.name}: has no stages; leave --stage out")
+        number = int(self.stage.max()) if name is None else -1
+        if name is not None:
+            if name not in self.stages:
+                raise RunError(
+                    f"{self.name}: has no stage '{name}'; its stages are {', '.join(self.stages)}"
+                )
+            number = self.stages.index(name)
+        rows = np.flatnonzero(self.stage == number)
+        if len(rows) == 0:
+            raise RunError(f"{self.name}: stage '{name}' has no frames yet")
+        return self.chosen(rows)
 
     def between(self, start_fs: float | None, stop_fs: float | None, every: int = 1) -> "Frames":
         """Those from a time to another, every so many of them.

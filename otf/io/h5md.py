@@ -1,6 +1,6 @@
 """H5MD (https://www.nongnu.org/h5md/h5md.html): layout, units, and growing a file by frames."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import h5py
@@ -45,7 +45,7 @@ def group_of(name: str) -> str:
     return f"{'particles/all' if vector else 'observables'}/{name}"
 
 
-def create(file: h5py.File, atoms: Atoms) -> None:
+def create(file: h5py.File, atoms: Atoms, stages: Sequence[str]) -> None:
     """The skeleton: fixed elements, and an empty series for each quantity."""
     n = len(atoms)
     h5md = file.create_group("h5md")
@@ -76,6 +76,7 @@ def create(file: h5py.File, atoms: Atoms) -> None:
             value.attrs["unit"] = unit
         if "step" not in group:  # all series share one axis, as H5MD allows by hard links
             group["step"], group["time"] = step, time
+    file[group_of("stage")].attrs["names"] = list(stages)
     species = particles.create_group("species")
     species.attrs["numbers"] = atoms.numbers
     _empty(species, "value", (n,), np.int32)
@@ -121,6 +122,11 @@ def read_system(file: h5py.File) -> Atoms:
     masses: Floats = file["particles/all/mass"][()]
     atoms.set_masses(masses)
     return atoms
+
+
+def stage_names(file: h5py.File) -> tuple[str, ...]:
+    """Of the stages, in the order of their numbers."""
+    return tuple(str(name) for name in file[group_of("stage")].attrs["names"])
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:

@@ -85,7 +85,6 @@ def _otf(path: Path) -> Frames:
         "conserved_energy_eV": t.conserved_energy,
         "temperature_K": t.temperature,
         "pressure_GPa": t.pressure_GPa,
-        "stage": t.stage.astype(float),
     }
     # Hybrid Monte Carlo conserves nothing: its frames follow each other, but not in time.
     dynamics = bool(np.isfinite(t.conserved_energy).any())
@@ -97,6 +96,8 @@ def _otf(path: Path) -> Frames:
         t.time_fs if dynamics else None,
         t.velocities,
         {name: values for name, values in series.items() if np.isfinite(values).any()},
+        t.stages,
+        t.stage,
     )
 
 

@@ -95,6 +95,8 @@ class TrajectoryWriter:
         Species, masses, cell and periodicity.
     keep
         Frames to keep of what is there; the rest was never committed.
+    stages
+        Names of the stages of the run.
 
     Raises
     ------
@@ -102,8 +104,11 @@ class TrajectoryWriter:
         If a file is damaged, or holds fewer frames than ``keep``.
     """
 
-    def __init__(self, path: Path, atoms: Atoms, *, keep: int = 0) -> None:
+    def __init__(
+        self, path: Path, atoms: Atoms, *, keep: int = 0, stages: Sequence[str] = ("run",)
+    ) -> None:
         self.path = path
+        self._stages = tuple(stages)
         self._atoms = atoms.copy()
         self._masses: Floats = atoms.get_masses()
         self._tail = _tail_of(path)
@@ -181,7 +186,7 @@ class TrajectoryWriter:
         aside.touch()
         reserve(aside, _FOLD_BYTES)
         with h5py.File(aside, "w") as file:
-            h5md.create(file, self._atoms)
+            h5md.create(file, self._atoms, self._stages)
 
     def _recover(self, keep: int) -> None:
         """Cut both files to ``keep`` frames: those of a checkpoint."""
@@ -266,9 +271,9 @@ def read_trajectory(path: Path) -> "Trajectory":
     FileError
         If there are none, or the file is damaged or not ours.
     """
-    atoms, series = _read(path, h5md.UNITS)
+    atoms, series, stages = _read(path, h5md.UNITS)
     series["force"] = series["force"] * KJ_PER_MOL
-    return Trajectory(atoms, series)
+    return Trajectory(atoms, stages, series)
 
 
 def read_scalars(path: Path) -> dict[str, Floats]:
@@ -282,17 +287,21 @@ def read_scalars(path: Path) -> dict[str, Floats]:
     return _read(path, _SCALARS)[1]
 
 
-def _read(path: Path, names: Collection[str]) -> tuple[Atoms, dict[str, npt.NDArray[Any]]]:
-    """The system and these series, frames that are still in the tail included."""
+def _read(
+    path: Path, names: Collection[str]
+) -> tuple[Atoms, dict[str, npt.NDArray[Any]], tuple[str, ...]]:
+    """The system, these series (frames that are still in the tail included), names of stages."""
     try:
         with h5py.File(path, "r") as file:
             atoms, series = h5md.read_system(file), h5md.read_series(file, names)
+            stages = h5md.stage_names(file)
             tail = _series(_newer(_read_tail(_tail_of(path), len(atoms)), file))
     except FileNotFoundError as error:
         raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
     except _DAMAGE as error:
         raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
-    return atoms, {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
+    whole = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
+    return atoms, whole, stages
 
 
 @dataclass(frozen=True, eq=False)
@@ -303,9 +312,12 @@ class Trajectory:
     ----------
     atoms
         Species, masses, cell and periodicity; its positions mean nothing.
+    stages
+        Names of the stages, in the order of their numbers.
     """
 
     atoms: Atoms
+    stages: tuple[str, ...]
     _series: dict[str, npt.NDArray[Any]]
 
     def __len__(self) -> int:

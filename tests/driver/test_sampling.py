@@ -24,6 +24,7 @@ from otf.dynamics.hybrid_monte_carlo import (
 )
 from otf.errors import ConfigError
 from otf.io.labels import LabelFile
+from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
 from otf.units import KELVIN
 
@@ -121,6 +122,9 @@ def test_frames_are_samples_with_the_engines_energy(finished):
     same = (np.diff(t.positions, axis=0) == 0.0).all(axis=(1, 2))[60:]
     assert 1e2 * (1.0 - same.mean()) == pytest.approx(summary.sampling.accepted_percent)
     assert np.isnan(t.conserved_energy).all()
+    frames = read_frames(path)
+    assert len(frames.of_stage(None)) == len(frames.of_stage("sample")) == summary.steps - 60
+    assert frames.time_fs is None
 
 
 def test_nothing_is_learned_after_the_burn_in(finished):

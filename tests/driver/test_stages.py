@@ -12,6 +12,7 @@ from otf.driver.records import Segment
 from otf.driver.session import run_session
 from otf.driver.stopping import ENOUGH, RDF_KNOWN
 from otf.errors import ConfigError, EngineError, RunError
+from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
 
 CONFIG = """\
@@ -51,6 +52,12 @@ def test_each_stage_does_what_it_says(finished):
     path, summary, segments = finished
     t = read_trajectory(path / "trajectory.h5")
     assert summary.steps == summary.steps_wanted == 280 == len(t) - 1
+    assert t.stages == ("warm", "press", "produce")
+    frames = read_frames(path)
+    assert len(frames.of_stage(None)) == len(frames.of_stage("produce")) == 80
+    assert len(frames.of_stage("all")) == 281
+    with pytest.raises(RunError, match="no stage 'cool'; its stages are warm, press, produce"):
+        frames.of_stage("cool")
     assert t.stage.tolist() == [0] * 61 + [1] * 140 + [2] * 80
     volume = np.linalg.det(t.cells)
     assert np.ptp(volume[:61]) == np.ptp(volume[200:]) == 0.0 < np.ptp(volume[60:201])
