@@ -9,7 +9,7 @@ from ase.data import chemical_symbols
 from otf.analysis.blocks import block_estimate
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
-from otf.io.frames import Frames
+from otf.io.frames import Frames, of_one_system
 from otf.kernels.angle_histogram import count_angles
 from otf.kernels.neighbours import neighbour_list
 
@@ -19,6 +19,7 @@ def adf(runs: Sequence[Frames], *, cutoff_A: float, bin_degrees: float) -> Curve
 
     Each curve is a density over degrees: it integrates to one. Triples that never occur have none.
     """
+    of_one_system(runs)
     kinds, species = np.unique(runs[0].atoms.numbers, return_inverse=True)
     n_bins = max(1, round(180.0 / bin_degrees))
     pbc = runs[0].atoms.pbc

@@ -3,13 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
+from ase import Atoms
 from ase.data import chemical_symbols
 from ase.neighborlist import natural_cutoffs, neighbor_list
 
 from otf.analysis.blocks import block_estimate
 from otf.analysis.curves import Curves
-from otf.arrays import Floats
-from otf.io.frames import Frames
+from otf.arrays import Floats, Ints
+from otf.io.frames import Frames, of_one_system
 
 _BOND = 1.2  # times the sum of covalent radii
 _BROKEN = 1.5  # times its length in the first frame
@@ -21,13 +22,14 @@ def bonds(runs: Sequence[Frames], *, bin_A: float) -> Curves:
     A bond is a pair closer than 1.2 times the sum of its covalent radii in the first frame; one
     that grows by half counts as broken in that frame.
     """
+    of_one_system(runs)
     first = runs[0].atoms.copy()
     first.set_cell(runs[0].cells[0])
     first.positions = runs[0].positions[0]
     one, other, shift = neighbor_list("ijS", first, natural_cutoffs(first, mult=_BOND))
     once = (one < other) | ((one == other) & (shift @ [4, 2, 1] > 0))
     one, other, shift = one[once], other[once], shift[once]
-    lengths = [_lengths(run, one, other, shift) for run in runs]
+    lengths = [_lengths(run, first, one, other, shift) for run in runs]
     samples: Floats = np.concatenate(lengths)
     kinds = np.sort(first.numbers[np.stack([one, other])], axis=0).T
     top = samples.max(initial=1.0) + bin_A
@@ -44,8 +46,12 @@ def bonds(runs: Sequence[Frames], *, bin_A: float) -> Curves:
     return Curves("bond lengths", "length_A", 0.5 * (edges[1:] + edges[:-1]), y, numbers)
 
 
-def _lengths(run: Frames, one: np.ndarray, other: np.ndarray, shift: np.ndarray) -> Floats:
-    """(frames, bonds), Angstrom."""
+def _lengths(run: Frames, first: Atoms, one: Ints, other: Ints, shift: Ints) -> Floats:
+    """(frames, bonds), Angstrom; the atoms of a run may lie in other images than in ``first``."""
+    cell = first.cell.complete().array
+    moved = (run.positions[0] - first.positions) @ np.linalg.inv(cell)
+    images = np.round(moved).astype(np.int64) * first.pbc
+    shift = shift + images[one] - images[other]
     vectors = run.positions[:, other] - run.positions[:, one]
     vectors = vectors + np.einsum("bi,fij->fbj", shift, run.cells)
     found: Floats = np.linalg.norm(vectors, axis=2)

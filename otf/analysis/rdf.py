@@ -23,8 +23,7 @@ from ase.data import chemical_symbols
 from otf.analysis.blocks import BlockSum, Estimate
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
-from otf.errors import RunError
-from otf.io.frames import Frames
+from otf.io.frames import Frames, of_one_system
 from otf.kernels.pair_histogram import count_pairs
 
 
@@ -162,11 +161,10 @@ def summed(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> RdfSum:
     RunError
         If the runs are of different systems.
     """
+    of_one_system(runs)
     first = runs[0]
     total = RdfSum(first.atoms, cutoff_A, max(1, round(cutoff_A / bin_A)))
     for run in runs:
-        if not np.array_equal(run.atoms.numbers, first.atoms.numbers):
-            raise RunError(f"{run.name}: holds other atoms than {first.name}; analyse them apart")
         for positions, cell in zip(run.positions, run.cells, strict=True):
             total.add(positions, cell)
     return total

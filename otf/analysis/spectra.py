@@ -21,7 +21,7 @@ from otf.analysis.blocks import over_pieces
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
 from otf.errors import RunError
-from otf.io.frames import Frames
+from otf.io.frames import Frames, of_one_system
 
 _CM1_PER_FS = 1e15 / 2.99792458e10  # wave number of one oscillation in a femtosecond
 _FEWEST = 64  # frames in a piece
@@ -42,9 +42,15 @@ def velocities_of(run: Frames) -> Floats:
 
 def _pieces(runs: Sequence[Frames], longest_fs: float) -> list[tuple[Floats, Floats]]:
     """Velocities and masses of pieces as long as wanted, of all runs."""
-    length = int(longest_fs / runs[0].spacing_fs)
+    of_one_system(runs)
+    spacing = runs[0].spacing_fs
+    length = int(longest_fs / spacing)
     out = []
     for run in runs:
+        if len(run.atoms) < 2:
+            raise RunError(f"{run.name}: a single atom does not vibrate")
+        if abs(run.spacing_fs - spacing) > 1e-6 * spacing:
+            raise RunError(f"{run.name}: another time between frames than {runs[0].name}")
         velocities, masses = velocities_of(run), run.atoms.get_masses()
         starts = range(0, len(run) - length + 1, max(1, length))
         out += [(velocities[start : start + length], masses) for start in starts]

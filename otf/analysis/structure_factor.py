@@ -7,7 +7,7 @@ import numpy as np
 from otf.analysis.blocks import block_estimate
 from otf.analysis.curves import Curves
 from otf.errors import RunError
-from otf.io.frames import Frames
+from otf.io.frames import Frames, of_one_system
 
 
 def structure_factor(runs: Sequence[Frames], *, q_max: float, bin_width: float) -> Curves:
@@ -23,6 +23,7 @@ def structure_factor(runs: Sequence[Frames], *, q_max: float, bin_width: float) 
     RunError
         If the system is not periodic in three directions.
     """
+    of_one_system(runs)
     first = runs[0]
     if not first.atoms.pbc.all():
         raise RunError(f"{first.name}: wave vectors need a structure periodic in three directions")
@@ -34,6 +35,8 @@ def structure_factor(runs: Sequence[Frames], *, q_max: float, bin_width: float) 
     size = np.linalg.norm(whole @ reciprocal, axis=1)
     half = (whole @ [1e6, 1e3, 1.0] > 0.0) & (size < q_max)  # q and -q say the same
     whole, place = whole[half], np.minimum((size[half] / bin_width).astype(int), n_bins - 1)
+    if not half.any():
+        raise RunError(f"{first.name}: no wave vector of the cell is shorter than {q_max:g} 1/A")
     population = np.bincount(place, minlength=n_bins)
     samples = []
     for run in runs:

@@ -21,7 +21,7 @@ from otf.analysis.blocks import over_pieces
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
 from otf.errors import RunError
-from otf.io.frames import Frames
+from otf.io.frames import Frames, of_one_system
 
 _PIECES = 10  # of a trajectory, for the errors
 _FIT = (0.1, 0.5)  # share of the longest lag over which the slope is taken
@@ -36,6 +36,7 @@ def msd(runs: Sequence[Frames], *, longest_fs: float | None = None) -> Curves:
     RunError
         If frames are too few, or not evenly spaced in time.
     """
+    of_one_system(runs)
     spacing = runs[0].spacing_fs
     shortest = min(len(run) for run in runs)
     lags = shortest // _PIECES if longest_fs is None else int(longest_fs / spacing)

@@ -59,7 +59,7 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
             help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
         ),
         click.option("--stage", help="Of a run in stages; default: the last; or: all."),
-        click.option("--timestep-fs", type=float, help="Of frames in files that have no times."),
+        _positive("--timestep-fs", "timestep_fs", None, "Of frames in files that have no times."),
         click.option(
             "--every", type=click.IntRange(min=1), default=1, help="Take every so many frames."
         ),

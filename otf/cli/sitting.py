@@ -61,9 +61,11 @@ def describe(s: Summary) -> str:
         ]
     if s.sampling is not None:
         found = s.sampling
+        rate = f"{found.accepted_percent:.0f} % of {found.proposals} proposals accepted"
         lines.append(
-            f"sampling    {found.accepted_percent:.0f} % of {found.proposals} proposals accepted, "
-            f"{found.mean_steps:.1f} steps each; {found.burn_in} of burn-in before"
+            f"sampling    {rate}, {found.mean_steps:.1f} steps each; burn-in {found.burn_in}"
+            if found.proposals
+            else f"sampling    {found.burn_in} proposals of burn-in, nothing sampled yet"
         )
     if s.contract is not None:
         lines.append(f"contract    {s.contract.in_words()}")
@@ -94,6 +96,6 @@ def describe(s: Summary) -> str:
         lines.append(f"ended with {s.stopped_by}; otf audit {s.directory} --every 20")
     elif s.stopped_by is not None:
         lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
-    else:
+    elif s.sampling is None:
         lines.append(f"check it    otf audit {s.directory} --every 20")
     return "\n".join(lines)

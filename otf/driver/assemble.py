@@ -112,9 +112,12 @@ def _constraints(system: System, atoms: Atoms) -> list[Any]:
     """Those of the structure and of the configuration; lengths of bonds are fixed here and now."""
     out: list[Any] = []
     pairs = [list(pair) for pair in system.fixed_bonds]
+    fixed = set(system.fixed_atoms)  # each once: every constraint takes degrees of freedom away
     for constraint in atoms.constraints:
         if isinstance(constraint, FixBondLengths):
             pairs += constraint.pairs.tolist()
+        elif isinstance(constraint, FixAtoms):
+            fixed |= set(constraint.get_indices().tolist())
         else:
             out.append(constraint)
     named = set(system.fixed_atoms) | {i for pair in pairs for i in pair}
@@ -125,8 +128,14 @@ def _constraints(system: System, atoms: Atoms) -> list[Any]:
                 f"{len(atoms)} atoms are numbered from 0"
             ]
         )
-    if system.fixed_atoms:
-        out.append(FixAtoms(system.fixed_atoms))
+    if any(fixed.intersection(constraint.get_indices().tolist()) for constraint in out):
+        raise ConfigError(
+            ["system.fixed_atoms: a FixCartesian of the file holds one of them, too; keep one"]
+        )
+    if fixed:
+        out.append(FixAtoms(sorted(fixed)))
+    if any(fixed.issuperset(pair) for pair in pairs):
+        raise ConfigError(["system.fixed_bonds: one joins two fixed atoms; remove it"])
     if pairs:
         lengths = [atoms.get_distance(i, j, mic=bool(atoms.pbc.any())) for i, j in pairs]
         out.append(FixBondLengths(pairs, bondlengths=np.array(lengths)))
@@ -281,6 +290,10 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
     held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
     translation = dynamics.remove_translation and len(atoms) > 1 and not held
     rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any() and not held
+    if rotation and "slhmc" in kinds:
+        raise ConfigError(
+            ["dynamics.remove_rotation: slhmc draws all momenta anew; remove the key"]
+        )
     if dynamics.velocities == "maxwell":
         draw_velocities(
             atoms,
@@ -295,7 +308,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
         )
     remove_motion(atoms, translation=translation, rotation=rotation)
     first = next(iter(stages.values())).ensemble
-    if first not in ("nve", "langevin", "slhmc") and atoms.get_kinetic_energy() == 0.0:
+    if first not in ("nve", "langevin", "slhmc") and atoms.get_kinetic_energy() < 1e-12:
         raise ConfigError(
             [f"dynamics.ensemble: {first} scales velocities and there are none; use 'maxwell'"]
         )

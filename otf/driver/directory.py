@@ -15,6 +15,8 @@ from otf.driver.assemble import (
     make_structure,
     resolved_yaml,
 )
+from otf.driver.continuity import changes, settings
+from otf.driver.state import load_state
 from otf.engine import keep_input
 from otf.errors import ConfigError, FileError
 from otf.io.durable import replace_file, sole_owner
@@ -169,8 +171,10 @@ def change_steps(path: Path, steps: int) -> None:
         dynamics = dynamics.model_copy(update={"stages": stages})
     else:
         dynamics = dynamics.model_copy(update={"steps": steps})
+    changed = config.model_copy(update={"dynamics": dynamics})
+    if run.checkpoint.exists():  # what is refused is refused before it is written
+        _, _, before = load_state(run.checkpoint)
+        changes(before, settings(changed), kind=config.engine.kind, source=str(run.config))
     names = {option: file.name for option, file in engine_files(config).items()}
-    text = resolved_yaml(
-        config.model_copy(update={"dynamics": dynamics}), run.structure.name, names
-    )
+    text = resolved_yaml(changed, run.structure.name, names)
     replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))

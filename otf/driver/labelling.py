@@ -19,6 +19,11 @@ from otf.labels import LabelFailure, Labels
 
 _LOG = logging.getLogger("otf.labels")
 
+SENSIBLE = 3
+"""Labels from which on the model's energy is worth comparing."""
+MOST_FAILURES = 3
+"""In a row, before a run that may continue stops all the same."""
+
 _UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by some tenths
 _SAME_EV = 0.005  # an atom: two answers to one question
 

@@ -14,7 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.driver.correction import Correction
-from otf.driver.labelling import unlabelled
+from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.lessons import measure, relearn
 from otf.driver.policy import (
     UNTRIGGERED,
@@ -37,9 +37,6 @@ from otf.plausible import LARGEST_STEP_A, blown_up
 from otf.units import GPA
 
 _LOG = logging.getLogger("otf.loop")
-
-_SENSIBLE = 3  # labels from which on the model's energy is worth comparing
-_MOST_FAILURES = 3  # in a row, before a run that may continue stops all the same
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
@@ -268,7 +265,7 @@ class _Loop:
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
         index = self.trainer.n_labels
-        expected = self.trainer.predict(self.atoms).energy if index >= _SENSIBLE else float("nan")
+        expected = self.trainer.predict(self.atoms).energy if index >= SENSIBLE else float("nan")
         return self.parts.labeller.label(
             self.atoms, index=index, step=self.step + ahead, expected=expected
         )
@@ -353,7 +350,7 @@ class _Loop:
     def _bear(self, failure: LabelFailure) -> None:
         """Go on without a label, if that was asked for and is not the rule by now."""
         self.failures += 1
-        if not self.parts.continue_on_failure or self.failures >= _MOST_FAILURES:
+        if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:
             raise unlabelled(self.step, failure)
         _LOG.warning(
             "step %d: no label (%s); going on with the model as it is", self.step, failure.reason

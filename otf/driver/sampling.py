@@ -4,12 +4,13 @@ Every step is a proposal and yields a frame, the sample it leaves. During the bu
 learns from every proposal; from then on neither it nor the length of segments changes.
 """
 
+import logging
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 
 import numpy as np
 
-from otf.driver.labelling import unlabelled
+from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.lessons import measure, relearn
 from otf.driver.policy import PolicyState
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
@@ -25,6 +26,8 @@ from otf.io.trajectory import ENGINE, Frame
 from otf.labels import LabelFailure, Labels
 from otf.plausible import blown_up
 
+_LOG = logging.getLogger("otf.sampling")
+
 _FIRST_LENGTH = 5.0
 _BLOCK_FS = 20.0  # proposals are far apart: each is left out alone when the model is judged
 
@@ -35,7 +38,7 @@ def sample(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
     Raises
     ------
     RunError
-        If the engine gives no label: a sample cannot be judged without it.
+        If the engine gives no label, and the run is not to go on without.
     """
     assert parts.sampler is not None
     sampler = _Sampler(parts, parts.sampler)
@@ -56,12 +59,14 @@ class _Sampler:
         self.step = 0
         self.now = SamplerState(min(_FIRST_LENGTH, float(settings.segment_max)))
         self.history: tuple[LabelRecord, ...] = ()
+        self.failures = 0
 
     def restore(self, state: RunState) -> None:
         assert state.sampler is not None
         relearn(self.parts, state, fs_per_step=_BLOCK_FS)
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.now, self.history = state.step, state.sampler, state.history
+        self.failures = state.failures
 
     def state(self) -> RunState:
         return RunState(
@@ -70,13 +75,16 @@ class _Sampler:
             PolicyState(self.now.length, by_engine=False),
             self.trainer.capture(),
             self.history,
+            self.failures,
             sampler=self.now,
         )
 
     def begin(self) -> Iterator[Record]:
         """Label the starting structure."""
         yield Activity(0, "label")
-        labels = self._label()
+        labels = self.parts.labeller.label(self.atoms, index=0, step=0)
+        if isinstance(labels, LabelFailure):
+            raise unlabelled(0, labels)
         yield Segment(self._frame(), self._account(labels, steps=0, learn=True), self.state())
 
     @property
@@ -98,9 +106,11 @@ class _Sampler:
         self.step += 1
         burning = self.step <= settings.burn_in
         record, chance = None, 0.0
+        labels = None
         if self._integrate(length):
             yield Activity(self.step, "label")
             labels = self._label()
+        if labels is not None:
             change = labels.energy + float(atoms.get_kinetic_energy()) - before
             chance = acceptance(change, settings.temperature_K)
             record = self._account(labels, steps=length, learn=burning)
@@ -128,12 +138,25 @@ class _Sampler:
                 return False
         return True
 
-    def _label(self) -> Labels:
-        index = len(self.history)
-        labels = self.parts.labeller.label(self.atoms, index=index, step=self.step)
-        if isinstance(labels, LabelFailure):
+    def _label(self) -> Labels | None:
+        """Of the proposal; None, which rejects it, where it has none and the run may go on.
+
+        That keeps detailed balance as long as it is the structure that has no label.
+        """
+        expected = float("nan")
+        if self.trainer.n_labels >= SENSIBLE:
+            expected = self.trainer.predict(self.atoms).energy
+        labels = self.parts.labeller.label(
+            self.atoms, index=len(self.history), step=self.step, expected=expected
+        )
+        if isinstance(labels, Labels):
+            self.failures = 0
+            return labels
+        self.failures += 1
+        if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:
             raise unlabelled(self.step, labels)
-        return labels
+        _LOG.warning("step %d: no label (%s); the proposal is rejected", self.step, labels.reason)
+        return None
 
     def _account(self, labels: Labels, *, steps: int, learn: bool) -> LabelRecord:
         """Measure the model against a label, and learn it if that is still allowed."""

@@ -162,7 +162,11 @@ def _commit_all(
         ) as trajectory,
     ):
         stopping = Stopping(request, config.stop, run.path, began, _rdf_watch(run, config, parts))
-        stopping.known(state.history if state is not None else ())
+        if state is not None:
+            stopping.known(state.history)
+            reason = stopping.done(state.history)
+            if reason is not None:
+                return state, reason
         broken = False
         move = drive if parts.sampler is None else sample
         for record in move(parts, state):

@@ -66,6 +66,12 @@ class Stopping:
         """Labels of earlier sittings tell what one takes."""
         self._seconds = [record.wall_s for record in history]
 
+    def done(self, history: tuple[LabelRecord, ...]) -> str | None:
+        """Why a run that is resumed has nothing left to do, or None."""
+        if self._labels is not None and len(history) >= self._labels:
+            return ENOUGH
+        return RDF_KNOWN if self._rdf is not None and self._rdf.known_after(()) else None
+
     def reason(self, record: Record) -> str | None:
         """Why to end at this record, or None. Called before what it announces is done."""
         if self._request:

@@ -7,7 +7,10 @@ import numpy as np
 from ase import Atoms
 
 from otf.dynamics.ensembles import A, DynamicsState, Ensemble, EnsembleSettings
-from otf.dynamics.velocities import remove_motion
+from otf.dynamics.velocities import remove_motion, thermal_momenta
+
+_SCALING = ("csvr", "nhc", "npt", "npt_full")
+_AT_REST = 1e-12  # eV: rounding alone moves the atoms of a perfect crystal
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class StagedEnsemble:
     translation, rotation
         Whether motion of the whole is taken out: of the initial velocities, and after a stage with
         Langevin noise, which drives it.
+
+    Atoms at rest get velocities where a thermostat begins that can only scale them.
     """
 
     def __init__(
@@ -95,6 +100,12 @@ class StagedEnsemble:
             before = float(self.atoms.get_kinetic_energy())
             if self.stages[self._number].settings.kind == "langevin":
                 remove_motion(self.atoms, translation=self.translation, rotation=self._rotation)
+            settings = self.stages[number].settings
+            if settings.kind in _SCALING and self.atoms.get_kinetic_energy() < _AT_REST:
+                momenta = thermal_momenta(
+                    self.atoms, settings.temperature_K, self.rng, translation=self.translation
+                )
+                self.atoms.set_momenta(momenta)
             removed = before - float(self.atoms.get_kinetic_energy())
             self._enter(number)
         self._set_baths(step)

@@ -1,9 +1,11 @@
 """Frames of any trajectory, in the one form that all analyses take."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
+from ase.cell import Cell
 
 from otf.arrays import Floats, Ints
 from otf.errors import RunError
@@ -91,6 +93,8 @@ class Frames:
             return self
         if self.stage is None:
             raise RunError(f"{self.name}: has no stages; leave --stage out")
+        if len(self) == 0:
+            raise RunError(f"{self.name}: holds no frame yet")
         number = int(self.stage.max()) if name is None else -1
         if name is not None:
             if name not in self.stages:
@@ -123,6 +127,22 @@ class Frames:
         return self.chosen(rows)
 
 
+def of_one_system(runs: Sequence[Frames]) -> None:
+    """Refuse runs that cannot be analysed together.
+
+    Raises
+    ------
+    RunError
+        If their atoms or their periodicity differ.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if not np.array_equal(run.atoms.numbers, first.atoms.numbers):
+            raise RunError(f"{run.name}: holds other atoms than {first.name}; analyse them apart")
+        if not np.array_equal(run.atoms.pbc, first.atoms.pbc):
+            raise RunError(f"{run.name}: is periodic otherwise than {first.name}")
+
+
 def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
     """Positions (frames, N, 3) of atoms that were put back into the cell, followed out of it.
 
@@ -130,8 +150,8 @@ def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
     """
     if not pbc.any() or len(positions) < 2:
         return positions
-    inverse = np.linalg.inv(cells[1:])
-    steps = np.einsum("fni,fij->fnj", np.diff(positions, axis=0), inverse)
+    full = np.array([Cell(cell).complete().array for cell in cells[1:]])
+    steps = np.einsum("fni,fij->fnj", np.diff(positions, axis=0), np.linalg.inv(full))
     steps -= np.round(steps) * pbc
-    moved = np.einsum("fni,fij->fnj", steps, cells[1:])
+    moved = np.einsum("fni,fij->fnj", steps, full)
     return np.concatenate([positions[:1], positions[0] + np.cumsum(moved, axis=0)])

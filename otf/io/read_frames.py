@@ -132,7 +132,7 @@ def _found(pattern: re.Pattern[str], head: str) -> list[float]:
 def _siesta_md(path: Path) -> Frames:
     final = ase.io.read(path.with_suffix(".XV"))
     n = len(final)
-    positions, velocities = [], []
+    positions, velocities, cells = [], [], []
     with FortranFile(path, "r") as file:
         while True:
             try:
@@ -143,16 +143,20 @@ def _siesta_md(path: Path) -> Frames:
                 numbers = np.frombuffer(record[4:]).reshape(2, n, 3) * BOHR
                 positions.append(numbers[0])
                 velocities.append(numbers[1])
-            elif len(record) != 8 * 18:
+            elif len(record) == 8 * 18:
+                cells.append(np.frombuffer(record)[:9].reshape(3, 3) * BOHR)
+            else:
                 raise ValueError(f"a record of {len(record)} bytes does not fit {n} atoms")
-    cells = np.tile(final.cell.array, (len(positions), 1, 1))
+    if not cells:
+        cells = [final.cell.array] * len(positions)
+    n_frames = min(len(cells), len(positions))  # the last record may not be there yet
     return Frames(
         str(path),
         Atoms(final.numbers, cell=final.cell, pbc=True),
-        np.array(positions),
-        cells,
+        np.array(positions[:n_frames]),
+        np.array(cells[:n_frames]),
         None,
-        np.array(velocities),
+        np.array(velocities[:n_frames]),
     )
 
 

@@ -120,6 +120,8 @@ class TrajectoryWriter:
             else:
                 self._recover(keep)
             self._stream = self._tail.open("ab", buffering=0)
+            if not path.exists():  # from now on readers find the system, and frames in the tail
+                replace_file(path, self._copy)
         except _DAMAGE as error:
             if isinstance(error, OSError) and error.errno is not None:  # not what HDF5 raises
                 raise FileError(_not_written(path, error)) from error

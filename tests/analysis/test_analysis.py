@@ -338,3 +338,60 @@ def test_another_distribution_is_found_out():
         compare(vibrating(20, 1), shaken(bulk("Si", cubic=True), 20), cutoff_A=4.0, bin_A=0.1)
     with pytest.raises(RunError, match="5 samples do not make 10 blocks"):
         compare(vibrating(5, 1), vibrating(20, 1), cutoff_A=4.0, bin_A=0.1)
+
+
+@pytest.mark.parametrize(
+    "analyse",
+    [
+        lambda runs: rdf(runs, cutoff_A=4.0, bin_A=0.1),
+        lambda runs: adf(runs, cutoff_A=4.0, bin_degrees=5.0),
+        lambda runs: msd(runs, longest_fs=20.0),
+        lambda runs: vacf(runs, longest_fs=40.0),
+        lambda runs: vdos(runs, longest_fs=80.0),
+        lambda runs: structure_factor(runs, q_max=4.0, bin_width=0.5),
+        lambda runs: bonds(runs, bin_A=0.05),
+    ],
+    ids=["rdf", "adf", "msd", "vacf", "vdos", "structure-factor", "bonds"],
+)
+def test_runs_that_do_not_belong_together_are_refused(analyse):
+    time = {"time_fs": np.arange(200.0)}
+    atoms = bulk("Cu", cubic=True)
+    run = frames_of(atoms, shaken(atoms, 200).positions, **time)
+    analyse([run, run])
+    big = atoms * (2, 1, 1)
+    other = frames_of(big, shaken(big, 200).positions, **time)
+    with pytest.raises(RunError, match="holds other atoms"):
+        analyse([run, other])
+    gold = atoms.copy()
+    gold.symbols[0] = "Au"
+    with pytest.raises(RunError, match="holds other atoms"):
+        analyse([run, frames_of(gold, run.positions, **time)])
+    free = atoms.copy()
+    free.pbc = False
+    with pytest.raises(RunError, match="periodic otherwise"):
+        analyse([run, frames_of(free, run.positions, **time)])
+
+
+def test_spectra_of_what_cannot_be():
+    atoms = bulk("Cu", cubic=True)
+    positions = shaken(atoms, 200).positions
+    runs = [frames_of(atoms, positions, time_fs=dt * np.arange(200.0)) for dt in (1.0, 2.0)]
+    with pytest.raises(RunError, match="another time between frames"):
+        vdos(runs, longest_fs=80.0)
+    alone = frames_of(Atoms("He"), positions[:, :1], time_fs=np.arange(200.0))
+    with pytest.raises(RunError, match="a single atom does not vibrate"):
+        vacf([alone], longest_fs=40.0)
+    with pytest.raises(RunError, match="no wave vector of the cell"):
+        structure_factor([runs[0]], q_max=0.1, bin_width=0.05)
+
+
+def test_bonds_of_a_run_that_was_wrapped_otherwise():
+    atoms = bulk("Cu", cubic=True)
+    run = shaken(atoms, 20, width=0.01)
+    moved = run.positions.copy()
+    moved[:, 2] += atoms.cell.array[0] - atoms.cell.array[2]
+    both = bonds([run, frames_of(atoms, moved)], bin_A=0.02)
+    alone = bonds([run], bin_A=0.02)
+    assert both.numbers["broken_Cu_Cu"].mean == 0.0
+    length = both.numbers["length_Cu_Cu_A"].mean
+    assert length == pytest.approx(float(alone.numbers["length_Cu_Cu_A"].mean), abs=1e-9)

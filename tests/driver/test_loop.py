@@ -10,16 +10,17 @@ import pytest
 from ase import Atoms, units
 from ase.build import molecule
 from ase.cluster import Icosahedron
-from ase.constraints import FixedLine
+from ase.constraints import FixAtoms, FixedLine
 from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 
 import otf
 from otf.config import read_config
-from otf.driver.directory import create_run, open_run
+from otf.driver.directory import change_steps, create_run, open_run
 from otf.driver.policy import UNTRIGGERED
 from otf.driver.records import Segment
 from otf.driver.session import run_session
+from otf.driver.stopping import ENOUGH
 from otf.errors import ConfigError, EngineError, FileError, RunError
 from otf.io.trajectory import ENGINE, MODEL, read_trajectory
 
@@ -206,6 +207,11 @@ def test_thermostat_follows_its_ramp(tmp_path, ensemble):
     resolved.write_text(resolved.read_text().replace("steps: 600", "steps: 700"))
     with pytest.raises(ConfigError, match="a ramp depends on the length"):
         run_session(*open_run(run))
+    resolved.write_text(resolved.read_text().replace("steps: 700", "steps: 600"))
+    before = resolved.read_bytes()
+    with pytest.raises(ConfigError, match="a ramp depends on the length"):
+        change_steps(run, 700)
+    assert resolved.read_bytes() == before  # what is refused is not written
 
 
 @pytest.mark.parametrize(
@@ -224,6 +230,33 @@ def test_constraints_that_cannot_be_are_named(tmp_path, system, ensemble, messag
     source.write_text(text.replace("cluster.xyz\n", f"cluster.xyz\n  {system}\n"))
     with pytest.raises(ConfigError, match=message):
         create_run(read_config(source), source, tmp_path / "run")
+
+
+def test_atoms_fixed_twice_are_counted_once(tmp_path):
+    make(tmp_path, "plain")
+    atoms = ase.io.read(tmp_path / "cluster.xyz")
+    atoms.set_constraint(FixAtoms([0, 1, 2]))
+    ase.io.write(tmp_path / "held.traj", atoms)
+    source = tmp_path / "run.yaml"
+    text = (tmp_path / "plain.yaml").read_text()
+    source.write_text(text.replace("cluster.xyz\n", "held.traj\n  fixed_atoms: [2, 3]\n"))
+    _, _, opened = open_run(create_run(read_config(source), source, tmp_path / "run").path)
+    assert opened.get_number_of_degrees_of_freedom() == 3 * (13 - 4)
+    source.write_text(source.read_text() + "\n")
+    text = source.read_text().replace("[2, 3]", "[2, 3]\n  fixed_bonds: [[0, 3]]")
+    source.write_text(text)
+    with pytest.raises(ConfigError, match="one joins two fixed atoms"):
+        create_run(read_config(source), source, tmp_path / "refused")
+
+
+def test_a_run_with_enough_labels_has_nothing_left_to_do(tmp_path):
+    path = make(tmp_path, policy=ADAPTIVE + "\nstop: {labels: 8}")
+    sit(path)
+    before = (path / "labels.extxyz").read_bytes()
+    summary, records = sit(path)
+    assert summary.stopped_by == ENOUGH
+    assert records == []
+    assert (path / "labels.extxyz").read_bytes() == before
 
 
 def test_fixed_policy_labels_on_schedule(tmp_path):

@@ -22,7 +22,7 @@ from otf.dynamics.hybrid_monte_carlo import (
     adapted,
     segment_length,
 )
-from otf.errors import ConfigError
+from otf.errors import ConfigError, RunError
 from otf.io.labels import LabelFile
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
@@ -167,6 +167,45 @@ def test_what_cannot_be_sampled_is_refused(tmp_path):
     parsed = read_config(bonds)
     with pytest.raises(ConfigError, match="slhmc cannot keep bond lengths"):
         create_run(parsed, bonds, tmp_path / "refused")
+    bonds.write_text(text.replace("timestep_fs", "remove_rotation: true\n  timestep_fs"))
+    parsed = read_config(bonds)
+    with pytest.raises(ConfigError, match="slhmc draws all momenta anew"):
+        create_run(parsed, bonds, tmp_path / "refused")
     stages.write_text(text.replace("steps: 10", "stages: [{name: a, steps: 10}]"))
     with pytest.raises(ConfigError, match="slhmc has no stages"):
         read_config(stages)
+
+
+FLAKY = (
+    "ase.calculators.morse:MorsePotential\n  keywords: {{",
+    "flaky_calculator:Flaky\n  keywords: {{first: 90, last: LAST, how: HOW, ",
+)
+
+
+def flaky(folder: Path, how: str, last: int, more: str = "") -> Path:
+    text = CONFIG.replace(*FLAKY).replace("LAST", str(last)).replace("HOW", how)
+    ase.io.write(folder / "dimer.xyz", Atoms("Ar2", [(0, 0, 0), (0, 0, 2.7)]))
+    source = folder / "flaky.yaml"
+    source.write_text(text.format(steps=120, more=more))
+    return create_run(read_config(source), source, folder / "flaky").path
+
+
+def test_an_unbelievable_energy_is_asked_for_again_before_it_is_judged(tmp_path, caplog):
+    path = flaky(tmp_path, "astray", 90)
+    run_session(*open_run(path))
+    assert caplog.text.count("asking again from scratch") == 1
+    assert read_trajectory(path / "trajectory.h5").potential_energy.max() < 1.0
+
+
+def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path, caplog):
+    path = flaky(tmp_path, "error", 91, "policy: {on_engine_failure: continue}")
+    summary = run_session(*open_run(path))
+    assert summary.steps == 120
+    assert summary.labels == 119  # with the start, and without two
+    assert caplog.text.count("the proposal is rejected") == 2
+
+
+def test_a_proposal_without_a_label_stops_the_run_otherwise(tmp_path):
+    path = flaky(tmp_path, "error", 90)
+    with pytest.raises(RunError, match="the engine gave no label"):
+        run_session(*open_run(path))

@@ -187,6 +187,16 @@ def test_frames_are_safe_before_they_are_folded(tmp_path):
     assert steps_of(path) == list(range(2010))
 
 
+def test_frames_of_a_run_killed_before_the_first_fold_are_there(tmp_path):
+    path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
+    writer = TrajectoryWriter(path, atoms, stages=("warm", "produce"))
+    assert steps_of(path) == []
+    writer.append(frames(atoms, range(7)))
+    writer._stream.close()  # the process dies here
+    assert steps_of(path) == list(range(7))
+    assert read_trajectory(path).stages == ("warm", "produce")
+
+
 def test_kill_between_folding_and_emptying_the_tail(tmp_path):
     path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
     tail = tmp_path / "trajectory.tail"

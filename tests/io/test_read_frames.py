@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import bulk
+from scipy.io import FortranFile
 
 from otf.errors import FileError, RunError
 from otf.io.read_frames import read_frames
@@ -75,6 +76,29 @@ def test_atoms_that_were_wrapped_are_followed(tmp_path, name):
     shift = found.positions[-1] - found.positions[0]
     np.testing.assert_allclose(shift, np.tile((11.6, 2.9, 0.0), (4, 1)), atol=1e-5)
     assert found.time_fs[-1] == 58.0
+
+
+def test_siesta_md_with_a_cell_that_moves(tmp_path):
+    (tmp_path / "siesta.XV").write_bytes((GOLDEN / "siesta/f_ch4_md20/siesta.XV").read_bytes())
+    cells = [np.diag([6.0, 6.0, z]) for z in (5.0, 6.0, 7.0)]
+    with FortranFile(tmp_path / "siesta.MD", "w") as file:
+        for step, cell in enumerate(cells):
+            file.write_record(np.int32(step), np.zeros((2, 5, 3)))
+            file.write_record(np.array([cell, np.zeros((3, 3))]) / units.Bohr)
+    found = read_frames(tmp_path / "siesta.MD")
+    np.testing.assert_allclose(found.cells, cells)
+
+
+def test_a_slab_without_a_third_vector(tmp_path):
+    slab = Atoms("Al2", [(0, 0, 0), (2, 2, 1)], cell=[4, 4, 0], pbc=(True, True, False))
+    frames = []
+    for step in range(20):
+        frames.append(slab.copy())
+        frames[-1].positions += (0.5 * step, 0.0, 0.0)
+        frames[-1].wrap()
+    ase.io.write(tmp_path / "slab.traj", frames)
+    found = read_frames(tmp_path / "slab.traj")
+    assert found.positions[-1, 0, 0] - found.positions[0, 0, 0] == pytest.approx(9.5)
 
 
 def test_times_and_velocities_of_extxyz_are_taken(tmp_path):

@@ -224,6 +224,21 @@ def test_stages_follow_each_other_and_come_back_from_a_checkpoint(aluminium):
         assert again.get_momenta().tobytes() == atoms.get_momenta().tobytes()
 
 
+@pytest.mark.parametrize("kind", ["csvr", "nhc", "npt"])
+def test_atoms_at_rest_are_set_moving_where_a_thermostat_begins(aluminium, kind):
+    atoms = bulk("Al", cubic=True) * (2, 2, 2)
+    stages = [Stage("still", 3, settings("nve")), Stage("warm", 50, settings(kind))]
+    ensemble = StagedEnsemble(atoms, stages, np.random.default_rng(0), translation=True)
+    acting, heat = aluminium.predict(atoms), 0.0
+    start = acting.energy
+    for step in range(53):
+        acting = ensemble.step(step, acting, aluminium.predict)
+        heat += ensemble.heat + ensemble.barostat
+    assert 100.0 < ensemble.temperature() < 500.0
+    energy = acting.energy + atoms.get_kinetic_energy()
+    assert energy - start == pytest.approx(heat, rel=0.02)
+
+
 @pytest.mark.parametrize("rotation", [False, True])
 def test_drawn_velocities_have_the_temperature_and_no_motion_of_the_whole(rotation):
     atoms = molecule("C6H6")
