@@ -16,6 +16,7 @@ _COMMANDS = {
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
+    "report": "A page about a run, with pictures, that needs no network.",
     "export": "Frames or labels in the files of other programs.",
     "status": "How a run is doing, also while it goes on.",
     "list": "The runs in a folder, a line each.",

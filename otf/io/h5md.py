@@ -125,8 +125,10 @@ def read_system(file: h5py.File) -> Atoms:
 
 
 def stage_names(file: h5py.File) -> tuple[str, ...]:
-    """Of the stages, in the order of their numbers."""
-    return tuple(str(name) for name in file[group_of("stage")].attrs["names"])
+    """Of the stages, in the order of their numbers; older files have one without a name."""
+    if group_of("stage") not in file:
+        return ("run",)
+    return tuple(str(name) for name in file[group_of("stage")].attrs.get("names", ("run",)))
 
 
 def _datasets(file: h5py.File) -> dict[str, h5py.Dataset]:

@@ -302,6 +302,9 @@ def _read(
         raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
     except _DAMAGE as error:
         raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
+    for name in _SCALARS:  # what older files do not have
+        if name in names and name not in series:
+            series[name] = np.full(len(series["step"]), 0.0 if name == "stage" else np.nan)
     whole = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}
     return atoms, whole, stages
 

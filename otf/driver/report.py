@@ -1,0 +1,225 @@
+"""``report.html``: what a run came to, on one page that needs no network."""
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from otf.analysis.rdf import rdf
+from otf.config import Config
+from otf.driver import report_pictures as pictures
+from otf.driver.directory import RunDirectory, open_run
+from otf.driver.overview import overview
+from otf.driver.records import RunState
+from otf.driver.session import contract_of
+from otf.driver.state import load_state
+from otf.driver.statistics import books, by_kind, sampling, statistics
+from otf.errors import RunError
+from otf.io.durable import replace_file
+from otf.io.read_frames import read_frames
+from otf.io.trajectory import Trajectory, read_scalars, read_trajectory
+from otf.version import __version__
+
+_MOST_FRAMES = 2000  # for g(r)
+_CUTOFF_A = 6.0
+_FILES = {
+    "labels.extxyz": "every engine call",
+    "trajectory.h5": "the committed frames, H5MD",
+    "model.h5": "the model: otf.load_model",
+    "run.log": "what happened",
+    "config.resolved.yaml": "the configuration with all defaults",
+}
+
+
+@dataclass(frozen=True)
+class _Section:
+    title: str
+    text: str
+    svg: str = ""
+
+
+def write_report(path: Path, output: Path | None = None) -> Path:
+    """Write the report of a run, also of one in progress; its path.
+
+    Raises
+    ------
+    RunError
+        If there is nothing to report yet, or matplotlib is missing.
+    """
+    run, config, _ = open_run(path)
+    if not run.checkpoint.exists():
+        raise RunError(f"{path}: has no label yet; there is nothing to report")
+    state, _, _ = load_state(run.checkpoint)
+    trajectory = read_trajectory(run.trajectory)
+    if len(trajectory) == 0:
+        raise RunError(f"{path}: has no frame yet; there is nothing to report")
+    page = _page(run, config, state, trajectory)
+    target = output or run.path / "report.html"
+    replace_file(target, lambda aside: aside.write_text(page, encoding="utf-8"))
+    return target
+
+
+def _page(run: RunDirectory, config: Config, state: RunState, t: Trajectory) -> str:
+    sections = [
+        *_errors(config, state),
+        *_energies(run, config, state, t),
+        *_found(run),
+        _files(run),
+    ]
+    body = "\n".join(
+        f"<section><h2>{html.escape(s.title)}</h2><p>{s.text}</p>{_figure(s.svg)}</section>"
+        for s in sections
+    )
+    title = html.escape(f"{t.atoms.symbols} by {config.engine.kind}")
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>otf: {title}</title><style>{_STYLE}</style></head><body><main>"
+        f"{_head(run, config, state, title)}{body}"
+        f"<footer>otf {__version__}</footer></main></body></html>\n"
+    )
+
+
+def _figure(svg: str) -> str:
+    return f"<figure>{svg}</figure>" if svg else ""
+
+
+def _head(run: RunDirectory, config: Config, state: RunState, title: str) -> str:
+    seen = overview(run.path)
+    history = state.history
+    stages = " → ".join(
+        f"{html.escape(name)}: {d.ensemble}, {d.total_steps} steps, {d.temperature_K:g} K"
+        for name, d in config.dynamics.staged().items()
+    )
+    measured = statistics(history)
+    cards = [
+        ("steps", f"{state.step} of {seen.steps}"),
+        ("engine calls", f"{len(history)}"),
+        ("force error", "-" if measured is None else f"{measured.force_mae_meV_A:.2f} meV/Å"),
+        ("in the engine", f"{seen.label_wall_s:.3g} s"),
+    ]
+    sampled = sampling(history, state.sampler, steps=state.step)
+    if sampled is None:
+        share = 1e2 * len(history) / max(1, state.step)
+        alone = (state.step + 1) * seen.label_wall_s / max(1, len(history))
+        cards[1] = ("engine calls", f"{len(history)} ({share:.2f} %)")
+        cards.append(("the engine alone", f"{alone:.3g} s"))
+    elif sampled.proposals:
+        cards.append(("accepted", f"{sampled.accepted_percent:.0f} %"))
+    verdict = contract_of(config, history)
+    state_of = "none" if verdict is None else verdict.verdict
+    words = (
+        "exact sampling: no target to keep"
+        if sampled is not None
+        else "no verdict yet: too few labels, or no target"
+        if verdict is None
+        else verdict.in_words()
+    )
+    tiles = "".join(f"<div><b>{html.escape(v)}</b><span>{k}</span></div>" for k, v in cards)
+    return (
+        f"<header><h1>{title}</h1><p>{html.escape(str(run.path))}: {seen.state}; {stages}</p>"
+        f'<p class="verdict {state_of}">{html.escape(words)}</p><div class="cards">{tiles}</div>'
+        "</header>"
+    )
+
+
+def _errors(config: Config, state: RunState) -> list[_Section]:
+    history, dt = state.history, config.dynamics.timestep_fs
+    kinds = by_kind(history)
+    if not kinds:
+        return [_Section("Errors", "No label came at a time the model had no part in yet.")]
+    adaptive = config.policy.kind == "adaptive" and state.sampler is None
+    target = config.policy.force_target_meV_A if adaptive else None
+    told = "; ".join(
+        f"{kind}: {s.labels} labels, {s.force_mae_meV_A:.2f} meV/Å" for kind, s in kinds.items()
+    )
+    covered = "; ".join(f"{kind} {s.coverage_percent:.0f} %" for kind, s in kinds.items())
+    sections = [
+        _Section(
+            "Labels",
+            f"Each point is an engine call: the mean absolute force error of the model there, "
+            f"before it was learned. {told}.",
+            pictures.picture(
+                pictures.timeline(history, timestep_fs=dt, target=target), name="timeline"
+            ),
+        ),
+        _Section(
+            "How errors grow",
+            "The same over the steps since the label before.",
+            pictures.picture(pictures.by_distance(history), name="distance"),
+        ),
+        _Section(
+            "Are the predicted errors right?",
+            f"Force components within two predicted errors: {covered}. The band is a factor of 2.",
+            pictures.picture(pictures.coverage(history), name="coverage"),
+        ),
+    ]
+    if any(r.scf_iterations is not None for r in history):
+        text = "The first label starts from scratch."
+        svg = pictures.picture(pictures.iterations(history), name="scf")
+        sections.append(_Section("Self-consistency", text, svg))
+    return sections
+
+
+def _energies(run: RunDirectory, config: Config, state: RunState, t: Trajectory) -> list[_Section]:
+    dt, out = config.dynamics.timestep_fs, []
+    found = books(read_scalars(run.trajectory), state.history)
+    if found is not None:
+        text = (
+            f"K + V less jumps, heat and work is conserved to {found.conserved_meV_ps:+.3f} meV/ps "
+            f"(scatter {found.conserved_scatter_meV:.3f} meV); jumps {found.jumps_meV:+.2f}, heat "
+            f"{found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f} meV; by the engine the "
+            f"energy changed by {found.total_change_meV:+.2f} meV."
+        )
+        draw = pictures.ledger(t, state.history, timestep_fs=dt)
+        out.append(_Section("Energy", text, pictures.picture(draw, name="ledger")))
+    mean = f"{t.temperature.mean():.1f} K over all frames."
+    draw = pictures.series(t.time_fs, t.temperature, "temperature, K")
+    out.append(_Section("Temperature", mean, pictures.picture(draw, name="temperature")))
+    if np.isfinite(t.pressure_GPa).any():
+        draw = pictures.series(t.time_fs, t.pressure_GPa, "pressure, GPa")
+        mean = f"{np.nanmean(t.pressure_GPa):.3f} GPa over all frames."
+        out.append(_Section("Pressure", mean, pictures.picture(draw, name="pressure")))
+    return out
+
+
+def _found(run: RunDirectory) -> list[_Section]:
+    frames = read_frames(run.path).of_stage(None)
+    frames = frames.between(None, None, max(1, len(frames) // _MOST_FRAMES))
+    curves = rdf([frames], cutoff_A=_CUTOFF_A, bin_A=0.05)
+    text = (
+        f"Over {len(frames)} frames of the last stage, with two standard errors of ten blocks. "
+        f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> tells what the model "
+        "did to it."
+    )
+    draw = pictures.distributions(curves)
+    return [_Section("Radial distributions", text, pictures.picture(draw, name="rdf", height=3.4))]
+
+
+def _files(run: RunDirectory) -> _Section:
+    links = "".join(
+        f'<li><a href="{name}">{name}</a> {text}</li>'
+        for name, text in _FILES.items()
+        if (run.path / name).exists()
+    )
+    return _Section("Files", f"Beside this page:<ul>{links}</ul>")
+
+
+_STYLE = """
+:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
+body { margin: 0; font: 16px/1.5 system-ui, sans-serif; background: Canvas; color: CanvasText; }
+main { max-width: 46rem; margin: auto; padding: 1rem; }
+h1 { font-size: 1.6rem; margin: .5rem 0; } h2 { font-size: 1.1rem; margin: 2rem 0 .3rem; }
+p { margin: .3rem 0; overflow-wrap: anywhere; }
+figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; }
+.cards div { background: var(--soft); border: 1px solid var(--line); border-radius: .5rem;
+  padding: .5rem .7rem; } .cards b { display: block; } .cards span { font-size: .8rem; }
+.verdict { border-left: .4rem solid gray; background: var(--soft); padding: .5rem .8rem;
+  margin: .8rem 0; }
+.verdict.kept { border-color: #2a9d60; } .verdict.broken { border-color: #d03b3b; }
+.verdict.undecided { border-color: #d9822b; }
+footer { margin-top: 3rem; font-size: .8rem; border-top: 1px solid var(--line); }
+@media print { section { break-inside: avoid; } body { font-size: 11pt; } }
+"""

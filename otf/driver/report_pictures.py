@@ -1,0 +1,192 @@
+"""The pictures of a report: SVG that takes its colours from the page, so that it can be dark."""
+
+import io
+import re
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from otf.analysis.curves import Curves
+from otf.arrays import Floats
+from otf.driver.records import LabelRecord
+from otf.driver.statistics import KINDS
+from otf.errors import RunError
+from otf.io.trajectory import Trajectory
+from otf.units import MEV
+
+_INK = "#010203"  # stands for the page's own colour of text
+_COLOURS = {"scheduled": "#3b82d0", "random": "#2a9d60", "triggered": "#d9822b"} | {
+    "proposals": "#3b82d0"
+}
+_MOST_POINTS = 1500
+
+Draw = Callable[[Any], None]
+
+
+def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
+    """One SVG element, drawn by a function that gets the axes.
+
+    Parameters
+    ----------
+    name
+        Put before every id of the element: a page holds several.
+
+    Raises
+    ------
+    RunError
+        If matplotlib is missing.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise RunError(
+            "a report needs matplotlib; install it: pip install 'otf-aimd[report]'"
+        ) from error
+    style: dict[Any, Any] = {f"{p}.color": _INK for p in ("text", "xtick", "ytick")} | {
+        "axes.edgecolor": _INK,
+        "axes.labelcolor": _INK,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "svg.fonttype": "none",
+        "font.size": 9,
+        "svg.hashsalt": name,
+    }
+    with mpl.rc_context(style):
+        figure = Figure(figsize=(6.4, height), layout="constrained")
+        axes = figure.subplots()
+        draw(axes)
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    text = stream.getvalue()
+    text = text[text.index("<svg") :].replace(_INK, "currentColor")
+    text = re.sub(r'(width|height)="[\d.]+pt" ', "", text, count=2)
+    return re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{name}-", text)
+
+
+def kind_of(record: LabelRecord) -> str | None:
+    """Which of the kinds of :data:`~otf.driver.statistics.KINDS` a label is of."""
+    return next((kind for kind, reasons in KINDS.items() if record.reason in reasons), None)
+
+
+def timeline(history: tuple[LabelRecord, ...], *, timestep_fs: float, target: float | None) -> Draw:
+    """Measured errors of the labels over time."""
+
+    def draw(axes: Any) -> None:
+        for kind, colour in _COLOURS.items():
+            mine = [r for r in history if kind_of(r) == kind]
+            if mine:
+                time = [1e-3 * timestep_fs * r.step for r in mine]
+                axes.plot(time, [r.force_mae / MEV for r in mine], ".", color=colour, label=kind)
+        if target is not None:
+            axes.axhline(target, color=_INK, lw=0.8, ls="--", label="target")
+        axes.set_xlabel("time, ps")
+        axes.set_ylabel("force error, meV/Å")
+        axes.set_ylim(bottom=0.0)
+        axes.legend(frameon=False, fontsize="small")
+
+    return draw
+
+
+def by_distance(history: tuple[LabelRecord, ...]) -> Draw:
+    """Measured errors over the steps since the label before."""
+
+    def draw(axes: Any) -> None:
+        for kind, colour in _COLOURS.items():
+            mine = [r for r in history if kind_of(r) == kind]
+            if mine:
+                errors = [r.force_mae / MEV for r in mine]
+                axes.plot([r.elapsed for r in mine], errors, ".", color=colour, label=kind)
+        axes.set_xlabel("steps since the label before")
+        axes.set_ylabel("force error, meV/Å")
+        axes.set_ylim(bottom=0.0)
+        axes.legend(frameon=False, fontsize="small")
+
+    return draw
+
+
+def coverage(history: tuple[LabelRecord, ...]) -> Draw:
+    """Predicted against measured errors."""
+
+    def draw(axes: Any) -> None:
+        known = [r for r in history if kind_of(r) and np.isfinite(r.predicted) and r.force_mae > 0]
+        if known:
+            predicted = np.array([r.predicted for r in known]) / MEV
+            # Of normal errors, the mean absolute one is 0.8 of the root mean square.
+            measured = np.array([r.force_mae for r in known]) / MEV / np.sqrt(2.0 / np.pi)
+            low, high = (f([predicted.min(), measured.max(), measured.min()]) for f in (min, max))
+            high = max(high, predicted.max())
+            axes.loglog([low, high], [low, high], color=_INK, lw=0.8)
+            axes.fill_between([low, high], [low / 2, high / 2], [low * 2, high * 2], alpha=0.15)
+            axes.loglog(predicted, measured, ".", color=_COLOURS["scheduled"])
+        axes.set_xlabel("predicted error, meV/Å")
+        axes.set_ylabel("measured, meV/Å")
+
+    return draw
+
+
+def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: float) -> Draw:
+    """What is conserved, and where the potential jumped."""
+
+    def draw(axes: Any) -> None:
+        time = 1e-3 * t.time_fs
+        conserved = (t.conserved_energy - t.conserved_energy[0]) / MEV
+        axes.plot(*thinned(time, conserved), lw=1.0, label="conserved energy", color="#3b82d0")
+        axes.plot(*thinned(time, t.jumps / MEV), lw=1.0, label="jumps of V", color="#d9822b")
+        total = [(r.total_energy - history[0].total_energy) / MEV for r in history]
+        steps = [1e-3 * timestep_fs * r.step for r in history]
+        axes.plot(steps, total, ".", color="#2a9d60", label="K + E of the engine, at labels")
+        axes.set_xlabel("time, ps")
+        axes.set_ylabel("change, meV")
+        axes.legend(frameon=False, fontsize="small")
+
+    return draw
+
+
+def series(time_fs: Floats, values: Floats, label: str) -> Draw:
+    """A number of every frame over time."""
+
+    def draw(axes: Any) -> None:
+        axes.plot(*thinned(1e-3 * time_fs, values), lw=0.8, color="#3b82d0")
+        axes.set_xlabel("time, ps")
+        axes.set_ylabel(label)
+
+    return draw
+
+
+def distributions(curves: Curves) -> Draw:
+    """g(r) with two standard errors."""
+
+    def draw(axes: Any) -> None:
+        for name, found in curves.y.items():
+            if name.startswith("g_"):
+                label = name.removeprefix("g_").removesuffix("_per_A").replace("_", "-")
+                (line,) = axes.plot(curves.x, found.mean, lw=1.1, label=label)
+                low, high = found.mean - 2 * found.error, found.mean + 2 * found.error
+                axes.fill_between(curves.x, low, high, color=line.get_color(), alpha=0.3, lw=0)
+        axes.set_xlabel("r, Å")
+        axes.set_ylabel("g(r)" if not curves.notes else "atoms per Å")
+        axes.legend(frameon=False, fontsize="small", ncols=2)
+
+    return draw
+
+
+def iterations(history: tuple[LabelRecord, ...]) -> Draw:
+    """Self-consistency cycles of the labels."""
+
+    def draw(axes: Any) -> None:
+        known = [r for r in history if r.scf_iterations is not None]
+        cycles = [r.scf_iterations for r in known]
+        axes.plot([r.index for r in known], cycles, ".", color="#3b82d0")
+        axes.set_xlabel("label")
+        axes.set_ylabel("SCF cycles")
+        axes.set_ylim(bottom=0)
+
+    return draw
+
+
+def thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
+    """At most so many points, by taking every so many: a page should stay small."""
+    every = max(1, len(x) // _MOST_POINTS)
+    return x[::every], y[::every]

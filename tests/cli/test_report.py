@@ -1,0 +1,149 @@
+"""``otf report``: one page, whole, small, and in need of nothing else."""
+
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+MD = """\
+system: {bulk: {name: Al, a_A: 4.05, cubic: true}}
+engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
+dynamics:
+  timestep_fs: 2.0
+  stages:
+    - {name: warm, ensemble: langevin, steps: 40}
+    - {name: press & hold, ensemble: npt, steps: 200}
+policy: {force_target_meV_A: 20}
+"""
+MONTE_CARLO = """\
+system: {molecule: CH4}
+engine: {kind: tblite}
+dynamics: {ensemble: slhmc, steps: 60, burn_in: 30}
+"""
+
+
+def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "otf", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == rc, done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def reported(folder: Path, config: str) -> str:
+    (folder / "c.yaml").write_text(config)
+    otf("run", folder / "c.yaml", "--output", folder / "run")
+    said = otf("report", folder / "run").stdout
+    assert said == f"written: {folder / 'run/report.html'}\n"
+    return (folder / "run/report.html").read_text()
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    return reported(tmp_path_factory.mktemp("report"), MD)
+
+
+class Reader(HTMLParser):
+    """What a page holds, and whether its elements are closed in the order they were opened."""
+
+    EMPTY = ("meta", "path", "use", "br", "rect")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.links: list[str] = []
+        self.headings: list[str] = []
+
+    def handle_starttag(self, tag, attributes):
+        if tag not in ("meta",):
+            self.open.append(tag)
+        values = dict(attributes)
+        self.ids += [values["id"]] if "id" in values else []
+        self.links += [values[k] for k in ("href", "src", "xlink:href") if k in values]
+
+    def handle_startendtag(self, tag, attributes):
+        self.handle_starttag(tag, attributes)
+        if tag not in ("meta",):
+            self.open.pop()
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    assert reader.open == []
+    return reader
+
+
+def test_a_page_holds_all_its_sections(page):
+    assert read(page).headings == [
+        "Labels",
+        "How errors grow",
+        "Are the predicted errors right?",
+        "Energy",
+        "Temperature",
+        "Pressure",
+        "Radial distributions",
+        "Files",
+    ]
+    assert "press &amp; hold: npt, 200 steps, 300 K" in page
+    assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
+
+
+def test_pictures_are_drawn_and_take_the_colours_of_the_page(page):
+    pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
+    assert len(pictures) == 7
+    for picture in pictures:
+        drawn = ElementTree.fromstring(picture)
+        assert len(list(drawn.iter("{http://www.w3.org/2000/svg}path"))) > 5
+        assert "currentColor" in picture
+        assert "#010203" not in picture
+        assert "#000000" not in picture
+
+
+def test_a_page_needs_nothing_else_and_is_small(page):
+    reader = read(page)
+    assert len(reader.ids) == len(set(reader.ids))
+    inside = [link for link in reader.links if link.startswith("#")]
+    assert {link[1:] for link in inside} <= set(reader.ids)
+    outside = [link for link in reader.links if not link.startswith("#")]
+    assert set(outside) <= {
+        "labels.extxyz", "trajectory.h5", "model.h5", "run.log", "config.resolved.yaml"
+    }  # fmt: skip
+    assert "<script" not in page
+    assert "@import" not in page
+    assert len(page) < 2_000_000
+
+
+def test_a_page_of_monte_carlo(tmp_path):
+    page = reported(tmp_path, MONTE_CARLO)
+    assert "exact sampling: no target to keep" in page
+    headings = read(page).headings
+    assert "Energy" not in headings
+    assert "Radial distributions" in headings
+
+
+def test_a_run_in_progress_and_one_not_begun(tmp_path, page):
+    config = MD + "stop: {labels: 3}\n"
+    page = reported(tmp_path, config)
+    assert ": stopped; warm" in page
+    assert "no verdict yet" in page
+    for name in ("checkpoint.h5", "labels.extxyz"):
+        (tmp_path / "run" / name).unlink()
+    assert "nothing to report" in otf("report", tmp_path / "run", rc=1).stderr
+    assert "is not a run of otf" in otf("report", tmp_path, rc=1).stderr
