@@ -74,17 +74,10 @@ def timeline(history: tuple[LabelRecord, ...], *, timestep_fs: float, target: fl
     """Measured errors of the labels over time."""
 
     def draw(axes: Any) -> None:
-        for kind, colour in _COLOURS.items():
-            mine = [r for r in history if kind_of(r) == kind]
-            if mine:
-                time = [1e-3 * timestep_fs * r.step for r in mine]
-                axes.plot(time, [r.force_mae / MEV for r in mine], ".", color=colour, label=kind)
         if target is not None:
             axes.axhline(target, color=_INK, lw=0.8, ls="--", label="target")
         axes.set_xlabel("time, ps")
-        axes.set_ylabel("force error, meV/Å")
-        axes.set_ylim(bottom=0.0)
-        axes.legend(frameon=False, fontsize="small")
+        _errors_over(axes, history, lambda r: 1e-3 * timestep_fs * r.step)
 
     return draw
 
@@ -93,17 +86,24 @@ def by_distance(history: tuple[LabelRecord, ...]) -> Draw:
     """Measured errors over the steps since the label before."""
 
     def draw(axes: Any) -> None:
-        for kind, colour in _COLOURS.items():
-            mine = [r for r in history if kind_of(r) == kind]
-            if mine:
-                errors = [r.force_mae / MEV for r in mine]
-                axes.plot([r.elapsed for r in mine], errors, ".", color=colour, label=kind)
         axes.set_xlabel("steps since the label before")
-        axes.set_ylabel("force error, meV/Å")
-        axes.set_ylim(bottom=0.0)
-        axes.legend(frameon=False, fontsize="small")
+        _errors_over(axes, history, lambda r: float(r.elapsed))
 
     return draw
+
+
+def _errors_over(
+    axes: Any, history: tuple[LabelRecord, ...], place: Callable[[LabelRecord], float]
+) -> None:
+    """A point for each label, in the colour of its kind."""
+    for kind, colour in _COLOURS.items():
+        mine = [r for r in history if kind_of(r) == kind]
+        if mine:
+            errors = [r.force_mae / MEV for r in mine]
+            axes.plot([place(r) for r in mine], errors, ".", color=colour, label=kind)
+    axes.set_ylabel("force error, meV/Å")
+    axes.set_ylim(bottom=0.0)
+    axes.legend(frameon=False, fontsize="small")
 
 
 def coverage(history: tuple[LabelRecord, ...]) -> Draw:

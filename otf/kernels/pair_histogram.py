@@ -29,6 +29,26 @@ def _bins(heights: Floats, periodic: Ints, cutoff: float, n: int) -> tuple[Ints,
 
 
 @kernel
+def _wrapped(
+    positions: Floats, inverse_cell: Floats, periodic: Ints
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Coordinates in units of the cell, within it where periodic; their origin, span and height."""
+    fractional = positions @ inverse_cell
+    low = np.zeros(3)
+    span = np.ones(3)
+    heights = np.empty(3)
+    for d in range(3):
+        if periodic[d]:
+            for i in range(positions.shape[0]):
+                fractional[i, d] -= np.floor(fractional[i, d])
+        else:
+            low[d] = np.min(fractional[:, d])
+            span[d] = np.max(fractional[:, d]) - low[d] + 1e-9
+        heights[d] = span[d] / np.sqrt(np.sum(inverse_cell[:, d] ** 2))
+    return fractional, low, span, heights
+
+
+@kernel
 def count_pairs(
     positions: Floats,
     cell: Floats,
@@ -58,18 +78,7 @@ def count_pairs(
     """
     n = positions.shape[0]
     n_bins = counts.shape[2]
-    fractional = positions @ inverse_cell
-    low = np.zeros(3)
-    span = np.ones(3)
-    heights = np.empty(3)
-    for d in range(3):
-        if periodic[d]:
-            for i in range(n):
-                fractional[i, d] -= np.floor(fractional[i, d])
-        else:
-            low[d] = np.min(fractional[:, d])
-            span[d] = np.max(fractional[:, d]) - low[d] + 1e-9
-        heights[d] = span[d] / np.sqrt(np.sum(inverse_cell[:, d] ** 2))
+    fractional, low, span, heights = _wrapped(positions, inverse_cell, periodic)
     bins, reach = _bins(heights, periodic, cutoff, n)
     place, start, members = sort_into_bins(fractional, bins, low, span)
     sorted_positions = np.empty((3, n))  # wrapped

@@ -1,12 +1,12 @@
 """``otf analyse`` and ``otf compare`` on a run and on a file of another program."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+
+from tests.cli.command import otf
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 CONFIG = """\
@@ -15,18 +15,6 @@ engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
 dynamics: {ensemble: csvr, steps: 700, timestep_fs: 2.0}
 policy: {force_target_meV_A: 20}
 """
-
-
-def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "otf", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == rc, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

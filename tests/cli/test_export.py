@@ -1,8 +1,6 @@
 """``otf export``, ``list`` and ``status``; what other programs read of our files."""
 
 import fcntl
-import subprocess
-import sys
 import warnings
 
 import ase.db
@@ -13,6 +11,7 @@ from ase import units
 
 from otf.io.labels import read_labels
 from otf.io.trajectory import read_trajectory
+from tests.cli.command import otf
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies
@@ -25,18 +24,6 @@ dynamics: {ensemble: csvr, steps: 60, timestep_fs: 2.0}
 model: {stress_noise_GPa: 0.1}
 policy: {force_target_meV_A: 20}
 """
-
-
-def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "otf", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == rc, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 @pytest.fixture(scope="module")

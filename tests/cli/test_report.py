@@ -1,13 +1,13 @@
 """``otf report``: one page, whole, small, and in need of nothing else."""
 
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+
+from tests.cli.command import otf
 
 MD = """\
 system: {bulk: {name: Al, a_A: 4.05, cubic: true}}
@@ -24,18 +24,6 @@ system: {molecule: CH4}
 engine: {kind: tblite}
 dynamics: {ensemble: slhmc, steps: 60, burn_in: 30}
 """
-
-
-def otf(*arguments: object, rc: int = 0) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run(
-        [sys.executable, "-m", "otf", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == rc, done.stderr
-    assert "Traceback" not in done.stderr
-    return done
 
 
 def reported(folder: Path, config: str) -> str:
