@@ -12,11 +12,11 @@ from otf.driver.assemble import (
     engine_files,
     make_engine,
     make_ensemble,
-    make_structure,
     resolved_yaml,
 )
 from otf.driver.continuity import changes, settings
 from otf.driver.state import load_state
+from otf.driver.structure import make_structure
 from otf.engine import keep_input
 from otf.errors import ConfigError, FileError
 from otf.io.durable import replace_file, sole_owner

@@ -14,8 +14,9 @@ import numpy as np
 from ase import Atoms
 
 from otf.config import read_config
-from otf.driver.assemble import make_engine, make_structure
+from otf.driver.assemble import make_engine
 from otf.driver.labelling import ask
+from otf.driver.structure import make_structure
 from otf.engine import Engine, installed_engines, load_engine
 from otf.errors import EngineError, RunError
 from otf.labels import LabelFailure, Labels

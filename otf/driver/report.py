@@ -16,9 +16,10 @@ from otf.driver.session import contract_of
 from otf.driver.state import load_state
 from otf.driver.statistics import books, by_kind, sampling, statistics
 from otf.errors import RunError
+from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
 from otf.io.read_frames import read_frames
-from otf.io.trajectory import Trajectory, read_scalars, read_trajectory
+from otf.io.trajectory import read_scalars, read_trajectory
 from otf.version import __version__
 
 _MOST_FRAMES = 2000  # for g(r)

@@ -12,7 +12,7 @@ from otf.arrays import Floats
 from otf.driver.records import LabelRecord
 from otf.driver.statistics import KINDS
 from otf.errors import RunError
-from otf.io.trajectory import Trajectory
+from otf.io.committed import Trajectory
 from otf.units import MEV
 
 _INK = "#010203"  # stands for the page's own colour of text

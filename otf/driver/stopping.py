@@ -13,7 +13,8 @@ from otf.arrays import Floats
 from otf.config.schema import Stop
 from otf.driver.interrupt import StopRequest
 from otf.driver.records import Activity, LabelRecord, Record, Segment
-from otf.io.trajectory import Frame, Trajectory
+from otf.io.committed import Trajectory
+from otf.io.trajectory import Frame
 
 ENOUGH = "enough labels"
 RDF_KNOWN = "the RDF being known well enough"

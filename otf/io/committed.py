@@ -1,0 +1,126 @@
+"""Committed frames in memory, as :func:`otf.io.trajectory.read_trajectory` returns them."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from ase import Atoms
+
+from otf.arrays import Floats, Ints
+from otf.units import FS
+
+
+@dataclass(frozen=True, eq=False)
+class Trajectory:
+    """Frames of a run.
+
+    Attributes
+    ----------
+    atoms
+        Species, masses, cell and periodicity; its positions mean nothing.
+    stages
+        Names of the stages, in the order of their numbers.
+    """
+
+    atoms: Atoms
+    stages: tuple[str, ...]
+    _series: dict[str, npt.NDArray[Any]]
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    @property
+    def step(self) -> Ints:
+        """(frames,)."""
+        return self._series["step"].astype(np.int64)
+
+    @property
+    def time_fs(self) -> Floats:
+        """(frames,)."""
+        return self._series["time"]
+
+    @property
+    def positions(self) -> Floats:
+        """(frames, N, 3), Angstrom, not wrapped."""
+        return self._series["position"]
+
+    @property
+    def velocities(self) -> Floats:
+        """(frames, N, 3), Angstrom/fs."""
+        return self._series["velocity"]
+
+    @property
+    def forces(self) -> Floats:
+        """(frames, N, 3), eV/Angstrom."""
+        return self._series["force"]
+
+    @property
+    def potential_energy(self) -> Floats:
+        """(frames,), eV."""
+        return self._series["potential_energy"]
+
+    @property
+    def kinetic_energy(self) -> Floats:
+        """(frames,), eV."""
+        return self._series["kinetic_energy"]
+
+    @property
+    def temperature(self) -> Floats:
+        """(frames,), K."""
+        return self._series["temperature"]
+
+    @property
+    def conserved_energy(self) -> Floats:
+        """(frames,), eV: constant to the integrator's error, see otf.dynamics.ledger."""
+        return self._series["conserved_energy"]
+
+    @property
+    def jumps(self) -> Floats:
+        """(frames,), eV: sum of the potential's jumps where it changed hands."""
+        return self._series["jumps"]
+
+    @property
+    def heat(self) -> Floats:
+        """(frames,), eV: from the thermostat."""
+        return self._series["heat"]
+
+    @property
+    def work(self) -> Floats:
+        """(frames,), eV: of forces that have no potential."""
+        return self._series["work"]
+
+    @property
+    def barostat(self) -> Floats:
+        """(frames,), eV: from the barostat."""
+        return self._series["barostat"]
+
+    @property
+    def pressure_GPa(self) -> Floats:
+        """(frames,): of the atoms, with their motion; NaN where no stress is learned."""
+        return self._series["pressure"]
+
+    @property
+    def stage(self) -> Ints:
+        """(frames,): number of the stage."""
+        return self._series["stage"].astype(np.int64)
+
+    @property
+    def cells(self) -> Floats:
+        """(frames, 3, 3), Angstrom."""
+        if "edges" in self._series:
+            return self._series["edges"]
+        return np.tile(self.atoms.cell.array, (len(self), 1, 1))
+
+    @property
+    def source(self) -> Ints:
+        """(frames,), :data:`~otf.io.trajectory.ENGINE` or ``MODEL``."""
+        return self._series["source"].astype(np.int64)
+
+    def frame(self, i: int) -> Atoms:
+        """Frame i as an ase.Atoms with momenta."""
+        atoms = self.atoms.copy()
+        atoms.set_cell(self.cells[i])
+        atoms.positions[:] = self.positions[i]
+        atoms.set_velocities(self.velocities[i] / FS)
+        return atoms
