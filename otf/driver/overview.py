@@ -89,6 +89,7 @@ def overview(path: Path) -> Overview:
         last=history[-1],
         contract=contract_of(config, history),
         label_wall_s=sum(r.wall_s for r in history),
+        # Of all clocks, the one that files are dated by.
         idle_s=max(0.0, time.clock_gettime(time.CLOCK_REALTIME) - run.checkpoint.stat().st_mtime),
     )
 

@@ -13,6 +13,9 @@ from otf.io.durable import replace_file
 Columns = Mapping[str, Floats]
 
 
+_ENDINGS = (".csv", ".txt", ".dat", ".h5")
+
+
 def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> Iterator[str]:
     """Lines of a table: comments, names, then a row for each point."""
     yield from (f"# {line}" for line in comments)
@@ -23,13 +26,18 @@ def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> I
 
 
 def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
-    """Write ``.csv``, ``.h5`` or plain text, by the name's ending.
+    """Write ``.csv``, ``.h5``, or plain text as ``.txt`` or ``.dat``.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the ending is another, or the disk does not take it.
     """
+    if path.suffix not in _ENDINGS:
+        raise FileError(
+            f"{path}: what is it to be? tables end in {', '.join(_ENDINGS)}, pictures in .svg, "
+            ".png, .pdf"
+        )
 
     def write(aside: Path) -> None:
         if path.suffix == ".h5":

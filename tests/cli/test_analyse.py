@@ -92,6 +92,8 @@ def test_mistakes_are_named(run, tmp_path):
     assert "at least 64 frames" in otf("analyse", "vdos", run, "--longest", 9, rc=1).stderr
     assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.csv", rc=1).stderr
     assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.svg", rc=1).stderr
+    foo = otf("analyse", "rdf", run, "--output", tmp_path / "a.foo", rc=1)
+    assert "tables end in .csv" in foo.stderr
     assert otf("analyse", "rdf", run, "--bin", -1, rc=2).stderr
 
 
