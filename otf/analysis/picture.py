@@ -9,14 +9,8 @@ from otf.errors import RunError
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Draw to ``.png``, ``.svg`` or ``.pdf``; two standard errors are shaded.
-
-    Raises
-    ------
-    RunError
-        If matplotlib is missing.
-    """
-    figure = _figure(path)
+    """Draw to ``.png``, ``.svg`` or ``.pdf``; two standard errors are shaded."""
+    figure = _figure()
     axes = figure.subplots()
     for name in curves.y:
         _line(axes, curves, name, name)
@@ -24,16 +18,10 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 def draw_together(results: Mapping[str, Curves], path: Path) -> None:
-    """The same curves of several runs, each kind in a panel of its own; coordinations are left out.
-
-    Raises
-    ------
-    RunError
-        If matplotlib is missing.
-    """
+    """The same curves of several runs, each kind in a panel of its own, without coordinations."""
     first = next(iter(results.values()))
     kinds = [name for name in first.y if not name.startswith("coordination")]
-    figure = _figure(path, height=1.0 + 2.2 * len(kinds))
+    figure = _figure(height=1.0 + 2.2 * len(kinds))
     panels = figure.subplots(len(kinds), squeeze=False)[:, 0]
     for axes, kind in zip(panels, kinds, strict=True):
         for run, curves in results.items():
@@ -42,13 +30,9 @@ def draw_together(results: Mapping[str, Curves], path: Path) -> None:
     _finish(figure, panels[-1], first, path)
 
 
-def _figure(path: Path, *, height: float = 4.2) -> Any:
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError(
-            f"{path}: pictures need matplotlib; install it: pip install 'otf-aimd[report]'"
-        ) from error
+def _figure(*, height: float = 4.2) -> Any:
+    from matplotlib.figure import Figure
+
     return Figure(figsize=(7.0, height), layout="constrained")
 
 

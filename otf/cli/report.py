@@ -1,5 +1,6 @@
 """``otf report``."""
 
+import time
 from pathlib import Path
 
 import click
@@ -10,8 +11,18 @@ import click
 @click.option(
     "--output", type=click.Path(path_type=Path), help="Default: report.html in the run directory."
 )
-def command(run_dir: Path, output: Path | None) -> None:
-    """Write a page about a run, also while it goes on: errors, energies, g(r), with pictures."""
-    from otf.driver.report import write_report
+@click.option(
+    "--watch",
+    "every_s",
+    type=click.FloatRange(min=1.0),
+    help="Write it anew every so many seconds, until the run ends.",
+)
+def command(run_dir: Path, output: Path | None, every_s: float | None) -> None:
+    """Write a page about a run, also while it goes on: errors, energies, g(r), the atoms."""
+    from otf.driver.overview import overview
+    from otf.report.page import write_report
 
+    while every_s is not None and overview(run_dir).state == "running":
+        click.echo(f"written: {write_report(run_dir, output, refresh_s=every_s)}")
+        time.sleep(every_s)
     click.echo(f"written: {write_report(run_dir, output)}")

@@ -22,15 +22,29 @@ def sit(path: Path, *, as_json: bool) -> None:
     run, config, atoms = open_run(path)
     with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch)
+    by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
+    page = _report(path) if by_signal is None and summary.steps else None
     if as_json:
         click.echo(to_json(asdict(summary)))
     else:
         click.echo(describe(summary))
+        if page is not None:
+            click.echo(f"look at it  {page}")
     if summary.stopped_by is None or summary.stopped_by in DONE:
         return
     # So that a job script can tell stopped from finished.
-    by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
     raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
+
+
+def _report(path: Path) -> Path | None:
+    """Write ``report.html``; a run that is well is not spoilt by a page that is not."""
+    from otf.report.page import write_report
+
+    try:
+        return write_report(path)
+    except Exception as error:
+        click.echo(f"no report ({error}); when this is mended: otf report {path}", err=True)
+        return None
 
 
 def describe(s: Summary) -> str:

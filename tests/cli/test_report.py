@@ -28,10 +28,13 @@ dynamics: {ensemble: slhmc, steps: 60, burn_in: 30}
 
 def reported(folder: Path, config: str) -> str:
     (folder / "c.yaml").write_text(config)
-    otf("run", folder / "c.yaml", "--output", folder / "run")
-    said = otf("report", folder / "run").stdout
-    assert said == f"written: {folder / 'run/report.html'}\n"
-    return (folder / "run/report.html").read_text()
+    said = otf("run", folder / "c.yaml", "--output", folder / "run").stdout
+    page = folder / "run/report.html"
+    assert said.endswith(f"look at it  {page}\n")
+    written = page.read_text()
+    assert otf("report", folder / "run").stdout == f"written: {page}\n"
+    assert page.read_text() == written
+    return written
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +45,7 @@ def page(tmp_path_factory):
 class Reader(HTMLParser):
     """What a page holds, and whether its elements are closed in the order they were opened."""
 
-    EMPTY = ("meta", "path", "use", "br", "rect")
+    EMPTY = ("meta", "path", "use", "br", "rect", "input", "img")
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +55,7 @@ class Reader(HTMLParser):
         self.headings: list[str] = []
 
     def handle_starttag(self, tag, attributes):
-        if tag not in ("meta",):
+        if tag not in self.EMPTY:
             self.open.append(tag)
         values = dict(attributes)
         self.ids += [values["id"]] if "id" in values else []
@@ -60,7 +63,7 @@ class Reader(HTMLParser):
 
     def handle_startendtag(self, tag, attributes):
         self.handle_starttag(tag, attributes)
-        if tag not in ("meta",):
+        if tag not in self.EMPTY:
             self.open.pop()
 
     def handle_endtag(self, tag):
@@ -87,8 +90,10 @@ def test_a_page_holds_all_its_sections(page):
         "Temperature",
         "Pressure",
         "Radial distributions",
+        "The atoms",
         "Files",
     ]
+    assert "of it saved" in page
     assert "press &amp; hold: npt, 200 steps, 300 K" in page
     assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
 
@@ -113,7 +118,7 @@ def test_a_page_needs_nothing_else_and_is_small(page):
     assert set(outside) <= {
         "labels.extxyz", "trajectory.h5", "model.h5", "run.log", "config.resolved.yaml"
     }  # fmt: skip
-    assert "<script" not in page
+    assert not re.search(r"<(script|link|img)[^>]+(src|href)=", page)
     assert "@import" not in page
     assert len(page) < 2_000_000
 

@@ -11,7 +11,6 @@ from otf.analysis.curves import Curves
 from otf.arrays import Floats
 from otf.driver.records import LabelRecord
 from otf.driver.statistics import KINDS
-from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.units import MEV
 
@@ -31,19 +30,10 @@ def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
     ----------
     name
         Put before every id of the element: a page holds several.
-
-    Raises
-    ------
-    RunError
-        If matplotlib is missing.
     """
-    try:
-        import matplotlib as mpl
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise RunError(
-            "a report needs matplotlib; install it: pip install 'otf-aimd[report]'"
-        ) from error
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
     style: dict[Any, Any] = {f"{p}.color": _INK for p in ("text", "xtick", "ytick")} | {
         "axes.edgecolor": _INK,
         "axes.labelcolor": _INK,

@@ -8,9 +8,8 @@ import numpy as np
 
 from otf.analysis.rdf import rdf
 from otf.config import Config
-from otf.driver import report_pictures as pictures
 from otf.driver.directory import RunDirectory, open_run
-from otf.driver.overview import overview
+from otf.driver.overview import Overview, overview
 from otf.driver.records import RunState
 from otf.driver.session import contract_of
 from otf.driver.state import load_state
@@ -20,6 +19,9 @@ from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_scalars, read_trajectory
+from otf.learning.force_model import read_model
+from otf.report import pictures
+from otf.report.viewer import viewer
 from otf.version import __version__
 
 _MOST_FRAMES = 2000  # for g(r)
@@ -37,16 +39,23 @@ _FILES = {
 class _Section:
     title: str
     text: str
-    svg: str = ""
+    figure: str = ""
 
 
-def write_report(path: Path, output: Path | None = None) -> Path:
+def write_report(path: Path, output: Path | None = None, *, refresh_s: float | None = None) -> Path:
     """Write the report of a run, also of one in progress; its path.
+
+    Parameters
+    ----------
+    output
+        Default: ``report.html`` in the run directory.
+    refresh_s
+        Seconds after which a browser reads the page again.
 
     Raises
     ------
     RunError
-        If there is nothing to report yet, or matplotlib is missing.
+        If there is nothing to report yet.
     """
     run, config, _ = open_run(path)
     if not run.checkpoint.exists():
@@ -55,39 +64,44 @@ def write_report(path: Path, output: Path | None = None) -> Path:
     trajectory = read_trajectory(run.trajectory)
     if len(trajectory) == 0:
         raise RunError(f"{path}: has no frame yet; there is nothing to report")
-    page = _page(run, config, state, trajectory)
+    page = _page(run, config, state, trajectory, refresh_s)
     target = output or run.path / "report.html"
     replace_file(target, lambda aside: aside.write_text(page, encoding="utf-8"))
     return target
 
 
-def _page(run: RunDirectory, config: Config, state: RunState, t: Trajectory) -> str:
+def _page(
+    run: RunDirectory, config: Config, state: RunState, t: Trajectory, refresh_s: float | None
+) -> str:
     sections = [
         *_errors(config, state),
         *_energies(run, config, state, t),
-        *_found(run),
+        _found(run),
+        _atoms(run, t),
         _files(run),
     ]
     body = "\n".join(
-        f"<section><h2>{html.escape(s.title)}</h2><p>{s.text}</p>{_figure(s.svg)}</section>"
+        f"<section><h2>{html.escape(s.title)}</h2><p>{s.text}</p>{_figure(s.figure)}</section>"
         for s in sections
     )
     title = html.escape(f"{t.atoms.symbols} by {config.engine.kind}")
+    seen = overview(run.path)
+    # A page that is written anew while the run goes on is read anew.
+    again = f'<meta http-equiv="refresh" content="{refresh_s:.0f}">' if refresh_s else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        f'<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}'
         f"<title>otf: {title}</title><style>{_STYLE}</style></head><body><main>"
-        f"{_head(run, config, state, title)}{body}"
+        f"{_head(run, config, state, title, seen)}{body}"
         f"<footer>otf {__version__}</footer></main></body></html>\n"
     )
 
 
-def _figure(svg: str) -> str:
-    return f"<figure>{svg}</figure>" if svg else ""
+def _figure(drawn: str) -> str:
+    return f"<figure>{drawn}</figure>" if drawn else ""
 
 
-def _head(run: RunDirectory, config: Config, state: RunState, title: str) -> str:
-    seen = overview(run.path)
+def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: Overview) -> str:
     history = state.history
     stages = " → ".join(
         f"{html.escape(name)}: {d.ensemble}, {d.total_steps} steps, {d.temperature_K:g} K"
@@ -98,14 +112,15 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str) -> str
         ("steps", f"{state.step} of {seen.steps}"),
         ("engine calls", f"{len(history)}"),
         ("force error", "-" if measured is None else f"{measured.force_mae_meV_A:.2f} meV/Å"),
-        ("in the engine", f"{seen.label_wall_s:.3g} s"),
+        ("in the engine", _duration(seen.label_wall_s)),
     ]
     sampled = sampling(history, state.sampler, steps=state.step)
     if sampled is None:
         share = 1e2 * len(history) / max(1, state.step)
         alone = (state.step + 1) * seen.label_wall_s / max(1, len(history))
         cards[1] = ("engine calls", f"{len(history)} ({share:.2f} %)")
-        cards.append(("the engine alone", f"{alone:.3g} s"))
+        saved = 1e2 * (1.0 - seen.label_wall_s / alone)
+        cards += [("the engine alone", _duration(alone)), ("of it saved", f"{saved:.1f} %")]
     elif sampled.proposals:
         cards.append(("accepted", f"{sampled.accepted_percent:.0f} %"))
     verdict = contract_of(config, history)
@@ -123,6 +138,13 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str) -> str
         f'<p class="verdict {state_of}">{html.escape(words)}</p><div class="cards">{tiles}</div>'
         "</header>"
     )
+
+
+def _duration(seconds: float) -> str:
+    for unit, length in (("days", 86400.0), ("h", 3600.0), ("min", 60.0)):
+        if seconds >= 2.0 * length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.3g} s"
 
 
 def _errors(config: Config, state: RunState) -> list[_Section]:
@@ -185,7 +207,7 @@ def _energies(run: RunDirectory, config: Config, state: RunState, t: Trajectory)
     return out
 
 
-def _found(run: RunDirectory) -> list[_Section]:
+def _found(run: RunDirectory) -> _Section:
     frames = read_frames(run.path).of_stage(None)
     frames = frames.between(None, None, max(1, len(frames) // _MOST_FRAMES))
     curves = rdf([frames], cutoff_A=_CUTOFF_A, bin_A=0.05)
@@ -195,7 +217,15 @@ def _found(run: RunDirectory) -> list[_Section]:
         "did to it."
     )
     draw = pictures.distributions(curves)
-    return [_Section("Radial distributions", text, pictures.picture(draw, name="rdf", height=3.4))]
+    return _Section("Radial distributions", text, pictures.picture(draw, name="rdf", height=3.4))
+
+
+def _atoms(run: RunDirectory, t: Trajectory) -> _Section:
+    model = read_model(run.model) if run.model.exists() else None
+    text = "Drawn by 3Dmol; turn it with the mouse or a finger."
+    if model is not None:
+        text += " The colours are the force errors that the model, as the run left it, expects."
+    return _Section("The atoms", text, viewer(t, model))
 
 
 def _files(run: RunDirectory) -> _Section:
@@ -221,6 +251,16 @@ figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; }
   margin: .8rem 0; }
 .verdict.kept { border-color: #2a9d60; } .verdict.broken { border-color: #d03b3b; }
 .verdict.undecided { border-color: #d9822b; }
+#stage { position: relative; height: 24rem; border: 1px solid var(--line); border-radius: .5rem; }
+#printed { display: none; }
+.controls { display: flex; flex-wrap: wrap; gap: .3rem 1rem; align-items: center;
+  font-size: .9rem; } .controls input[type=range] { flex: 1 1 10rem; }
+.legend i { display: inline-block; width: 5rem; height: .7rem;
+  background: linear-gradient(90deg, #3b82d0, #f0c83c, #d03b3b); }
 footer { margin-top: 3rem; font-size: .8rem; border-top: 1px solid var(--line); }
-@media print { section { break-inside: avoid; } body { font-size: 11pt; } }
+@media print {
+  section { break-inside: avoid; } body { font-size: 11pt; }
+  #stage, .controls button, .controls input { display: none; }
+  #printed[src] { display: block; width: 100%; }
+}
 """
