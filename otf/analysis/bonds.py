@@ -16,32 +16,41 @@ _BOND = 1.2  # times the sum of covalent radii
 _BROKEN = 1.5  # times its length in the first frame
 
 
-def bonds(runs: Sequence[Frames], *, bin_A: float) -> Curves:
+def bonds(runs: Sequence[Frames], *, bin_A: float, reference: Frames | None = None) -> Curves:
     """Distribution of bond lengths by pair of species, a density over Angstrom.
 
     A bond is a pair closer than 1.2 times the sum of its covalent radii in the first frame; one
     that grows by half counts as broken in that frame.
+
+    Parameters
+    ----------
+    reference
+        Whose first frame says what the bonds are; by default the first run.
     """
-    of_one_system(runs)
-    first = runs[0].atoms.copy()
-    first.set_cell(runs[0].cells[0])
-    first.positions = runs[0].positions[0]
+    reference = reference or runs[0]
+    of_one_system([reference, *runs])
+    first = reference.atoms.copy()
+    first.set_cell(reference.cells[0])
+    first.positions = reference.positions[0]
     one, other, shift = neighbor_list("ijS", first, natural_cutoffs(first, mult=_BOND))
     once = (one < other) | ((one == other) & (shift @ [4, 2, 1] > 0))
     one, other, shift = one[once], other[once], shift[once]
-    lengths = [_lengths(run, first, one, other, shift) for run in runs]
-    samples: Floats = np.concatenate(lengths)
+    samples: Floats = np.concatenate([_lengths(run, first, one, other, shift) for run in runs])
+    initial = np.linalg.norm(
+        first.positions[other] + shift @ first.cell.array - first.positions[one], axis=1
+    )
     kinds = np.sort(first.numbers[np.stack([one, other])], axis=0).T
-    top = samples.max(initial=1.0) + bin_A
-    edges = np.arange(samples.min(initial=1.0) - bin_A, top + bin_A, bin_A)
+    low, high = initial.min(initial=1.0) / _BROKEN, initial.max(initial=1.0) * _BROKEN
+    edges = bin_A * np.arange(np.floor(low / bin_A), np.ceil(high / bin_A) + 1.0)
     y, numbers = {}, {}
     for pair in np.unique(kinds, axis=0):
-        mine = samples[:, (kinds == pair).all(axis=1)]
+        of_pair = (kinds == pair).all(axis=1)
+        mine = samples[:, of_pair]
         name = "_".join(chemical_symbols[z] for z in pair)
         counts = np.array([np.histogram(row, edges)[0] for row in mine])
         y[f"density_{name}_per_A"] = block_estimate(counts / (mine.shape[1] * bin_A))
         numbers[f"length_{name}_A"] = block_estimate(mine.mean(axis=1))
-        broken = (mine > _BROKEN * mine[0]).sum(axis=1)
+        broken = (mine > _BROKEN * initial[of_pair]).sum(axis=1)
         numbers[f"broken_{name}"] = block_estimate(broken.astype(float))
     return Curves("bond lengths", "length_A", 0.5 * (edges[1:] + edges[:-1]), y, numbers)
 
@@ -50,8 +59,7 @@ def _lengths(run: Frames, first: Atoms, one: Ints, other: Ints, shift: Ints) -> 
     """(frames, bonds), Angstrom; the atoms of a run may lie in other images than in ``first``."""
     cell = first.cell.complete().array
     moved = (run.positions[0] - first.positions) @ np.linalg.inv(cell)
-    images = np.round(moved).astype(np.int64) * first.pbc
-    shift = shift + images[one] - images[other]
+    shift = shift - np.round(moved[other] - moved[one]).astype(np.int64) * first.pbc
     vectors = run.positions[:, other] - run.positions[:, one]
     vectors = vectors + np.einsum("bi,fij->fbj", shift, run.cells)
     found: Floats = np.linalg.norm(vectors, axis=2)

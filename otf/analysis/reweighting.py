@@ -9,19 +9,21 @@ formula                                                                  code
 <A>_engine = <A> - cov(A, Delta) / kT                                      ``first order``
 =======================================================================  =======================
 
+Where the model has its own value of A, such as its energy, the mean subtracted is of that.
 <A> is taken over all frames, the correction over the labels alone; so its own error, from leaving
-out one label after the other, does not depend on how long the run is. The exponential needs that no
-few labels hold all the weight (Zwanzig, J. Chem. Phys. 22, 1420 (1954)); first order, that Delta
-scatters by less than about kT.
+out one of ten blocks of labels after the other, does not depend on how long the run is. The
+exponential needs that no few labels hold all the weight (Zwanzig, J. Chem. Phys. 22, 1420 (1954));
+first order, that Delta scatters by less than about kT.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
-from otf.analysis.blocks import Estimate
-from otf.arrays import Floats
+from otf.analysis.blocks import N_BLOCKS, Estimate
+from otf.arrays import Floats, Ints
 from otf.units import KELVIN
 
 Method = Literal["exponential", "first order", "none"]
@@ -55,32 +57,54 @@ class Correction:
     scatter_kT: float
 
 
-def correction(samples: Floats, differences: Floats, *, temperature_K: float) -> Correction:
+def correction(
+    samples: Floats,
+    differences: Floats,
+    *,
+    temperature_K: float,
+    by_model: Floats | None = None,
+) -> Correction:
     """From an observable at the labels.
 
     Parameters
     ----------
     samples
-        (labels, …), the observable.
+        (labels, …), the observable; by the engine, if it is one that the model has its own of.
     differences
         (labels,) energy of the engine less the model's, eV; a constant in them means nothing.
+    by_model
+        (labels, …), the observable as the model has it, such as the energy; by default the same.
     """
+    plain = samples if by_model is None else by_model
     n = len(samples)
-    delta = (differences - differences.mean()) / (KELVIN * temperature_K)
     nothing = np.full(samples.shape[1:], np.nan)
     none = Estimate(nothing, nothing)
     if n < _FEWEST:
         return Correction("none", f"{n} labels are too few", none, n, float(n), float("nan"))
+    delta = (differences - differences.mean()) / (KELVIN * temperature_K)
     weights = np.exp(-(delta - delta.min()))
     effective = float(weights.sum() ** 2 / np.sum(weights**2))
     scatter = float(delta.std())
     if effective >= _ENOUGH * n:
         why = f"{effective:.0f} of {n} labels carry the weight"
-        shift = _left_out(samples, weights, np.ones(n))
+
+        def reweighted(rows: Ints) -> Floats:
+            w = weights[rows] / weights[rows].sum()
+            mean: Floats = np.tensordot(w, samples[rows], 1) - plain[rows].mean(axis=0)
+            return mean
+
+        shift = _jackknife(reweighted, n)
         return Correction("exponential", why, shift, n, effective, scatter)
     if scatter <= _MILD:
         why = f"only {effective:.1f} of {n} labels would carry the weight"
-        shift = _first_order(samples, delta)
+
+        def first_order(rows: Ints) -> Floats:
+            off = delta[rows] - delta[rows].mean()
+            covariance = np.tensordot(off, samples[rows], 1) / (len(rows) - 1)
+            apart: Floats = (samples[rows] - plain[rows]).mean(axis=0)
+            return apart - covariance
+
+        shift = _jackknife(first_order, n)
         return Correction("first order", why, shift, n, effective, scatter)
     why = (
         f"{effective:.1f} of {n} labels would carry the weight, and model and engine differ by "
@@ -89,30 +113,9 @@ def correction(samples: Floats, differences: Floats, *, temperature_K: float) ->
     return Correction("none", why, none, n, effective, scatter)
 
 
-def _left_out(samples: Floats, weights: Floats, plain: Floats) -> Estimate:
-    """Weighted less plain mean, its error by the jackknife."""
-    flat = samples.reshape(len(samples), -1)
-
-    def without(w: Floats) -> tuple[Floats, Floats]:
-        sums = w @ flat
-        left: Floats = (sums - w[:, None] * flat) / (w.sum() - w)[:, None]
-        return sums / w.sum(), left
-
-    (mean, left), (mean_plain, left_plain) = without(weights), without(plain)
-    return _jackknife(mean - mean_plain, left - left_plain, samples.shape[1:])
-
-
-def _first_order(samples: Floats, delta: Floats) -> Estimate:
-    """Minus the covariance with Delta / kT, its error by the jackknife."""
-    flat, n = samples.reshape(len(samples), -1), len(samples)
-    centred, shifted = flat - flat.mean(axis=0), delta - delta.mean()
-    products = centred * shifted[:, None]
-    whole = products.sum(axis=0) / (n - 1)
-    left = (products.sum(axis=0) - products * n / (n - 1)) / (n - 2)
-    return _jackknife(-whole, -left, samples.shape[1:])
-
-
-def _jackknife(whole: Floats, left: Floats, shape: tuple[int, ...]) -> Estimate:
-    n = len(left)
-    error = np.sqrt((n - 1) / n * np.sum((left - left.mean(axis=0)) ** 2, axis=0))
-    return Estimate(whole.reshape(shape), error.reshape(shape))
+def _jackknife(estimate: Callable[[Ints], Floats], n: int) -> Estimate:
+    """What an estimate gives for all labels; its error, by leaving out block after block."""
+    rows = np.arange(n)
+    left = np.array([estimate(np.setdiff1d(rows, b)) for b in np.array_split(rows, N_BLOCKS)])
+    spread = np.sum((left - left.mean(axis=0)) ** 2, axis=0)
+    return Estimate(estimate(rows), np.sqrt((N_BLOCKS - 1) / N_BLOCKS * spread))

@@ -46,10 +46,9 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
             .between(start_fs, stop_fs, every)
             for path in paths
         ]
-        if options.pop("correct", False):
-            _show(_corrected(paths, runs, **options), output)
-        else:
-            _show(function(runs, **options), output)
+        if "correct" in options:
+            options["correct"] = _run_of(paths) if options["correct"] else None
+        _show(function(runs, **options), output)
 
     for option in (
         click.option(
@@ -71,12 +70,26 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
     return run
 
 
-def _corrected(paths: tuple[Path, ...], runs: list["Frames"], **options: float) -> "Curves":
-    from otf.driver.corrected import corrected_rdf
-
+def _run_of(paths: tuple[Path, ...]) -> Path:
     if len(paths) != 1 or not paths[0].is_dir():
         raise click.UsageError("--correct takes one run directory: it needs the labels of the run")
-    return corrected_rdf(paths[0], runs[0], **options)
+    return paths[0]
+
+
+_correct = click.option(
+    "--correct", is_flag=True, help="From the model to the engine, by a run's labels."
+)
+
+
+def _by_engine(
+    run: Path | None, runs: list["Frames"], analyse: Callable[[list["Frames"]], "Curves"]
+) -> "Curves":
+    """Analyse the frames; of a run directory, corrected to the engine."""
+    from otf.driver.corrected import corrected
+
+    if run is None:
+        return analyse(runs)
+    return corrected(run, runs[0], lambda frames: analyse([frames]))
 
 
 def _positive(name: str, to: str, default: float | None, text: str) -> Callable[..., Any]:
@@ -121,13 +134,13 @@ def _number(mean: Any, error: Any) -> str:
 @command.command("rdf")
 @_positive("--cutoff", "cutoff_A", 6.0, "How far, Angstrom; may exceed the cell.")
 @_positive("--bin", "bin_A", 0.05, "Angstrom.")
-@click.option("--correct", is_flag=True, help="From the model to the engine, by a run's labels.")
+@_correct
 @_of_frames
-def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float) -> "Curves":
+def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float, correct: Path | None) -> "Curves":
     """Radial distribution functions of all pairs of species, and coordination numbers."""
     from otf.analysis.rdf import rdf as analyse
 
-    return analyse(runs, cutoff_A=cutoff_A, bin_A=bin_A)
+    return _by_engine(correct, runs, functools.partial(analyse, cutoff_A=cutoff_A, bin_A=bin_A))
 
 
 @command.command("adf")
@@ -174,31 +187,37 @@ def vdos(runs: list["Frames"], longest_fs: float) -> "Curves":
 @command.command("structure-factor")
 @_positive("--q-max", "q_max", 10.0, "1/Angstrom.")
 @_positive("--bin", "bin_width", 0.1, "1/Angstrom.")
+@_correct
 @_of_frames
-def structure_factor(runs: list["Frames"], q_max: float, bin_width: float) -> "Curves":
+def structure_factor(
+    runs: list["Frames"], q_max: float, bin_width: float, correct: Path | None
+) -> "Curves":
     """Static structure factor of a crystal or liquid."""
     from otf.analysis.structure_factor import structure_factor as analyse
 
-    return analyse(runs, q_max=q_max, bin_width=bin_width)
+    return _by_engine(correct, runs, functools.partial(analyse, q_max=q_max, bin_width=bin_width))
 
 
 @command.command("bonds")
 @_positive("--bin", "bin_A", 0.02, "Angstrom.")
+@_correct
 @_of_frames
-def bonds(runs: list["Frames"], bin_A: float) -> "Curves":
+def bonds(runs: list["Frames"], bin_A: float, correct: Path | None) -> "Curves":
     """Lengths of the bonds of the first frame, and how many are broken."""
     from otf.analysis.bonds import bonds as analyse
 
-    return analyse(runs, bin_A=bin_A)
+    return _by_engine(correct, runs, functools.partial(analyse, bin_A=bin_A, reference=runs[0]))
 
 
 @command.command("energy")
+@_correct
 @_of_frames
-def energy(runs: list["Frames"]) -> "Curves":
+def energy(runs: list["Frames"], correct: Path | None) -> "Curves":
     """Potential, kinetic and conserved energy over time, and their means."""
     from otf.analysis.series import series
 
-    return series(runs, ("potential_energy_eV", "kinetic_energy_eV", "conserved_energy_eV"))
+    names = ("potential_energy_eV", "kinetic_energy_eV", "conserved_energy_eV")
+    return _by_engine(correct, runs, functools.partial(series, names=names))
 
 
 @command.command("temperature")

@@ -7,6 +7,8 @@ import click
 _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db"} | {
     ".lammpstrj": "lammps-dump",
     ".dump": "lammps-dump",
+    ".h5": "h5md",
+    ".h5md": "h5md",
 }
 
 
@@ -16,8 +18,8 @@ _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db
 @click.option(
     "--as",
     "kind",
-    help="extxyz, traj, db, xdatcar, lammps-dump; or, for labels: mace, gap, deepmd. Default: by "
-    "OUTPUT's ending.",
+    help="extxyz, traj, db, xdatcar, lammps-dump, h5md; or, for labels: mace, gap, deepmd. "
+    "Default: by OUTPUT's ending.",
 )
 @click.option("--from", "start_fs", type=float, help="First time, fs.")
 @click.option("--to", "stop_fs", type=float, help="Last time, fs.")

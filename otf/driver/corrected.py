@@ -1,29 +1,31 @@
-"""The radial distribution functions of a run as the engine would have them, by its labels."""
+"""What a run found as the engine would have it, by the run's labels."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
-from otf.analysis.blocks import Estimate
 from otf.analysis.curves import Curves
-from otf.analysis.rdf import rdf
 from otf.analysis.reweighting import correction
+from otf.arrays import Floats
 from otf.driver.directory import open_run
 from otf.driver.policy import UNTRIGGERED
 from otf.driver.state import load_state
 from otf.errors import RunError
 from otf.io.frames import Frames
-from otf.io.labels import read_labels
+from otf.io.labels import StoredLabel, read_labels
 from otf.units import KELVIN
 
+Analysis = Callable[[Frames], Curves]
 
-def corrected_rdf(path: Path, frames: Frames, *, cutoff_A: float, bin_A: float) -> Curves:
-    """g(r) and coordination numbers, corrected from the model to the engine.
 
-    To each curve comes what the correction adds, with its own error: the statistical error of the
-    frames and the error of the model stand apart.
+def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
+    """Averages corrected from the model to the engine.
+
+    To each curve and number comes what the correction adds, with its own error: the statistical
+    error of the frames and the error of the model stand apart. What a single structure does not
+    have, such as a series in time, stays as it is.
 
     Parameters
     ----------
@@ -31,6 +33,8 @@ def corrected_rdf(path: Path, frames: Frames, *, cutoff_A: float, bin_A: float) 
         The run directory.
     frames
         Those of its trajectory that count.
+    analyse
+        Gives averages over frames, on an axis that does not depend on them.
 
     Raises
     ------
@@ -43,44 +47,60 @@ def corrected_rdf(path: Path, frames: Frames, *, cutoff_A: float, bin_A: float) 
     state, _, _ = load_state(run.checkpoint)
     stored = read_labels(run.labels)
     chosen = [r for r in state.history if r.reason in UNTRIGGERED and r.index < len(stored)]
-    uncorrected = rdf([frames], cutoff_A=cutoff_A, bin_A=bin_A)
-    single = [_of_label(frames, stored[r.index].atoms, cutoff_A, bin_A) for r in chosen]
     differences = np.array([-r.energy_error * len(atoms) for r in chosen])
+    labels = [stored[r.index] for r in chosen]
+    energies = np.array([label.labels.energy for label in labels])
+    by_engine = [analyse(_one(frames, *pair)) for pair in zip(labels, energies, strict=True)]
+    by_model = [
+        analyse(_one(frames, *pair)) for pair in zip(labels, energies - differences, strict=True)
+    ]
     stage = list(config.dynamics.staged().values())[-1]
     temperature = stage.temperature_end_K or stage.temperature_K
     if stage.ensemble == "nve":
         kinetic = frames.series["kinetic_energy_eV"].mean()
         temperature = float(2.0 * kinetic / (3.0 * len(atoms) * KELVIN))
-    names = list(uncorrected.y)
-    found = correction(
-        np.array([[c.y[name].mean for name in names] for c in single]).reshape(
-            len(single), len(names), len(uncorrected.x)
-        ),
-        differences,
-        temperature_K=temperature,
-    )
-    y = {}
-    for i, name in enumerate(names):
-        y[name] = uncorrected.y[name]
-        if found.method != "none":
-            shift = Estimate(found.shift.mean[i], found.shift.error[i])
-            y[name] = replace(y[name], mean=y[name].mean + shift.mean)
-            y[f"{name}_shift"] = shift
+    before = analyse(frames)
+    y, numbers, told = dict(before.y), dict(before.numbers), None
+    for results in (y, numbers):
+        for name, plain in list(results.items()):
+            samples = _values(by_engine, name, np.shape(plain.mean))
+            if samples is None:
+                continue
+            found = correction(
+                samples,
+                differences,
+                temperature_K=temperature,
+                by_model=_values(by_model, name, np.shape(plain.mean)),
+            )
+            told = found
+            if found.method != "none":
+                results[name] = replace(plain, mean=plain.mean + found.shift.mean)
+                results[f"{name}_shift"] = found.shift
+    if told is None:
+        raise RunError(f"{path}: nothing of this can be had from single labels")
     notes = (
-        *uncorrected.notes,
-        f"correction to the engine: {found.method}; {found.why}",
-        f"model and engine differ by {found.scatter_kT:.2f} kT over {found.labels} labels",
+        *before.notes,
+        f"correction to the engine: {told.method}; {told.why}",
+        f"model and engine differ by {told.scatter_kT:.2f} kT over {told.labels} labels",
     )
-    return replace(uncorrected, y=y, notes=notes)
+    return replace(before, y=y, numbers=numbers, notes=notes)
 
 
-def _of_label(frames: Frames, atoms: Atoms, cutoff_A: float, bin_A: float) -> Curves:
-    one = replace(
+def _one(frames: Frames, label: StoredLabel, energy: float) -> Frames:
+    """The structure of a label as a frame of the run."""
+    return replace(
         frames,
-        positions=np.array([atoms.positions]),
-        cells=np.array([atoms.cell.array]),
+        positions=np.array([label.atoms.positions]),
+        cells=np.array([label.atoms.cell.array]),
         time_fs=None,
         velocities=None,
-        series={},
+        series={"potential_energy_eV": np.array([energy])},
     )
-    return rdf([one], cutoff_A=cutoff_A, bin_A=bin_A)
+
+
+def _values(single: list[Curves], name: str, shape: tuple[int, ...]) -> Floats | None:
+    """(labels, …) of a curve or number, or None where single structures do not have it."""
+    found = [{**c.y, **c.numbers}.get(name) for c in single]
+    if any(f is None or np.shape(f.mean) != shape for f in found):
+        return None
+    return np.array([f.mean for f in found if f is not None])

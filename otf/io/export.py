@@ -8,6 +8,7 @@ xdatcar                VASP's, fractional coordinates
 lammps-dump            ids, types in the order of the species, unwrapped positions, velocities in
                        Angstrom/ps (units metal)
 mace                   extxyz with REF_energy, REF_forces, REF_stress
+h5md                   positions, velocities, cell, energies; MDAnalysis and znh5md open it
 gap                    extxyz with dft_energy, dft_force, dft_virial
 deepmd                 a directory of .raw and .npy files
 =====================  ===========================================================================
@@ -17,17 +18,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import ase.io
+import h5py
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from otf.arrays import Floats
 from otf.errors import FileError
+from otf.io import h5md
 from otf.io.frames import Frames
 from otf.io.labels import StoredLabel
 from otf.units import FS
 
-FRAME_FORMATS = ("extxyz", "traj", "db", "xdatcar", "lammps-dump")
+FRAME_FORMATS = ("extxyz", "traj", "db", "xdatcar", "lammps-dump", "h5md")
 LABEL_FORMATS = ("mace", "gap", "deepmd")
 
 
@@ -45,6 +48,9 @@ def write_frames(frames: Frames, path: Path, kind: str) -> None:
             with path.open("w", encoding="utf-8") as stream:
                 for i in range(len(frames)):
                     stream.writelines(_dumped(frames, i))
+        elif kind == "h5md":
+            with h5py.File(path, "w") as file:
+                _write_h5md(frames, file)
         elif kind == "xdatcar":
             ase.io.write(path, list(_atoms(frames)), format="vasp-xdatcar")
         else:
@@ -66,6 +72,24 @@ def _atoms(frames: Frames) -> Iterator[Atoms]:
         if energies is not None:
             atoms.calc = SinglePointCalculator(atoms, energy=float(energies[i]))
         yield atoms
+
+
+def _write_h5md(frames: Frames, file: h5py.File) -> None:
+    count = len(frames)
+    series = {
+        "step": np.arange(count),
+        "time": np.arange(float(count)) if frames.time_fs is None else frames.time_fs,
+        "position": frames.positions,
+        "edges": frames.cells,
+    }
+    if frames.velocities is not None:
+        series["velocity"] = frames.velocities
+    for name, values in frames.series.items():
+        known = name.rsplit("_", 1)[0]  # without its unit
+        if known in h5md.UNITS:
+            series[known] = values
+    h5md.create(file, frames.atoms, (), [name for name in h5md.UNITS if name in series])
+    h5md.append(file, series)
 
 
 def _dumped(frames: Frames, i: int) -> Iterator[str]:

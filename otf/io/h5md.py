@@ -45,8 +45,16 @@ def group_of(name: str) -> str:
     return f"{'particles/all' if vector else 'observables'}/{name}"
 
 
-def create(file: h5py.File, atoms: Atoms, stages: Sequence[str]) -> None:
-    """The skeleton: fixed elements, and an empty series for each quantity."""
+def create(
+    file: h5py.File,
+    atoms: Atoms,
+    stages: Sequence[str],
+    names: Collection[str] = UNITS.keys(),
+) -> None:
+    """The skeleton: fixed elements, and an empty series for each of these quantities.
+
+    Masses do not change and stand in ``parameters``: znh5md takes all about particles for series.
+    """
     n = len(atoms)
     h5md = file.create_group("h5md")
     h5md.attrs["version"] = np.array([1, 1])
@@ -55,7 +63,7 @@ def create(file: h5py.File, atoms: Atoms, stages: Sequence[str]) -> None:
     creator.attrs["name"] = "otf"
     creator.attrs["version"] = __version__
     particles = file.create_group("particles/all")
-    particles["mass"] = atoms.get_masses()
+    file["parameters/mass"] = atoms.get_masses()
     box = particles.create_group("box")
     box.attrs["dimension"] = 3
     box.attrs["boundary"] = np.array(
@@ -67,16 +75,16 @@ def create(file: h5py.File, atoms: Atoms, stages: Sequence[str]) -> None:
     time = _empty(position, "time", (), np.float64)
     time.attrs["unit"] = "fs"
     shapes = {"position": (n, 3), "velocity": (n, 3), "force": (n, 3), "edges": (3, 3)}
-    for name, unit in UNITS.items():
-        if name == "edges" and atoms.cell.rank < 3:
-            continue
+    for name in names:
+        unit = UNITS[name]
         group = file.require_group(group_of(name))
         value = _empty(group, "value", shapes.get(name, ()), _KINDS.get(name, np.float64))
         if unit is not None:
             value.attrs["unit"] = unit
         if "step" not in group:  # all series share one axis, as H5MD allows by hard links
             group["step"], group["time"] = step, time
-    file[group_of("stage")].attrs["names"] = list(stages)
+    if "stage" in names:
+        file[group_of("stage")].attrs["names"] = list(stages)
     species = particles.create_group("species")
     species.attrs["numbers"] = atoms.numbers
     _empty(species, "value", (n,), np.int32)
@@ -119,7 +127,8 @@ def read_system(file: h5py.File) -> Atoms:
         cell=box.attrs["cell"],
         pbc=[b == "periodic" for b in box.attrs["boundary"].astype(str)],
     )
-    masses: Floats = file["particles/all/mass"][()]
+    place = "parameters/mass" if "parameters" in file else "particles/all/mass"  # of older files
+    masses: Floats = file[place][()]
     atoms.set_masses(masses)
     return atoms
 

@@ -94,7 +94,7 @@ def _otf(path: Path) -> Frames:
         t.positions,
         t.cells,
         t.time_fs if dynamics else None,
-        t.velocities,
+        t.velocities if np.isfinite(t.velocities).all() else None,
         {name: values for name, values in series.items() if np.isfinite(values).any()},
         t.stages,
         t.stage,

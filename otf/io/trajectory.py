@@ -275,6 +275,8 @@ def read_trajectory(path: Path) -> Trajectory:
         If there are none, or the file is damaged or not ours.
     """
     atoms, series, stages = _read(path, h5md.UNITS)
+    for name in ("velocity", "force"):  # which an exported part may lack
+        series.setdefault(name, np.full_like(series["position"], np.nan))
     series["force"] = series["force"] * KJ_PER_MOL
     return Trajectory(atoms, stages, series)
 

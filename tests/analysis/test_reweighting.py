@@ -68,11 +68,32 @@ def test_first_order_where_few_labels_would_carry_the_weight():
     delta = (differences - differences.mean()) / KT
     by_hand = -np.cov(histograms(x)[:, 12], delta)[0, 1]
     assert found.shift.mean[12] == pytest.approx(by_hand)
-    left = [
-        -np.cov(np.delete(histograms(x)[:, 12], k), np.delete(delta, k))[0, 1] for k in range(400)
-    ]
-    jackknife = np.sqrt(399 / 400 * np.sum((left - np.mean(left)) ** 2))
+    blocks = np.arange(400).reshape(10, 40)
+    left = [-np.cov(np.delete(histograms(x)[:, 12], b), np.delete(delta, b))[0, 1] for b in blocks]
+    jackknife = np.sqrt(9 / 10 * np.sum((left - np.mean(left)) ** 2))
     assert found.shift.error[12] == pytest.approx(jackknife, rel=1e-6)
+
+
+@pytest.mark.parametrize("offset", [0.0, -12.0], ids=["exponential", "first order"])
+def test_the_energy_of_the_engine_is_not_the_models(offset):
+    """<E> over the engine's own distribution, from energies of both at what the model samples."""
+    x = sampled(4000, 5)
+    by_model = 0.5 * KT * x**2
+    by_engine = by_model + engine(x, 0.3)
+    by_engine[0] += offset * KT  # takes all the weight
+    found = correction(by_engine, by_engine - by_model, temperature_K=300.0, by_model=by_model)
+    fine = np.linspace(-3.0, 3.0, 2401)
+    energy = 0.5 * KT * fine**2 + engine(fine, 0.3)
+    weight = np.exp(-energy / KT)
+    shift = np.sum(weight * energy) / weight.sum()
+    model_weight = np.exp(-0.5 * fine**2)
+    shift -= np.sum(model_weight * 0.5 * KT * fine**2) / model_weight.sum()
+    assert found.method == ("exponential" if offset == 0.0 else "first order")
+    bias = 0.0 if offset == 0.0 else 0.2 * KT  # of second order
+    assert abs(found.shift.mean - shift) < 3.0 * found.shift.error + bias
+    if offset == 0.0:
+        naive = np.mean(by_engine - by_model)
+        assert abs(naive - shift) > 5.0 * found.shift.error
 
 
 def test_no_correction_and_why():

@@ -76,6 +76,17 @@ def test_correction_to_the_engine_is_told_apart(run, tmp_path):
     table = np.loadtxt(out.splitlines())
     shift = table[:, names.index("g_Al_Al_shift") - 1]
     np.testing.assert_allclose(table[:, 1], plain + shift, atol=1e-6)
+    for kind, number in (("bonds", "length_Al_Al_A"), ("energy", "mean_potential_energy_eV")):
+        told = dict(
+            line.removeprefix("# ").split(" = ")
+            for line in otf("analyse", kind, tmp_path / "often", "--correct").stdout.splitlines()
+            if " = " in line
+        )
+        plain = otf("analyse", kind, tmp_path / "often").stdout
+        before = float(plain.split(f"{number} = ")[1].split()[0])
+        shift, _, error = told[f"{number}_shift"].split()
+        assert float(told[number].split()[0]) == pytest.approx(before + float(shift), rel=1e-5)
+        assert 0.0 < float(error) < 1.0
     assert "needs the labels" in otf("analyse", "rdf", run, run, "--correct", rc=2).stderr
 
 

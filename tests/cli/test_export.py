@@ -14,8 +14,9 @@ from otf.io.trajectory import read_trajectory
 from tests.cli.command import otf
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own dependencies
+    warnings.simplefilter("ignore")  # of their own dependencies
     import MDAnalysis
+    import znh5md
 
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
@@ -97,6 +98,49 @@ def test_mdanalysis_opens_the_trajectory_as_it_is(run, trajectory):
         np.testing.assert_allclose(
             step.forces, trajectory.forces[7] / (units.kJ / units.mol), rtol=1e-4, atol=1e-3
         )
+
+
+def test_znh5md_opens_the_trajectory_as_it_is(run, trajectory):
+    read = znh5md.IO(run / "trajectory.h5")
+    assert len(read) == 61
+    atoms = read[7]
+    np.testing.assert_array_equal(atoms.numbers, trajectory.atoms.numbers)
+    np.testing.assert_allclose(atoms.positions, trajectory.positions[7])
+    np.testing.assert_allclose(atoms.cell.array, trajectory.cells[7])
+    assert atoms.pbc.all()
+
+
+def test_a_part_of_the_frames_as_h5md(run, trajectory, tmp_path):
+    out = tmp_path / "part.h5"
+    otf("export", run, out, "--from", 20, "--to", 100, "--every", 4)
+    part = read_trajectory(out)
+    kept = np.arange(10, 51, 4)
+    np.testing.assert_array_equal(part.time_fs, trajectory.time_fs[kept])
+    np.testing.assert_array_equal(part.positions, trajectory.positions[kept])
+    np.testing.assert_array_equal(part.velocities, trajectory.velocities[kept])
+    np.testing.assert_array_equal(part.cells, trajectory.cells[kept])
+    np.testing.assert_array_equal(part.potential_energy, trajectory.potential_energy[kept])
+    np.testing.assert_array_equal(znh5md.IO(out)[3].positions, trajectory.positions[22])
+    again = otf("analyse", "rdf", out).stdout
+    assert again == otf("analyse", "rdf", run, "--from", 20, "--to", 100, "--every", 4).stdout
+
+
+def test_a_molecule_without_a_cell_is_read_too(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "{system: {molecule: CH4}, engine: {kind: tblite}, dynamics: {steps: 10}}"
+    )
+    otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
+    ours = read_trajectory(tmp_path / "run/trajectory.h5")
+    theirs = znh5md.IO(tmp_path / "run/trajectory.h5")[5]
+    np.testing.assert_allclose(theirs.positions, ours.positions[5])
+    assert not theirs.pbc.any()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        universe = MDAnalysis.Universe.empty(5, trajectory=False)
+        universe.load_new(str(tmp_path / "run/trajectory.h5"), format="H5MD")
+        step = universe.trajectory[5]
+    np.testing.assert_allclose(step.positions, ours.positions[5], atol=1e-5)
+    assert step.dimensions is None
 
 
 def test_labels_for_other_potentials(run, tmp_path):
