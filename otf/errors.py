@@ -29,5 +29,9 @@ class RunError(OtfError):
     """A run cannot go on; everything committed so far is on disk and can be resumed."""
 
 
+class ClusterError(OtfError):
+    """The batch system is missing, refuses a job, or cannot run what was asked for."""
+
+
 class FileError(OtfError):
     """A file or directory of a run is missing, damaged, or in the way."""

@@ -140,6 +140,7 @@ def run_program(
     stderr: str,
     timeout_s: float | None = None,
     stdin: str | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Finished:
     """Run a program to its end, or to the end of its time.
 
@@ -153,6 +154,8 @@ def run_program(
         Files in the directory.
     timeout_s
         After so many seconds it is ended with everything it started.
+    environment
+        As for :func:`start_program`.
 
     Raises
     ------
@@ -160,7 +163,9 @@ def run_program(
         If it cannot be started.
     """
     began = time.monotonic()
-    process = start_program(command, directory, stdout=stdout, stderr=stderr, stdin=stdin)
+    process = start_program(
+        command, directory, stdout=stdout, stderr=stderr, stdin=stdin, environment=environment
+    )
     timed_out = False
     try:
         process.wait(timeout_s)

@@ -19,9 +19,10 @@ from otf.engine import Capabilities
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
+from otf.launch import Launch, launch
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
-from otf.process import Finished, Patience, installed_command, run_program
+from otf.process import Finished, Patience, run_program
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure, species_elements, write_structure
@@ -46,7 +47,8 @@ class OpenmxEngine:
     kind: ClassVar[str] = "openmx"
     Options: ClassVar[type[BaseModel]] = Options
     may_change: ClassVar[tuple[str, ...]] = (
-        "command", "threads", "data_path", "timeout_s", "keywords", "known_keywords",
+        "command", "ranks", "threads", "launcher",
+        "data_path", "timeout_s", "keywords", "known_keywords",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -55,7 +57,7 @@ class OpenmxEngine:
         self._charge = charge
         self._spin = spin
         self._directories: LabelDirectories | None = None
-        self._command: list[str] = []
+        self._launch = Launch([], {})
         self._deck: Deck = OpenmxDeck([], "")
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
@@ -80,7 +82,7 @@ class OpenmxEngine:
         EngineError
             If the program is not there, or the template or the options do not fit.
         """
-        self._command = installed_command(self._options.command)
+        self._launch = launch(self._options)
         self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
         original = make_deck(
@@ -118,11 +120,12 @@ class OpenmxEngine:
         _apply(deck, remedies)
         (directory / f"{_NAME}.dat").write_text(deck.text(), encoding="utf-8")
         done = run_program(
-            [*self._command, f"{_NAME}.dat", "-nt", str(self._options.threads)],
+            [*self._launch.words, f"{_NAME}.dat", "-nt", str(self._options.threads)],
             directory,
             stdout=f"{_NAME}.std",
             stderr=f"{_NAME}.err",
             timeout_s=self._patience.limit_s,
+            environment=self._launch.environment,
         )
         answer = self._read(directory, boxed, done, warm, remedies)
         if isinstance(answer, Labels):

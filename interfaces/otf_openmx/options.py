@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from otf.deck import Deck
 from otf.errors import EngineError
+from otf.launch import LaunchOptions
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.geometry import valence_electrons
 
@@ -27,18 +28,15 @@ _GIVEN_BY_TEMPLATE = (
 )  # fmt: skip
 
 
-class Options(BaseModel):
+class Options(LaunchOptions):
     """Keys of the ``engine`` section."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     template: FilePath | None = Field(
         None,
         description="an OpenMX input file you already run: everything but the geometry and the "
         "output keywords is taken from it",
     )
-    command: str = Field("openmx", description="such as 'mpirun -np 16 openmx' or 'srun openmx'")
-    threads: PositiveInt = Field(1, description="OpenMP threads of a rank (-nt)")
+    command: str = Field("openmx", description="the program; without ranks the whole command")
     data_path: FilePath | None = Field(
         None, description="folder with PAO and VPS (DFT_DATA19); default: DATA.PATH of the template"
     )

@@ -19,9 +19,10 @@ from otf.engine import Capabilities
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
+from otf.launch import Launch, launch
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
-from otf.process import Finished, Patience, installed_command, run_program
+from otf.process import Finished, Patience, run_program
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.fdf import Fdf, read, whole_text
 from otf_siesta.geometry import (
@@ -63,7 +64,8 @@ class SiestaEngine:
     kind: ClassVar[str] = "siesta"
     Options: ClassVar[type[BaseModel]] = Options
     may_change: ClassVar[tuple[str, ...]] = (
-        "command", "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",
+        "command", "ranks", "threads", "launcher",
+        "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -73,7 +75,7 @@ class SiestaEngine:
         self._spin = spin
         self._directories: LabelDirectories | None = None
         self._scratch = Path()
-        self._command: list[str] = []
+        self._launch = Launch([], {})
         self._deck: Deck = Fdf([], "")
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
@@ -97,7 +99,7 @@ class SiestaEngine:
             not fit.
         """
         self.close()
-        self._command = installed_command(self._options.command)
+        self._launch = launch(self._options)
         self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
         original = make_deck(
@@ -226,12 +228,13 @@ class SiestaEngine:
         if before is not None:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
         done = run_program(
-            self._command,
+            self._launch.words,
             directory,
             stdin=_INPUT,
             stdout=_OUTPUT,
             stderr=_ERRORS,
             timeout_s=self._patience.limit_s,
+            environment=self._launch.environment,
         )
         completed = (directory / "0_NORMAL_EXIT").exists() and _text(
             directory / "MESSAGES"
@@ -291,7 +294,7 @@ class SiestaEngine:
         door = Door(kind, self._options.host)
         self._prepare(directory, atoms, door.keywords(), remedies)
         self._server = Server(
-            self._command, directory, door, stdin=_INPUT, stdout=_OUTPUT, stderr=_ERRORS
+            self._launch, directory, door, stdin=_INPUT, stdout=_OUTPUT, stderr=_ERRORS
         )
         self._served = remedies
 

@@ -4,10 +4,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from ase.data import atomic_numbers
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from otf.deck import Deck
 from otf.errors import EngineError
+from otf.launch import LaunchOptions
 from otf_siesta.fdf import Fdf, read
 
 FilePath = Annotated[Path, Field(strict=False)]
@@ -19,17 +20,15 @@ _GIVEN_BY_TEMPLATE = ("xc", "basis", "mesh_cutoff_ry", "kpoints", "electronic_te
 _GRIDS = ("kgrid_Monkhorst_Pack", "kgrid.MonkhorstPack")
 
 
-class Options(BaseModel):
+class Options(LaunchOptions):
     """Keys of the ``engine`` section."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     template: FilePath | None = Field(
         None,
         description="a SIESTA input file you already run: everything but the geometry and the "
         "output keywords is taken from it",
     )
-    command: str = Field("siesta", description="such as 'mpirun -np 16 siesta' or 'srun siesta'")
+    command: str = Field("siesta", description="the program; without ranks the whole command")
     pseudo_path: FilePath | None = Field(
         None, description="folder with the pseudopotentials; default: that of the template"
     )

@@ -18,6 +18,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.socketio import IPIProtocol, SocketClosed, actualunixsocketname
 
+from otf.launch import Launch
 from otf.process import Finished, end_group, start_program
 from otf_siesta.output import BOHR_A
 
@@ -91,8 +92,8 @@ class Server:
 
     Parameters
     ----------
-    command
-        Program and arguments.
+    launch
+        The command, and what its environment needs.
     directory
         Holds its input file.
     door
@@ -103,7 +104,7 @@ class Server:
 
     def __init__(
         self,
-        command: list[str],
+        launch: Launch,
         directory: Path,
         door: Door,
         *,
@@ -115,7 +116,12 @@ class Server:
         self._door = door
         self._connection: socket.socket | None = None
         self._process = start_program(
-            command, directory, stdin=stdin, stdout=stdout, stderr=stderr, environment=_UNBUFFERED
+            launch.words,
+            directory,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            environment=launch.environment | _UNBUFFERED,
         )
 
     def compute(self, atoms: Atoms, timeout_s: float) -> Finished:

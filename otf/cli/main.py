@@ -13,6 +13,9 @@ from otf.version import __version__
 _COMMANDS = {
     "run": "Run molecular dynamics from a configuration.",
     "resume": "Go on with a run that was stopped or killed, or make it longer.",
+    "submit": "Run as a batch job of Slurm, or as many as it takes.",
+    "queue": "Your runs in the queue of Slurm.",
+    "cancel": "Stop a run's job at its next safe point.",
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",

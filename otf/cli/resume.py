@@ -1,6 +1,7 @@
 """``otf resume``."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -10,8 +11,15 @@ import click
 @click.option(
     "--steps", type=click.IntRange(min=1), help="New length of the run, kept in its configuration."
 )
+@click.option(
+    "--again",
+    type=click.Choice(["requeue", "chain"]),
+    help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(run_dir: Path, steps: int | None, as_json: bool) -> None:
+def command(
+    run_dir: Path, steps: int | None, again: Literal["requeue", "chain"] | None, as_json: bool
+) -> None:
     """Go on with a run that was stopped or killed, or make it longer.
 
     The trajectory continues from its last commit, to the same bits it would have had without the
@@ -22,4 +30,4 @@ def command(run_dir: Path, steps: int | None, as_json: bool) -> None:
 
     if steps is not None:
         change_steps(run_dir, steps)
-    sit(run_dir, as_json=as_json)
+    sit(run_dir, as_json=as_json, again=again)

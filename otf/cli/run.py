@@ -1,6 +1,7 @@
 """``otf run``."""
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -12,8 +13,20 @@ import click
     type=click.Path(path_type=Path),
     help="Run directory (default: runs/<CONFIG's name>).",
 )
+@click.option("--seed", type=click.IntRange(min=0), help="In place of dynamics.seed.")
+@click.option(
+    "--again",
+    type=click.Choice(["requeue", "chain"]),
+    help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-def command(config: Path, output: Path | None, as_json: bool) -> None:
+def command(
+    config: Path,
+    output: Path | None,
+    seed: int | None,
+    again: Literal["requeue", "chain"] | None,
+    as_json: bool,
+) -> None:
     """Run molecular dynamics from a configuration.
 
     Everything goes to a new directory, from which `otf resume` continues after a stop or a kill.
@@ -24,5 +37,8 @@ def command(config: Path, output: Path | None, as_json: bool) -> None:
     from otf.driver.session import default_directory
 
     parsed = read_config(config)
+    if seed is not None:
+        dynamics = parsed.dynamics.model_copy(update={"seed": seed})
+        parsed = parsed.model_copy(update={"dynamics": dynamics})
     run = create_run(parsed, config, output or default_directory(parsed, config))
-    sit(run.path, as_json=as_json)
+    sit(run.path, as_json=as_json, again=again)

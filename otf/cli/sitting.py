@@ -11,14 +11,37 @@ from otf.cli.json_text import to_json
 from otf.cli.progress import progress
 from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
-from otf.driver.stopping import DONE
+from otf.driver.stopping import DONE, TIME_IS_OVER
+from otf.errors import ClusterError
+from otf.slurm.job import Again, going_on
 
 NOT_FINISHED = 75
 """Exit code of a sitting that ended before the run did: EX_TEMPFAIL, `otf resume` goes on."""
 
 
-def sit(path: Path, *, as_json: bool) -> None:
-    """Run to the end or to a signal, and print the summary."""
+def sit(path: Path, *, as_json: bool, again: Again | None = None) -> None:
+    """Run to the end or to a signal, and print the summary.
+
+    Parameters
+    ----------
+    again
+        How the run goes on when the time of its job is over.
+    """
+    with going_on(path, again) as continuation:
+        summary = _run(path, as_json=as_json)
+        if continuation is not None and summary.stopped_by in TIME_IS_OVER:
+            try:
+                click.echo(continuation.go_on())
+            except ClusterError as error:
+                click.echo(f"no job follows: {error}; `otf submit {path}` goes on", err=True)
+    if summary.stopped_by is None or summary.stopped_by in DONE:
+        return
+    # So that a job script can tell stopped from finished.
+    by_signal = signal.Signals.__members__.get(summary.stopped_by)
+    raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
+
+
+def _run(path: Path, *, as_json: bool) -> Summary:
     run, config, atoms = open_run(path)
     with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch)
@@ -30,10 +53,7 @@ def sit(path: Path, *, as_json: bool) -> None:
         click.echo(describe(summary))
         if page is not None:
             click.echo(f"look at it  {page}")
-    if summary.stopped_by is None or summary.stopped_by in DONE:
-        return
-    # So that a job script can tell stopped from finished.
-    raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
+    return summary
 
 
 def _report(path: Path) -> Path | None:

@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from otf.config.cluster import Cluster
 from otf.config.schema import Config
 from otf.engine import load_engine, path_options
 from otf.errors import ConfigError, EngineError
@@ -63,6 +64,7 @@ def read_config(path: Path) -> Config:
     config: Config | None = None
     if isinstance(document.data, dict):
         _check_engine(document, path.parent)
+        _take_in_profile(document, path.parent)
         config = _validate(Config, document, ())
         _check_structure(document, path.parent)
     elif not document.problems:
@@ -224,6 +226,32 @@ def _check_engine(document: _Document, folder: Path) -> None:
     given = {key: value for key, value in section.items() if key != "kind"}
     implied = engine.Options.model_validate(given).model_dump(mode="json", exclude_unset=True)
     section.update({key: value for key, value in implied.items() if key not in given})
+
+
+def _take_in_profile(document: _Document, folder: Path) -> None:
+    """Put the keys of a site's profile beneath those of the cluster section."""
+    section = document.data.get("cluster")
+    name = section.pop("profile", None) if isinstance(section, dict) else None
+    if not isinstance(name, str):
+        return
+    path = folder / Path(name).expanduser()
+    at = document.values["cluster", "profile"]
+    try:
+        profile = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        document.problems.append((at, f"cluster.profile: {path} cannot be read ({error})"))
+        return
+    if not isinstance(profile.data, dict):
+        profile.problems.append((None, "expected keys of the cluster section"))
+    elif "profile" in profile.data:
+        profile.problems.append((profile.keys["profile",], "profile: a profile names no other"))
+    else:
+        _validate(Cluster, profile, ())
+    document.problems += [
+        (at, f"cluster.profile: {_locate(path, mark)}{text}") for mark, text in profile.problems
+    ]
+    if not profile.problems:
+        document.data["cluster"] = {**profile.data, **section}
 
 
 def _check_structure(document: _Document, folder: Path) -> None:

@@ -1,22 +1,15 @@
 """The schema of a run. Every number carries its unit in its name."""
 
-from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ConfigDict, Field, ValidationError, model_validator
 
-PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-PositiveInt = Annotated[int, Field(gt=0)]
+from otf.config.cluster import Cluster
+from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
+
 Pair = Annotated[
     tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Field(strict=False)
 ]
-FilePath = Annotated[Path, Field(strict=False)]
-
-
-class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, types are not guessed."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 class Bulk(Section):
@@ -378,6 +371,7 @@ class Config(Section):
     policy: Policy = Policy()
     stop: Stop = Stop()
     output: Output = Output()
+    cluster: Cluster = Cluster()
 
     @model_validator(mode="after")
     def _pressure_needs_one_energy(self) -> Self:

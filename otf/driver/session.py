@@ -9,7 +9,9 @@ from pathlib import Path
 
 from ase import Atoms
 
+from otf.allocation import this_job
 from otf.config import Config
+from otf.config.schema import Stop
 from otf.driver.assemble import make_engine, make_parts
 from otf.driver.continuity import changes, settings
 from otf.driver.directory import RunDirectory
@@ -36,6 +38,7 @@ from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
 
+_TO_FINISH_S = 30.0  # of a job, to write what is left
 _LOG = logging.getLogger("otf.session")
 
 Watcher = Callable[[Record], None]
@@ -121,6 +124,9 @@ def run_session(
     began = time.monotonic()
     engine = make_engine(config, atoms)
     with sole_owner(run.lock), run_log(run.log):
+        job = this_job()
+        if job is not None:
+            _LOG.info("%s", job)
         _LOG.info("engine %s (%s), %d atoms", engine.kind, engine.capabilities.level, len(atoms))
         if config.model.residual == "propagate":
             _LOG.warning(
@@ -161,7 +167,8 @@ def _commit_all(
             )
         ) as trajectory,
     ):
-        stopping = Stopping(request, config.stop, run.path, began, _rdf_watch(run, config, parts))
+        deadline, watched = _deadline(config.stop, began), _rdf_watch(run, config, parts)
+        stopping = Stopping(request, config.stop, run.path, deadline, watched)
         if state is not None:
             stopping.known(state.history)
             reason = stopping.done(state.history)
@@ -188,6 +195,14 @@ def _commit_all(
                 _LOG.info("stopping: %s", reason)
                 return state, reason
         return state, None
+
+
+def _deadline(stop: Stop, began: float) -> float:
+    """When the sitting is to be over on the monotonic clock, as told or as the job ends."""
+    minutes, job = stop.wall_time_min, this_job()
+    told = float("inf") if minutes is None else began + 60.0 * minutes
+    left = None if job is None else job.seconds_left()
+    return told if left is None else min(told, time.monotonic() + left - _TO_FINISH_S)
 
 
 def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | None:

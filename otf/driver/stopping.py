@@ -1,5 +1,6 @@
 """Why a sitting ends before the run does: a signal, a file, its time, or enough results."""
 
+import signal
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,6 +21,9 @@ ENOUGH = "enough labels"
 RDF_KNOWN = "the RDF being known well enough"
 DONE = (ENOUGH, RDF_KNOWN)
 """Reasons after which nothing is left to do."""
+_WALL_TIME = "the wall time"
+TIME_IS_OVER = (_WALL_TIME, signal.SIGUSR1.name)
+"""Reasons that have to do with the job, not with the run."""
 EXIT_FILE = "EXIT"
 """Name of the file in the run directory that asks a sitting to end; it is removed."""
 
@@ -41,8 +45,8 @@ class Stopping:
         What the configuration says.
     directory
         Of the run.
-    began
-        Start of the sitting on the monotonic clock, s.
+    deadline
+        On the monotonic clock, s; by then the sitting is to be over.
     rdf
         Looks at the frames where the configuration wants it, else None.
     """
@@ -52,14 +56,13 @@ class Stopping:
         request: StopRequest,
         stop: Stop,
         directory: Path,
-        began: float,
+        deadline: float,
         rdf: "RdfWatch | None" = None,
     ) -> None:
         self._request = request
         self._labels = stop.labels
         self._exit = directory / EXIT_FILE
-        minutes = stop.wall_time_min
-        self._deadline = float("inf") if minutes is None else began + 60.0 * minutes
+        self._deadline = deadline
         self._seconds: list[float] = []
         self._rdf = rdf
 
@@ -91,7 +94,7 @@ class Stopping:
             return f"the file {EXIT_FILE}"
         label_s = statistics.median(self._seconds) if self._seconds else _FIRST_LABEL_S
         ahead = _SPARE * label_s if isinstance(record, Activity) else 0.0
-        return "the wall time" if time.monotonic() + ahead > self._deadline else None
+        return _WALL_TIME if time.monotonic() + ahead > self._deadline else None
 
 
 class RdfWatch:

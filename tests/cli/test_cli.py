@@ -48,6 +48,7 @@ def test_run_goes_to_its_own_directory_and_leaves_everything(folder):
         "config.resolved.yaml",
         "labels.extxyz",
         "model.h5",
+        "report.html",
         "run.log",
         "start.traj",
         "trajectory.h5",
@@ -202,7 +203,7 @@ def test_wall_time_stops_a_run_at_a_commit(tmp_path):
 def test_schema_is_json(tmp_path):
     schema = json.loads(otf("schema", cwd=tmp_path).stdout)
     assert set(schema["properties"]) == {
-        "system", "engine", "dynamics", "model", "policy", "stop", "output",
+        "system", "engine", "dynamics", "model", "policy", "stop", "output", "cluster",
     }  # fmt: skip
 
 

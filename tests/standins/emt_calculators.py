@@ -1,4 +1,7 @@
-"""EMT of ASE's, with two properties of other calculators."""
+"""EMT of ASE's, with properties of other calculators."""
+
+import os
+import time
 
 from ase import Atoms
 from ase.calculators.emt import EMT
@@ -13,6 +16,19 @@ class Forgetful(EMT):
     def calculate(self, atoms: Atoms, *args: object, **kwargs: object) -> None:
         self.initialize(atoms)
         super().calculate(atoms, *args, **kwargs)
+
+
+class Slow(Forgetful):
+    """Takes its time; far too much of it while its job was not put back into the queue."""
+
+    def __init__(self, seconds: float, *, stuck: bool = False) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self.stuck = stuck and "SLURM_RESTART_COUNT" not in os.environ
+
+    def calculate(self, *args: object, **kwargs: object) -> None:
+        time.sleep(600.0 if self.stuck else self.seconds)
+        super().calculate(*args, **kwargs)
 
 
 class Stressless(EMT):

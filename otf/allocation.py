@@ -1,0 +1,91 @@
+"""What a batch job was given, from the environment that Slurm leaves it."""
+
+import os
+import re
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Self
+
+_CPUS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
+_LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)\Z")
+_ANSWER_S = 30.0  # in which squeue answers, or there is no answer
+
+
+@dataclass(frozen=True)
+class Allocation:
+    """A job of Slurm.
+
+    Attributes
+    ----------
+    job
+        Its number.
+    restarts
+        How often it was put back into the queue.
+    nodes
+        Names, as Slurm abbreviates them.
+    cpus
+        Cores on all nodes together.
+    """
+
+    job: str
+    restarts: int
+    partition: str
+    nodes: str
+    cpus: int
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> Self | None:
+        """The job this process belongs to, or None.
+
+        >>> Allocation.of({"SLURM_JOB_ID": "7", "SLURM_JOB_CPUS_PER_NODE": "8(x2),4"}).cpus
+        20
+        >>> Allocation.of({}) is None
+        True
+        """
+        job = environment.get("SLURM_JOB_ID")
+        if job is None:
+            return None
+        counts = _CPUS.findall(environment.get("SLURM_JOB_CPUS_PER_NODE", ""))
+        return cls(
+            job,
+            int(environment.get("SLURM_RESTART_COUNT", "0")),
+            environment.get("SLURM_JOB_PARTITION", ""),
+            environment.get("SLURM_JOB_NODELIST", ""),
+            sum(int(cpus) * int(times or 1) for cpus, times in counts),
+        )
+
+    def __str__(self) -> str:
+        again = f", restart {self.restarts}" if self.restarts else ""
+        return f"Slurm job {self.job}{again}: {self.cpus} cores of {self.partition} on {self.nodes}"
+
+    def seconds_left(self) -> float | None:
+        """Until the job's time is over; None where there is no end, or Slurm does not answer."""
+        try:
+            answer = subprocess.run(
+                ["squeue", "-h", "-j", self.job, "-o", "%L"],
+                capture_output=True,
+                text=True,
+                timeout=_ANSWER_S,
+            ).stdout
+        except (OSError, subprocess.TimeoutExpired):
+            return None
+        return seconds_of(answer.strip())
+
+
+def this_job() -> Allocation | None:
+    """The job this process belongs to, or None."""
+    return Allocation.of(os.environ)
+
+
+def seconds_of(left: str) -> float | None:
+    """A time as squeue prints it; None for UNLIMITED, INVALID and the like.
+
+    >>> [seconds_of(t) for t in ("0:58", "2:00:00", "1-00:00:01", "UNLIMITED")]
+    [58.0, 7200.0, 86401.0, None]
+    """
+    found = _LEFT.match(left)
+    if found is None:
+        return None
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return float(86400 * days + 3600 * hours + 60 * minutes + seconds)

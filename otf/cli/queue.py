@@ -1,0 +1,26 @@
+"""``otf queue``."""
+
+import click
+
+
+@click.command("queue")
+def command() -> None:
+    """Your runs in the queue of Slurm, a line each."""
+    from otf.driver.overview import overview
+    from otf.errors import OtfError
+    from otf.slurm.commands import my_jobs
+
+    jobs = my_jobs()
+    if not jobs:
+        click.echo("no run is in the queue")
+    for job in jobs:
+        try:
+            found = overview(job.run)
+            done = f"{found.step}/{found.steps} steps, {found.labels} labels"
+        except OtfError:
+            done = "the run directory is gone"
+        state = job.state.lower() + (f" ({job.reason})" if job.state == "PENDING" else "")
+        click.echo(
+            f"{job.number:>8}  {state:<22} {job.partition:<10} {job.left:>11} left  {done:<26} "
+            f"{job.run}"
+        )

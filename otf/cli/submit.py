@@ -1,0 +1,28 @@
+"""``otf submit``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("submit")
+@click.argument("source", type=click.Path(path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    help="Run directory (default: runs/<CONFIG's name>).",
+)
+@click.option("--dry-run", is_flag=True, help="Print the batch script; make and submit nothing.")
+def command(source: Path, output: Path | None, dry_run: bool) -> None:
+    """Run as a batch job of Slurm, or as many as it takes.
+
+    SOURCE is a configuration, whose `cluster` section says what the job asks for, or the
+    directory of a run that is to go on.
+    """
+    from otf.slurm.submission import planned_script, submitted
+
+    if dry_run:
+        click.echo(planned_script(source, output), nl=False)
+        return
+    job, run = submitted(source, output)
+    click.echo(f"job {job}: {run}\n`otf queue` shows it, `otf cancel {run}` stops it cleanly")

@@ -1,0 +1,16 @@
+"""What all sections of a configuration have in common."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+PositiveInt = Annotated[int, Field(gt=0)]
+FilePath = Annotated[Path, Field(strict=False)]
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors, types are not guessed."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

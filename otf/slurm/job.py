@@ -1,0 +1,93 @@
+"""A run inside its job: what happens when the job's time is over and the run is not."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+from otf.allocation import Allocation, this_job
+from otf.errors import ClusterError
+from otf.slurm import commands
+
+_LOG = logging.getLogger("otf.slurm")
+_LAST_S = 15.0  # before the end, when there is nothing left to wait for
+
+Again = Literal["requeue", "chain"]
+
+
+class Continuation:
+    """Lets a run go on in another job, once.
+
+    Parameters
+    ----------
+    job
+        The present one.
+    how
+        By putting it back into the queue, or by a job that follows it.
+    run
+        The run directory; a following job runs the script there, or that of the present job.
+    """
+
+    def __init__(self, job: Allocation, how: Again, run: Path) -> None:
+        self._job = job
+        self._how = how
+        self._script = run.absolute() / commands.JOB_SCRIPT
+        self._once = threading.Lock()
+
+    def go_on(self) -> str:
+        """Do it, and say so; after a requeue Slurm ends this process.
+
+        Raises
+        ------
+        ClusterError
+            If Slurm does not let it.
+        """
+        if not self._once.acquire(blocking=False):
+            return f"job {self._job.job} goes on in another one"
+        if self._how == "requeue":
+            commands.requeue(self._job.job)
+            return f"job {self._job.job} goes back into the queue"
+        if not self._script.exists():
+            commands.save_script(self._job.job, self._script)
+        after = f"--dependency=afterany:{self._job.job}"
+        return f"job {commands.submit(self._script, options=[after])} follows"
+
+
+@contextmanager
+def going_on(run: Path, how: Again | None) -> Iterator[Continuation | None]:
+    """While the context lasts, another job is arranged for at the last moment of this one.
+
+    A run that stops at a safe point before that arranges for it itself, by
+    :meth:`Continuation.go_on`. None outside a job, or where nothing is to follow.
+
+    Parameters
+    ----------
+    run
+        The run directory.
+    """
+    job = this_job()
+    if how is None or job is None:
+        yield None
+        return
+    continuation = Continuation(job, how, run)
+    left = job.seconds_left()
+    if left is None:
+        yield continuation
+        return
+
+    def at_the_last_moment() -> None:
+        _LOG.warning("the job's time is over in the middle of a label")
+        try:
+            _LOG.info("%s", continuation.go_on())
+        except ClusterError as error:
+            _LOG.error("no job follows: %s", error)
+
+    timer = threading.Timer(max(0.0, left - _LAST_S), at_the_last_moment)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield continuation
+    finally:
+        timer.cancel()
