@@ -21,6 +21,7 @@ _COMMANDS = {
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "report": "A page about a run, with pictures, that needs no network.",
     "export": "Frames or labels in the files of other programs.",
+    "serve": "Let i-PI, ASE or others drive a learned model over a socket.",
     "status": "How a run is doing, also while it goes on.",
     "list": "The runs in a folder, a line each.",
     "compare": "Are the g(r) of two runs equal within their errors?",

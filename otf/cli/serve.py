@@ -1,0 +1,37 @@
+"""``otf serve``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("serve")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.option(
+    "--structure",
+    type=click.Path(path_type=Path),
+    help="File with the atoms in the order of the other side; default: that of the run directory.",
+)
+@click.option("--host", default="localhost", show_default=True, help="Where it listens.")
+@click.option("--port", type=click.IntRange(1, 65535), default=31415, show_default=True)
+@click.option("--unix", help="Name of its unix socket, in place of host and port.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0.0),
+    default=60.0,
+    show_default=True,
+    help="Seconds until it must listen.",
+)
+def command(
+    model: Path, structure: Path | None, host: str, port: int, unix: str | None, wait_s: float
+) -> None:
+    """Let i-PI, ASE or others drive a learned model, over the i-PI socket protocol.
+
+    MODEL is a run directory or a model file.
+    """
+    from otf.driver.serve import Address, load, serve
+
+    calculator, atoms = load(model, structure)
+    answered = serve(calculator, atoms, Address(host, port, unix), wait_s=wait_s)
+    click.echo(f"{answered} structures answered")
