@@ -21,6 +21,7 @@ _COMMANDS = {
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "report": "A page about a run, with pictures, that needs no network.",
     "export": "Frames or labels in the files of other programs.",
+    "export-lammps": "A folder from which LAMMPS runs on a learned model.",
     "serve": "Let i-PI, ASE or others drive a learned model over a socket.",
     "status": "How a run is doing, also while it goes on.",
     "list": "The runs in a folder, a line each.",
@@ -41,7 +42,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
         if name not in _COMMANDS:
             return None
-        command = importlib.import_module(f"otf.cli.{name}").command
+        command = importlib.import_module(f"otf.cli.{name.replace('-', '_')}").command
         assert isinstance(command, click.Command)
         return command
 

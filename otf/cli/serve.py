@@ -30,8 +30,8 @@ def command(
 
     MODEL is a run directory or a model file.
     """
-    from otf.driver.serve import Address, load, serve
+    from otf.driver.learned import learned
+    from otf.driver.serve import Address, serve
 
-    calculator, atoms = load(model, structure)
-    answered = serve(calculator, atoms, Address(host, port, unix), wait_s=wait_s)
+    answered = serve(*learned(model, structure), Address(host, port, unix), wait_s=wait_s)
     click.echo(f"{answered} structures answered")

