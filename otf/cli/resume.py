@@ -1,9 +1,14 @@
 """``otf resume``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
+
+from otf.cli.together import together
+
+if TYPE_CHECKING:
+    from otf.model.tensor_energy import Ranks
 
 
 @click.command("resume")
@@ -17,8 +22,13 @@ import click
     help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@together
 def command(
-    run_dir: Path, steps: int | None, again: Literal["requeue", "chain"] | None, as_json: bool
+    run_dir: Path,
+    steps: int | None,
+    again: Literal["requeue", "chain"] | None,
+    as_json: bool,
+    ranks: "Ranks | None",
 ) -> None:
     """Go on with a run that was stopped or killed, or make it longer.
 
@@ -30,4 +40,4 @@ def command(
 
     if steps is not None:
         change_steps(run_dir, steps)
-    sit(run_dir, as_json=as_json, again=again)
+    sit(run_dir, as_json=as_json, again=again, ranks=ranks)

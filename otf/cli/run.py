@@ -1,9 +1,14 @@
 """``otf run``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
+
+from otf.cli.together import together
+
+if TYPE_CHECKING:
+    from otf.model.tensor_energy import Ranks
 
 
 @click.command("run")
@@ -20,12 +25,14 @@ import click
     help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@together
 def command(
     config: Path,
     output: Path | None,
     seed: int | None,
     again: Literal["requeue", "chain"] | None,
     as_json: bool,
+    ranks: "Ranks | None",
 ) -> None:
     """Run molecular dynamics from a configuration.
 
@@ -41,4 +48,4 @@ def command(
         dynamics = parsed.dynamics.model_copy(update={"seed": seed})
         parsed = parsed.model_copy(update={"dynamics": dynamics})
     run = create_run(parsed, config, output or default_directory(parsed, config))
-    sit(run.path, as_json=as_json, again=again)
+    sit(run.path, as_json=as_json, again=again, ranks=ranks)

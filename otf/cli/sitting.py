@@ -13,22 +13,25 @@ from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
 from otf.driver.stopping import DONE, TIME_IS_OVER
 from otf.errors import ClusterError
+from otf.model.tensor_energy import Ranks
 from otf.slurm.job import Again, going_on
 
 NOT_FINISHED = 75
 """Exit code of a sitting that ended before the run did: EX_TEMPFAIL, `otf resume` goes on."""
 
 
-def sit(path: Path, *, as_json: bool, again: Again | None = None) -> None:
+def sit(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks | None) -> None:
     """Run to the end or to a signal, and print the summary.
 
     Parameters
     ----------
     again
         How the run goes on when the time of its job is over.
+    ranks
+        MPI ranks that share the work of the model.
     """
     with going_on(path, again) as continuation:
-        summary = _run(path, as_json=as_json)
+        summary = _run(path, as_json=as_json, ranks=ranks)
         if continuation is not None and summary.stopped_by in TIME_IS_OVER:
             try:
                 click.echo(continuation.go_on())
@@ -41,10 +44,10 @@ def sit(path: Path, *, as_json: bool, again: Again | None = None) -> None:
     raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
 
 
-def _run(path: Path, *, as_json: bool) -> Summary:
+def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
     run, config, atoms = open_run(path)
     with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
-        summary = run_session(run, config, atoms, watch)
+        summary = run_session(run, config, atoms, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
     page = _report(path) if by_signal is None and summary.steps else None
     if as_json:

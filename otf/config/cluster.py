@@ -56,6 +56,9 @@ class Cluster(Section):
     nodes: PositiveInt = 1
     tasks: PositiveInt = Field(1, description="MPI ranks on all nodes together")
     threads: PositiveInt = Field(1, description="cores of a rank")
+    model_ranks: PositiveInt = Field(
+        1, description="MPI ranks of otf itself, for large systems; started by mpirun"
+    )
     time: Time = Field("24:00:00", description="of one job, as Slurm writes it: 2-12:00:00")
     warning_min: PositiveFloat = Field(
         10.0, description="before the end of a job, when the run is told to stop at a safe point"

@@ -33,6 +33,7 @@ from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
 from otf.units import GPA, MEV
 
@@ -72,7 +73,9 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
     return engine
 
 
-def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12) -> Trainer:
+def make_trainer(
+    model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12, ranks: Ranks | None = None
+) -> Trainer:
     """A model that has learned nothing yet.
 
     Parameters
@@ -81,6 +84,8 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
         Structures that show the species, the periodicity and how the features vary.
     keep_blocks
         Blocks of labels kept for judging the model without them.
+    ranks
+        MPI ranks that share the work on atoms.
     """
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
@@ -108,7 +113,9 @@ def make_trainer(model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 1
         choices,
         coupling=model.coupling,
         depth=model.environment_depth,
-        workers=Workers(model.threads),
+        # Ranks stand for threads.
+        workers=Workers(model.threads if ranks is None else model.threads or 1),
+        ranks=ranks,
     )
     needed = blueprint.n_columns(blueprint.choices.smallest())
     if needed > _MOST_COLUMNS:
@@ -241,7 +248,9 @@ def _stage(name: str, dynamics: Dynamics) -> Stage:
     )
 
 
-def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) -> Parts:
+def make_parts(
+    config: Config, atoms: Atoms, engine: Engine, file: LabelFile, *, ranks: Ranks | None = None
+) -> Parts:
     """Everything the loop needs.
 
     Parameters
@@ -252,8 +261,11 @@ def make_parts(config: Config, atoms: Atoms, engine: Engine, file: LabelFile) ->
         Opened.
     file
         Where labels are kept.
+    ranks
+        MPI ranks that share the work of the model.
     """
-    trainer = make_trainer(config.learned, displaced(atoms, seed=config.dynamics.seed))
+    samples = displaced(atoms, seed=config.dynamics.seed)
+    trainer = make_trainer(config.learned, samples, ranks=ranks)
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,

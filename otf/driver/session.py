@@ -37,6 +37,7 @@ from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
+from otf.model.tensor_energy import Ranks
 
 _TO_FINISH_S = 30.0  # of a job, to write what is left
 _LOG = logging.getLogger("otf.session")
@@ -104,7 +105,12 @@ class Summary:
 
 
 def run_session(
-    run: RunDirectory, config: Config, atoms: Atoms, watch: Watcher = lambda _: None
+    run: RunDirectory,
+    config: Config,
+    atoms: Atoms,
+    watch: Watcher = lambda _: None,
+    *,
+    ranks: Ranks | None = None,
 ) -> Summary:
     """Run, or go on with a run, to its end or to a signal.
 
@@ -115,6 +121,8 @@ def run_session(
         :func:`~otf.driver.directory.open_run`.
     watch
         Called with every record, after it is on the disk.
+    ranks
+        MPI ranks that share the work of the model.
 
     Raises
     ------
@@ -136,7 +144,7 @@ def run_session(
         try:
             engine.open(atoms, run.scratch)
             with closing(LabelFile(run.labels)) as file:
-                parts = make_parts(config, atoms, engine, file)
+                parts = make_parts(config, atoms, engine, file, ranks=ranks)
                 state, stopped_by = _commit_all(run, config, parts, watch, began=began)
                 parts.trainer.force_model.write(run.model)
         except Exception as error:

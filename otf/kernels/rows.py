@@ -135,6 +135,8 @@ def _scatter(row: Floats, sign: float, values: Floats, linear: int, quadratic: i
 
 @kernel
 def design_rows(
+    start: int,
+    stop: int,
     positions: Floats,
     cell: Floats,
     species: Ints,
@@ -149,6 +151,8 @@ def design_rows(
 
     Parameters
     ----------
+    start, stop
+        The range of atoms whose energies count; over all ranges the rows add up.
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
@@ -177,7 +181,7 @@ def design_rows(
     z = np.empty((levels, components))
     dz = np.empty((3, components))
     low = work.gradient.shape[0]
-    for i in range(n):
+    for i in range(start, stop):
         count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
         power_spectrum(basis, work)
         moments = work.moments.ravel()

@@ -18,7 +18,7 @@ from otf.arrays import Ints
 from otf.model.bond_graph import BondGraph
 from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
 from otf.model.sharing import Groups, Sharing, splitting
-from otf.model.tensor_energy import Coupling, TensorEnergy
+from otf.model.tensor_energy import Coupling, Ranks, TensorEnergy
 from otf.model.workers import Workers
 
 SharingKind = Literal["species", "environment", "atom"]
@@ -94,6 +94,7 @@ class Blueprint:
         coupling: Coupling = "joint",
         depth: int = 1,
         workers: Workers | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.settings = settings
         numbers = sorted({int(z) for atoms in samples for z in atoms.numbers})
@@ -105,6 +106,7 @@ class Blueprint:
         self.choices = replace(choices, components=components)
         self.coupling = coupling
         self.workers = workers or Workers()
+        self.ranks = ranks
         self._samples = list(samples)
         self._further: list[Atoms] = []
         self._depth = depth
@@ -151,7 +153,12 @@ class Blueprint:
             further=self._further,
         )
         return TensorEnergy(
-            descriptor, sharing, standard, coupling=self.coupling, workers=self.workers
+            descriptor,
+            sharing,
+            standard,
+            coupling=self.coupling,
+            workers=self.workers,
+            ranks=self.ranks,
         )
 
     def larger(self, size: Size) -> list[Size]:

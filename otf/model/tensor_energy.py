@@ -4,13 +4,14 @@ The rows and the tensors are computed by :mod:`otf.kernels`; here they meet stru
 """
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats, Ints
-from otf.kernels.energy import Tensors, energies_and_pairs, gather_forces
+from otf.kernels.descriptor import Neighbours
+from otf.kernels.energy import Tensors, energies_and_pairs, gather_forces, scatter_forces
 from otf.kernels.rows import Standard, design_rows, linear_width, quadratic_width
 from otf.model.descriptor import Descriptor
 from otf.model.sharing import Sharing
@@ -19,6 +20,21 @@ from otf.model.workers import CHUNK, Workers
 Coupling = Literal["joint", "self"]
 """Joint: forces are minus the gradient of the energy. Self: the force on an atom is minus the
 derivative of its own energy alone; such forces have no potential."""
+
+
+class Ranks(Protocol):
+    """Computes what one process would compute, on several of them; see :mod:`otf.model.ranks`."""
+
+    def design(self, model: "TensorEnergy", atoms: Atoms) -> Floats:
+        """As :meth:`TensorEnergy.design`."""
+        ...
+
+    def evaluate(
+        self, model: "TensorEnergy", atoms: Atoms, tensors: Tensors
+    ) -> tuple[Floats, Floats, Floats]:
+        """Energies (N,), forces (N, 3) and virial (3, 3)."""
+        ...
+
 
 _CONSTANT_PRIOR = 1e-6  # the energy zero of a species is held a million times more loosely
 
@@ -67,6 +83,8 @@ class TensorEnergy:
         See :data:`Coupling`.
     workers
         Who computes; all cores by default.
+    ranks
+        Other MPI ranks that help; None where there are none.
     """
 
     def __init__(
@@ -77,12 +95,14 @@ class TensorEnergy:
         *,
         coupling: Coupling = "joint",
         workers: Workers | None = None,
+        ranks: Ranks | None = None,
     ) -> None:
         self.descriptor = descriptor
         self.sharing = sharing
         self.standard = standard
         self.coupling = coupling
         self.workers = workers or Workers()
+        self.ranks = ranks
         self._upper = np.triu_indices(standard.components.shape[1])
         self._buffers = _Buffers(np.empty(0), np.empty((0, 3)), np.empty((0, 3, 3)))
 
@@ -109,8 +129,16 @@ class TensorEnergy:
 
     def design(self, atoms: Atoms) -> Floats:
         """Rows (1 + 3N + 9, columns): energy, forces, strain derivatives."""
+        if self.ranks is not None:
+            return self.ranks.design(self, atoms)
+        return self.design_of(atoms, 0, len(atoms))
+
+    def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
+        """What the energies of atoms start to stop add to the rows of a structure."""
         cell, neighbours = self.descriptor.neighbours(atoms)
         return design_rows(
+            start,
+            stop,
             atoms.positions,
             cell,
             self.descriptor.channels(atoms),
@@ -189,21 +217,63 @@ class TensorEnergy:
 
         With self coupling there is no energy (NaN), and no stress.
         """
-        n = len(atoms)
+        n, own_only = len(atoms), self.coupling == "self"
+        if self.ranks is not None:
+            energies, forces, virial = self.ranks.evaluate(self, atoms, tensors)
+        else:
+            neighbours, buffers = self._differentiate(atoms, tensors, 0, n)
+            forces = np.empty((n, 3))
+
+            def gather(_worker: int, _chunk: int, start: int, stop: int) -> None:
+                gather_forces(start, stop, neighbours, buffers.pairs, own_only, forces)
+
+            self.workers.each_range(n, gather)
+            virial = buffers.virials[: -(-n // CHUNK)].sum(axis=0)
+            energies = buffers.energies[:n].copy()
+        if own_only:
+            return Prediction(float("nan"), np.full(n, np.nan), forces, None)
+        stress = None
+        if atoms.pbc.all():
+            stress = 0.5 * (virial + virial.T) / atoms.get_volume()
+        return Prediction(float(energies.sum()), energies, forces, stress)
+
+    def share(
+        self, atoms: Atoms, tensors: Tensors, start: int, stop: int
+    ) -> tuple[Floats, Floats, Floats]:
+        """What the energies of atoms start to stop add to a structure's.
+
+        Returns
+        -------
+        energies, forces, virial
+            (N,), (N, 3) and (3, 3); over all ranges they sum to those of the structure.
+        """
+        neighbours, buffers = self._differentiate(atoms, tensors, start, stop)
+        energies, forces = np.zeros(len(atoms)), np.zeros((len(atoms), 3))
+        energies[start:stop] = buffers.energies[start:stop]
+        if self.coupling == "self":
+            gather_forces(start, stop, neighbours, buffers.pairs, True, forces)
+        else:
+            scatter_forces(start, stop, neighbours, buffers.pairs, forces)
+        virial: Floats = buffers.virials[: -(-(stop - start) // CHUNK)].sum(axis=0)
+        return energies, forces, virial
+
+    def _differentiate(
+        self, atoms: Atoms, tensors: Tensors, begin: int, end: int
+    ) -> tuple[Neighbours, _Buffers]:
+        """Energies of atoms begin to end, and their derivatives, into the buffers."""
         cell, neighbours = self.descriptor.neighbours(atoms)
         positions, channels = atoms.positions, self.descriptor.channels(atoms)
         leaf: Ints = self.sharing.leaf(atoms)
-        basis, own_only = self.descriptor.basis, self.coupling == "self"
-        buffers = self._buffers_for(n, len(neighbours.indices))
+        basis = self.descriptor.basis
+        buffers = self._buffers_for(len(atoms), len(neighbours.indices))
         works = self.descriptor.workspaces(
             neighbours, count=self.workers.threads, components=tensors.offset.shape[1]
         )
-        forces = np.empty((n, 3))
 
         def differentiate(worker: int, chunk: int, start: int, stop: int) -> None:
             energies_and_pairs(
-                start,
-                stop,
+                begin + start,
+                begin + stop,
                 positions,
                 cell,
                 channels,
@@ -217,19 +287,8 @@ class TensorEnergy:
                 buffers.virials[chunk],
             )
 
-        def gather(_worker: int, _chunk: int, start: int, stop: int) -> None:
-            gather_forces(start, stop, neighbours, buffers.pairs, own_only, forces)
-
-        self.workers.each_range(n, differentiate)
-        self.workers.each_range(n, gather)
-        if own_only:
-            return Prediction(float("nan"), np.full(n, np.nan), forces, None)
-        stress = None
-        if atoms.pbc.all():
-            virial = buffers.virials[: -(-n // CHUNK)].sum(axis=0)
-            stress = 0.5 * (virial + virial.T) / atoms.get_volume()
-        energies = buffers.energies[:n].copy()
-        return Prediction(float(energies.sum()), energies, forces, stress)
+        self.workers.each_range(end - begin, differentiate)
+        return neighbours, buffers
 
     def _buffers_for(self, n: int, pairs: int) -> _Buffers:
         buffers = self._buffers

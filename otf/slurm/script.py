@@ -35,7 +35,8 @@ def batch_script(cluster: Cluster, run: Path) -> str:
         "--requeue" if cluster.again == "requeue" else "--no-requeue",
         *cluster.options,
     ]
-    command = [sys.executable, "-m", "otf", "resume", str(run)]
+    ranks = ["mpirun", "-n", str(cluster.model_ranks)] if cluster.model_ranks > 1 else []
+    command = [*ranks, sys.executable, "-m", "otf", "resume", str(run)]
     if cluster.again != "no":
         command += ["--again", cluster.again]
     lines = [
