@@ -38,8 +38,10 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
         output: tuple[Path, ...],
         **options: Any,
     ) -> None:
+        from otf.driver.directory import walkers_below
         from otf.io.read_frames import read_frames
 
+        paths = tuple(p for path in paths for p in walkers_below(path) or [path])
         runs = [
             read_frames(path, timestep_fs=timestep_fs)
             .of_stage(stage)

@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 
 from otf.cli.json_text import to_json
-from otf.cli.progress import progress
+from otf.cli.progress import progress, walkers_progress
 from otf.driver.directory import open_run
 from otf.driver.session import Summary, run_session
 from otf.driver.stopping import DONE, TIME_IS_OVER
+from otf.driver.walkers import WalkersSummary, run_walkers
 from otf.errors import ClusterError
 from otf.model.tensor_energy import Ranks
 from otf.slurm.job import Again, going_on
@@ -31,7 +32,9 @@ def sit(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks | None) 
         MPI ranks that share the work of the model.
     """
     with going_on(path, again) as continuation:
-        summary = _run(path, as_json=as_json, ranks=ranks)
+        count = open_run(path)[1].walkers.count
+        sit_through = _run if count == 1 else _run_walkers
+        summary = sit_through(path, as_json=as_json, ranks=ranks)
         if continuation is not None and summary.stopped_by in TIME_IS_OVER:
             try:
                 click.echo(continuation.go_on())
@@ -57,6 +60,46 @@ def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
         if page is not None:
             click.echo(f"look at it  {page}")
     return summary
+
+
+def _run_walkers(path: Path, *, as_json: bool, ranks: Ranks | None) -> WalkersSummary:
+    run, config, _ = open_run(path)
+    with walkers_progress(config.walkers.count) as watch:
+        summary = run_walkers(run, config, watch, ranks=ranks)
+    by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
+    if by_signal is None:
+        for walker in summary.walkers:
+            _report(Path(walker.directory))
+    if as_json:
+        click.echo(to_json(asdict(summary)))
+    else:
+        click.echo(describe_walkers(summary))
+    return summary
+
+
+def describe_walkers(s: WalkersSummary) -> str:
+    """The summary of walkers in words."""
+    lines = [
+        f"{len(s.walkers)} walkers, {s.steps} steps in all, {s.labels} labels "
+        f"({1e2 * s.labels / max(1, s.steps):.2f} %) in {s.directory}"
+    ]
+    for w in s.walkers:
+        error = "-" if w.measured is None else f"{w.measured.force_mae_meV_A:.2f} meV/A"
+        line = (
+            f"{Path(w.directory).name:<11} {w.steps} of {w.steps_wanted} steps, {w.labels} labels"
+        )
+        lines.append(f"{line}, force MAE {error}")
+    if s.measured is not None:
+        lines.append(
+            f"error       force MAE {s.measured.force_mae_meV_A:.2f} meV/A at "
+            f"{s.measured.labels} labels that no walker asked for"
+        )
+    lines.append(f"time        {s.session_wall_s:.1f} s here")
+    if s.stopped_by is not None:
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
+    else:
+        lines.append(f"look at it  otf analyse rdf {s.directory}/walker-*")
+    return "\n".join(lines)
 
 
 def _report(path: Path) -> Path | None:

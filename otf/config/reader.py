@@ -257,6 +257,16 @@ def _take_in_profile(document: _Document, folder: Path) -> None:
 def _check_structure(document: _Document, folder: Path) -> None:
     """The structure file must be there, so that a run does not start without it."""
     section = document.data.get("system")
+    walkers = document.data.get("walkers")
+    listed = walkers.get("structures") if isinstance(walkers, dict) else None
+    for number, name in enumerate(listed if isinstance(listed, list) else ()):
+        if isinstance(name, str) and not (folder / name).is_file():
+            document.problems.append(
+                (
+                    document.values["walkers", "structures", number],
+                    f"walkers.structures: there is no file '{name}' beside the config file",
+                )
+            )
     for key in ("structure", "from"):
         name = section.get(key) if isinstance(section, dict) else None
         if isinstance(name, str) and not (folder / name).is_file():

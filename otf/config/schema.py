@@ -6,6 +6,7 @@ from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from otf.config.cluster import Cluster
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
+from otf.config.walkers import Walkers
 
 Pair = Annotated[
     tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Field(strict=False)
@@ -372,12 +373,44 @@ class Config(Section):
     stop: Stop = Stop()
     output: Output = Output()
     cluster: Cluster = Cluster()
+    walkers: Walkers = Walkers()
 
     @model_validator(mode="after")
     def _pressure_needs_one_energy(self) -> Self:
         if self.dynamics.constant_pressure and self.model.coupling == "self":
             raise ValueError("model.coupling 'self' has no stress: npt needs 'joint'")
         return self
+
+    @model_validator(mode="after")
+    def _walkers_are_of_one_kind(self) -> Self:
+        walkers = self.walkers
+        for name in ("temperatures_K", "structures"):
+            given = len(getattr(walkers, name))
+            if given not in (0, walkers.count):
+                raise ValueError(
+                    f"walkers.{name}: {given} for {walkers.count} walkers; give one for each"
+                )
+        if walkers.count == 1:
+            return self
+        if self.dynamics.ensemble == "slhmc":
+            raise ValueError("walkers: slhmc freezes its model, which walkers go on teaching")
+        if self.model.residual != "off":
+            raise ValueError("walkers: model.residual follows one trajectory in time; set it off")
+        if walkers.temperatures_K and self.dynamics.stages:
+            raise ValueError("walkers.temperatures_K: stages have temperatures of their own")
+        return self
+
+    def of_walker(self, number: int) -> "Config":
+        """The run of a walker alone, from 0."""
+        dynamics: dict[str, Any] = {"seed": self.dynamics.seed + number}
+        if self.walkers.temperatures_K:
+            dynamics["temperature_K"] = self.walkers.temperatures_K[number]
+        return self.model_copy(
+            update={
+                "dynamics": self.dynamics.model_copy(update=dynamics),
+                "walkers": Walkers(),
+            }
+        )
 
     @property
     def learned(self) -> Model:

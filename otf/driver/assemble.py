@@ -18,7 +18,7 @@ from otf.config.schema import (
     Model,
     Policy,
 )
-from otf.driver.labelling import Labeller
+from otf.driver.labelling import Asked, Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
@@ -29,6 +29,7 @@ from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engine import Engine, load_engine, path_options
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
+from otf.learning.learner import Learner
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices
@@ -249,7 +250,13 @@ def _stage(name: str, dynamics: Dynamics) -> Stage:
 
 
 def make_parts(
-    config: Config, atoms: Atoms, engine: Engine, file: LabelFile, *, ranks: Ranks | None = None
+    config: Config,
+    atoms: Atoms,
+    engine: Asked,
+    file: LabelFile,
+    *,
+    ranks: Ranks | None = None,
+    trainer: Learner | None = None,
 ) -> Parts:
     """Everything the loop needs.
 
@@ -263,9 +270,12 @@ def make_parts(
         Where labels are kept.
     ranks
         MPI ranks that share the work of the model.
+    trainer
+        What learns, if not one of its own.
     """
-    samples = displaced(atoms, seed=config.dynamics.seed)
-    trainer = make_trainer(config.learned, samples, ranks=ranks)
+    if trainer is None:
+        samples = displaced(atoms, seed=config.dynamics.seed)
+        trainer = make_trainer(config.learned, samples, ranks=ranks)
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,

@@ -16,7 +16,9 @@ Settings = Mapping[str, Any]
 
 def settings(config: Config) -> dict[str, Any]:
     """Everything a run depends on, except its structure, which is a file of its own."""
-    data = config.model_dump(mode="json", exclude_none=True, exclude={"system", "cluster"})
+    data = config.model_dump(
+        mode="json", exclude_none=True, exclude={"system", "cluster", "walkers"}
+    )
     flat = {f"system.{name}": getattr(config.system, name) for name in ("charge", "spin")}
     for section, values in data.items():
         flat |= {f"{section}.{key}": value for key, value in values.items()}

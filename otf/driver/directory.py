@@ -118,6 +118,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         for option, file in engine_files(config).items():
             copied[option] = f"engine_{option}{file.suffix}"
             keep_input(config.engine.kind, file, path / copied[option])
+        config = _keep_structures(config, source, path)
         text = resolved_yaml(config, run.structure.name, copied)
         replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
@@ -127,11 +128,33 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     return run
 
 
+def _keep_structures(config: Config, source: Path, path: Path) -> Config:
+    """Copy the walkers' structures into the run directory, and name them there."""
+    kept = []
+    for number, name in enumerate(config.walkers.structures):
+        file = path / f"walker-{number}.traj"
+        ase.io.write(file, ase.io.read(source.parent / name))
+        kept.append(Path(file.name))
+    walkers = config.walkers.model_copy(update={"structures": kept})
+    return config.model_copy(update={"walkers": walkers})
+
+
+def walker_directory(run: RunDirectory, number: int) -> RunDirectory:
+    """Where the run of a walker is."""
+    return RunDirectory(run.path / f"walker-{number}")
+
+
+def walkers_below(path: Path) -> list[Path]:
+    """Directories of the walkers of a run, in their order; none where it has no walkers."""
+    found = [p.parent for p in path.glob("walker-*/config.resolved.yaml")]
+    return sorted(found, key=lambda p: (len(p.name), p.name))
+
+
 def _barely_begun(run: RunDirectory) -> bool:
     """Whether there is nothing but what is written before the configuration: a kill came then."""
     return run.path.is_dir() and all(
         item.name in (run.structure.name, f"{run.config.name}.new")
-        or item.name.startswith("engine_")
+        or item.name.startswith(("engine_", "walker-"))
         for item in run.path.iterdir()
     )
 
@@ -162,6 +185,9 @@ def change_steps(path: Path, steps: int) -> None:
         If it is not a run, or its configuration was damaged.
     """
     run, config, _ = open_run(path)
+    for number in range(config.walkers.count if config.walkers.count > 1 else 0):
+        if walker_directory(run, number).config.exists():
+            change_steps(walker_directory(run, number).path, steps)
     dynamics, stages = config.dynamics, list(config.dynamics.stages)
     if stages:
         rest = steps - (dynamics.total_steps - stages[-1].steps)

@@ -5,14 +5,14 @@ answer in a wrong state converges like a right one, but not twice from different
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Engine
 from otf.errors import RunError
 from otf.io.labels import LabelFile
 from otf.labels import LabelFailure, Labels
@@ -28,6 +28,16 @@ _UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by 
 _SAME_EV = 0.005  # an atom: two answers to one question
 
 
+class Asked(Protocol):
+    """The part of an engine that answers."""
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :meth:`otf.engine.Engine.label`."""
+        ...
+
+
 @dataclass(frozen=True, eq=False)
 class Labeller:
     """An engine and the file its answers are kept in.
@@ -38,7 +48,7 @@ class Labeller:
         Whether a label without stress is of no use.
     """
 
-    engine: Engine
+    engine: Asked
     file: LabelFile
     needs_stress: bool = False
 
@@ -69,7 +79,7 @@ class Labeller:
 
 
 def ask(
-    engine: Engine, atoms: Atoms, *, index: int, expected: float = float("nan")
+    engine: Asked, atoms: Atoms, *, index: int, expected: float = float("nan")
 ) -> Labels | LabelFailure:
     """Ask an engine; twice where its energy is far from the expected one (eV).
 
@@ -115,7 +125,7 @@ def _differ(one: float, other: float, bound_eV: float, atoms: Atoms) -> bool:
 
 
 def _ask_with_remedies(
-    engine: Engine, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
+    engine: Asked, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
 ) -> Labels | LabelFailure:
     """Ask an engine, trying each remedy it offers once."""
     bare = atoms.copy()

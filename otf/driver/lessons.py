@@ -10,7 +10,7 @@ from otf.driver.records import Parts, RunState
 from otf.errors import RunError
 from otf.io.labels import StoredLabel
 from otf.labels import Labels
-from otf.learning.trainer import Trainer
+from otf.learning.learner import Learner
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Measured:
 
 
 def measure(
-    trainer: Trainer, atoms: Atoms, labels: Labels, *, added: Floats | None = None
+    trainer: Learner, atoms: Atoms, labels: Labels, *, added: Floats | None = None
 ) -> Measured:
     """Compare the model with a label; NaN before anything was learned.
 
@@ -69,7 +69,7 @@ def relearn(parts: Parts, state: RunState, *, fs_per_step: float) -> list[Stored
         If they are not those the checkpoint was made with.
     """
     file, numbers = parts.labeller.file, parts.ensemble.atoms.numbers
-    known = [file[i] for i in range(min(len(file), state.trainer.n_labels))]
+    known = [file[i] for i in range(min(len(file), parts.trainer.own_labels(state.trainer)))]
     for label in known:
         if not np.array_equal(label.atoms.numbers, numbers):
             raise RunError(

@@ -2,11 +2,11 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from otf.driver.directory import RunDirectory, open_run
+from otf.driver.directory import RunDirectory, open_run, walkers_below
 from otf.driver.records import LabelRecord
 from otf.driver.session import contract_of
 from otf.driver.state import load_state
@@ -58,6 +58,9 @@ def overview(path: Path) -> Overview:
     run = RunDirectory(path)
     if not run.config.exists():
         open_run(path)  # says so
+    walkers = walkers_below(path)
+    if walkers:
+        return _together(path, [overview(walker) for walker in walkers])
     try:
         _, config, atoms = open_run(path)
         running = is_owned(run.lock)
@@ -94,10 +97,31 @@ def overview(path: Path) -> Overview:
     )
 
 
+def _together(path: Path, walkers: list[Overview]) -> Overview:
+    """All walkers of a run at a glance: steps and labels are those of all."""
+    states = {walker.state for walker in walkers}
+    order: tuple[State, ...] = ("damaged", "running", "stopped", "not begun", "finished")
+    lasts = [w.last for w in walkers if w.last is not None]
+    idle = [w.idle_s for w in walkers if w.idle_s is not None]
+    return replace(
+        walkers[0],
+        path=path,
+        state=next(state for state in order if state in states),
+        step=sum(w.step for w in walkers),
+        steps=sum(w.steps for w in walkers),
+        labels=sum(w.labels for w in walkers),
+        last=max(lasts, key=lambda r: r.step, default=None),
+        contract=None,
+        label_wall_s=sum(w.label_wall_s for w in walkers),
+        idle_s=min(idle, default=None),
+        problem=next((w.problem for w in walkers if w.problem), ""),
+    )
+
+
 def runs_below(folder: Path) -> Iterator[Path]:
     """Run directories in a folder and below, in the order of their names."""
     if RunDirectory(folder).config.exists():
-        yield folder
+        yield from walkers_below(folder) or [folder]
         return
     for child in sorted(folder.iterdir()):
         if child.is_dir() and not child.is_symlink():

@@ -10,7 +10,8 @@ from otf.dynamics.hybrid_monte_carlo import SamplerSettings, SamplerState
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
 from otf.io.trajectory import Frame
-from otf.learning.trainer import Trainer, TrainerState
+from otf.learning.learner import Learner
+from otf.learning.trainer import TrainerState
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ class Parts:
     """
 
     ensemble: StagedEnsemble
-    trainer: Trainer
+    trainer: Learner
     policy: Policy
     labeller: Labeller
     timestep_fs: float

@@ -15,7 +15,7 @@ from otf.config.schema import Stop
 from otf.driver.assemble import make_engine, make_parts
 from otf.driver.continuity import changes, settings
 from otf.driver.directory import RunDirectory
-from otf.driver.interrupt import stop_on_signals
+from otf.driver.interrupt import StopRequest, stop_on_signals
 from otf.driver.loop import drive
 from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.sampling import sample
@@ -143,38 +143,44 @@ def run_session(
             )
         try:
             engine.open(atoms, run.scratch)
-            with closing(LabelFile(run.labels)) as file:
+            with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 parts = make_parts(config, atoms, engine, file, ranks=ranks)
-                state, stopped_by = _commit_all(run, config, parts, watch, began=began)
+                state, stopped_by = commit_all(run, config, parts, watch, request, began=began)
                 parts.trainer.force_model.write(run.model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
         finally:
             engine.close()
-        summary = _summarise(run, config, engine, state, stopped_by, time.monotonic() - began)
+        summary = summarise(run, config, engine, state, stopped_by, time.monotonic() - began)
         _LOG.info("%s", summary)
     return summary
 
 
-def _commit_all(
-    run: RunDirectory, config: Config, parts: Parts, watch: Watcher, *, began: float
+def commit_all(
+    run: RunDirectory,
+    config: Config,
+    parts: Parts,
+    watch: Watcher,
+    request: StopRequest,
+    *,
+    began: float,
 ) -> tuple[RunState | None, str | None]:
-    """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them."""
+    """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them.
+
+    Returns
+    -------
+    The last state, and why it is not the end, if it is not.
+    """
     state, n_frames, now = None, 0, settings(config)
     if run.checkpoint.exists():
         state, n_frames, before = load_state(run.checkpoint)
         for change in changes(before, now, kind=config.engine.kind, source=str(run.config)):
             _LOG.info("changed: %s", change)
         _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
-    with (
-        stop_on_signals() as request,
-        closing(
-            TrajectoryWriter(
-                run.trajectory, parts.ensemble.atoms, keep=n_frames, stages=parts.stages
-            )
-        ) as trajectory,
-    ):
+    with closing(
+        TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames, stages=parts.stages)
+    ) as trajectory:
         deadline, watched = _deadline(config.stop, began), _rdf_watch(run, config, parts)
         stopping = Stopping(request, config.stop, run.path, deadline, watched)
         if state is not None:
@@ -273,7 +279,7 @@ def _log_label(r: LabelRecord) -> None:
     )
 
 
-def _summarise(
+def summarise(
     run: RunDirectory,
     config: Config,
     engine: Engine,
@@ -281,6 +287,7 @@ def _summarise(
     stopped_by: str | None,
     wall_s: float,
 ) -> Summary:
+    """What a run came to, from its last state."""
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
     label_s = sum(r.wall_s for r in history)

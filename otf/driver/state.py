@@ -42,6 +42,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
         "reference_energy": state.trainer.reference_energy,
         "size": asdict(state.trainer.size),
         "tried_at": state.trainer.tried_at,
+        "order": list(state.trainer.order),
         "error_level": state.trainer.scale.level,
         "choice": {
             "rank": choice.rank,
@@ -92,6 +93,7 @@ def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
             ),
             residuals=arrays["residuals"],
             theta=arrays["theta"],
+            order=tuple(scalars.get("order", ())),
         )
         state = RunState(
             step=scalars["step"],

@@ -19,11 +19,23 @@ class _LogFile(logging.FileHandler):
             super().close()
 
 
+class _Formatter(logging.Formatter):
+    """Names the walker that speaks, where there are several."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = super().format(record)
+        if (record.threadName or "").startswith("walker-"):
+            return line.replace(
+                f" {record.levelname} ", f" {record.levelname} {record.threadName} "
+            )
+        return line
+
+
 @contextmanager
 def run_log(path: Path) -> Iterator[logging.Logger]:
     """Append everything logged under ``otf`` to a file while the context lasts."""
     handler = _LogFile(path, mode="a", encoding="utf-8")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    handler.setFormatter(_Formatter("%(asctime)s %(levelname)s %(message)s"))
     level = LOGGER.level
     LOGGER.addHandler(handler)
     LOGGER.setLevel(logging.INFO)

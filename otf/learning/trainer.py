@@ -1,7 +1,8 @@
 """The model that learns: predicts, measures its error at a label, takes the label in, grows."""
 
+import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -46,6 +47,8 @@ class TrainerState:
         Number of labels when larger models were last tried.
     residuals
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
+    order
+        Whose labels they are, of a trainer that walkers share; else empty.
     """
 
     n_labels: int
@@ -56,6 +59,7 @@ class TrainerState:
     scale: ErrorScale
     residuals: Floats
     theta: Floats
+    order: tuple[int, ...] = ()
 
 
 class Trainer:
@@ -76,7 +80,8 @@ class Trainer:
         self._regression = Regression(blueprint.build(self._size), settings)
         self._examples: list[Example] = []
         self._reference_energy = 0.0
-        self._block, self._block_began_fs = -1, -np.inf
+        self._n_blocks = 0
+        self._blocks: dict[int, tuple[int, float]] = {}  # of each source, and when it began
         self._tried_at = 0
         self._choice = regularisation.start(settings.ranks)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
@@ -142,7 +147,9 @@ class Trainer:
         return residual.fit(np.array(recent)) if len(recent) > 1 else None
 
     @in_one_thread
-    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
+    def learn(
+        self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool, source: int = 0
+    ) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
 
         Parameters
@@ -151,6 +158,8 @@ class Trainer:
             When it was taken; labels close in time are left out together when the model is judged.
         audited
             Whether its time did not depend on the model's opinion.
+        source
+            Which trajectory it is of: labels of different ones are never close in time.
         """
         if self.n_labels:
             error = labels.forces - self.predict(atoms).forces
@@ -161,15 +170,15 @@ class Trainer:
                 self._force_model.leverage(atoms),
                 audited=audited,
             )
-        self.add(atoms, labels, time_fs=time_fs)
+        self.add(atoms, labels, time_fs=time_fs, source=source)
         if regularisation.is_due(self._choice, self.n_labels):
             self._choose()
         self._solve()
 
     @in_one_thread
-    def add(self, atoms: Atoms, labels: Labels, *, time_fs: float) -> None:
+    def add(self, atoms: Atoms, labels: Labels, *, time_fs: float, source: int = 0) -> None:
         """Take one label in, without choosing and solving; see :meth:`learn`."""
-        example = self._remember(atoms, labels, time_fs)
+        example = self._remember(atoms, labels, time_fs, source)
         if self._blueprint.groups(self._size) == self.model.sharing.groups:
             self._regression.add(example, self._reference_energy)
         else:  # environments that were not known
@@ -178,14 +187,16 @@ class Trainer:
             after = _latest_leverage(self._regression, self._choice)
             self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
 
-    def _remember(self, atoms: Atoms, labels: Labels, time_fs: float) -> Example:
+    def _remember(self, atoms: Atoms, labels: Labels, time_fs: float, source: int) -> Example:
         """Keep a label, with the block of time it falls in."""
         if self.n_labels == 0:
             self._reference_energy = labels.energy / len(atoms)
-        if time_fs - self._block_began_fs >= _BLOCK_FS:
-            self._block, self._block_began_fs = self._block + 1, time_fs
+        block, began_fs = self._blocks.get(source, (-1, -np.inf))
+        if time_fs - began_fs >= _BLOCK_FS:
+            block, self._n_blocks = self._n_blocks, self._n_blocks + 1
+            self._blocks[source] = (block, time_fs)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._examples.append(Example(bare, labels, self._block))
+        self._examples.append(Example(bare, labels, block))
         self._blueprint.see(bare)
         return self._examples[-1]
 
@@ -222,9 +233,24 @@ class Trainer:
             self._force_model.theta,
         )
 
+    def own_labels(self, state: TrainerState) -> int:
+        """How many labels of this run a state was made with: all."""
+        return state.n_labels
+
     @in_one_thread
-    def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
+    def restore(
+        self,
+        state: TrainerState,
+        labelled: Iterable[tuple[Atoms, Labels, float]],
+        *,
+        sources: Sequence[int] = (),
+    ) -> None:
         """Go back to a captured state, from the labels learned up to it, with their times in fs.
+
+        Parameters
+        ----------
+        sources
+            Whose labels they are, if not all of one trajectory.
 
         Raises
         ------
@@ -232,8 +258,10 @@ class Trainer:
             If the labels are not those the state was made with.
         """
         self._size = state.size
-        for atoms, labels, time_fs in labelled:
-            self._remember(atoms, labels, time_fs)
+        for (atoms, labels, time_fs), source in zip(
+            labelled, sources or itertools.repeat(0), strict=False
+        ):
+            self._remember(atoms, labels, time_fs, source)
         self._regression = self._regress(state.size)
         if self.n_labels != state.n_labels:
             raise RunError(

@@ -133,7 +133,7 @@ class NormalEquations:
         self.moment *= forgetting
         self.moment += rows.T @ targets
         self.square = forgetting * self.square + float(targets @ targets)
-        if not self.snapshots or self.snapshots[-1].block != block:
+        if block not in {s.block for s in self.snapshots}:
             self.n_blocks += 1
         self.n_snapshots += 1
         self.weighted_rows = forgetting * self.weighted_rows + len(targets)

@@ -8,7 +8,7 @@ import numpy as np
 
 from otf.analysis.rdf import rdf
 from otf.config import Config
-from otf.driver.directory import RunDirectory, open_run
+from otf.driver.directory import RunDirectory, open_run, walkers_below
 from otf.driver.overview import Overview, overview
 from otf.driver.records import RunState
 from otf.driver.session import contract_of
@@ -58,6 +58,9 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
         If there is nothing to report yet.
     """
     run, config, _ = open_run(path)
+    walkers = walkers_below(path)
+    if walkers:
+        raise RunError(f"{path}: has walkers, and a report of each: otf report {walkers[0]}")
     if not run.checkpoint.exists():
         raise RunError(f"{path}: has no label yet; there is nothing to report")
     state, _, _ = load_state(run.checkpoint)

@@ -298,6 +298,30 @@ def test_an_mpi_program_within_the_job(otf, slurm, tmp_path, launcher, lines):
     assert all("threads of the ranks: 2 2" in path.read_text() for path in outputs)
 
 
+@needs_mpich
+def test_walkers_share_the_cores_of_their_job(otf, slurm, tmp_path):
+    """Labels of several walkers, each an srun step of two ranks, side by side."""
+    (tmp_path / "data/VPS").mkdir(parents=True)
+    for name, electrons in (("C", 4.0), ("H", 1.0)):
+        path = tmp_path / f"data/VPS/{name}_PBE19.vps"
+        path.write_text(f"valence.electron  {electrons}\n")
+    config = tmp_path / "ch4.yaml"
+    text = MPI_CONFIG.format(
+        python=sys.executable,
+        standins=STANDINS,
+        launcher="srun --mpi=pmi2",
+        data=tmp_path / "data",
+        lines=[],
+    )
+    text = text.replace("  tasks: 2", "  tasks: 4").replace("  threads: 2\n", "", 1)
+    config.write_text(f"{text}walkers: {{count: 3}}\n")
+    job, run = number_of(otf("submit", config)), tmp_path / "runs/ch4"
+    wait(slurm, job, "COMPLETED", "FAILED")
+    assert squeue(slurm, job) == "COMPLETED", (run / "slurm.log").read_text()
+    assert "3 walkers, 9 steps in all" in (run / "slurm.log").read_text()
+    assert "walker-2" in (run / "run.log").read_text()
+
+
 def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):
     config = tmp_path / "ch4.yaml"
     (tmp_path / "data").mkdir()

@@ -2,6 +2,7 @@
 
 import os
 import time
+from pathlib import Path
 
 from ase import Atoms
 from ase.calculators.emt import EMT
@@ -29,6 +30,22 @@ class Slow(Forgetful):
     def calculate(self, *args: object, **kwargs: object) -> None:
         time.sleep(600.0 if self.stuck else self.seconds)
         super().calculate(*args, **kwargs)
+
+
+class Noted(Forgetful):
+    """Takes a while, and notes in a file when it began and ended."""
+
+    def __init__(self, file: str, seconds: float) -> None:
+        super().__init__()
+        self.file = file
+        self.seconds = seconds
+
+    def calculate(self, *args: object, **kwargs: object) -> None:
+        began = time.monotonic()
+        time.sleep(self.seconds)
+        super().calculate(*args, **kwargs)
+        with Path(self.file).open("a") as stream:
+            stream.write(f"{began} {time.monotonic()}\n")
 
 
 class Stressless(EMT):

@@ -1,0 +1,308 @@
+"""Several walkers, one model: every label teaches all, and none waits for another's.
+
+Each walker is a run of its own, in a directory of its own, in a thread of its own. A baton lets one
+of them compute with the model at a time; it is laid down only while its walker waits for a label.
+So the model changes between a walker's prediction and its label, and never in the middle of
+either; a label is learned and its segment committed before anybody else moves. Which label was
+learned when depends on how long labels take: a killed run goes on from the last commit of each
+walker, with all labels that were paid for, but not on the course it would have taken.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.allocation import this_job
+from otf.config import Config
+from otf.driver.assemble import make_engine, make_parts, make_trainer
+from otf.driver.directory import RunDirectory, create_run, open_run, walker_directory
+from otf.driver.interrupt import StopRequest, stop_on_signals
+from otf.driver.records import Record
+from otf.driver.session import Summary, commit_all, summarise
+from otf.driver.state import load_state
+from otf.driver.statistics import LabelStatistics, statistics
+from otf.driver.stopping import DONE, EXIT_FILE
+from otf.engine import Engine
+from otf.errors import ConfigError, OtfError
+from otf.io.durable import sole_owner
+from otf.io.labels import LabelFile
+from otf.io.runlog import run_log
+from otf.labels import LabelFailure, Labels
+from otf.learning.shared import SharedTrainer, WalkersPart
+from otf.model.descriptor import displaced
+from otf.model.tensor_energy import Ranks
+from otf.model.workers import available_cores
+
+_LOG = logging.getLogger("otf.walkers")
+_GLANCE_S = 0.2  # between looks at the threads, so that signals are heard
+
+WalkerWatcher = Callable[[int, Record], None]
+
+
+@dataclass(frozen=True)
+class WalkersSummary:
+    """What a run of walkers came to.
+
+    Attributes
+    ----------
+    walkers
+        What each of them came to.
+    labels
+        Engine calls of all.
+    measured
+        Errors at all labels whose time did not depend on the model's opinion, or None.
+    stopped_by
+        What ended it early, or None.
+    """
+
+    directory: str
+    walkers: list[Summary]
+    labels: int
+    measured: LabelStatistics | None
+    session_wall_s: float
+    stopped_by: str | None
+
+    @property
+    def steps(self) -> int:
+        """Of all walkers."""
+        return sum(walker.steps for walker in self.walkers)
+
+
+def run_walkers(
+    run: RunDirectory,
+    config: Config,
+    watch: WalkerWatcher = lambda _walker, _record: None,
+    *,
+    ranks: Ranks | None = None,
+) -> WalkersSummary:
+    """Run all walkers, or go on with them, to their ends or to a signal.
+
+    Raises
+    ------
+    RunError, EngineError, FileError, ConfigError
+        If one of them cannot go on; all stop then, and what was committed can be resumed.
+    """
+    began = time.monotonic()
+    with (
+        ExitStack() as stack,
+        sole_owner(run.lock),
+        run_log(run.log),
+        stop_on_signals() as request,
+    ):
+        job = this_job()
+        if job is not None:
+            _LOG.info("%s", job)
+        _make_missing(run, config)
+        walkers = [open_run(walker_directory(run, k).path) for k in range(config.walkers.count)]
+        _check_same_atoms([atoms for _, _, atoms in walkers])
+        limit = threading.BoundedSemaphore(_labels_at_once(config))
+        baton = threading.Lock()
+        shared = SharedTrainer(
+            make_trainer(config.learned, _samples([a for _, _, a in walkers]), ranks=ranks)
+        )
+        team: list[_Walker] = []
+        for number, (directory, own, atoms) in enumerate(walkers):
+            stack.enter_context(sole_owner(directory.lock))
+            engine = make_engine(own, atoms)
+            stack.callback(engine.close)
+            engine.open(atoms, directory.scratch)
+            file = stack.enter_context(closing(LabelFile(directory.labels)))
+            team.append(
+                _Walker(number, directory, own, atoms, engine, file, baton, limit, shared, request)
+            )
+        _restore(shared, team)
+        try:
+            _run_all(team, watch, began, request, run.path / EXIT_FILE)
+        except Exception as error:
+            _LOG.error("stopped: %s", error)
+            raise
+        finally:
+            if shared.trainer.n_labels:
+                shared.trainer.force_model.write(run.model)
+        summary = _summary(run, team, time.monotonic() - began)
+        _LOG.info("%s", summary)
+    return summary
+
+
+def _make_missing(run: RunDirectory, config: Config) -> None:
+    """Directories of walkers that are not there yet."""
+    for number in range(config.walkers.count):
+        directory = walker_directory(run, number)
+        if directory.config.exists():
+            continue
+        own = config.of_walker(number)
+        if config.walkers.structures:
+            named = {"structure": config.walkers.structures[number], "repeat": (1, 1, 1)}
+            own = own.model_copy(update={"system": own.system.model_copy(update=named)})
+        create_run(own, run.config, directory.path)
+
+
+def _check_same_atoms(structures: list[Atoms]) -> None:
+    first = structures[0]
+    for number, atoms in enumerate(structures):
+        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
+            raise ConfigError(
+                [
+                    f"walkers.structures: walker {number} has {atoms.symbols} and the first one "
+                    f"{first.symbols}; all need the same atoms in the same order"
+                ]
+            )
+
+
+def _samples(structures: list[Atoms]) -> list[Atoms]:
+    """Displacements of every structure that differs from those before."""
+    different: list[Atoms] = []
+    for atoms in structures:
+        if not any(np.array_equal(atoms.positions, a.positions) for a in different):
+            different.append(atoms)
+    return [moved for k, atoms in enumerate(different) for moved in displaced(atoms, seed=1 + k)]
+
+
+def _labels_at_once(config: Config) -> int:
+    """As told, else as many engines as there are cores for."""
+    if config.walkers.labels_at_once is not None:
+        return config.walkers.labels_at_once
+    job, options = this_job(), config.engine.options
+    cores = available_cores() if job is None else job.cpus
+    needed = int(options.get("ranks") or 1) * int(options.get("threads") or 1)
+    return max(1, min(config.walkers.count, cores // needed))
+
+
+class _Walker:
+    """A run among others: an engine that lays the baton down, and a thread."""
+
+    def __init__(
+        self,
+        number: int,
+        run: RunDirectory,
+        config: Config,
+        atoms: Atoms,
+        engine: Engine,
+        file: LabelFile,
+        baton: threading.Lock,
+        limit: threading.BoundedSemaphore,
+        shared: SharedTrainer,
+        request: StopRequest,
+    ) -> None:
+        self.number = number
+        self.run = run
+        self.config = config
+        self.engine = engine
+        self.file = file
+        self._baton = baton
+        self._request = request
+        self.parts = make_parts(
+            config,
+            atoms,
+            _Patient(engine, baton, limit),
+            file,
+            trainer=WalkersPart(shared, number),
+        )
+        self.summary: Summary | None = None
+        self.error: Exception | None = None
+
+    def go(self, watch: WalkerWatcher, began: float) -> None:
+        """Run to the end, or until somebody asks to stop; what a thread does."""
+        with self._baton:
+            try:
+                state, stopped_by = commit_all(
+                    self.run,
+                    self.config,
+                    self.parts,
+                    lambda record: watch(self.number, record),
+                    self._request,
+                    began=began,
+                )
+                self.parts.trainer.force_model.write(self.run.model)
+                wall_s = time.monotonic() - began
+                self.summary = summarise(
+                    self.run, self.config, self.engine, state, stopped_by, wall_s
+                )
+            except Exception as error:  # reaches the main thread
+                self.error = error
+
+
+class _Patient:
+    """An engine that lets others compute with the model while it is asked."""
+
+    def __init__(
+        self, engine: Engine, baton: threading.Lock, limit: threading.BoundedSemaphore
+    ) -> None:
+        self._engine = engine
+        self._baton = baton
+        self._limit = limit
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        self._baton.release()
+        try:
+            with self._limit:
+                return self._engine.label(atoms, index=index, remedies=remedies)
+        finally:
+            self._baton.acquire()
+
+
+def _restore(shared: SharedTrainer, team: list[_Walker]) -> None:
+    """Bring the shared model back to where the latest checkpoint left it."""
+    states = [load_state(w.run.checkpoint)[0] for w in team if w.run.checkpoint.exists()]
+    fs = [w.config.dynamics.timestep_fs for w in team]
+    taught = [
+        [
+            (s.atoms, s.labels, s.step * fs[w.number])
+            for s in (w.file[i] for i in range(len(w.file)))
+        ]
+        for w in team
+    ]
+    shared.restore([state.trainer for state in states], taught)
+
+
+def _run_all(
+    team: list[_Walker],
+    watch: WalkerWatcher,
+    began: float,
+    request: StopRequest,
+    exit_file: Path,
+) -> None:
+    """Let all walkers go, and wait for them; the first error stops all."""
+    threads = [
+        threading.Thread(target=w.go, args=(watch, began), name=f"walker-{w.number}") for w in team
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(_GLANCE_S / len(threads))
+        if exit_file.exists() and not request:
+            exit_file.unlink()
+            request.signal = f"the file {EXIT_FILE}"
+        failed = next((w for w in team if w.error is not None), None)
+        if failed is not None and not request:
+            _LOG.error("walker %d: %s", failed.number, failed.error)
+            request.signal = f"the failure of walker {failed.number}"
+    for walker in team:
+        if walker.error is not None:
+            if isinstance(walker.error, OtfError):
+                raise type(walker.error)(f"walker {walker.number}: {walker.error}")
+            raise walker.error
+
+
+def _summary(run: RunDirectory, team: list[_Walker], wall_s: float) -> WalkersSummary:
+    summaries = [w.summary for w in team if w.summary is not None]
+    histories = [load_state(w.run.checkpoint)[0].history for w in team if w.run.checkpoint.exists()]
+    early = [s.stopped_by for s in summaries if s.stopped_by and s.stopped_by not in DONE]
+    return WalkersSummary(
+        directory=str(run.path),
+        walkers=summaries,
+        labels=sum(s.labels for s in summaries),
+        measured=statistics(tuple(record for history in histories for record in history)),
+        session_wall_s=wall_s,
+        stopped_by=early[0] if early else None,
+    )

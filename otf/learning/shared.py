@@ -1,0 +1,146 @@
+"""One model for several walkers: each of them learns what any of them is told."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.errors import RunError
+from otf.labels import Labels
+from otf.learning.force_model import ForceModel
+from otf.learning.regression import TrainerSettings
+from otf.learning.regularisation import Regularisation
+from otf.learning.trainer import Trainer, TrainerState
+from otf.model.blueprint import Size
+from otf.model.residual import Forecast
+from otf.model.tensor_energy import Prediction
+
+Taught = tuple[Atoms, Labels, float]
+"""A label with its structure and its time, fs."""
+
+
+class SharedTrainer:
+    """A trainer, and whose label was learned when.
+
+    Parameters
+    ----------
+    trainer
+        Has learned nothing yet.
+    """
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.trainer = trainer
+        self.order: list[int] = []
+
+    def restore(self, states: Sequence[TrainerState], taught: Sequence[Sequence[Taught]]) -> None:
+        """Go back to the latest of the walkers' states, and learn what came after it.
+
+        Parameters
+        ----------
+        states
+            Of the walkers that have one.
+        taught
+            Labels of each walker, in their order.
+
+        Raises
+        ------
+        RunError
+            If labels are missing, or are not those the state was made with.
+        """
+        rest = [list(labels) for labels in taught]
+        if states:
+            latest = max(states, key=lambda s: len(s.order))
+            self.order = list(latest.order)
+            known = []
+            for walker in self.order:
+                if not rest[walker]:
+                    raise RunError(
+                        f"walker {walker}: labels are missing; put its labels file back in its "
+                        "place"
+                    )
+                known.append(rest[walker].pop(0))
+            self.trainer.restore(latest, known, sources=self.order)
+        for walker, labels in enumerate(rest):  # paid for, and not committed
+            for atoms, label, time_fs in labels:
+                self.learn(walker, atoms, label, time_fs=time_fs, audited=False)
+
+    def learn(
+        self, walker: int, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool
+    ) -> None:
+        """Take in a label of a walker."""
+        self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, source=walker)
+        self.order.append(walker)
+
+
+class WalkersPart:
+    """A shared trainer as one walker sees it: its labels are counted, all are known.
+
+    Parameters
+    ----------
+    shared
+        The trainer.
+    walker
+        Number of the walker, from 0.
+    """
+
+    def __init__(self, shared: SharedTrainer, walker: int) -> None:
+        self._shared = shared
+        self._trainer = shared.trainer
+        self._walker = walker
+        self.settings: TrainerSettings = shared.trainer.settings
+
+    @property
+    def n_labels(self) -> int:
+        """Labels of this walker that were learned."""
+        return self._shared.order.count(self._walker)
+
+    @property
+    def choice(self) -> Regularisation:
+        """Rank and prior strength in force."""
+        return self._trainer.choice
+
+    @property
+    def size(self) -> Size:
+        """What the model is made of."""
+        return self._trainer.size
+
+    @property
+    def force_model(self) -> ForceModel:
+        """The model as it is."""
+        return self._trainer.force_model
+
+    def predict(self, atoms: Atoms) -> Prediction:
+        """Energy, forces and stress by the model as it is."""
+        return self._trainer.predict(atoms)
+
+    def predicted_error(self, atoms: Atoms) -> Floats:
+        """Expected error of each force component (N, 3), eV/Angstrom."""
+        return self._trainer.predicted_error(atoms)
+
+    def worst_error(self, atoms: Atoms) -> float:
+        """Largest expected error of an atom, eV/Angstrom."""
+        return self._trainer.worst_error(atoms)
+
+    def residual_forecast(self, n_labels: int) -> Forecast | None:
+        """None: errors of walkers do not follow each other in time."""
+        return None
+
+    def error_forecast(self) -> Forecast | None:
+        """None, as :meth:`residual_forecast`."""
+        return None
+
+    def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
+        """Take one label in, for all walkers."""
+        self._shared.learn(self._walker, atoms, labels, time_fs=time_fs, audited=audited)
+
+    def capture(self) -> TrainerState:
+        """The state of the shared trainer."""
+        return replace(self._trainer.capture(), order=tuple(self._shared.order))
+
+    def own_labels(self, state: TrainerState) -> int:
+        """How many labels of this walker a state was made with."""
+        return state.order.count(self._walker)
+
+    def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
+        """Nothing: the shared trainer was restored for all of them."""
