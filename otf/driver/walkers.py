@@ -30,7 +30,7 @@ from otf.driver.state import load_state
 from otf.driver.statistics import LabelStatistics, statistics
 from otf.driver.stopping import DONE, EXIT_FILE
 from otf.engine import Engine
-from otf.errors import ConfigError, OtfError
+from otf.errors import ConfigError, OtfError, RunError
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
@@ -91,10 +91,10 @@ def run_walkers(
     """
     began = time.monotonic()
     with (
-        ExitStack() as stack,
         sole_owner(run.lock),
         run_log(run.log),
         stop_on_signals() as request,
+        ExitStack() as stack,
     ):
         job = this_job()
         if job is not None:
@@ -272,8 +272,9 @@ def _run_all(
     exit_file: Path,
 ) -> None:
     """Let all walkers go, and wait for them; the first error stops all."""
-    threads = [
-        threading.Thread(target=w.go, args=(watch, began), name=f"walker-{w.number}") for w in team
+    threads = [  # daemons: who interrupts twice does not want to wait for them
+        threading.Thread(target=w.go, args=(watch, began), name=f"walker-{w.number}", daemon=True)
+        for w in team
     ]
     for thread in threads:
         thread.start()
@@ -290,7 +291,7 @@ def _run_all(
     for walker in team:
         if walker.error is not None:
             if isinstance(walker.error, OtfError):
-                raise type(walker.error)(f"walker {walker.number}: {walker.error}")
+                raise RunError(f"walker {walker.number}: {walker.error}") from walker.error
             raise walker.error
 
 

@@ -7,14 +7,21 @@ import os
 import sys
 
 import fake_openmx
-from mpi4py import MPI
 
-world = MPI.COMM_WORLD
-if world.size != int(sys.argv.pop(1)):
-    print(f"{world.size} ranks", file=sys.stderr)
-    sys.exit(3)
-threads = world.gather(os.environ.get("OMP_NUM_THREADS"))
-if world.rank == 0:
-    print("threads of the ranks:", *threads)
-    fake_openmx.main()
-world.Barrier()
+
+def main() -> None:
+    from mpi4py import MPI
+
+    world = MPI.COMM_WORLD
+    if world.size != int(sys.argv.pop(1)):
+        print(f"{world.size} ranks", file=sys.stderr)
+        sys.exit(3)
+    threads = world.gather(os.environ.get("OMP_NUM_THREADS"))
+    if world.rank == 0:
+        print("threads of the ranks:", *threads)
+        fake_openmx.main()
+    world.Barrier()
+
+
+if __name__ == "__main__":
+    main()
