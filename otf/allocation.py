@@ -42,10 +42,16 @@ class Allocation:
         20
         >>> Allocation.of({}) is None
         True
+        >>> array = {"SLURM_ARRAY_JOB_ID": "7", "SLURM_ARRAY_TASK_ID": "2"}
+        >>> Allocation.of({"SLURM_JOB_ID": "9", **array}).job
+        '7_2'
         """
         job = environment.get("SLURM_JOB_ID")
         if job is None:
             return None
+        if "SLURM_ARRAY_TASK_ID" in environment:  # by its own number one of them is all of them
+            task = environment["SLURM_ARRAY_TASK_ID"]
+            job = f"{environment.get('SLURM_ARRAY_JOB_ID', job)}_{task}"
         counts = _CPUS.findall(environment.get("SLURM_JOB_CPUS_PER_NODE", ""))
         return cls(
             job,

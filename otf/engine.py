@@ -53,7 +53,8 @@ class Engine(Protocol):
 
     A class may have more: ``structure(path)`` and ``whole_text(path)``, see :func:`read_input` and
     :func:`keep_input`; and ``may_change``, names of options that may be others when a run is
-    resumed: they have no part in the answers, or only in reaching them.
+    resumed: they have no part in the answers, or only in reaching them; and ``pause()``, which
+    gives back what it holds between labels (cores, memory) until the next one.
     """
 
     kind: ClassVar[str]

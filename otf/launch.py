@@ -15,15 +15,17 @@ from otf.process import installed_command, split_command
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
-# Steps that run side by side share no core; what one rank cannot start must not hang the others.
-_SRUN = ("--exact", "--cpu-bind=cores", "--kill-on-bad-exit=1")
+# Steps that run side by side share no core, and none takes all the memory; what one rank cannot
+# start must not hang the others.
+_SRUN = ("--exact", "--mem=0", "--cpu-bind=cores", "--kill-on-bad-exit=1")
 # Ranks that wait for the next structure give way to the model; and a rank's threads are not all
 # bound to the core that Open MPI 4 or 5 gives the rank.
 _GIVE_WAY = {"OMPI_MCA_mpi_yield_when_idle": "1"}
-_FREE_THREADS = {
+UNBOUND = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",
     "PRTE_MCA_hwloc_default_binding_policy": "none",
 }
+"""For Open MPI 4 and 5: no rank is bound to a core."""
 
 
 class LaunchOptions(BaseModel):
@@ -73,7 +75,7 @@ def launch(options: LaunchOptions, environment: Mapping[str, str] = os.environ) 
     launcher = _launcher(options.launcher, allocation)
     added = _GIVE_WAY | {"OMP_NUM_THREADS": str(options.threads)}
     if options.threads > 1:
-        added |= _FREE_THREADS
+        added |= UNBOUND
     if Path(launcher[0]).name == "srun":
         counts = [f"--ntasks={options.ranks}", f"--cpus-per-task={options.threads}"]
         return Launch([*launcher, *_SRUN, *counts, *program], added)

@@ -18,7 +18,7 @@ from pathlib import Path
 from otf.errors import EngineError
 
 _DROPPED = re.compile(
-    r"PMIX_|PMI_|PMI2_|PRTE_|ORTE_|OPAL_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_HYDRA_|MPIEXEC_|MPIRUN_"
+    r"PMIX_|PMI_|PMI2_|PRTE_(?!MCA_hwloc_default_binding_policy$)|ORTE_|OPAL_|HYDRA_|HYDI_|MPI_LOCAL|I_MPI_HYDRA_|MPIEXEC_|MPIRUN_"
 )
 _DROPPED_OMPI = re.compile(
     r"OMPI_MCA_(ess|orte_|pmix|initial_wdir|num_procs|cpu_type|PREFIXES|shmem_RUNTIME"
@@ -97,6 +97,8 @@ def installed_command(command: str) -> list[str]:
             f"engine.command: '{words[0] if words else ''}' is not found; give the full path, or "
             "load the module that has it"
         )
+    if "/" in words[0]:  # it runs in a directory of its own
+        words[0] = str(Path(words[0]).absolute())
     return words
 
 

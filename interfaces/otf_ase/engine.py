@@ -10,7 +10,8 @@ from typing import Annotated, Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
-from ase.calculators.calculator import PropertyNotImplementedError
+from ase.calculators.calculator import FileIOCalculator, PropertyNotImplementedError
+from ase.calculators.genericfileio import GenericFileIOCalculator
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.diagnosis import FROM_SCRATCH
@@ -82,6 +83,11 @@ class AseEngine:
                 f"engine.keywords: {self._options.calculator} refuses them "
                 f"({type(error).__name__}: {error})"
             ) from error
+        if isinstance(self._calculator, FileIOCalculator | GenericFileIOCalculator):
+            # Runs and walkers side by side must not read each other's files.
+            scratch.mkdir(parents=True, exist_ok=True)
+            own = Path(self._calculator.directory).name
+            self._calculator.directory = type(self._calculator.directory)(scratch / own)
         if not hasattr(self._calculator, "get_potential_energy"):
             self._calculator = None
             raise EngineError(f"engine.calculator: {self._options.calculator} is no ASE calculator")

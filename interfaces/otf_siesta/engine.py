@@ -298,6 +298,10 @@ class SiestaEngine:
         )
         self._served = remedies
 
+    def pause(self) -> None:
+        """End the server, whose ranks wait on their cores; the next label starts another."""
+        self._stop_server()
+
     def _stop_server(self) -> None:
         if self._server is not None:
             self._server.stop()

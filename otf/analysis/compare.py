@@ -56,6 +56,8 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
     """
     if sorted(one.atoms.numbers) != sorted(other.atoms.numbers):
         raise RunError(f"{other.name}: holds other atoms than {one.name}; there is no comparing")
+    if not np.array_equal(one.atoms.pbc, other.atoms.pbc):
+        raise RunError(f"{other.name}: is periodic otherwise than {one.name}; give both a cell")
     blocks = []
     for run in (one, other):
         try:

@@ -10,13 +10,17 @@ from otf.errors import RunError
 from otf.io.frames import Frames, of_one_system
 
 
-def structure_factor(runs: Sequence[Frames], *, q_max: float, bin_width: float) -> Curves:
+def structure_factor(
+    runs: Sequence[Frames], *, q_max: float, bin_width: float, reference: Frames | None = None
+) -> Curves:
     """S(q) = |sum_i exp(i q r_i)|^2 / N, every atom alike, averaged over shells of q.
 
     Parameters
     ----------
     q_max, bin_width
         1/Angstrom.
+    reference
+        Whose mean cell says how long the wave vectors are; by default the first run.
 
     Raises
     ------
@@ -28,8 +32,9 @@ def structure_factor(runs: Sequence[Frames], *, q_max: float, bin_width: float) 
     if not first.atoms.pbc.all():
         raise RunError(f"{first.name}: wave vectors need a structure periodic in three directions")
     n_bins = max(1, int(np.ceil(q_max / bin_width)))
-    reciprocal = 2.0 * np.pi * np.linalg.inv(first.cells.mean(axis=0)).T
-    reach = np.ceil(q_max * np.linalg.norm(first.cells.mean(axis=0), axis=1) / (2 * np.pi))
+    mean_cell = (reference or first).cells.mean(axis=0)
+    reciprocal = 2.0 * np.pi * np.linalg.inv(mean_cell).T
+    reach = np.ceil(q_max * np.linalg.norm(mean_cell, axis=1) / (2 * np.pi))
     ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
     whole = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     size = np.linalg.norm(whole @ reciprocal, axis=1)

@@ -197,7 +197,8 @@ def structure_factor(
     """Static structure factor of a crystal or liquid."""
     from otf.analysis.structure_factor import structure_factor as analyse
 
-    return _by_engine(correct, runs, functools.partial(analyse, q_max=q_max, bin_width=bin_width))
+    chosen = functools.partial(analyse, q_max=q_max, bin_width=bin_width, reference=runs[0])
+    return _by_engine(correct, runs, chosen)
 
 
 @command.command("bonds")

@@ -36,6 +36,7 @@ def command(
 
     SOURCE is a run directory or any trajectory that `otf analyse` reads.
     """
+    from otf.driver.directory import one_run
     from otf.io.export import FRAME_FORMATS, LABEL_FORMATS, write_frames, write_labels
     from otf.io.labels import read_labels
     from otf.io.read_frames import read_frames
@@ -45,6 +46,7 @@ def command(
         or _BY_ENDING.get(output.suffix)
         or ("xdatcar" if output.name.startswith("XDATCAR") else None)
     )
+    one_run(source)
     if kind in LABEL_FORMATS:
         labels = read_labels(source / "labels.extxyz" if source.is_dir() else source)
         write_labels(labels, output, kind)

@@ -25,4 +25,8 @@ def command(model: Path, folder: Path, structure: Path | None) -> None:
     source = RunDirectory(model).model if model.is_dir() else model
     what, atoms = learned(model, structure)
     export(what, source, atoms, folder)
+    if atoms.constraints:
+        click.echo(
+            "note: what the run holds fixed is free there; add `fix setforce` to run.py", err=True
+        )
     click.echo(f"{folder}: mpirun -n 4 python run.py")

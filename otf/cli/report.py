@@ -23,6 +23,9 @@ def command(run_dir: Path, output: Path | None, every_s: float | None) -> None:
     from otf.report.page import write_report
 
     while every_s is not None and overview(run_dir).state == "running":
-        click.echo(f"written: {write_report(run_dir, output, refresh_s=every_s)}")
+        if (run_dir / "checkpoint.h5").exists():
+            click.echo(f"written: {write_report(run_dir, output, refresh_s=every_s)}")
+        else:
+            click.echo("no label yet")
         time.sleep(every_s)
     click.echo(f"written: {write_report(run_dir, output)}")

@@ -9,11 +9,11 @@ import click
 
 from otf.cli.json_text import to_json
 from otf.cli.progress import progress, walkers_progress
-from otf.driver.directory import open_run
+from otf.driver.directory import one_run, open_run, walkers_below
 from otf.driver.session import Summary, run_session
 from otf.driver.stopping import DONE, TIME_IS_OVER
 from otf.driver.walkers import WalkersSummary, run_walkers
-from otf.errors import ClusterError
+from otf.errors import ClusterError, RunError
 from otf.model.tensor_energy import Ranks
 from otf.slurm.job import Again, going_on
 
@@ -31,13 +31,15 @@ def sit(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks | None) 
     ranks
         MPI ranks that share the work of the model.
     """
+    if again is not None:  # before and after the run, which hears it itself
+        signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with going_on(path, again) as continuation:
         count = open_run(path)[1].walkers.count
         sit_through = _run if count == 1 else _run_walkers
         summary = sit_through(path, as_json=as_json, ranks=ranks)
         if continuation is not None and summary.stopped_by in TIME_IS_OVER:
             try:
-                click.echo(continuation.go_on())
+                click.echo(continuation.go_on(), err=True)
             except ClusterError as error:
                 click.echo(f"no job follows: {error}; `otf submit {path}` goes on", err=True)
     if summary.stopped_by is None or summary.stopped_by in DONE:
@@ -48,7 +50,9 @@ def sit(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks | None) 
 
 
 def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
-    run, config, atoms = open_run(path)
+    run, config, atoms = open_run(one_run(path))
+    if path.resolve() in walkers_below(path.resolve().parent):
+        raise RunError(f"{path}: is one of several walkers; `otf resume {path.parent}` goes on")
     with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")

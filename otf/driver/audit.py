@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from otf.driver.assemble import make_engine
-from otf.driver.directory import open_run
+from otf.driver.directory import one_run, open_run
 from otf.driver.labelling import ask
 from otf.errors import RunError
 from otf.io.trajectory import MODEL, read_trajectory
@@ -70,7 +70,7 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
     RunError
         If the engine gives no label, or there is nothing to audit.
     """
-    run, config, start = open_run(path)
+    run, config, start = open_run(one_run(path))
     trajectory = read_trajectory(run.trajectory)
     chosen = np.flatnonzero(trajectory.source == MODEL)[::every]
     if len(chosen) == 0:

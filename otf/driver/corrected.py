@@ -9,13 +9,13 @@ import numpy as np
 from otf.analysis.curves import Curves
 from otf.analysis.reweighting import correction
 from otf.arrays import Floats
+from otf.config import Config
 from otf.driver.directory import open_run
 from otf.driver.policy import UNTRIGGERED
 from otf.driver.state import load_state
 from otf.errors import RunError
 from otf.io.frames import Frames
 from otf.io.labels import StoredLabel, read_labels
-from otf.units import KELVIN
 
 Analysis = Callable[[Frames], Curves]
 
@@ -46,7 +46,12 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
         raise RunError(f"{path}: hybrid Monte Carlo samples the engine itself; leave --correct out")
     state, _, _ = load_state(run.checkpoint)
     stored = read_labels(run.labels)
-    chosen = [r for r in state.history if r.reason in UNTRIGGERED and r.index < len(stored)]
+    span = _steps_of(frames, config.dynamics.timestep_fs)
+    chosen = [
+        r
+        for r in state.history
+        if r.reason in UNTRIGGERED and r.index < len(stored) and span[0] <= r.step <= span[1]
+    ]
     differences = np.array([-r.energy_error * len(atoms) for r in chosen])
     labels = [stored[r.index] for r in chosen]
     energies = np.array([label.labels.energy for label in labels])
@@ -54,11 +59,7 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     by_model = [
         analyse(_one(frames, *pair)) for pair in zip(labels, energies - differences, strict=True)
     ]
-    stage = list(config.dynamics.staged().values())[-1]
-    temperature = stage.temperature_end_K or stage.temperature_K
-    if stage.ensemble == "nve":
-        kinetic = frames.series["kinetic_energy_eV"].mean()
-        temperature = float(2.0 * kinetic / (3.0 * len(atoms) * KELVIN))
+    temperature = _temperature_K(frames, config)
     before = analyse(frames)
     y, numbers, told = dict(before.y), dict(before.numbers), None
     for results in (y, numbers):
@@ -81,9 +82,31 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     notes = (
         *before.notes,
         f"correction to the engine: {told.method}; {told.why}",
-        f"model and engine differ by {told.scatter_kT:.2f} kT over {told.labels} labels",
+        *(
+            [f"model and engine differ by {told.scatter_kT:.2f} kT over {told.labels} labels"]
+            if np.isfinite(told.scatter_kT)
+            else []
+        ),
     )
     return replace(before, y=y, numbers=numbers, notes=notes)
+
+
+def _steps_of(frames: Frames, timestep_fs: float) -> tuple[float, float]:
+    """First and last step of the frames: labels of other times are of another ensemble."""
+    assert frames.time_fs is not None  # hybrid Monte Carlo was refused
+    steps = np.round(frames.time_fs / timestep_fs)
+    return float(steps.min()), float(steps.max())
+
+
+def _temperature_K(frames: Frames, config: Config) -> float:
+    """Of the thermostat, where it holds one temperature for all the frames; else as measured."""
+    stages = list(config.dynamics.staged().values())
+    numbers = np.unique(frames.stage) if frames.stage is not None else np.arange(len(stages))
+    if len(numbers) == 1:
+        stage = stages[int(numbers[0])]
+        if stage.ensemble != "nve" and stage.temperature_end_K is None:
+            return stage.temperature_K
+    return float(frames.series["temperature_K"].mean())
 
 
 def _one(frames: Frames, label: StoredLabel, energy: float) -> Frames:

@@ -1,10 +1,12 @@
 """The run directory: what is called what, and how a run comes to own one."""
 
 import logging
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from otf.config import Config, read_config
@@ -18,7 +20,7 @@ from otf.driver.continuity import changes, settings
 from otf.driver.state import load_state
 from otf.driver.structure import make_structure
 from otf.engine import keep_input
-from otf.errors import ConfigError, FileError
+from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import replace_file, sole_owner
 
 _LOG = logging.getLogger("otf.directory")
@@ -94,7 +96,8 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         If the structure cannot be had or the engine cannot do it; nothing is made then.
     """
     run = RunDirectory(path)
-    paid = run.labels.exists() and run.labels.stat().st_size > 0
+    labels = [run.labels, *path.glob("walker-*/labels.extxyz")]
+    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
         if paid or not (run.config.exists() or _barely_begun(run)):
             remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
@@ -104,11 +107,14 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
             )
         with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
             _LOG.info("%s holds no label yet and is used again", path)
+            for walker in walkers_below(path):
+                shutil.rmtree(walker)
     try:
         atoms = make_structure(config, source.parent)
         # What cannot work is found out before there is a directory in the way of the next try.
         make_engine(config, atoms)
         make_ensemble(config.dynamics, atoms.copy())
+        structures = _structures_of_walkers(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
     try:
@@ -118,7 +124,11 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         for option, file in engine_files(config).items():
             copied[option] = f"engine_{option}{file.suffix}"
             keep_input(config.engine.kind, file, path / copied[option])
-        config = _keep_structures(config, source, path)
+        for number, structure in enumerate(structures):
+            ase.io.write(path / f"walker-{number}.traj", structure)
+        kept = [Path(f"walker-{number}.traj") for number in range(len(structures))]
+        walkers = config.walkers.model_copy(update={"structures": kept})
+        config = config.model_copy(update={"walkers": walkers})
         text = resolved_yaml(config, run.structure.name, copied)
         replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
@@ -128,15 +138,22 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     return run
 
 
-def _keep_structures(config: Config, source: Path, path: Path) -> Config:
-    """Copy the walkers' structures into the run directory, and name them there."""
-    kept = []
+def _structures_of_walkers(config: Config, folder: Path, first: Atoms) -> list[Atoms]:
+    """The walkers' own structures, with the masses and constraints of ``system``."""
+    out = []
     for number, name in enumerate(config.walkers.structures):
-        file = path / f"walker-{number}.traj"
-        ase.io.write(file, ase.io.read(source.parent / name))
-        kept.append(Path(file.name))
-    walkers = config.walkers.model_copy(update={"structures": kept})
-    return config.model_copy(update={"walkers": walkers})
+        named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
+        system = config.system.model_copy(update={**named, "repeat": (1, 1, 1)})
+        atoms = make_structure(config.model_copy(update={"system": system}), folder)
+        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
+            raise ConfigError(
+                [
+                    f"walkers.structures: {name}, of walker {number}, holds {atoms.symbols}, and "
+                    f"the system {first.symbols}; all need the same atoms in the same order"
+                ]
+            )
+        out.append(atoms)
+    return out
 
 
 def walker_directory(run: RunDirectory, number: int) -> RunDirectory:
@@ -148,6 +165,20 @@ def walkers_below(path: Path) -> list[Path]:
     """Directories of the walkers of a run, in their order; none where it has no walkers."""
     found = [p.parent for p in path.glob("walker-*/config.resolved.yaml")]
     return sorted(found, key=lambda p: (len(p.name), p.name))
+
+
+def one_run(path: Path) -> Path:
+    """The same directory, which must not be that of walkers.
+
+    Raises
+    ------
+    RunError
+        If it is.
+    """
+    walkers = walkers_below(path)
+    if walkers:
+        raise RunError(f"{path}: has walkers; name one of them, such as {walkers[0]}")
+    return path
 
 
 def _barely_begun(run: RunDirectory) -> bool:

@@ -20,17 +20,28 @@ class StopRequest:
         return self.signal is not None
 
 
+_latest = StopRequest()
+
+
+def asked_to_stop() -> str | None:
+    """What asked the present sitting to stop, or the last one there was."""
+    return _latest.signal
+
+
 @contextmanager
 def stop_on_signals() -> Iterator[StopRequest]:
     """Turn SIGINT, SIGTERM and SIGUSR1 into a request while the context lasts.
 
     A second SIGINT interrupts at once, as usual.
     """
-    request = StopRequest()
+    global _latest
+    request = _latest = StopRequest()
 
     def remember(number: int, _: FrameType | None) -> None:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
+        if request and number == signal.SIGUSR1:
+            return  # the end of the job is no news to who was told to stop for good
         request.signal = signal.Signals(number).name
         _LOG.warning("%s: stopping at the next safe point", request.signal)
 

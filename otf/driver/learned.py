@@ -30,5 +30,4 @@ def learned(path: Path, structure: Path | None) -> tuple[ForceModel, Atoms]:
         atoms = ase.io.read(structure)
     except Exception as error:  # ase.io raises whatever the format's reader raises
         raise FileError(f"{structure}: cannot be read as a structure ({error})") from error
-    atoms.set_constraint()
     return read_model(model), atoms

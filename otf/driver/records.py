@@ -9,7 +9,7 @@ from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings, SamplerState
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
-from otf.io.trajectory import Frame
+from otf.io.trajectory import SAMPLING, Frame
 from otf.learning.learner import Learner
 from otf.learning.trainer import TrainerState
 
@@ -133,5 +133,5 @@ class Parts:
     def stages(self) -> tuple[str, ...]:
         """Names of the stages that frames are of."""
         if self.sampler is not None:
-            return ("burn-in", "sample")
+            return SAMPLING
         return tuple(stage.name for stage in self.ensemble.stages)

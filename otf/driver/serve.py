@@ -50,6 +50,9 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
     strangers = sorted(set(atoms.symbols[[z not in known for z in atoms.numbers]]))
     if strangers:
         raise RunError(f"the model has not learned {', '.join(strangers)}; serve another one")
+    if model.energy_model.coupling == "self":
+        raise RunError("the model's forces have no potential (coupling: self); learn another one")
+    atoms.set_constraint()
     atoms.calc = ModelCalculator(model)
     client = _connected(address, time.monotonic() + wait_s)
     answered = 0
@@ -58,6 +61,11 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
             answered += 1
             if not np.isfinite(atoms.get_potential_energy()):
                 raise RunError("the structure has no energy: atoms are on top of each other")
+    except ValueError as error:
+        raise RunError(
+            f"{address}: the other side does not have the {len(atoms)} atoms of the model's "
+            f"structure ({error}); name a file with its own: --structure FILE"
+        ) from error
     except (SocketClosed, ConnectionError) as error:
         raise RunError(f"{address}: the other side went away ({error})") from error
     return answered

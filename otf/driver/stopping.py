@@ -22,6 +22,7 @@ RDF_KNOWN = "the RDF being known well enough"
 DONE = (ENOUGH, RDF_KNOWN)
 """Reasons after which nothing is left to do."""
 _WALL_TIME = "the wall time"
+TOO_SHORT = "a wall time shorter than a label takes (cluster.time, stop.wall_time_min)"
 TIME_IS_OVER = (_WALL_TIME, signal.SIGUSR1.name)
 """Reasons that have to do with the job, not with the run."""
 EXIT_FILE = "EXIT"
@@ -64,6 +65,7 @@ class Stopping:
         self._exit = directory / EXIT_FILE
         self._deadline = deadline
         self._seconds: list[float] = []
+        self._committed = False
         self._rdf = rdf
 
     def known(self, history: tuple[LabelRecord, ...]) -> None:
@@ -83,6 +85,7 @@ class Stopping:
         if isinstance(record, Activity) and record.phase != "label":
             return None  # a glance at the disk and the clock for every step would be felt
         if isinstance(record, Segment):
+            self._committed = True
             if record.label is not None:
                 self._seconds.append(record.label.wall_s)
             if self._labels is not None and len(record.state.history) >= self._labels:
@@ -93,8 +96,12 @@ class Stopping:
             self._exit.unlink()
             return f"the file {EXIT_FILE}"
         label_s = statistics.median(self._seconds) if self._seconds else _FIRST_LABEL_S
-        ahead = _SPARE * label_s if isinstance(record, Activity) else 0.0
-        return _WALL_TIME if time.monotonic() + ahead > self._deadline else None
+        # A sitting that cannot do a single label would be followed by another like it.
+        spare = _SPARE if self._committed else 1.0
+        ahead = spare * label_s if isinstance(record, Activity) else 0.0
+        if time.monotonic() + ahead <= self._deadline:
+            return None
+        return _WALL_TIME if self._committed else TOO_SHORT
 
 
 class RdfWatch:

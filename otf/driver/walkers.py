@@ -9,6 +9,7 @@ walker, with all labels that were paid for, but not on the course it would have 
 """
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Collection
@@ -22,8 +23,16 @@ from ase import Atoms
 from otf.allocation import this_job
 from otf.config import Config
 from otf.driver.assemble import make_engine, make_parts, make_trainer
-from otf.driver.directory import RunDirectory, create_run, open_run, walker_directory
+from otf.driver.continuity import changes, settings
+from otf.driver.directory import (
+    RunDirectory,
+    create_run,
+    open_run,
+    walker_directory,
+    walkers_below,
+)
 from otf.driver.interrupt import StopRequest, stop_on_signals
+from otf.driver.labelling import Asked
 from otf.driver.records import Record
 from otf.driver.session import Summary, commit_all, summarise
 from otf.driver.state import load_state
@@ -35,12 +44,15 @@ from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.labels import LabelFailure, Labels
+from otf.launch import UNBOUND
 from otf.learning.shared import SharedTrainer, WalkersPart
 from otf.model.descriptor import displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import available_cores
+from otf.process import split_command
 
 _LOG = logging.getLogger("otf.walkers")
+_LAUNCHERS = ("mpirun", "mpiexec", "srun")
 _GLANCE_S = 0.2  # between looks at the threads, so that signals are heard
 
 WalkerWatcher = Callable[[int, Record], None]
@@ -100,9 +112,12 @@ def run_walkers(
         if job is not None:
             _LOG.info("%s", job)
         _make_missing(run, config)
-        walkers = [open_run(walker_directory(run, k).path) for k in range(config.walkers.count)]
-        _check_same_atoms([atoms for _, _, atoms in walkers])
-        limit = threading.BoundedSemaphore(_labels_at_once(config))
+        walkers = [_opened(run, config, k) for k in range(config.walkers.count)]
+        at_once = _labels_at_once(config)
+        _LOG.info("%d walkers, %d labels at once", config.walkers.count, at_once)
+        if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
+            os.environ.update(UNBOUND)
+        limit = threading.BoundedSemaphore(at_once)
         baton = threading.Lock()
         shared = SharedTrainer(
             make_trainer(config.learned, _samples([a for _, _, a in walkers]), ranks=ranks)
@@ -114,8 +129,11 @@ def run_walkers(
             stack.callback(engine.close)
             engine.open(atoms, directory.scratch)
             file = stack.enter_context(closing(LabelFile(directory.labels)))
+            patient = _Patient(engine, baton, limit, request, pauses=at_once < config.walkers.count)
             team.append(
-                _Walker(number, directory, own, atoms, engine, file, baton, limit, shared, request)
+                _Walker(
+                    number, directory, own, atoms, engine, patient, file, baton, shared, request
+                )
             )
         _restore(shared, team)
         try:
@@ -132,7 +150,18 @@ def run_walkers(
 
 
 def _make_missing(run: RunDirectory, config: Config) -> None:
-    """Directories of walkers that are not there yet."""
+    """Directories of walkers that are not there yet.
+
+    Raises
+    ------
+    ConfigError
+        If there are more than there are to be.
+    """
+    there = len(walkers_below(run.path))
+    if there > config.walkers.count:
+        raise ConfigError(
+            [f"{run.config}: walkers.count: there are {there} walkers; set it to {there} or more"]
+        )
     for number in range(config.walkers.count):
         directory = walker_directory(run, number)
         if directory.config.exists():
@@ -144,16 +173,24 @@ def _make_missing(run: RunDirectory, config: Config) -> None:
         create_run(own, run.config, directory.path)
 
 
-def _check_same_atoms(structures: list[Atoms]) -> None:
-    first = structures[0]
-    for number, atoms in enumerate(structures):
-        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
-            raise ConfigError(
-                [
-                    f"walkers.structures: walker {number} has {atoms.symbols} and the first one "
-                    f"{first.symbols}; all need the same atoms in the same order"
-                ]
-            )
+def _opened(run: RunDirectory, config: Config, number: int) -> tuple[RunDirectory, Config, Atoms]:
+    """A walker's run; what may change is as the configuration of all of them has it.
+
+    Raises
+    ------
+    ConfigError
+        If something else was changed there.
+    """
+    directory, own, atoms = open_run(walker_directory(run, number).path)
+    wanted = config.of_walker(number)
+    free = {"policy": wanted.policy, "output": wanted.output, "stop": wanted.stop}
+    own = own.model_copy(update=free)
+    kept = [
+        {k: v for k, v in settings(c).items() if k.startswith(("dynamics.", "model."))}
+        for c in (own, wanted)
+    ]
+    changes(kept[0], kept[1], kind=config.engine.kind, source=str(run.config))
+    return directory, own, atoms
 
 
 def _samples(structures: list[Atoms]) -> list[Atoms]:
@@ -171,6 +208,9 @@ def _labels_at_once(config: Config) -> int:
         return config.walkers.labels_at_once
     job, options = this_job(), config.engine.options
     cores = available_cores() if job is None else job.cpus
+    words = split_command(str(options.get("command") or ""))
+    if options.get("ranks") is None and words and Path(words[0]).name in _LAUNCHERS:
+        return 1  # of who knows how many ranks
     needed = int(options.get("ranks") or 1) * int(options.get("threads") or 1)
     return max(1, min(config.walkers.count, cores // needed))
 
@@ -185,9 +225,9 @@ class _Walker:
         config: Config,
         atoms: Atoms,
         engine: Engine,
+        asked: Asked,
         file: LabelFile,
         baton: threading.Lock,
-        limit: threading.BoundedSemaphore,
         shared: SharedTrainer,
         request: StopRequest,
     ) -> None:
@@ -201,7 +241,7 @@ class _Walker:
         self.parts = make_parts(
             config,
             atoms,
-            _Patient(engine, baton, limit),
+            asked,
             file,
             trainer=WalkersPart(shared, number),
         )
@@ -212,14 +252,19 @@ class _Walker:
         """Run to the end, or until somebody asks to stop; what a thread does."""
         with self._baton:
             try:
-                state, stopped_by = commit_all(
-                    self.run,
-                    self.config,
-                    self.parts,
-                    lambda record: watch(self.number, record),
-                    self._request,
-                    began=began,
-                )
+                try:
+                    state, stopped_by = commit_all(
+                        self.run,
+                        self.config,
+                        self.parts,
+                        lambda record: watch(self.number, record),
+                        self._request,
+                        began=began,
+                    )
+                except _StoppedError:
+                    known = self.run.checkpoint.exists()
+                    state = load_state(self.run.checkpoint)[0] if known else None
+                    stopped_by = self._request.signal
                 self.parts.trainer.force_model.write(self.run.model)
                 wall_s = time.monotonic() - began
                 self.summary = summarise(
@@ -229,15 +274,33 @@ class _Walker:
                 self.error = error
 
 
+class _StoppedError(Exception):
+    """The run was asked to stop while a walker waited for its turn to be labelled."""
+
+
 class _Patient:
-    """An engine that lets others compute with the model while it is asked."""
+    """An engine that lets others compute with the model while it is asked.
+
+    Parameters
+    ----------
+    pauses
+        Whether it gives back its cores after each label, because others wait for them.
+    """
 
     def __init__(
-        self, engine: Engine, baton: threading.Lock, limit: threading.BoundedSemaphore
+        self,
+        engine: Engine,
+        baton: threading.Lock,
+        limit: threading.BoundedSemaphore,
+        request: StopRequest,
+        *,
+        pauses: bool,
     ) -> None:
         self._engine = engine
         self._baton = baton
         self._limit = limit
+        self._request = request
+        self._pause = getattr(engine, "pause", None) if pauses else None
 
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
@@ -245,7 +308,12 @@ class _Patient:
         self._baton.release()
         try:
             with self._limit:
-                return self._engine.label(atoms, index=index, remedies=remedies)
+                if self._request:
+                    raise _StoppedError
+                answer = self._engine.label(atoms, index=index, remedies=remedies)
+                if self._pause is not None:
+                    self._pause()
+                return answer
         finally:
             self._baton.acquire()
 

@@ -254,7 +254,7 @@ class _Source:
         return self._acting
 
     def get_forces(self, atoms: Atoms) -> Floats:
-        return self._at(atoms).forces
+        return self._at(atoms).forces.copy()  # constraints take their share away in place
 
     def get_stress(self, atoms: Atoms) -> Floats:
         stress = self._at(atoms).stress

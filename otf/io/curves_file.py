@@ -25,6 +25,15 @@ def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> I
         yield separator.join(f"{x:.8g}" for x in row)
 
 
+def _is_ours(path: Path) -> bool:
+    """Whether an HDF5 file was written here."""
+    try:
+        with h5py.File(path) as file:
+            return "comments" in file.attrs
+    except OSError:
+        return False
+
+
 def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
     """Write ``.csv``, ``.h5``, or plain text as ``.txt`` or ``.dat``.
 
@@ -38,6 +47,9 @@ def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
             f"{path}: what is it to be? tables end in {', '.join(_ENDINGS)}, pictures in .svg, "
             ".png, .pdf"
         )
+
+    if path.suffix == ".h5" and path.exists() and not _is_ours(path):
+        raise FileError(f"{path}: is there already and holds no curves; name another file")
 
     def write(aside: Path) -> None:
         if path.suffix == ".h5":

@@ -43,6 +43,13 @@ def write_frames(frames: Frames, path: Path, kind: str) -> None:
         If it is there already, or cannot be written.
     """
     _must_be_new(path)
+    periodic = bool(frames.atoms.pbc.any())
+    needs_cell = kind == "xdatcar" or (kind == "lammps-dump" and periodic)
+    if needs_cell and np.linalg.matrix_rank(frames.cells[0]) < 3:
+        raise FileError(
+            f"{path}: {kind} needs three cell vectors, and the frames have fewer; choose extxyz, "
+            "which does not"
+        )
     try:
         if kind == "lammps-dump":
             with path.open("w", encoding="utf-8") as stream:
@@ -88,7 +95,10 @@ def _write_h5md(frames: Frames, file: h5py.File) -> None:
         known = name.rsplit("_", 1)[0]  # without its unit
         if known in h5md.UNITS:
             series[known] = values
-    h5md.create(file, frames.atoms, (), [name for name in h5md.UNITS if name in series])
+    if frames.stage is not None:
+        series["stage"] = frames.stage
+    names = [name for name in h5md.UNITS if name in series]
+    h5md.create(file, frames.atoms, frames.stages, names)
     h5md.append(file, series)
 
 
@@ -171,22 +181,27 @@ def _write_deepmd(labels: Sequence[StoredLabel], path: Path) -> None:
     first = labels[0].atoms
     kinds, types = np.unique(first.numbers, return_inverse=True)
     folder = path / "set.000"
-    folder.mkdir(parents=True)
     names = [Atoms([int(z)]).get_chemical_symbols()[0] for z in kinds]
-    (path / "type_map.raw").write_text("\n".join(names) + "\n", encoding="utf-8")
-    (path / "type.raw").write_text("\n".join(map(str, types)) + "\n", encoding="utf-8")
     n = len(labels)
     arrays = {
         "coord": np.array([s.atoms.positions for s in labels]).reshape(n, -1),
         "energy": np.array([s.labels.energy for s in labels]),
         "force": np.array([s.labels.forces for s in labels]).reshape(n, -1),
     }
-    if first.pbc.all():
+    if first.pbc.any():
+        if first.cell.rank < 3:
+            raise FileError(
+                f"{path}: DeePMD-kit needs all three cell vectors of a periodic structure; give "
+                "the run a cell with vacuum"
+            )
         arrays["box"] = np.array([s.atoms.cell.array for s in labels]).reshape(n, 9)
-    else:
-        (path / "nopbc").write_text("", encoding="utf-8")
     if all(s.labels.stress is not None for s in labels):
         arrays["virial"] = np.array([_virial(s) for s in labels]).reshape(n, 9)
+    folder.mkdir(parents=True)
+    (path / "type_map.raw").write_text("\n".join(names) + "\n", encoding="utf-8")
+    (path / "type.raw").write_text("\n".join(map(str, types)) + "\n", encoding="utf-8")
+    if not first.pbc.any():
+        (path / "nopbc").write_text("", encoding="utf-8")
     for name, values in arrays.items():
         np.save(folder / f"{name}.npy", values)
 

@@ -23,7 +23,7 @@ from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
 from otf.errors import FileError
 from otf.io.frames import Frames, unwrapped
-from otf.io.trajectory import read_trajectory
+from otf.io.trajectory import SAMPLING, read_trajectory
 from otf.units import BOHR, FS, HARTREE
 
 _M_PER_S = 1e-5  # Angstrom/fs
@@ -46,6 +46,9 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
     FileError
         If it is not there or cannot be read.
     """
+    walkers = sorted(path.glob("walker-*/trajectory.h5"))
+    if walkers:
+        raise FileError(f"{path}: has walkers; name one of them, such as {walkers[0].parent}")
     if path.is_dir():
         path = path / "trajectory.h5"
     if not path.exists():
@@ -86,8 +89,8 @@ def _otf(path: Path) -> Frames:
         "temperature_K": t.temperature,
         "pressure_GPa": t.pressure_GPa,
     }
-    # Hybrid Monte Carlo conserves nothing: its frames follow each other, but not in time.
-    dynamics = bool(np.isfinite(t.conserved_energy).any())
+    # The frames of hybrid Monte Carlo follow each other, but not in time.
+    dynamics = t.stages != SAMPLING
     return Frames(
         str(path),
         t.atoms,

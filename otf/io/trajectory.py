@@ -28,6 +28,9 @@ from otf.units import FS, KJ_PER_MOL
 ENGINE, MODEL = 0, 1
 """Values of ``source``: which of the two drove a frame."""
 
+SAMPLING = ("burn-in", "sample")
+"""Stages of hybrid Monte Carlo."""
+
 _FOLD_BYTES = 1 << 18
 _OVERHEAD = 2  # of frames in HDF5 over those in the tail, with a margin: chunks, indices
 _SCALARS = (

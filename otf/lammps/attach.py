@@ -5,6 +5,9 @@ them (LAMMPS manual, "fix external", "comm_modify cutoff"). The halo is two cuto
 force has to travel back.
 """
 
+import os
+import sys
+import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,11 +27,14 @@ _FIX = "otf"
 _VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
-def attach(lmp: "lammps", model: str | Path, elements: Sequence[str]) -> None:
+def attach(
+    lmp: "lammps", model: str | Path, elements: Sequence[str], *, skin_A: float = 1.0
+) -> None:
     """Let a model give the energy, the forces and the virial of all atoms.
 
     To be called after the box was made and before ``run``. It adds a pair style that does nothing
-    but carry the neighbour lists, a halo wide enough, and ``fix otf``.
+    but carry the neighbour lists, a halo wide enough, and ``fix otf``. ``neighbor`` and
+    ``comm_modify cutoff`` are set here and must stay as they are.
 
     Parameters
     ----------
@@ -38,6 +44,8 @@ def attach(lmp: "lammps", model: str | Path, elements: Sequence[str]) -> None:
         Model file.
     elements
         Symbol of each atom type, in their order.
+    skin_A
+        Of LAMMPS's neighbour lists: how far atoms move before it finds out anew who is in a halo.
 
     Raises
     ------
@@ -61,12 +69,12 @@ def attach(lmp: "lammps", model: str | Path, elements: Sequence[str]) -> None:
         evaluate = _External(lmp, learned, elements)
     except ValueError as error:
         raise RunError(f"{model}: cannot be used in LAMMPS: {error}; learn it anew") from error
-    halo = evaluate.domain.halo + float(lmp.extract_global("neigh_skin") or 0.0)
     lmp.commands_list(
         [
+            f"neighbor {skin_A} bin",
             "pair_style zero 1.0 nocoeff",
             "pair_coeff * *",
-            f"comm_modify cutoff {halo:.6f}",
+            f"comm_modify cutoff {evaluate.domain.halo + skin_A:.6f}",
             f"fix {_FIX} all external pf/callback 1 1",
             f"fix_modify {_FIX} energy yes virial yes",
         ]
@@ -84,6 +92,16 @@ class _External:
         self._world = lmp.get_mpi_comm() if lmp.extract_setting("world_size") > 1 else None
 
     def __call__(self, lmp: Any, step: int, n_local: int, tag: Ints, x: Floats, f: Floats) -> None:
+        try:
+            self._compute(lmp, n_local, x, f)
+        except BaseException:  # LAMMPS would pass over it, and go on with the forces of before
+            traceback.print_exc()
+            sys.stderr.flush()
+            if self._world is not None:
+                self._world.Abort(1)
+            os._exit(1)
+
+    def _compute(self, lmp: Any, n_local: int, x: Floats, f: Floats) -> None:
         n_all = n_local + lmp.extract_setting("nghost")
         positions = lmp.numpy.extract_atom("x", nelem=n_all)
         types = lmp.numpy.extract_atom("type", nelem=n_all)

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import ase.io
+import numpy as np
 from ase import Atoms
 
 from otf.errors import FileError, RunError
@@ -31,7 +32,6 @@ atom_style atomic
 boundary {boundary}
 read_data structure.data
 replicate 1 1 1                 # a larger system
-neighbor 1.0 bin
 timestep 0.0005                 # ps
 """)
 attach(lmp, "model.h5", {elements})
@@ -46,6 +46,14 @@ dump_modify frames element {symbols} sort id
 run 1000
 """)
 '''
+
+
+def _holds(atoms: Atoms, axis: int) -> bool:
+    """Whether all atoms lie between the faces of the cell along an axis."""
+    if not atoms.cell[axis].any():
+        return False
+    along = np.linalg.solve(atoms.cell.complete().array.T, atoms.positions.T)[axis]
+    return bool(along.min() > 0.0 and along.max() < 1.0)
 
 
 def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
@@ -73,9 +81,10 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
         raise RunError(f"{source}: cannot be used in LAMMPS: {error}; learn it anew") from error
     elements = sorted(set(atoms.symbols))
     boxed = atoms.copy()
-    open_sides = [k for k in range(3) if not atoms.pbc[k] and not boxed.cell[k].any()]
-    if open_sides:
-        boxed.center(vacuum=_VACUUM_A, axis=open_sides)
+    boxed.set_constraint()
+    for k in range(3):
+        if not atoms.pbc[k] and not _holds(boxed, k):
+            boxed.center(vacuum=_VACUUM_A, axis=k)
     try:
         folder.mkdir(parents=True)
         shutil.copyfile(source, folder / "model.h5")

@@ -102,6 +102,8 @@ class Domain:
         positions
             (all, 3), Angstrom, every periodic image an atom of its own.
         """
+        if n_own == 0:
+            return DomainPrediction(np.zeros(0), np.zeros((0, 3)), np.zeros((3, 3)))
         layout = self._laid_out(numbers, positions, n_own)
         placed = np.ascontiguousarray(positions[layout.order])
         kinds = layout.numbers[layout.order]
@@ -145,7 +147,7 @@ class Domain:
             return kept
         reach = self.cutoff + self._skin
         inner = np.zeros(len(positions) - n_own, dtype=bool)
-        if n_own and len(inner):
+        if len(inner):
             nearest = cKDTree(positions[:n_own]).query(
                 positions[n_own:], distance_upper_bound=reach
             )[0]

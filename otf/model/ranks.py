@@ -7,7 +7,11 @@ their results are added in the order of the ranks: the same bits for the same nu
 
 import importlib
 import os
-from collections.abc import Mapping
+import sys
+import time
+import traceback
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -24,7 +28,9 @@ from otf.model.sharing import Sharing
 from otf.model.tensor_energy import TensorEnergy
 from otf.model.workers import Workers
 
-_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS", "SLURM_STEP_NUM_TASKS")
+_SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
+_IMPATIENT_S = 0.05
+_NAP_S = 0.002
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +57,10 @@ def started_ranks(environment: Mapping[str, str] = os.environ) -> int:
     >>> started_ranks({"PMI_SIZE": "4"}), started_ranks({})
     (4, 1)
     """
-    return max([1, *(int(environment[name]) for name in _SIZES if name in environment)])
+    names = list(_SIZES)
+    if "PMIX_RANK" in environment:  # by srun as MPI; a shell in a step has the number alone
+        names.append("SLURM_STEP_NUM_TASKS")
+    return max([1, *(int(environment[name]) for name in names if name in environment)])
 
 
 def world_of(started: int) -> Any:
@@ -95,9 +104,10 @@ class MpiRanks:
 
     def design(self, model: TensorEnergy, atoms: Atoms) -> Floats:
         """As :meth:`TensorEnergy.design`."""
-        self._world.bcast(_Question(self._key(model), _packed(atoms), None, rows=True))
-        start, stop = _range(self._world, len(atoms))
-        return self._sum(model.design_of(atoms, start, stop))
+        with _all_or_none(self._world):
+            self._ask(_Question(self._key(model), _packed(atoms), None, rows=True))
+            start, stop = _range(self._world, len(atoms))
+            return self._sum(model.design_of(atoms, start, stop))
 
     def evaluate(
         self, model: TensorEnergy, atoms: Atoms, tensors: Tensors
@@ -105,16 +115,21 @@ class MpiRanks:
         """Energies (N,), forces (N, 3) and virial (3, 3)."""
         key = self._key(model)
         known = self._sent is not None and self._sent[0] == key and self._sent[1] is tensors
-        self._world.bcast(_Question(key, _packed(atoms), None if known else tensors, rows=False))
-        self._sent = (key, tensors)
-        start, stop = _range(self._world, len(atoms))
-        total = self._sum(_flat(*model.share(atoms, tensors, start, stop)))
+        with _all_or_none(self._world):
+            self._ask(_Question(key, _packed(atoms), None if known else tensors, rows=False))
+            self._sent = (key, tensors)
+            start, stop = _range(self._world, len(atoms))
+            total = self._sum(_flat(*model.share(atoms, tensors, start, stop)))
         n = len(atoms)
         return total[:n], total[n : 4 * n].reshape(n, 3), total[4 * n :].reshape(3, 3)
 
     def end(self) -> None:
         """Let the other ranks go."""
-        self._world.bcast(None)
+        self._ask(None)
+
+    def _ask(self, task: object) -> None:
+        for rank in range(1, self._world.size):
+            self._world.send(task, dest=rank)
 
     def _key(self, model: TensorEnergy) -> int:
         """Number by which the other ranks know a model; made known to them first if need be."""
@@ -129,7 +144,7 @@ class MpiRanks:
                 model.coupling,
                 model.workers.threads,
             )
-            self._world.bcast(_Definition(self._count, recipe))
+            self._ask(_Definition(self._count, recipe))
         return self._keys[model]
 
     def _sum(self, mine: Floats) -> Floats:
@@ -143,10 +158,36 @@ class MpiRanks:
 
 def help_out(world: Any) -> None:
     """What all ranks but 0 do: answer questions until there are no more."""
+    with _all_or_none(world):
+        _answer(world)
+
+
+@contextmanager
+def _all_or_none(world: Any) -> Iterator[None]:
+    """End all ranks if one fails: the others would wait for it for ever."""
+    try:
+        yield
+    except BaseException:
+        traceback.print_exc()
+        sys.stderr.flush()
+        world.Abort(1)
+        raise
+
+
+def _next_task(world: Any) -> Any:
+    """What rank 0 asks next; who waits for long, as for a label, leaves its core to others."""
+    began = time.monotonic()
+    while not world.Iprobe(source=0):
+        if time.monotonic() - began > _IMPATIENT_S:
+            time.sleep(_NAP_S)
+    return world.recv(source=0)
+
+
+def _answer(world: Any) -> None:
     models: dict[int, TensorEnergy] = {}
     tensors: dict[int, Tensors] = {}
     while True:
-        task = world.bcast(None)
+        task = _next_task(world)
         if task is None:
             return
         if isinstance(task, _Definition):

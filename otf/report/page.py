@@ -1,14 +1,16 @@
 """``report.html``: what a run came to, on one page that needs no network."""
 
 import html
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 
 from otf.analysis.rdf import rdf
 from otf.config import Config
-from otf.driver.directory import RunDirectory, open_run, walkers_below
+from otf.driver.directory import RunDirectory, one_run, open_run
 from otf.driver.overview import Overview, overview
 from otf.driver.records import RunState
 from otf.driver.session import contract_of
@@ -58,30 +60,33 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
         If there is nothing to report yet.
     """
     run, config, _ = open_run(path)
-    walkers = walkers_below(path)
-    if walkers:
-        raise RunError(f"{path}: has walkers, and a report of each: otf report {walkers[0]}")
+    one_run(path)
     if not run.checkpoint.exists():
         raise RunError(f"{path}: has no label yet; there is nothing to report")
     state, _, _ = load_state(run.checkpoint)
     trajectory = read_trajectory(run.trajectory)
     if len(trajectory) == 0:
         raise RunError(f"{path}: has no frame yet; there is nothing to report")
-    page = _page(run, config, state, trajectory, refresh_s)
     target = output or run.path / "report.html"
+    page = _page(run, config, state, trajectory, refresh_s, target.parent)
     replace_file(target, lambda aside: aside.write_text(page, encoding="utf-8"))
     return target
 
 
 def _page(
-    run: RunDirectory, config: Config, state: RunState, t: Trajectory, refresh_s: float | None
+    run: RunDirectory,
+    config: Config,
+    state: RunState,
+    t: Trajectory,
+    refresh_s: float | None,
+    beside: Path,
 ) -> str:
     sections = [
         *_errors(config, state),
         *_energies(run, config, state, t),
         _found(run),
         _atoms(run, t),
-        _files(run),
+        _files(run, beside),
     ]
     body = "\n".join(
         f"<section><h2>{html.escape(s.title)}</h2><p>{s.text}</p>{_figure(s.figure)}</section>"
@@ -231,13 +236,14 @@ def _atoms(run: RunDirectory, t: Trajectory) -> _Section:
     return _Section("The atoms", text, viewer(t, model))
 
 
-def _files(run: RunDirectory) -> _Section:
+def _files(run: RunDirectory, beside: Path) -> _Section:
+    where = Path(os.path.relpath(run.path.absolute(), beside.absolute()))
     links = "".join(
-        f'<li><a href="{name}">{name}</a> {text}</li>'
+        f'<li><a href="{quote(str(where / name))}">{name}</a> {text}</li>'
         for name, text in _FILES.items()
         if (run.path / name).exists()
     )
-    return _Section("Files", f"Beside this page:<ul>{links}</ul>")
+    return _Section("Files", f"Of the run:<ul>{links}</ul>")
 
 
 _STYLE = """

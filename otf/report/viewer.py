@@ -61,7 +61,7 @@ def scene(t: Trajectory, model: ForceModel | None) -> dict[str, Any]:
             [np.sqrt(np.mean(model.predicted_error(t.frame(i)) ** 2, axis=1)) for i in rows]
         )
         known = errors[np.isfinite(errors)] / MEV
-        found["most"] = float(f"{np.quantile(known, 0.99) if len(known) else 1.0:.2g}")
+        found["most"] = float(f"{np.quantile(known, 0.99) if len(known) else 1.0:.2g}") or 1.0
         found["errors"] = [
             [float(f"{e / MEV:.3g}") if np.isfinite(e) else None for e in row] for row in errors
         ]

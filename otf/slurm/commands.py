@@ -1,5 +1,6 @@
 """Slurm's own commands, asked as a user would ask them."""
 
+import os
 import re
 import subprocess
 from collections.abc import Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from otf.allocation import seconds_of
 from otf.errors import ClusterError
+from otf.process import clean_environment
 
 _ANSWER_S = 60.0
 _JOB = re.compile(r"Submitted batch job (\d+)")
@@ -97,8 +99,8 @@ def my_jobs() -> list[Job]:
     jobs = []
     for row in rows:
         number, state, partition, left, reason, script = row.split("|", 5)
-        path = Path(script.split()[0])
-        if path.name == JOB_SCRIPT:
+        path = Path(script)
+        if path.name == JOB_SCRIPT and (path.parent / "config.resolved.yaml").exists():
             jobs.append(Job(number, state, partition, left, reason, path.parent))
     return jobs
 
@@ -130,7 +132,11 @@ def _ask(program: str, *arguments: str) -> str:
     """
     try:
         done = subprocess.run(
-            [program, *arguments], capture_output=True, text=True, timeout=_ANSWER_S
+            [program, *arguments],
+            capture_output=True,
+            text=True,
+            timeout=_ANSWER_S,
+            env=clean_environment(os.environ),  # which a job that follows inherits
         )
     except FileNotFoundError as error:
         raise ClusterError(

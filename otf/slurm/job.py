@@ -2,12 +2,15 @@
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
 from otf.allocation import Allocation, this_job
+from otf.driver.interrupt import asked_to_stop
+from otf.driver.stopping import TIME_IS_OVER
 from otf.errors import ClusterError
 from otf.slurm import commands
 
@@ -46,13 +49,28 @@ class Continuation:
         """
         if not self._once.acquire(blocking=False):
             return f"job {self._job.job} goes on in another one"
+        try:
+            return self._go_on()
+        except ClusterError:
+            self._once.release()
+            raise
+
+    def _go_on(self) -> str:
         if self._how == "requeue":
             commands.requeue(self._job.job)
             return f"job {self._job.job} goes back into the queue"
+        if "_" in self._job.job:
+            raise ClusterError("a task of an array cannot be followed by another; use requeue")
         if not self._script.exists():
             commands.save_script(self._job.job, self._script)
         after = f"--dependency=afterany:{self._job.job}"
         return f"job {commands.submit(self._script, options=[after])} follows"
+
+
+def _committed_since(run: Path, when: float) -> bool:
+    """Whether the run or one of its walkers has come further, by the clock of files."""
+    checkpoints = [run / "checkpoint.h5", *run.glob("walker-*/checkpoint.h5")]
+    return any(path.exists() and path.stat().st_mtime >= when for path in checkpoints)
 
 
 @contextmanager
@@ -77,8 +95,15 @@ def going_on(run: Path, how: Again | None) -> Iterator[Continuation | None]:
         yield continuation
         return
 
+    began = time.clock_gettime(time.CLOCK_REALTIME)
+
     def at_the_last_moment() -> None:
         _LOG.warning("the job's time is over in the middle of a label")
+        if asked_to_stop() not in (None, *TIME_IS_OVER):
+            return
+        if not _committed_since(run, began) and (job.restarts > 0 or how == "chain"):
+            _LOG.error("the job saw no label to its end, nor would another: raise cluster.time")
+            return
         try:
             _LOG.info("%s", continuation.go_on())
         except ClusterError as error:

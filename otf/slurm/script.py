@@ -1,5 +1,6 @@
 """The batch script of a run, and what is refused before Slurm sees it."""
 
+import re
 import shlex
 import sys
 from pathlib import Path
@@ -9,6 +10,11 @@ from otf.errors import ClusterError
 from otf.slurm.commands import JOB_SCRIPT, Partition
 
 LOG = "slurm.log"
+_FREE_CORES = (
+    "# Else Open MPI binds each rank to a core, and the engine with the first of them.",
+    "export OMPI_MCA_hwloc_base_binding_policy=none",
+    "export PRTE_MCA_hwloc_default_binding_policy=none",
+)
 
 
 def batch_script(cluster: Cluster, run: Path) -> str:
@@ -18,8 +24,15 @@ def batch_script(cluster: Cluster, run: Path) -> str:
     ----------
     run
         The run directory.
+
+    Raises
+    ------
+    ClusterError
+        If its path is one that Slurm does not take.
     """
-    run = run.absolute()
+    run = run.resolve()
+    if re.search(r"[\s%]", str(run)):
+        raise ClusterError(f"{run}: Slurm takes no blanks and no % in a path; choose another one")
     warning_s = min(round(60.0 * cluster.warning_min), max(1, seconds(cluster.time) // 2))
     options = [
         f"--job-name=otf-{run.name}",
@@ -44,6 +57,7 @@ def batch_script(cluster: Cluster, run: Path) -> str:
         *(f"#SBATCH {option}" for option in options),
         "",
         *(f"module load {module}" for module in cluster.modules),
+        *(_FREE_CORES if cluster.model_ranks > 1 else ()),
         *cluster.lines,
         "# A warning that comes before otf is up must not end it.",
         "trap '' USR1",
@@ -55,7 +69,7 @@ def batch_script(cluster: Cluster, run: Path) -> str:
 
 def script_of(run: Path) -> Path:
     """Where the script of a run stands."""
-    return run.absolute() / JOB_SCRIPT
+    return run.resolve() / JOB_SCRIPT
 
 
 def check(cluster: Cluster, known: dict[str, Partition]) -> None:
@@ -68,15 +82,21 @@ def check(cluster: Cluster, known: dict[str, Partition]) -> None:
     """
     if cluster.partition is None:
         partition = next((p for p in known.values() if p.default), None)
-    elif cluster.partition not in known:
-        raise ClusterError(
-            f"cluster.partition: there is no '{cluster.partition}'; there is {', '.join(known)}"
-        )
     else:
-        partition = known[cluster.partition]
+        wanted = cluster.partition.split(",")
+        strangers = [name for name in wanted if name not in known]
+        if strangers:
+            raise ClusterError(
+                f"cluster.partition: there is no '{strangers[0]}'; there is {', '.join(known)}"
+            )
+        partition = max((known[name] for name in wanted), key=lambda p: p.nodes * p.cpus)
+    problems = []
+    if cluster.model_ranks > cluster.tasks:
+        problems.append(
+            f"cluster.model_ranks: {cluster.model_ranks}, and the job has {cluster.tasks} tasks"
+        )
     if partition is None:
         return
-    problems = []
     cores = cluster.nodes * partition.cpus
     if cluster.nodes > partition.nodes:
         problems.append(

@@ -5,6 +5,7 @@ from pathlib import Path
 from otf.config import Config, read_config
 from otf.driver.directory import create_run, open_run
 from otf.driver.session import default_directory
+from otf.driver.stopping import EXIT_FILE
 from otf.errors import ClusterError
 from otf.io.durable import replace_file
 from otf.slurm import commands
@@ -51,11 +52,14 @@ def submitted(source: Path, output: Path | None) -> tuple[str, Path]:
         _refuse_twice(run.path)
     else:
         config = read_config(source)
+        _refuse_twice(output or default_directory(config, source))
     check(config.cluster, commands.partitions())
     _check_engine(config)
+    where = source if source.is_dir() else output or default_directory(config, source)
+    text = batch_script(config.cluster, where)
     if not source.is_dir():
         run = create_run(config, source, output or default_directory(config, source))
-    script, text = script_of(run.path), batch_script(config.cluster, run.path)
+    script = script_of(run.path)
     replace_file(script, lambda aside: aside.write_text(text, encoding="utf-8"))
     try:
         return commands.submit(script), run.path
@@ -73,13 +77,16 @@ def cancelled(path: Path, *, now: bool) -> list[str]:
     ClusterError
         If it has none.
     """
-    jobs = [job for job in commands.my_jobs() if job.run == path.absolute()]
+    jobs = [job for job in commands.my_jobs() if job.run == path.resolve()]
     if not jobs:
         raise ClusterError(f"{path}: has no job in the queue; `otf queue` lists those that have")
     told = []
     for job in jobs:
         if job.state == "RUNNING" and not now:
-            commands.ask_to_stop(job.number)
+            if open_run(path)[1].cluster.model_ranks > 1:  # mpirun would end it at a signal
+                (path / EXIT_FILE).touch()
+            else:
+                commands.ask_to_stop(job.number)
             told.append(f"job {job.number} stops at its next safe point")
         else:
             commands.cancel(job.number)
@@ -89,7 +96,7 @@ def cancelled(path: Path, *, now: bool) -> list[str]:
 
 def _refuse_twice(path: Path) -> None:
     for job in commands.my_jobs():
-        if job.run == path.absolute():
+        if job.run == path.resolve():
             raise ClusterError(
                 f"{path}: is in the queue already (job {job.number}, {job.state.lower()})"
             )

@@ -90,6 +90,29 @@ def test_correction_to_the_engine_is_told_apart(run, tmp_path):
     assert "needs the labels" in otf("analyse", "rdf", run, run, "--correct", rc=2).stderr
 
 
+def test_labels_of_other_stages_do_not_correct(tmp_path):
+    text = CONFIG.replace(
+        "{ensemble: csvr, steps: 700, timestep_fs: 2.0}",
+        "{timestep_fs: 2.0, stages: [{name: hot, ensemble: csvr, steps: 200, temperature_K: 900}, "
+        "{name: cold, ensemble: npt, steps: 200}]}",
+    ).replace("target_meV_A: 20", "target_meV_A: 20, gap_max: 6")
+    (tmp_path / "c.yaml").write_text(text)
+    otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
+    counts = {}
+    for stage in ("hot", "cold", "all"):
+        said = otf("analyse", "energy", tmp_path / "run", "--correct", "--stage", stage).stdout
+        counts[stage] = int(said.split(" kT over ")[1].split()[0])
+    assert counts["hot"] + counts["cold"] in (counts["all"], counts["all"] + 1)
+    assert min(counts.values()) > 20
+    factor = otf("analyse", "structure-factor", tmp_path / "run", "--correct").stdout
+    assert "s_shift" in factor
+    mine = tmp_path / "run/trajectory.h5"
+    before = mine.read_bytes()
+    refused = otf("analyse", "rdf", tmp_path / "run", "--output", mine, rc=1).stderr
+    assert "holds no curves" in refused
+    assert mine.read_bytes() == before
+
+
 def test_the_same_command_serves_other_programs(run):
     source = GOLDEN / "openmx/f_nve20/ch4.md"
     out = otf("analyse", "rdf", source, "--cutoff", 2).stdout

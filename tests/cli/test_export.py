@@ -3,6 +3,7 @@
 import fcntl
 import warnings
 
+import ase.build
 import ase.db
 import ase.io
 import numpy as np
@@ -166,6 +167,43 @@ def test_labels_for_other_potentials(run, tmp_path):
     assert (tmp_path / "deepmd/type.raw").read_text().split() == ["0"] * 8
     virial = -labels[0].labels.stress * labels[0].atoms.get_volume()
     np.testing.assert_allclose(np.load(folder / "virial.npy")[0], virial.ravel())
+
+
+def test_a_slab_is_periodic_to_whoever_is_told_of_it(tmp_path):
+    slab = ase.build.fcc111("Al", (2, 2, 2), vacuum=6.0)
+    slab.pbc = (True, True, False)
+    slab.info.clear()
+    ase.io.write(tmp_path / "slab.xyz", slab)
+    flat = slab.copy()
+    flat.cell[2] = 0.0
+    ase.io.write(tmp_path / "flat.traj", flat)
+    (tmp_path / "c.yaml").write_text(
+        "{system: {structure: slab.xyz}, dynamics: {steps: 5}, "
+        "engine: {kind: ase, calculator: 'ase.calculators.emt:EMT'}}"
+    )
+    otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
+    otf("export", tmp_path / "run", tmp_path / "dp", "--as", "deepmd")
+    assert np.load(tmp_path / "dp/set.000/box.npy").shape[1] == 9
+    assert not (tmp_path / "dp/nopbc").exists()
+    for name in ("XDATCAR", "a.lammpstrj"):
+        refused = otf("export", tmp_path / "flat.traj", tmp_path / name, rc=1).stderr
+        assert "needs three cell vectors" in refused
+
+
+def test_stages_stay_with_exported_frames(tmp_path):
+    (tmp_path / "c.yaml").write_text(
+        "{system: {molecule: CH4}, engine: {kind: tblite}, dynamics: {stages: ["
+        "{name: hot, ensemble: langevin, steps: 60, temperature_K: 900}, "
+        "{name: cold, ensemble: langevin, steps: 60, temperature_K: 50}]}}"
+    )
+    otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
+    otf("export", tmp_path / "run", tmp_path / "all.h5")
+    for stage in ([], ["--stage", "hot"]):
+        expected = otf("analyse", "temperature", tmp_path / "run", *stage).stdout
+        assert otf("analyse", "temperature", tmp_path / "all.h5", *stage).stdout == expected
+    otf("export", tmp_path / "all.h5", tmp_path / "all.extxyz")
+    otf("export", tmp_path / "all.extxyz", tmp_path / "again.h5")
+    assert "# time_fs" in otf("analyse", "energy", tmp_path / "again.h5").stdout
 
 
 def test_nothing_is_overwritten_and_mistakes_are_named(run, tmp_path):

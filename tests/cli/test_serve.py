@@ -1,5 +1,6 @@
 """``otf serve``: a model driven by ASE's server and by i-PI over real sockets."""
 
+import contextlib
 import shutil
 import socket
 import subprocess
@@ -88,6 +89,16 @@ def test_what_cannot_be_served_is_named(run, tmp_path):
     assert f"localhost:{port}: nobody listens" in otf(
         "serve", run, "--port", port, "--wait", 0, rc=1
     ).stderr  # fmt: skip
+    more = tmp_path / "more.traj"
+    start = ase.io.read(run / "start.traj")
+    ase.io.write(more, start + start)
+    with SocketIOCalculator(port=port, timeout=60) as driver:
+        client = served(run, "--port", port)
+        other = ase.io.read(more)
+        other.calc = driver
+        with contextlib.suppress(Exception):
+            other.get_potential_energy()
+        assert "does not have the" in client.communicate(timeout=30)[1]
     assert "cannot be read" in otf("serve", model, "--structure", tmp_path, rc=1).stderr
 
 

@@ -215,6 +215,10 @@ def test_what_cannot_run_is_refused_with_the_reason(otf, tmp_path):
     assert "there is no 'gpu'; there is main, urgent" in refused("partition: gpu")
     assert "cluster.tasks: 16 of 1 threads need more than the 8 cores" in refused("tasks: 16")
     assert "cluster.nodes: 2, and 'main' has 1" in refused("nodes: 2")
+    assert "model_ranks: 3, and the job has 2" in refused("model_ranks: 3, tasks: 2")
+    blank = tmp_path / "my runs" / "al"
+    assert "no blanks" in otf("submit", written(tmp_path, seconds=0.0), "--output", blank, rc=1)
+    assert not blank.exists()
     assert "longer than 'main' allows, 48 h" in refused("time: 2-01")
 
 

@@ -78,7 +78,10 @@ def test_walkers_teach_each_other_and_each_is_a_run(tmp_path):
     assert "g_Al_Al" in together
     assert together == otf("analyse", "rdf", *walkers)
     assert "step 450 of 450" in otf("status", tmp_path / "run")
-    assert "walker-0" in otf("report", tmp_path / "run", rc=1)
+    for words in (("report",), ("audit",), ("export", "a.xyz"), ("compare", walkers[0])):
+        command, *rest = words
+        refused = otf(command, tmp_path / "run", *rest, rc=1)
+        assert f"name one of them, such as {walkers[0]}" in refused
 
 
 def overlaps(notes: Path) -> int:
@@ -132,13 +135,64 @@ def test_killed_walkers_go_on_from_their_last_commits_and_lose_no_label(tmp_path
             assert one.labels.forces.tobytes() == other.labels.forces.tobytes()
 
 
+def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):
+    config = written(tmp_path, wait=1.0, walkers="count: 4, labels_at_once: 1")
+    process = started("run", config, "--output", tmp_path / "run")
+    until = time.monotonic() + 60.0
+    while not (tmp_path / "notes").exists():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert (tmp_path / "notes").read_text().count("\n") <= 2
+
+
+def test_a_sitting_too_short_for_a_label_says_so(tmp_path):
+    """Else a batch job would put itself back into the queue for ever."""
+    config = written(tmp_path, wait=1.0, walkers="count: 1")
+    config.write_text(config.read_text() + "stop: {wall_time_min: 0.005}\n")
+    said = otf("run", config, "--output", tmp_path / "run", rc=75)
+    assert "stopped by the wall time;" in said
+    for _ in range(2):
+        said = otf("resume", tmp_path / "run", rc=75)
+        assert "stopped by a wall time shorter than a label takes" in said
+
+
+def test_a_run_of_walkers_keeps_what_it_must(tmp_path):
+    run = tmp_path / "run"
+    config = written(tmp_path)
+    text = config.read_text()
+    config.write_text(text.replace("repeat: [2, 2, 2]", "repeat: [2, 2, 2], wrong: 1"))
+    assert "unknown key" in otf("run", config, "--output", run, rc=1)
+    config.write_text(text.replace("Noted", "Nothing"))
+    assert "cannot be imported" in otf("run", config, "--output", run, rc=1)
+    config.write_text(text)
+    otf("run", config, "--output", run)  # what was begun in vain is begun anew
+    assert "`otf resume" in otf("run", config, "--output", run, rc=1)
+    assert "is one of several walkers" in otf("resume", run / "walker-1", rc=1)
+    kept = run / "config.resolved.yaml"
+    resolved = kept.read_text()
+    for before, after, said in (
+        ("count: 3", "count: 2", "there are 3 walkers; set it to 3 or more"),
+        ("count: 3", "count: 1", "has walkers"),
+        ("timestep_fs: 2.0", "timestep_fs: 1.0", "dynamics.timestep_fs: was 2.0 and is 1.0"),
+    ):
+        assert before in resolved
+        kept.write_text(resolved.replace(before, after))
+        assert said in otf("resume", run, rc=1)
+    kept.write_text(resolved.replace("gap_max: 20", "gap_max: 5"))
+    otf("resume", run, "--steps", 160)
+    assert "policy.gap_max: 20 → 5" in (run / "run.log").read_text()
+
+
 def test_temperatures_and_structures_of_their_own(tmp_path):
     for number in range(2):
         atoms = molecule("CH4")
         atoms.rattle(0.02, seed=number)
         ase.io.write(tmp_path / f"{number}.xyz", atoms)
     (tmp_path / "c.yaml").write_text("""\
-system: {molecule: CH4}
+system: {molecule: CH4, masses: {H: 2.014}, fixed_atoms: [0]}
 engine: {kind: tblite}
 dynamics: {ensemble: langevin, steps: 60}
 walkers: {count: 2, temperatures_K: [100, 600], structures: [0.xyz, 1.xyz]}
@@ -148,6 +202,9 @@ walkers: {count: 2, temperatures_K: [100, 600], structures: [0.xyz, 1.xyz]}
         first = read_trajectory(walker / "trajectory.h5").positions[0]
         given = ase.io.read(tmp_path / f"{number}.xyz").positions
         np.testing.assert_allclose(first, given, atol=1e-7)
+        kept = ase.io.read(walker / "start.traj")
+        assert kept.get_masses()[1] == 2.014
+        assert kept.constraints
         assert (
             f"temperature_K: {[100.0, 600.0][number]}"
             in (walker / "config.resolved.yaml").read_text()

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import ase.build
 import ase.io
 import numpy as np
 import pytest
@@ -118,6 +119,41 @@ def test_lammps_says_what_we_say(folder, ranks):
 def test_energy_is_conserved_to_the_square_of_the_timestep(folder, ranks):
     coarse, fine = run(folder, ranks)["drift"]
     assert coarse / fine == pytest.approx(4.0, rel=0.5)
+
+
+def test_an_error_in_the_middle_ends_all_ranks(folder):
+    """LAMMPS itself would go on with the forces of the step before."""
+    script = (folder / "lmp/run.py").read_text()
+    broken = (
+        "import otf.model.domain\notf.model.domain.Domain.evaluate = None\nlmp.command('run 1')\n"
+    )
+    (folder / "lmp/broken.py").write_text(
+        script.split('lmp.commands_string("""\nvelocity')[0] + broken
+    )
+    done = subprocess.run(
+        [MPIRUN, "-n", "2", sys.executable, "broken.py"],
+        cwd=folder / "lmp", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "'NoneType' object is not callable" in done.stderr
+
+
+def test_more_ranks_than_atoms_need(folder):
+    """Some of them have nothing at all."""
+    one, many = run(folder, 1), run(folder, 5)
+    assert many["energy"] == pytest.approx(one["energy"], abs=1e-8)
+
+
+def test_atoms_beyond_the_faces_of_an_open_cell_are_put_into_a_box(tmp_path):
+    atoms = ase.build.molecule("CH4")
+    atoms.set_cell([3.0, 3.0, 3.0])
+    ase.io.write(tmp_path / "m.xyz", atoms)
+    (tmp_path / "c.yaml").write_text(
+        "{system: {structure: m.xyz}, engine: {kind: tblite}, dynamics: {steps: 20}}"
+    )
+    otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
+    otf("export-lammps", tmp_path / "run", tmp_path / "lmp")
+    assert run(tmp_path, 2)["size"] == 2
 
 
 def test_what_cannot_be_exported_is_named(folder, tmp_path):

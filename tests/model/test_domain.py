@@ -76,6 +76,16 @@ def test_domains_give_what_the_whole_gives(name):
             np.testing.assert_allclose(virial / atoms.get_volume(), whole.stress, atol=1e-10)
 
 
+def test_a_domain_without_atoms_has_nothing():
+    atoms = molecule("CH4")
+    model = taught(atoms)
+    domain = Domain(model.energy_model, model.tensors)
+    for positions in (np.zeros((0, 3)), atoms.positions):
+        found = domain.evaluate(atoms.numbers[: len(positions)], positions, 0)
+        assert found.forces.shape == (0, 3)
+        assert not found.virial.any()
+
+
 @pytest.mark.parametrize(
     ("settings", "reason"),
     [({"sharing": "atom"}, "sharing: atom"), ({"coupling": "self"}, "coupling: self")],

@@ -132,6 +132,22 @@ def test_a_rank_that_dies_ends_the_run_and_it_resumes(tmp_path, victim, monkeypa
     assert positions(run).tobytes() == positions(reference).tobytes()
 
 
+def test_a_helper_that_fails_ends_all_ranks(tmp_path):
+    """Else the first rank would wait for its answer for ever."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os\nif os.environ.get('PMI_RANK') == '1':\n"
+        "    from otf.model.tensor_energy import TensorEnergy\n    TensorEnergy.share = None\n"
+    )
+    environment = os.environ | {"PYTHONPATH": str(tmp_path)}
+    command = [MPICH, "-n", "2", sys.executable, "-m", "otf", "run", written(tmp_path, MOLECULE)]
+    done = subprocess.run(
+        command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode != 0
+    assert "'NoneType' object is not callable" in done.stderr
+    otf("resume", tmp_path / "runs/c", ranks=2)
+
+
 def test_ranks_of_another_mpi_are_noticed(tmp_path):
     config = written(tmp_path, MOLECULE)
     done = subprocess.run(
