@@ -7,6 +7,7 @@ force has to travel back.
 
 import os
 import sys
+import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lammps import lammps
 
 _FIX = "otf"
+_PASSED_ON_S = 0.5  # mpirun drops what it has not passed on when it ends
 _VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
@@ -97,6 +99,7 @@ class _External:
         except BaseException:  # LAMMPS would pass over it, and go on with the forces of before
             traceback.print_exc()
             sys.stderr.flush()
+            time.sleep(_PASSED_ON_S)
             if self._world is not None:
                 self._world.Abort(1)
             os._exit(1)

@@ -31,6 +31,7 @@ from otf.model.workers import Workers
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 _IMPATIENT_S = 0.05
 _NAP_S = 0.002
+_PASSED_ON_S = 0.5  # mpirun drops what it has not passed on when it ends
 
 
 @dataclass(frozen=True, eq=False)
@@ -170,6 +171,7 @@ def _all_or_none(world: Any) -> Iterator[None]:
     except BaseException:
         traceback.print_exc()
         sys.stderr.flush()
+        time.sleep(_PASSED_ON_S)
         world.Abort(1)
         raise
 

@@ -1,5 +1,6 @@
 """Learned models in a real LAMMPS under a real MPI, from what ``otf export-lammps`` writes."""
 
+import functools
 import json
 import shutil
 import subprocess
@@ -70,6 +71,7 @@ def folder(request, tmp_path_factory):
     return folder
 
 
+@functools.cache
 def run(folder: Path, ranks: int) -> dict:
     script = (folder / "lmp/run.py").read_text()
     head, _ = script.split("run 1000")

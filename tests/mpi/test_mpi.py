@@ -85,6 +85,8 @@ def test_ranks_change_a_run_by_rounding_only_and_always_in_the_same_way(
 ):
     config = alone / "c.yaml"
     twice = (ranks, mpirun) == (2, MPICH)
+    if not twice and "molecule" not in config.read_text():
+        pytest.skip("one system is enough here")
     for name in ("one", "other") if twice else ("one",):
         said = otf("run", config, "--output", tmp_path / name, ranks=ranks, mpirun=mpirun)
         assert said.count("check it") == 1  # one rank speaks
