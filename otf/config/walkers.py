@@ -1,5 +1,7 @@
 """The ``walkers`` section: replicas that share one model."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
@@ -18,4 +20,10 @@ class Walkers(Section):
     )
     labels_at_once: PositiveInt | None = Field(
         None, description="engines that run at a time; default: as many as there are cores for"
+    )
+    backend: Literal["threads", "executorlib"] = Field(
+        "threads",
+        description="what starts labels: threads of this process; or executorlib, each in a "
+        "process of its own, in a job each in a step: for engines that are Python (a label takes "
+        "some 2 s more)",
     )

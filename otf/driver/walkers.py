@@ -31,6 +31,7 @@ from otf.driver.directory import (
     walker_directory,
     walkers_below,
 )
+from otf.driver.farm import Farm, FarmedEngine
 from otf.driver.interrupt import StopRequest, stop_on_signals
 from otf.driver.labelling import Asked
 from otf.driver.records import Record
@@ -123,13 +124,20 @@ def run_walkers(
             make_trainer(config.learned, _samples([a for _, _, a in walkers]), ranks=ranks)
         )
         team: list[_Walker] = []
+        farm = None
+        if config.walkers.backend == "executorlib":
+            farm = stack.enter_context(closing(Farm(at_once, _cores_of_a_label(config), job)))
         for number, (directory, own, atoms) in enumerate(walkers):
             stack.enter_context(sole_owner(directory.lock))
             engine = make_engine(own, atoms)
-            stack.callback(engine.close)
-            engine.open(atoms, directory.scratch)
+            asked: Asked = engine
+            if farm is None:
+                stack.callback(engine.close)
+                engine.open(atoms, directory.scratch)
+            else:
+                asked = FarmedEngine(farm, own, directory, atoms)
             file = stack.enter_context(closing(LabelFile(directory.labels)))
-            patient = _Patient(engine, baton, limit, request, pauses=at_once < config.walkers.count)
+            patient = _Patient(asked, baton, limit, request, pauses=at_once < config.walkers.count)
             team.append(
                 _Walker(
                     number, directory, own, atoms, engine, patient, file, baton, shared, request
@@ -211,8 +219,12 @@ def _labels_at_once(config: Config) -> int:
     words = split_command(str(options.get("command") or ""))
     if options.get("ranks") is None and words and Path(words[0]).name in _LAUNCHERS:
         return 1  # of who knows how many ranks
-    needed = int(options.get("ranks") or 1) * int(options.get("threads") or 1)
-    return max(1, min(config.walkers.count, cores // needed))
+    return max(1, min(config.walkers.count, cores // _cores_of_a_label(config)))
+
+
+def _cores_of_a_label(config: Config) -> int:
+    options = config.engine.options
+    return int(options.get("ranks") or 1) * int(options.get("threads") or 1)
 
 
 class _Walker:
@@ -289,7 +301,7 @@ class _Patient:
 
     def __init__(
         self,
-        engine: Engine,
+        engine: Asked,
         baton: threading.Lock,
         limit: threading.BoundedSemaphore,
         request: StopRequest,

@@ -326,6 +326,25 @@ def test_walkers_share_the_cores_of_their_job(otf, slurm, tmp_path):
     assert "walker-2" in (run / "run.log").read_text()
 
 
+def test_walkers_of_a_python_engine_label_in_steps_of_their_own(otf, slurm, tmp_path):
+    config = written(tmp_path, seconds=0.2, cluster="tasks: 2")
+    text = config.read_text().replace("0.2, gap_max: 3", "20, gap_max: 30")
+    config.write_text(f"{text}walkers: {{count: 2, backend: executorlib}}\n")
+    job, run = number_of(otf("submit", config)), tmp_path / "runs/al"
+    while squeue(slurm, job) == "PENDING":
+        time.sleep(0.2)
+    steps = set()
+    while squeue(slurm, job) == "RUNNING":
+        asked = ["squeue", "--steps", "--noheader", f"--jobs={job}", "--format=%i"]
+        answer = subprocess.run(asked, env=slurm, capture_output=True, text=True)
+        steps |= {line for line in answer.stdout.split() if line.split(".")[1].isdecimal()}
+        time.sleep(0.2)
+    assert squeue(slurm, job) == "COMPLETED", (run / "slurm.log").read_text()
+    labels = [len(read_labels(walker / "labels.extxyz")) for walker in sorted(run.glob("walker-?"))]
+    assert 2 < len(steps) <= sum(labels)
+    assert "2 walkers, 120 steps in all" in (run / "slurm.log").read_text()
+
+
 def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):
     config = tmp_path / "ch4.yaml"
     (tmp_path / "data").mkdir()

@@ -97,10 +97,15 @@ def overlaps(notes: Path) -> int:
     return most
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 3])
-def test_no_walker_waits_for_another_while_engines_are_free(tmp_path, at_once):
-    walkers = f"count: 3, labels_at_once: {at_once}"
-    otf("run", written(tmp_path, wait=0.05, walkers=walkers), "--output", tmp_path / "run")
+@pytest.mark.parametrize(
+    ("at_once", "backend"), [(1, "threads"), (2, "executorlib"), (3, "threads")]
+)
+def test_no_walker_waits_for_another_while_engines_are_free(tmp_path, at_once, backend):
+    walkers = f"count: 3, labels_at_once: {at_once}, backend: {backend}"
+    config = written(tmp_path, wait=0.05, walkers=walkers)
+    if backend == "executorlib":  # a process a label
+        config.write_text(config.read_text().replace("steps: 150", "steps: 20"))
+    otf("run", config, "--output", tmp_path / "run")
     assert overlaps(tmp_path / "notes") == at_once
 
 
@@ -133,6 +138,38 @@ def test_killed_walkers_go_on_from_their_last_commits_and_lose_no_label(tmp_path
         assert not (walker / "labels.unused.extxyz").exists()
         for one, other in zip(labels, kept):
             assert one.labels.forces.tobytes() == other.labels.forces.tobytes()
+
+
+def children(pid: int) -> list[int]:
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
+@pytest.mark.parametrize("whose", ["label", "run"])
+def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
+    walkers = "count: 2, backend: executorlib"
+    config = written(tmp_path, wait=3.0, walkers=walkers)
+    process = started("run", config, "--output", tmp_path / "run")
+    until = time.monotonic() + 60.0
+    while not (tmp_path / "notes").exists():  # a first label came, and the others are being made
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    time.sleep(2.5)
+    labelling = children(process.pid)
+    os.kill(labelling[0] if whose == "label" else process.pid, signal.SIGKILL)
+    error = process.communicate(timeout=60)[1]  # ends when all have ended that could write to it
+    if whose == "label":
+        assert process.returncode == 1
+        assert "the process that labelled ended without an answer" in error
+        assert "labels_at_once" in error
+
+
+def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
+    config = written(tmp_path, walkers="count: 2, backend: executorlib")
+    config.write_text(
+        config.read_text().replace("emt_calculators:Noted", "emt_calculators:Nothing")
+    )
+    assert "Nothing" in otf("run", config, "--output", tmp_path / "run", rc=1)
 
 
 def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):

@@ -1,0 +1,142 @@
+"""Labels in processes of their own, started by executorlib: steps of a job, or on one machine.
+
+What Python computes inside this process shares its locks and its cores; labels of walkers by such
+engines run side by side, and on other nodes, only in other processes. Each label has its own, so
+that nothing is held between labels: engines start warm from what is on the disk.
+"""
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection
+from contextlib import closing
+
+from ase import Atoms
+
+from otf.allocation import Allocation
+from otf.config import Config
+from otf.driver.assemble import make_engine
+from otf.driver.directory import RunDirectory
+from otf.errors import EngineError, RunError
+from otf.labels import LabelFailure, Labels
+
+_GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
+
+
+class Farm:
+    """Starts processes that label, as many as may run at once.
+
+    Parameters
+    ----------
+    processes
+        How many.
+    cores
+        Of each.
+    job
+        The job they are to be steps of, or None.
+
+    Raises
+    ------
+    RunError
+        If executorlib is missing.
+    """
+
+    def __init__(self, processes: int, cores: int, job: Allocation | None) -> None:
+        try:
+            executorlib = importlib.import_module("executorlib")
+        except ImportError as error:
+            raise RunError(
+                f"walkers.backend: executorlib is missing ({error}): "
+                "pip install 'otf-aimd[executorlib]'"
+            ) from error
+        resources: dict[str, object] = {"cores": 1, "threads_per_core": cores}
+        kind = executorlib.SingleNodeExecutor
+        if job is not None:
+            kind = executorlib.SlurmJobExecutor
+            resources["slurm_cmd_args"] = ["--exact"]
+        self._parent = os.getpid() if job is None else None
+        self._executor = kind(
+            max_workers=processes, resource_dict=resources, hostname_localhost=job is None
+        )
+
+    def label(
+        self,
+        config: Config,
+        run: RunDirectory,
+        start: Atoms,
+        atoms: Atoms,
+        index: int,
+        remedies: Collection[str],
+    ) -> Labels | LabelFailure:
+        """As an engine of this run labels; ``start`` is what it is opened with.
+
+        Raises
+        ------
+        EngineError
+            As the engine does.
+        """
+        future = self._executor.submit(
+            _label_here, config, run, start, atoms, index, tuple(remedies), self._parent
+        )
+        try:
+            answer = future.result()
+        except RuntimeError as error:
+            if type(error).__name__ != "ExecutorlibSocketError":
+                raise
+            return LabelFailure(
+                "the process that labelled ended without an answer",
+                "see whether there is enough memory; walkers.labels_at_once makes them fewer",
+            )
+        if isinstance(answer, EngineError):
+            raise answer
+        assert isinstance(answer, Labels | LabelFailure)
+        return answer
+
+    def close(self) -> None:
+        """Wait for all of them."""
+        self._executor.shutdown(wait=True)
+
+
+class FarmedEngine:
+    """The engine of a run, asked in the farm; the part that answers."""
+
+    def __init__(self, farm: Farm, config: Config, run: RunDirectory, atoms: Atoms) -> None:
+        self._farm = farm
+        self._config = config
+        self._run = RunDirectory(run.path.absolute())
+        self._start = atoms.copy()
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :meth:`otf.engine.Engine.label`."""
+        return self._farm.label(self._config, self._run, self._start, atoms, index, remedies)
+
+
+def _label_here(
+    config: Config,
+    run: RunDirectory,
+    start: Atoms,
+    atoms: Atoms,
+    index: int,
+    remedies: Collection[str],
+    parent: int | None,
+) -> Labels | LabelFailure | EngineError:
+    """A label by an engine that lives as long as this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the run waits for its labels
+    threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
+    try:
+        with closing(make_engine(config, start)) as engine:
+            engine.open(start, run.scratch)
+            return engine.label(atoms, index=index, remedies=remedies)
+    except EngineError as error:
+        return error
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it was killed; Slurm does so for its steps."""
+    while os.getppid() == parent:
+        time.sleep(_GLANCE_S)
+    os._exit(1)
