@@ -76,9 +76,14 @@ class NormalEquations:
         Rows are kept for the latest so many blocks only (fewer where they are large), for leaving
         them out; what is older lives on in the accumulated equations, so memory does not grow with
         the history.
+    outputs
+        Right-hand sides of one matrix: targets are (m, outputs) then, and only :meth:`add`,
+        :meth:`solve` and leverages are for them. None for the one of a plain problem.
     """
 
-    def __init__(self, prior: Floats, *, keep_blocks: int = 12) -> None:
+    def __init__(
+        self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None
+    ) -> None:
         n = len(prior)
         self.prior = prior
         self.keep_blocks = keep_blocks
@@ -86,7 +91,7 @@ class NormalEquations:
         self.weighted_rows = 0.0
         self.n_blocks = 0
         self.gram: Floats = np.zeros((n, n), order="F")  # only the lower triangle is used
-        self.moment: Floats = np.zeros(n)
+        self.moment: Floats = np.zeros(n if outputs is None else (n, outputs))
         self.square = 0.0
         self.snapshots: list[Snapshot] = []
         self._solved: dict[int, Solution] = {}
@@ -132,7 +137,7 @@ class NormalEquations:
         self.gram = _add_outer(self.gram, rows, 1.0, beta=forgetting)
         self.moment *= forgetting
         self.moment += rows.T @ targets
-        self.square = forgetting * self.square + float(targets @ targets)
+        self.square = forgetting * self.square + float(np.vdot(targets, targets))
         if block not in {s.block for s in self.snapshots}:
             self.n_blocks += 1
         self.n_snapshots += 1

@@ -1,0 +1,1 @@
+"""Hamiltonians and density matrices learned from those of the labels."""

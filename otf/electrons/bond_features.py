@@ -1,0 +1,268 @@
+r"""Features of a pair of atoms, for the block of a matrix between them, in the frame of the bond.
+
+With the bond along z the symmetry left is that of a cylinder, O(2), whose representations are
+complex numbers of weight M: they turn by :math:`e^{iM\phi}` and are conjugated by a mirror. So no
+Clebsch-Gordan coefficients are needed, and all coefficients are real.
+
+==================================================  ==================================
+formula                                             code
+==================================================  ==================================
+(c + is)_1 (c - is)_2, weight m1 - m2;              :func:`to_weights`
+(c + is)_1 (c + is)_2, weight m1 + m2
+H from these, the inverse                           :func:`from_weights`
+g_k(r) {1, Z_m, Z_m Z_m'^(*)}                       :meth:`BondFeatures.of`
+==================================================  ==================================
+
+Here c and s are the orbitals with cos(m phi) and sin(m phi), and :math:`Z_{Znlm} = A_{Znlm} + i
+A_{Znl-m}` are the moments of either end without the other, in the frame of the bond. At weight 0
+real and imaginary parts are even and odd under the mirror, and are learned apart.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from otf.arrays import Floats, Ints
+from otf.electrons.harmonics import rotation_matrices
+
+Complex = npt.NDArray[np.complex128]
+Weight = int | Literal["odd"]
+"""M, where 0 is even under the mirror; ``"odd"`` is weight 0 and odd."""
+
+
+def frames(vectors: Floats) -> Floats:
+    """Rotations (B, 3, 3) that bring each vector to the z axis."""
+    z = vectors / np.linalg.norm(vectors, axis=1)[:, None]
+    least = np.eye(3)[np.argmin(np.abs(z), axis=1)]
+    x = least - np.einsum("bi,bi->b", least, z)[:, None] * z
+    x /= np.linalg.norm(x, axis=1)[:, None]
+    return np.stack([x, np.cross(z, x), z], axis=1)
+
+
+def turned(blocks: Floats, rotations: list[Floats], rows: tuple[int, ...], columns: tuple[int, ...],
+           *, back: bool = False) -> Floats:
+    """Blocks (B, orbitals, orbitals) after rotations D^l of all orbitals, or turned back."""
+    left, right = _block_diagonal(rotations, rows), _block_diagonal(rotations, columns)
+    if back:
+        left, right = left.transpose(0, 2, 1), right.transpose(0, 2, 1)
+    return np.asarray(left @ blocks @ right.transpose(0, 2, 1))
+
+
+def _block_diagonal(rotations: list[Floats], shells: tuple[int, ...]) -> Floats:
+    size = sum(2 * degree + 1 for degree in shells)
+    out = np.zeros((len(rotations[0]), size, size))
+    at = 0
+    for degree in shells:
+        span = slice(at, at + 2 * degree + 1)
+        out[:, span, span] = rotations[degree]
+        at = span.stop
+    return out
+
+
+@cache
+def _transformation(
+    rows: tuple[int, ...], columns: tuple[int, ...]
+) -> tuple[list[tuple[Weight, bool]], Floats, Floats]:
+    """How a flattened block becomes real and imaginary parts, and back.
+
+    Returns
+    -------
+    kinds
+        Weight of each part, and whether it is imaginary.
+    forward, backward
+        Matrices (parts, elements) and (elements, parts).
+    """
+    orbitals = [[(d, m) for d in shells for m in range(-d, d + 1)] for shells in (rows, columns)]
+    width = len(orbitals[1])
+    starts = [np.cumsum([0, *(2 * d + 1 for d in shells)]) for shells in (rows, columns)]
+    kinds: list[tuple[Weight, bool]] = []
+    forward: list[Floats] = []
+
+    def add(weight: Weight, imaginary: bool, elements: dict[tuple[int, int], float]) -> None:
+        row = np.zeros(len(orbitals[0]) * width)
+        for (p, q), value in elements.items():
+            row[p * width + q] = value
+        kinds.append((weight, imaginary))
+        forward.append(row)
+
+    for a, l1 in zip(starts[0], rows, strict=False):
+        for b, l2 in zip(starts[1], columns, strict=False):
+            for m1 in range(l1 + 1):
+                for m2 in range(l2 + 1):
+                    c1, s1 = int(a) + l1 + m1, int(a) + l1 - m1
+                    c2, s2 = int(b) + l2 + m2, int(b) + l2 - m2
+                    if m1 == 0 and m2 == 0:
+                        add(0, False, {(c1, c2): 1.0})
+                    elif m1 == 0:
+                        add(m2, False, {(c1, c2): 1.0})
+                        add(m2, True, {(c1, s2): 1.0})
+                    elif m2 == 0:
+                        add(m1, False, {(c1, c2): 1.0})
+                        add(m1, True, {(s1, c2): 1.0})
+                    else:
+                        sign = 1.0 if m1 >= m2 else -1.0
+                        low: Weight = abs(m1 - m2)
+                        add(low, False, {(c1, c2): 1.0, (s1, s2): 1.0})
+                        add(low or "odd", True, {(s1, c2): sign, (c1, s2): -sign})
+                        add(m1 + m2, False, {(c1, c2): 1.0, (s1, s2): -1.0})
+                        add(m1 + m2, True, {(s1, c2): 1.0, (c1, s2): 1.0})
+    matrix = np.array(forward)
+    return kinds, matrix, np.linalg.inv(matrix)
+
+
+def to_weights(
+    blocks: Floats, rows: tuple[int, ...], columns: tuple[int, ...]
+) -> dict[Weight, Complex]:
+    """Blocks (B, orbitals, orbitals) in the frame of their bond as numbers (B, how many)."""
+    kinds, forward, _ = _transformation(rows, columns)
+    flat = blocks.reshape(len(blocks), -1) @ forward.T
+    out: dict[Weight, Complex] = {}
+    for weight in {w for w, _ in kinds}:
+        real = [k for k, kind in enumerate(kinds) if kind == (weight, False)]
+        imaginary = [k for k, kind in enumerate(kinds) if kind == (weight, True)]
+        if weight == 0:
+            out[weight] = flat[:, real].astype(complex)
+        elif weight == "odd":
+            out[weight] = 1j * flat[:, imaginary]
+        else:
+            out[weight] = flat[:, real] + 1j * flat[:, imaginary]
+    return out
+
+
+def from_weights(
+    numbers: Mapping[Weight, Complex], rows: tuple[int, ...], columns: tuple[int, ...]
+) -> Floats:
+    """The inverse of :func:`to_weights`."""
+    kinds, _, backward = _transformation(rows, columns)
+    n = len(next(iter(numbers.values())))
+    flat = np.zeros((n, len(kinds)))
+    for weight, values in numbers.items():
+        real = [k for k, kind in enumerate(kinds) if kind == (weight, False)]
+        imaginary = [k for k, kind in enumerate(kinds) if kind == (weight, True)]
+        if real:
+            flat[:, real] = values.real
+        if imaginary:
+            flat[:, imaginary] = values.imag
+    size = sum(2 * d + 1 for d in rows)
+    return np.asarray((flat @ backward.T).reshape(n, size, -1))
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Which features a weight has: indices of radial functions and of moments.
+
+    ``conjugated`` tells whether the second moment of a product is.
+    """
+
+    bare: Ints
+    single: tuple[Ints, Ints]
+    double: tuple[Ints, Ints, Ints]
+    conjugated: tuple[Ints, Ints, Ints]
+
+
+class BondFeatures:
+    """Features of every weight.
+
+    Parameters
+    ----------
+    n_bond
+        Radial functions of the bond.
+    n_species, n_radial, l_max
+        Of the moments.
+    budget
+        Most that k + n + l of a product may sum up to.
+    """
+
+    def __init__(
+        self, n_bond: int, n_species: int, n_radial: int, l_max: int, budget: int
+    ) -> None:
+        self._n_bond = n_bond
+        self._l_max = l_max
+        self._budget = budget
+        channels = [(n, l) for _ in range(n_species) for n in range(n_radial) for l in range(l_max + 1)]
+        ends = [(n, l, m) for _ in range(2) for n, l in channels for m in range(l + 1)]
+        self._cost = np.array([n + l for n, l, _ in ends])
+        self._m = np.array([m for _, _, m in ends])
+        self._plans: dict[Weight, _Plan] = {}
+
+    def of(self, radial: Floats, moments: Complex, weight: Weight) -> Complex:
+        """Features (B, how many); of weight 0 the real part counts, of ``"odd"`` the imaginary.
+
+        Parameters
+        ----------
+        radial
+            (B, n_bond).
+        moments
+            (B, ends x species x n x l x m) from :func:`moments_in_frame`.
+        """
+        if weight not in self._plans:
+            self._plans[weight] = self._plan(weight)
+        plan = self._plans[weight]
+        columns = [radial[:, plan.bare].astype(complex)]
+        k, a = plan.single
+        columns.append(radial[:, k] * moments[:, a])
+        k, a, b = plan.double
+        columns.append(radial[:, k] * (moments[:, a] * moments[:, b]))
+        k, a, b = plan.conjugated
+        columns.append(radial[:, k] * (moments[:, a] * moments[:, b].conj()))
+        return np.concatenate(columns, axis=1)
+
+    def _plan(self, weight: Weight) -> _Plan:
+        total = 0 if weight == "odd" else weight
+        even = weight == 0
+        ks = np.arange(self._n_bond)
+        bare = ks[ks <= self._budget] if even else ks[:0]
+        n = len(self._m)
+        single = np.array(
+            [
+                (k, a)
+                for a in range(n)
+                if self._m[a] == total and weight != "odd"
+                for k in ks
+                if k + self._cost[a] <= self._budget
+            ],
+            dtype=np.int64,
+        ).reshape(-1, 2)
+        first, second = np.triu_indices(n)
+        cheap = self._cost[first] + self._cost[second] <= self._budget
+        first, second = first[cheap], second[cheap]
+        m1, m2 = self._m[first], self._m[second]
+        summed = (m1 + m2 == total) & (m1 > 0) & (m2 > 0)
+        double = self._with_radial(first[summed], second[summed])
+        forward, backward = m1 - m2 == total, (m2 - m1 == total) & (total > 0)
+        one = np.concatenate([first[forward], second[backward]])
+        other = np.concatenate([second[forward], first[backward]])
+        if weight == "odd":
+            kept = (one != other) & (self._m[one] > 0)
+            one, other = one[kept], other[kept]
+        conjugated = self._with_radial(one, other)
+        return _Plan(bare, (single[:, 0], single[:, 1]), double, conjugated)
+
+    def _with_radial(self, first: Ints, second: Ints) -> tuple[Ints, Ints, Ints]:
+        """All radial functions that fit with these products."""
+        cost = self._cost[first] + self._cost[second]
+        k = np.arange(self._n_bond)
+        allowed = np.argwhere(k[None, :] + cost[:, None] <= self._budget)
+        return allowed[:, 1], first[allowed[:, 0]], second[allowed[:, 0]]
+
+
+def moments_in_frame(ends: tuple[Floats, Floats], rotations: list[Floats]) -> Complex:
+    """Moments (B, species, n, lm) of both ends as complex numbers in the frame of the bond."""
+    n_bonds, n_species, n_radial, size = ends[0].shape
+    l_max = round(np.sqrt(size)) - 1
+    out = []
+    for moments in ends:
+        columns = []
+        for degree in range(l_max + 1):
+            span = slice(degree * degree, (degree + 1) ** 2)
+            local = np.einsum("bpq,bsnq->bsnp", rotations[degree], moments[..., span])
+            z = local[..., degree:].astype(complex)
+            if degree:
+                z[..., 1:] += 1j * local[..., degree - 1 :: -1]
+            columns.append(z)
+        out.append(np.concatenate(columns, axis=3).reshape(n_bonds, -1))
+    return np.concatenate(out, axis=1)

@@ -1,0 +1,132 @@
+"""Matrices between localised orbitals, as engines give them and as they are learned.
+
+Orbitals of an atom come shell by shell, and within a shell of degree l as real harmonics
+m = -l … l, with sines at m < 0, cosines at m > 0 and no further sign: y, z, x for l = 1. Every
+engine brings its own order and signs into this one.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+
+import numpy as np
+
+from otf.arrays import Floats, Ints
+
+Shells = Mapping[int, tuple[int, ...]]
+"""Degrees l of the shells of an atom, in their order, by its atomic number."""
+
+
+def width(degrees: tuple[int, ...]) -> int:
+    """Orbitals in these shells.
+
+    >>> width((0, 0, 1))
+    5
+    """
+    return sum(2 * degree + 1 for degree in degrees)
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Pairs of atoms with a block of a matrix each; (i, i) in the same cell are the sites.
+
+    Attributes
+    ----------
+    first, second
+        (P,) indices of atoms.
+    shifts
+        (P, 3) lattice vectors added to the second.
+    """
+
+    first: Ints
+    second: Ints
+    shifts: Ints
+
+    @classmethod
+    def all_of(cls, n_atoms: int) -> "Pairs":
+        """Every atom with every other, in one cell."""
+        first, second = np.divmod(np.arange(n_atoms * n_atoms), n_atoms)
+        return cls(first, second, np.zeros((n_atoms * n_atoms, 3), dtype=np.int64))
+
+    @property
+    def are_sites(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """(P,) whether a pair is an atom with itself."""
+        same: np.ndarray[tuple[int], np.dtype[np.bool_]] = (self.first == self.second) & (
+            self.shifts == 0
+        ).all(axis=1)
+        return same
+
+
+@dataclass(frozen=True, eq=False)
+class BlockMatrix:
+    """A matrix between orbitals, by pairs of atoms.
+
+    Attributes
+    ----------
+    numbers
+        (N,) atomic numbers.
+    shells
+        Basis of each of them.
+    pairs
+        Which blocks there are.
+    values
+        Blocks one after the other, each (orbitals of the first, orbitals of the second).
+    """
+
+    numbers: Ints
+    shells: Shells
+    pairs: Pairs
+    values: Floats
+
+    @cached_property
+    def starts(self) -> Ints:
+        """(P,) where each block begins in ``values``."""
+        widths = self.widths
+        sizes = widths[self.pairs.first] * widths[self.pairs.second]
+        return np.asarray(np.concatenate([[0], np.cumsum(sizes)[:-1]]), dtype=np.int64)
+
+    @property
+    def widths(self) -> Ints:
+        """(N,) orbitals of each atom."""
+        return np.array([width(self.shells[int(z)]) for z in self.numbers], dtype=np.int64)
+
+    def positions_of(self, chosen: Ints) -> Ints:
+        """Where the elements of blocks of equal shape are in ``values``, (chosen, rows, columns).
+
+        Parameters
+        ----------
+        chosen
+            Indices of pairs.
+        """
+        widths = self.widths
+        rows = int(widths[self.pairs.first[chosen[0]]])
+        columns = int(widths[self.pairs.second[chosen[0]]])
+        inside = np.arange(rows * columns).reshape(rows, columns)
+        return np.asarray(self.starts[chosen][:, None, None] + inside)
+
+    def blocks(self, chosen: Ints) -> Floats:
+        """Blocks of pairs of equal shape, (chosen, rows, columns)."""
+        return np.asarray(self.values[self.positions_of(chosen)])
+
+    def dense(self) -> Floats:
+        """All cells added up: the matrix at the centre of the Brillouin zone."""
+        starts = np.concatenate([[0], np.cumsum(self.widths)])
+        out = np.zeros((starts[-1], starts[-1]))
+        for i, j, at in zip(self.pairs.first, self.pairs.second, self.starts, strict=True):
+            rows, columns = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
+            shape = (starts[i + 1] - starts[i], starts[j + 1] - starts[j])
+            out[rows, columns] += self.values[at : at + shape[0] * shape[1]].reshape(shape)
+        return out
+
+    @classmethod
+    def of_dense(cls, numbers: Ints, shells: Shells, matrix: Floats) -> "BlockMatrix":
+        """A matrix of a molecule, with all its blocks."""
+        widths = [width(shells[int(z)]) for z in numbers]
+        starts = np.concatenate([[0], np.cumsum(widths)])
+        spans = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        blocks = [matrix[rows, columns].ravel() for rows in spans for columns in spans]
+        return cls(numbers, shells, Pairs.all_of(len(numbers)), np.concatenate(blocks))
+
+    def with_values(self, values: Floats) -> "BlockMatrix":
+        """Another matrix with the same blocks."""
+        return replace(self, values=values)
