@@ -1,4 +1,4 @@
-"""The two array types that cross function boundaries: float64 and int64, so a resume is exact."""
+"""The array types that cross function boundaries, of full precision, so a resume is exact."""
 
 from typing import TypeAlias
 
@@ -7,3 +7,4 @@ import numpy.typing as npt
 
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
+Complex: TypeAlias = npt.NDArray[np.complex128]

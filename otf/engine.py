@@ -11,13 +11,14 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import ClassVar, Protocol, cast, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol, cast, get_args, runtime_checkable
 
 from ase import Atoms
 from pydantic import BaseModel
 
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
+from otf.orbitals import BlockMatrix, Matrices
 
 ENTRY_POINT_GROUP = "otf.engines"
 
@@ -53,8 +54,9 @@ class Engine(Protocol):
 
     A class may have more: ``structure(path)`` and ``whole_text(path)``, see :func:`read_input` and
     :func:`keep_input`; and ``may_change``, names of options that may be others when a run is
-    resumed: they have no part in the answers, or only in reaching them; and ``pause()``, which
-    gives back what it holds between labels (cores, memory) until the next one.
+    resumed: they have no part in the answers, or only in reaching them; ``pause()``, which
+    gives back what it holds between labels (cores, memory) until the next one; and what
+    :class:`WithMatrices` has.
     """
 
     kind: ClassVar[str]
@@ -114,6 +116,36 @@ class Engine(Protocol):
     @classmethod
     def doctor(cls) -> EngineReport:
         """What is there and what is missing, without computing anything."""
+        ...
+
+
+WarmStart = Literal["auto", "previous", "extrapolate", "learned"]
+"""What a label starts from: the density matrix of the one before; of the latest ones, by their
+overlaps; of what was learned; or whichever of these was nearest to the truth of late."""
+
+
+@runtime_checkable
+class WithMatrices(Protocol):
+    """What an engine has that starts labels from any density matrix, and tells where they end."""
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """What its options say."""
+        ...
+
+    def label(
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: BlockMatrix | None = None,
+    ) -> Labels | LabelFailure:
+        """As :meth:`Engine.label`, started from this density matrix where there is one."""
+        ...
+
+    def matrices(self) -> Matrices | None:
+        """What the latest label ended with; None where it has none to tell."""
         ...
 
 

@@ -122,11 +122,31 @@ class BlockMatrix:
     def of_dense(cls, numbers: Ints, shells: Shells, matrix: Floats) -> "BlockMatrix":
         """A matrix of a molecule, with all its blocks."""
         widths = [width(shells[int(z)]) for z in numbers]
-        starts = np.concatenate([[0], np.cumsum(widths)])
-        spans = [slice(a, b) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        ends = np.cumsum(widths)
+        spans = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
         blocks = [matrix[rows, columns].ravel() for rows in spans for columns in spans]
         return cls(numbers, shells, Pairs.all_of(len(numbers)), np.concatenate(blocks))
 
     def with_values(self, values: Floats) -> "BlockMatrix":
         """Another matrix with the same blocks."""
         return replace(self, values=values)
+
+
+@dataclass(frozen=True, eq=False)
+class Matrices:
+    """What an engine knew at the end of a label.
+
+    Attributes
+    ----------
+    hamiltonian
+        eV.
+    overlap, density
+        The density matrix counts both spins.
+    electrons
+        How many.
+    """
+
+    hamiltonian: BlockMatrix
+    overlap: BlockMatrix
+    density: BlockMatrix
+    electrons: float

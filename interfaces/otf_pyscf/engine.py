@@ -1,4 +1,4 @@
-"""DFT labels for molecules by PySCF, each started from the density matrix of the one before."""
+"""DFT labels for molecules by PySCF, each started from what the ones before have taught."""
 
 import os
 import time
@@ -13,10 +13,12 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities
+from otf.engine import Capabilities, WarmStart
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
+from otf.orbitals import BlockMatrix, Matrices
 from otf.units import BOHR, HARTREE
+from otf_pyscf.orbitals import from_blocks, to_blocks
 
 if TYPE_CHECKING:
     from otf.arrays import Floats
@@ -43,6 +45,12 @@ class Options(BaseModel):
     )
     tolerance_eV: Annotated[float, Field(gt=0)] = Field(1e-7, description="of the energy")
     max_iterations: Annotated[int, Field(gt=0)] = 50
+    warm_start: WarmStart = Field(
+        "auto",
+        description="what a label starts from: the density matrix of the one before (previous), "
+        "one fitted to the latest overlaps (extrapolate), one of the matrices learned so far "
+        "(learned), or whichever was nearest of late; open shells have the previous one alone",
+    )
     threads: Annotated[int, Field(gt=0)] | None = Field(
         None,
         description="default: all; with one, a label that a killed run has to repeat is the same "
@@ -63,6 +71,12 @@ class PyscfEngine:
         self._spin = spin
         self._scratch: Path | None = None
         self._molecule: Any = None
+        self._matrices: Matrices | None = None
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """See :class:`otf.engine.WithMatrices`."""
+        return "previous" if self._spin else self._options.warm_start
 
     @property
     def capabilities(self) -> Capabilities:
@@ -105,11 +119,17 @@ class PyscfEngine:
         scratch.mkdir(parents=True, exist_ok=True)
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: BlockMatrix | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.Engine`."""
+        """See :class:`otf.engine.WithMatrices`."""
         if self._scratch is None:
             raise EngineError("the pyscf engine was not opened")
+        self._matrices = None
         began = time.perf_counter()
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
         mean_field = self._mean_field(remedies)
@@ -119,15 +139,19 @@ class PyscfEngine:
             cycles[0] = int(environment["cycle"]) + 1
 
         mean_field.callback = count
-        guess = None if FROM_SCRATCH in remedies else self._density_before(index)
+        start = None
+        if FROM_SCRATCH not in remedies:
+            start = self._density_before(index)
+            if guess is not None:
+                start = from_blocks(guess, self._molecule)
         try:
-            energy = float(mean_field.kernel(dm0=guess))
+            energy = float(mean_field.kernel(dm0=start))
         except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
             return LabelFailure(
                 f"PySCF: {type(error).__name__}: {error}", "look at the structure at this step"
             )
         if not mean_field.converged:
-            first = guess is not None
+            first = start is not None
             return LabelFailure(
                 f"PySCF: the SCF did not converge in {mean_field.max_cycle} cycles",
                 "look at the structure at this step; engine.max_iterations can be raised",
@@ -137,6 +161,7 @@ class PyscfEngine:
         gradient.grid_response = self._options.grid_response
         forces = -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
         self._keep_density(index, np.asarray(mean_field.make_rdm1()))
+        self._matrices = None if self._spin else _matrices(mean_field)
         return Labels(
             energy=energy * HARTREE,
             forces=forces,
@@ -145,8 +170,13 @@ class PyscfEngine:
             provenance=f"pyscf {version('pyscf')} {self._options.xc}/{self._options.basis}",
         )
 
+    def matrices(self) -> Matrices | None:
+        """See :class:`otf.engine.WithMatrices`."""
+        return self._matrices
+
     def close(self) -> None:
         """Forget the molecule."""
+        self._matrices = None
         self._scratch = None
         self._molecule = None
 
@@ -170,6 +200,9 @@ class PyscfEngine:
         mean_field.grids.level = options.grid_level
         mean_field.conv_tol = options.tolerance_eV / HARTREE
         mean_field.max_cycle = options.max_iterations
+        # The energy is off by the square of the gradient: to wait for it to stand still as well
+        # would cost every well started label a cycle.
+        mean_field.check_convergence = _is_stationary
         if LEVEL_SHIFT in remedies:
             mean_field.level_shift = 0.3
             mean_field.max_cycle = 4 * options.max_iterations
@@ -196,6 +229,24 @@ class PyscfEngine:
         np.save(aside, density)
         aside.replace(target)
         self._density_file(index - 2).unlink(missing_ok=True)
+
+
+def _is_stationary(environment: dict[str, Any]) -> bool:
+    """Whether the orbital gradient is below its tolerance, the square root of the energy's."""
+    return bool(environment["norm_gorb"] < environment["conv_tol_grad"])
+
+
+def _matrices(mean_field: Any) -> Matrices:
+    """Of a converged closed shell; the Hamiltonian from its orbitals, which costs nothing."""
+    molecule, overlap = mean_field.mol, np.asarray(mean_field.get_ovlp())
+    orbitals = overlap @ mean_field.mo_coeff
+    hamiltonian = orbitals * mean_field.mo_energy @ orbitals.T
+    return Matrices(
+        to_blocks(hamiltonian * HARTREE, molecule),
+        to_blocks(overlap, molecule),
+        to_blocks(np.asarray(mean_field.make_rdm1()), molecule),
+        float(molecule.nelectron),
+    )
 
 
 def _geometry(atoms: Atoms) -> list[tuple[str, Any]]:

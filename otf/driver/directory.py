@@ -73,6 +73,11 @@ class RunDirectory:
         return self.path / ".lock"
 
     @property
+    def matrices(self) -> Path:
+        """Hamiltonian and density matrix of every label, where the engine tells them."""
+        return self.path / "matrices"
+
+    @property
     def scratch(self) -> Path:
         """The engine's own files."""
         return self.path / "engine"

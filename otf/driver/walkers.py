@@ -39,6 +39,7 @@ from otf.driver.session import Summary, commit_all, summarise
 from otf.driver.state import load_state
 from otf.driver.statistics import LabelStatistics, statistics
 from otf.driver.stopping import DONE, EXIT_FILE
+from otf.driver.warm_start import warm_started
 from otf.engine import Engine
 from otf.errors import ConfigError, OtfError, RunError
 from otf.io.durable import sole_owner
@@ -134,6 +135,7 @@ def run_walkers(
             if farm is None:
                 stack.callback(engine.close)
                 engine.open(atoms, directory.scratch)
+                asked = warm_started(engine, directory.matrices)
             else:
                 asked = FarmedEngine(farm, own, directory, atoms)
             file = stack.enter_context(closing(LabelFile(directory.labels)))

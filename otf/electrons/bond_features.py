@@ -24,12 +24,9 @@ from functools import cache
 from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from otf.arrays import Floats, Ints
-from otf.electrons.harmonics import rotation_matrices
+from otf.arrays import Complex, Floats, Ints
 
-Complex = npt.NDArray[np.complex128]
 Weight = int | Literal["odd"]
 """M, where 0 is even under the mirror; ``"odd"`` is weight 0 and odd."""
 
@@ -43,8 +40,14 @@ def frames(vectors: Floats) -> Floats:
     return np.stack([x, np.cross(z, x), z], axis=1)
 
 
-def turned(blocks: Floats, rotations: list[Floats], rows: tuple[int, ...], columns: tuple[int, ...],
-           *, back: bool = False) -> Floats:
+def turned(
+    blocks: Floats,
+    rotations: list[Floats],
+    rows: tuple[int, ...],
+    columns: tuple[int, ...],
+    *,
+    back: bool = False,
+) -> Floats:
     """Blocks (B, orbitals, orbitals) after rotations D^l of all orbitals, or turned back."""
     left, right = _block_diagonal(rotations, rows), _block_diagonal(rotations, columns)
     if back:
@@ -111,7 +114,7 @@ def _transformation(
                         add(m1 + m2, False, {(c1, c2): 1.0, (s1, s2): -1.0})
                         add(m1 + m2, True, {(s1, c2): 1.0, (c1, s2): 1.0})
     matrix = np.array(forward)
-    return kinds, matrix, np.linalg.inv(matrix)
+    return kinds, matrix, np.asarray(np.linalg.inv(matrix), dtype=np.float64)
 
 
 def to_weights(
@@ -125,11 +128,11 @@ def to_weights(
         real = [k for k, kind in enumerate(kinds) if kind == (weight, False)]
         imaginary = [k for k, kind in enumerate(kinds) if kind == (weight, True)]
         if weight == 0:
-            out[weight] = flat[:, real].astype(complex)
+            out[weight] = flat[:, real].astype(np.complex128)
         elif weight == "odd":
-            out[weight] = 1j * flat[:, imaginary]
+            out[weight] = np.asarray(1j * flat[:, imaginary])
         else:
-            out[weight] = flat[:, real] + 1j * flat[:, imaginary]
+            out[weight] = np.asarray(flat[:, real] + 1j * flat[:, imaginary])
     return out
 
 
@@ -177,15 +180,18 @@ class BondFeatures:
         Most that k + n + l of a product may sum up to.
     """
 
-    def __init__(
-        self, n_bond: int, n_species: int, n_radial: int, l_max: int, budget: int
-    ) -> None:
+    def __init__(self, n_bond: int, n_species: int, n_radial: int, l_max: int, budget: int) -> None:
         self._n_bond = n_bond
         self._l_max = l_max
         self._budget = budget
-        channels = [(n, l) for _ in range(n_species) for n in range(n_radial) for l in range(l_max + 1)]
-        ends = [(n, l, m) for _ in range(2) for n, l in channels for m in range(l + 1)]
-        self._cost = np.array([n + l for n, l, _ in ends])
+        channels = [
+            (n, degree)
+            for _ in range(n_species)
+            for n in range(n_radial)
+            for degree in range(l_max + 1)
+        ]
+        ends = [(n, d, m) for _ in range(2) for n, d in channels for m in range(d + 1)]
+        self._cost = np.array([n + d for n, d, _ in ends])
         self._m = np.array([m for _, _, m in ends])
         self._plans: dict[Weight, _Plan] = {}
 
@@ -252,8 +258,7 @@ class BondFeatures:
 
 def moments_in_frame(ends: tuple[Floats, Floats], rotations: list[Floats]) -> Complex:
     """Moments (B, species, n, lm) of both ends as complex numbers in the frame of the bond."""
-    n_bonds, n_species, n_radial, size = ends[0].shape
-    l_max = round(np.sqrt(size)) - 1
+    l_max = round(np.sqrt(ends[0].shape[3])) - 1
     out = []
     for moments in ends:
         columns = []
@@ -264,5 +269,5 @@ def moments_in_frame(ends: tuple[Floats, Floats], rotations: list[Floats]) -> Co
             if degree:
                 z[..., 1:] += 1j * local[..., degree - 1 :: -1]
             columns.append(z)
-        out.append(np.concatenate(columns, axis=3).reshape(n_bonds, -1))
+        out.append(np.concatenate(columns, axis=3).reshape(len(ends[0]), -1))
     return np.concatenate(out, axis=1)

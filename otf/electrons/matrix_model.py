@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats, Ints
+from otf.arrays import Complex, Floats, Ints
 from otf.electrons.bond_features import (
     BondFeatures,
     Weight,
@@ -20,14 +20,14 @@ from otf.electrons.bond_features import (
     to_weights,
     turned,
 )
-from otf.electrons.environment import Reach, moments, parts, vectors_of
+from otf.electrons.environment import Reach, moments, neighbours, parts, vectors_of
 from otf.electrons.harmonics import rotation_matrices
 from otf.electrons.site_features import SiteFeatures, TensorKind, from_tensors, to_tensors
 from otf.model.normal_equations import NormalEquations
 from otf.orbitals import BlockMatrix, Pairs, Shells
 
 _CHUNK = 512  # bonds at a time: bounds the memory
-_STRENGTH = 1e-9  # of the prior, relative to the diagonal of the equations
+_STRENGTH = 1e-8  # of the prior, relative to the diagonal of the equations
 _FLOOR = 1e-12  # of a feature that never varied, relative to the largest
 
 
@@ -40,18 +40,19 @@ class Description:
     around
         Radial functions of the moments.
     l_max
-        Of the moments.
+        Of the moments: twice that of the orbitals, else the highest tensors on a site have no
+        feature of first order.
     bond
         Radial functions of a bond, which end where orbitals no longer meet.
     site_budget, bond_budget
         See :class:`SiteFeatures` and :class:`BondFeatures`.
     """
 
-    around: Reach = Reach(4, 0.4, 6.0)
+    around: Reach = field(default_factory=lambda: Reach(4, 0.4, 6.0))
     l_max: int = 3
-    bond: Reach = Reach(7, 0.4, 8.0)
-    site_budget: int = 6
-    bond_budget: int = 6
+    bond: Reach = field(default_factory=lambda: Reach(8, 0.4, 8.0))
+    site_budget: int = 8
+    bond_budget: int = 4
 
 
 @dataclass(eq=False)
@@ -99,7 +100,7 @@ class _Bonds:
     chosen: Ints
     rotations: list[Floats]
     radial: Floats
-    moments: "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]"
+    moments: Complex
 
 
 @dataclass(eq=False)
@@ -116,10 +117,10 @@ class MatrixModel:
 
     shells: Shells
     names: Sequence[str]
-    description: Description = Description()
+    description: Description = field(default_factory=Description)
     n_labels: int = 0
     _sites: dict[tuple[int, TensorKind], _Problem] = field(default_factory=dict)
-    _bonds: dict[tuple[int, int, Weight], _Problem] = field(default_factory=dict)
+    _bonds: dict[tuple[tuple[int, int], Weight], _Problem] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._species = tuple(sorted(self.shells))
@@ -131,8 +132,6 @@ class MatrixModel:
 
     def pairs(self, atoms: Atoms) -> Pairs:
         """Sites, and bonds up to the reach."""
-        from otf.electrons.environment import neighbours
-
         first, second, shifts = neighbours(atoms, self.description.bond.cutoff)
         n = np.arange(len(atoms))
         return Pairs(
@@ -143,75 +142,94 @@ class MatrixModel:
 
     def learn(self, atoms: Atoms, matrices: Mapping[str, BlockMatrix]) -> None:
         """Take in the matrices of one structure, which all have the same blocks."""
-        one = matrices[self.names[0]]
-        sites, bonds = self._described(atoms, one.pairs)
-        for group in sites:
-            shells = self.shells[group.species]
-            tensors = [to_tensors(matrices[n].blocks(group.chosen), shells) for n in self.names]
-            for kind in tensors[0]:
-                rows = self._site_features.of(group.moments, kind)
-                targets = np.concatenate([t[kind] for t in tensors], axis=2)
-                self._problem(self._sites, (group.species, kind)).add(
-                    rows.reshape(-1, rows.shape[2]),
-                    targets.reshape(-1, targets.shape[2]),
-                    self.n_labels,
-                )
+        sites, bonds = self._described(atoms, matrices[self.names[0]].pairs)
+        for site in sites:
+            blocks = [matrices[name].blocks(site.chosen) for name in self.names]
+            self._learn_sites(site, blocks)
         for bond in bonds:
-            ends = self.shells[bond.species[0]], self.shells[bond.species[1]]
-            numbers = [
-                to_weights(
-                    turned(matrices[n].blocks(bond.chosen), bond.rotations, *ends), *ends
-                )
-                for n in self.names
-            ]
-            for weight in numbers[0]:
-                rows = self._bond_features.of(bond.radial, bond.moments, weight)
-                targets = np.concatenate([n[weight] for n in numbers], axis=1)
-                self._problem(self._bonds, (*bond.species, weight)).add(
-                    _real(rows, weight), _real(targets, weight), self.n_labels
-                )
+            blocks = [matrices[name].blocks(bond.chosen) for name in self.names]
+            self._learn_bonds(bond, blocks)
         self.n_labels += 1
 
+    def _learn_sites(self, site: _Sites, blocks: Sequence[Floats]) -> None:
+        tensors = [to_tensors(b, self.shells[site.species]) for b in blocks]
+        for kind in tensors[0]:
+            rows = self._site_features.of(site.moments, kind)
+            targets = np.concatenate([t[kind] for t in tensors], axis=2)
+            problem = self._sites.setdefault((site.species, kind), _Problem())
+            problem.add(
+                rows.reshape(-1, rows.shape[2]),
+                targets.reshape(-1, targets.shape[2]),
+                self.n_labels,
+            )
+
+    def _learn_bonds(self, bond: _Bonds, blocks: Sequence[Floats]) -> None:
+        rows_of, columns_of = (self.shells[z] for z in bond.species)
+        numbers = [
+            to_weights(turned(b, bond.rotations, rows_of, columns_of), rows_of, columns_of)
+            for b in blocks
+        ]
+        for weight in numbers[0]:
+            rows = self._bond_features.of(bond.radial, bond.moments, weight)
+            targets = np.concatenate([n[weight] for n in numbers], axis=1)
+            problem = self._bonds.setdefault((bond.species, weight), _Problem())
+            problem.add(_real(rows, weight), _real(targets, weight), self.n_labels)
+
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:
-        """Matrices of a structure, hermitian."""
+        """Matrices of a structure, hermitian; by default with all blocks within the reach."""
         pairs = self.pairs(atoms) if pairs is None else pairs
         numbers = np.asarray(atoms.numbers, dtype=np.int64)
         blank = BlockMatrix(numbers, self.shells, pairs, np.empty(0))
         total = int((blank.widths[pairs.first] * blank.widths[pairs.second]).sum())
-        values = {name: np.zeros(total) for name in self.names}
+        values = np.zeros((len(self.names), total))
         sites, bonds = self._described(atoms, pairs)
-        for group in sites:
-            shells = self.shells[group.species]
-            tensors: dict[TensorKind, list[Floats]] = {}
-            for (species, kind), problem in self._sites.items():
-                if species == group.species:
-                    rows = self._site_features.of(group.moments, kind)
-                    found = problem.predict(rows.reshape(-1, rows.shape[2]))
-                    found = found.reshape(*rows.shape[:2], -1)
-                    tensors[kind] = np.split(found, len(self.names), axis=2)
-            where = blank.positions_of(group.chosen)
-            for k, name in enumerate(self.names):
-                blocks = from_tensors({kind: t[k] for kind, t in tensors.items()}, shells)
-                values[name][where] = 0.5 * (blocks + blocks.transpose(0, 2, 1))
+        for site in sites:
+            values[:, blank.positions_of(site.chosen)] = self._site_blocks(site)
         for bond in bonds:
-            ends = self.shells[bond.species[0]], self.shells[bond.species[1]]
-            found_numbers: dict[Weight, list[np.ndarray[tuple[int, ...], np.dtype[np.complex128]]]]
-            found_numbers = {}
-            for (*species, weight), bond_problem in self._bonds.items():
-                if tuple(species) == bond.species:
-                    rows = self._bond_features.of(bond.radial, bond.moments, weight)
-                    answer = bond_problem.predict(_real(rows, weight))
-                    joined = _complex(answer, len(rows), weight)
-                    found_numbers[weight] = np.split(joined, len(self.names), axis=1)
-            where = blank.positions_of(bond.chosen)
-            for k, name in enumerate(self.names):
-                blocks = from_weights({w: v[k] for w, v in found_numbers.items()}, *ends)
-                values[name][where] = turned(blocks, bond.rotations, *ends, back=True)
-        partner = _partners(pairs, len(numbers))
-        return {name: _hermitian(blank.with_values(v), partner) for name, v in values.items()}
+            values[:, blank.positions_of(bond.chosen)] = self._bond_blocks(bond)
+        partner = _partners(pairs)
+        return {
+            name: _hermitian(blank.with_values(v), partner)
+            for name, v in zip(self.names, values, strict=True)
+        }
 
-    def _problem(self, among: dict, key: object) -> _Problem:  # type: ignore[type-arg]
-        return among.setdefault(key, _Problem())
+    def _site_blocks(self, site: _Sites) -> Floats:
+        """Blocks (matrices, sites, orbitals, orbitals)."""
+        tensors: dict[TensorKind, list[Floats]] = {}
+        for (species, kind), problem in self._sites.items():
+            if species == site.species:
+                rows = self._site_features.of(site.moments, kind)
+                found = problem.predict(rows.reshape(-1, rows.shape[2]))
+                found = found.reshape(*rows.shape[:2], -1)
+                tensors[kind] = np.split(found, len(self.names), axis=2)
+        shells = self.shells[site.species]
+        return np.array(
+            [
+                from_tensors({kind: t[k] for kind, t in tensors.items()}, shells)
+                for k in range(len(self.names))
+            ]
+        )
+
+    def _bond_blocks(self, bond: _Bonds) -> Floats:
+        """Blocks (matrices, bonds, orbitals, orbitals)."""
+        numbers: dict[Weight, list[Complex]] = {}
+        for (species, weight), problem in self._bonds.items():
+            if species == bond.species:
+                rows = self._bond_features.of(bond.radial, bond.moments, weight)
+                found = _complex(problem.predict(_real(rows, weight)), weight)
+                numbers[weight] = np.split(found, len(self.names), axis=1)
+        ends = self.shells[bond.species[0]], self.shells[bond.species[1]]
+        return np.array(
+            [
+                turned(
+                    from_weights({w: n[k] for w, n in numbers.items()}, *ends),
+                    bond.rotations,
+                    *ends,
+                    back=True,
+                )
+                for k in range(len(self.names))
+            ]
+        )
 
     def _described(self, atoms: Atoms, pairs: Pairs) -> tuple[list[_Sites], list[_Bonds]]:
         """Features of all sites, and of the bonds whose first species is not the later one."""
@@ -264,7 +282,7 @@ class MatrixModel:
         )
 
 
-def _real(numbers: "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]", weight: Weight) -> Floats:
+def _real(numbers: Complex, weight: Weight) -> Floats:
     """Rows of numbers as real rows: the coefficients are real."""
     if weight == 0:
         return np.ascontiguousarray(numbers.real)
@@ -273,18 +291,17 @@ def _real(numbers: "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]", weigh
     return np.concatenate([numbers.real, numbers.imag])
 
 
-def _complex(
-    rows: Floats, n: int, weight: Weight
-) -> "np.ndarray[tuple[int, ...], np.dtype[np.complex128]]":
+def _complex(rows: Floats, weight: Weight) -> Complex:
     """The inverse of :func:`_real`."""
     if weight == 0:
-        return rows.astype(complex)
+        return rows.astype(np.complex128)
     if weight == "odd":
-        return 1j * rows
-    return rows[:n] + 1j * rows[n:]
+        return np.asarray(1j * rows)
+    real, imaginary = np.split(rows, 2)
+    return np.asarray(real + 1j * imaginary)
 
 
-def _partners(pairs: Pairs, n_atoms: int) -> Ints:
+def _partners(pairs: Pairs) -> Ints:
     """(P,) where the transposed block of each pair is, itself for a site."""
     key = np.column_stack([pairs.first, pairs.second, pairs.shifts])
     turned_key = np.column_stack([pairs.second, pairs.first, -pairs.shifts])
@@ -297,12 +314,11 @@ def _partners(pairs: Pairs, n_atoms: int) -> Ints:
 
 
 def _hermitian(matrix: BlockMatrix, partner: Ints) -> BlockMatrix:
-    """Each block as the mean of itself and its partner's transpose; of one kind, the known one."""
-    numbers, pairs = matrix.numbers, matrix.pairs
+    """Blocks between like atoms as means with their transposed partners; else what is known."""
     values = matrix.values.copy()
-    kinds = numbers[pairs.first], numbers[pairs.second]
-    for one in np.unique(numbers):
-        for other in np.unique(numbers):
+    kinds = matrix.numbers[matrix.pairs.first], matrix.numbers[matrix.pairs.second]
+    for one in np.unique(matrix.numbers):
+        for other in np.unique(matrix.numbers):
             chosen = np.flatnonzero((kinds[0] == one) & (kinds[1] == other))
             if not len(chosen) or one < other:
                 continue

@@ -81,9 +81,7 @@ class NormalEquations:
         :meth:`solve` and leverages are for them. None for the one of a plain problem.
     """
 
-    def __init__(
-        self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None
-    ) -> None:
+    def __init__(self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None) -> None:
         n = len(prior)
         self.prior = prior
         self.keep_blocks = keep_blocks

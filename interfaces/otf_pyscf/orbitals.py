@@ -1,0 +1,61 @@
+"""The order of PySCF's orbitals, and of those of :mod:`otf.orbitals`.
+
+PySCF has shells with all contractions of one degree after the other, p as x, y, z, and from d on
+real harmonics m = -l … l.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from otf.arrays import Floats, Ints
+from otf.orbitals import BlockMatrix, Shells
+
+_P_FROM_XYZ = (1, 2, 0)
+
+
+def shells_of(molecule: Any) -> Shells:
+    """Degrees of the shells of each element.
+
+    Raises
+    ------
+    ValueError
+        If atoms of one element have different bases.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    numbers = [int(z) for z in np.asarray(molecule.atom_charges())]
+    for atom, number in enumerate(numbers):
+        degrees = tuple(degree for at, degree in _shells(molecule) if at == atom)
+        if found.setdefault(number, degrees) != degrees:
+            raise ValueError(f"atoms of number {number} have different bases")
+    return found
+
+
+def order_of(molecule: Any) -> Ints:
+    """Which orbital of PySCF each of ours is."""
+    order: list[int] = []
+    for _, degree in _shells(molecule):
+        at, size = len(order), 2 * degree + 1
+        order += [at + m for m in (_P_FROM_XYZ if degree == 1 else range(size))]
+    return np.array(order, dtype=np.int64)
+
+
+def _shells(molecule: Any) -> Iterator[tuple[int, int]]:
+    """Atom and degree of each shell, in PySCF's order."""
+    for shell in range(molecule.nbas):
+        for _ in range(molecule.bas_nctr(shell)):
+            yield molecule.bas_atom(shell), molecule.bas_angular(shell)
+
+
+def to_blocks(matrix: Floats, molecule: Any) -> BlockMatrix:
+    """A matrix of PySCF by pairs of atoms."""
+    order = order_of(molecule)
+    numbers = np.asarray(molecule.atom_charges(), dtype=np.int64)
+    return BlockMatrix.of_dense(numbers, shells_of(molecule), matrix[np.ix_(order, order)])
+
+
+def from_blocks(matrix: BlockMatrix, molecule: Any) -> Floats:
+    """The inverse of :func:`to_blocks`."""
+    back = np.argsort(order_of(molecule))
+    return np.asarray(matrix.dense()[np.ix_(back, back)])

@@ -1,0 +1,91 @@
+"""Matrices of labels: a small HDF5 file for each, whole or not there at all."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.io.state_file import read_state, write_state
+from otf.orbitals import BlockMatrix, Matrices, Pairs
+
+_KIND = "matrices"
+_NAMES = ("hamiltonian", "overlap", "density")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelMatrices:
+    """What is kept of a label.
+
+    Attributes
+    ----------
+    start
+        What it was started from.
+    iterations
+        Cycles that took, or None.
+    errors
+        How far off each density matrix was that it could have been started from.
+    """
+
+    atoms: Atoms
+    matrices: Matrices
+    start: str
+    iterations: int | None
+    errors: dict[str, float]
+
+
+def write_matrices(path: Path, label: LabelMatrices) -> None:
+    """Write a file, or replace it.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+    matrices, one = label.matrices, label.matrices.hamiltonian
+    path.parent.mkdir(exist_ok=True)
+    write_state(
+        path,
+        _KIND,
+        {
+            "shells": [[z, list(degrees)] for z, degrees in one.shells.items()],
+            "electrons": matrices.electrons,
+            "start": label.start,
+            "iterations": label.iterations,
+            "errors": label.errors,
+        },
+        {
+            "numbers": one.numbers,
+            "positions": label.atoms.positions,
+            "cell": label.atoms.cell.array,
+            "pbc": label.atoms.pbc,
+            "first": one.pairs.first,
+            "second": one.pairs.second,
+            "shifts": one.pairs.shifts,
+            **{name: getattr(matrices, name).values for name in _NAMES},
+        },
+    )
+
+
+def read_matrices(path: Path) -> LabelMatrices:
+    """Read a file.
+
+    Raises
+    ------
+    FileError
+        If it is damaged or something else.
+    """
+    scalars, arrays = read_state(path, _KIND)
+    shells = {int(z): tuple(degrees) for z, degrees in scalars["shells"]}
+    pairs = Pairs(arrays["first"], arrays["second"], arrays["shifts"])
+    blocks = {n: BlockMatrix(arrays["numbers"], shells, pairs, arrays[n]) for n in _NAMES}
+    atoms = Atoms(arrays["numbers"], arrays["positions"])
+    atoms.set_cell(arrays["cell"])
+    atoms.pbc = np.asarray(arrays["pbc"], dtype=bool)
+    return LabelMatrices(
+        atoms,
+        Matrices(**blocks, electrons=scalars["electrons"]),
+        scalars["start"],
+        scalars["iterations"],
+        scalars["errors"],
+    )
