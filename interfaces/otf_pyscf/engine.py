@@ -144,6 +144,9 @@ class PyscfEngine:
             start = self._density_before(index)
             if guess is not None:
                 start = from_blocks(guess, self._molecule)
+        if start is not None:
+            # A plain step from a good guess overshoots: what it had is to be mixed in.
+            mean_field.diis_start_cycle = 0
         try:
             energy = float(mean_field.kernel(dm0=start))
         except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:

@@ -57,12 +57,15 @@ class Description:
 
 @dataclass(eq=False)
 class _Problem:
-    """Least squares of one kind of numbers."""
+    """Least squares of one kind of numbers; zero where the description has no features of it."""
 
     equations: NormalEquations | None = None
     coefficients: Floats | None = None
 
     def add(self, rows: Floats, targets: Floats, block: int) -> None:
+        if rows.shape[1] == 0:
+            self.coefficients = np.zeros((0, targets.shape[1]))
+            return
         if self.equations is None:
             n = rows.shape[1]
             self.equations = NormalEquations(np.ones(n), keep_blocks=0, outputs=targets.shape[1])
@@ -70,8 +73,8 @@ class _Problem:
         self.coefficients = None
 
     def predict(self, rows: Floats) -> Floats:
-        assert self.equations is not None
         if self.coefficients is None:
+            assert self.equations is not None
             diagonal = np.diag(self.equations.gram)
             self.equations.prior = np.maximum(diagonal, _FLOOR * diagonal.max())
             self.equations.forget_solutions()

@@ -1,0 +1,96 @@
+"""Labels of a real engine that start from what was learned, and where they end."""
+
+import shutil
+
+import ase.build
+import numpy as np
+import pytest
+
+from otf.diagnosis import FROM_SCRATCH
+from otf.driver.warm_start import WarmStarted, starts, warm_started
+from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses
+from otf.engine import load_engine
+from otf.io.matrices import read_matrices
+
+pytest.importorskip("pyscf")
+
+
+def opened(scratch, **options):
+    engine_class = load_engine("pyscf")
+    given = {"basis": "6-31g", "grid_level": 1, "threads": 1, **options}
+    engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+    engine.open(ase.build.molecule("H2O"), scratch)
+    return engine
+
+
+def structures(count: int):
+    rng = np.random.default_rng(6)
+    out = [ase.build.molecule("H2O") for _ in range(count)]
+    for atoms in out:
+        atoms.positions += rng.normal(scale=0.03, size=(3, 3))
+    return out
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """Twenty labels, all started as well as can be."""
+    folder = tmp_path_factory.mktemp("run")
+    asked = warm_started(opened(folder / "engine"), folder / "matrices")
+    return folder, [asked.label(a, index=k) for k, a in enumerate(structures(20))]
+
+
+def test_learned_starts_take_fewer_cycles_and_end_the_same(labelled, tmp_path):
+    folder, labels = labelled
+    cold = opened(tmp_path, warm_start="previous", tolerance_eV=1e-10)
+    for k in (15, 19):
+        exact = cold.label(structures(20)[k], index=0, remedies=[FROM_SCRATCH])
+        assert labels[k].energy == pytest.approx(exact.energy, abs=1e-6)
+        np.testing.assert_allclose(labels[k].forces, exact.forces, atol=1e-3)
+    known = starts(folder / "matrices")
+    learned = [n for name in LEARNED for n in known.get(name, [])]
+    assert len(learned) > 8
+    assert np.mean(learned) < 0.7 * np.mean(known[PREVIOUS])
+
+
+def test_a_label_repeated_after_a_restart_is_the_same_to_the_last_bit(labelled, tmp_path):
+    folder, labels = labelled
+    shutil.copytree(folder, tmp_path / "run")
+    for path in (tmp_path / "run/matrices").glob("*.h5"):
+        if int(path.stem) > 15:  # as if it had been killed; label 15 was not committed
+            path.unlink()
+    asked = warm_started(opened(tmp_path / "run/engine"), tmp_path / "run/matrices")
+    again = asked.label(structures(20)[15], index=15)
+    assert again.energy == labels[15].energy
+    assert again.forces.tobytes() == labels[15].forces.tobytes()
+    assert again.scf_iterations == labels[15].scf_iterations
+
+
+def test_a_label_that_is_doubted_learns_nothing_of_itself(labelled, tmp_path):
+    folder, labels = labelled
+    shutil.copytree(folder, tmp_path / "run")
+    asked = warm_started(opened(tmp_path / "run/engine"), tmp_path / "run/matrices")
+    doubted = asked.label(structures(20)[19], index=19, remedies=[FROM_SCRATCH])
+    assert doubted.scf_iterations > labels[19].scf_iterations
+    assert read_matrices(tmp_path / "run/matrices/000019.h5").start == "scratch"
+    again = asked.label(structures(20)[19], index=19)
+    assert again.forces.tobytes() == labels[19].forces.tobytes()
+
+
+def test_learned_matrices_are_nearer_than_the_ones_before(labelled):
+    folder, _ = labelled
+    last = [read_matrices(folder / f"matrices/{k:06d}.h5").errors for k in range(16, 20)]
+    for errors in last:
+        assert min(errors[name] for name in LEARNED) < 0.05 * errors[PREVIOUS]
+
+
+def test_only_who_wants_it_and_can_is_started_better(tmp_path):
+    assert isinstance(warm_started(opened(tmp_path), tmp_path), WarmStarted)
+    engine = opened(tmp_path, warm_start="previous")
+    assert warm_started(engine, tmp_path) is engine
+    other = load_engine("tblite")
+    engine = other(other.Options(), charge=0, spin=0)
+    assert warm_started(engine, tmp_path) is engine
+
+
+def test_nothing_is_guessed_from_nothing():
+    assert Guesses().of(ase.build.molecule("H2O")) == {}
