@@ -15,11 +15,12 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.deck import Deck
 from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
-from otf.engine import Capabilities
+from otf.engine import Capabilities, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.launch import Launch, launch
+from otf.orbitals import BlockMatrix, Matrices
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, run_program
@@ -31,6 +32,7 @@ from otf_siesta.geometry import (
     species_of_atoms,
     write_structure,
 )
+from otf_siesta.guesses import begin_from, check_guesses, read_matrices
 from otf_siesta.options import Options, make_deck
 from otf_siesta.output import (
     read_force_stress,
@@ -83,11 +85,18 @@ class SiestaEngine:
         self._server: Server | None = None
         self._served: tuple[str, ...] = ()  # remedies the server was started with
         self._last: int | None = None  # label whose density matrices the server holds
+        self._ended_in: Path | None = None  # directory of the latest label
 
     @property
     def capabilities(self) -> Capabilities:
         """Everything is periodic to SIESTA; a molecule is put into a box."""
         return Capabilities(periodic=True, stress=True, atomic_energies=False, level="DFT")
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """See :class:`otf.engine.WithMatrices`."""
+        chosen = self._options.warm_start
+        return "previous" if isinstance(chosen, bool) else chosen
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Make the input file for these atoms.
@@ -102,6 +111,8 @@ class SiestaEngine:
         self._launch = launch(self._options)
         self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
+        if self.warm_start != "previous":
+            check_guesses(atoms, self._spin)
         original = make_deck(
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
@@ -120,9 +131,14 @@ class SiestaEngine:
         self._scratch = scratch
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: BlockMatrix | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.Engine`."""
+        """See :class:`otf.engine.WithMatrices`."""
         if self._directories is None:
             raise EngineError("the siesta engine was not opened")
         refused = too_close(atoms, "SIESTA")
@@ -133,7 +149,8 @@ class SiestaEngine:
             before = None
         boxed = placed(atoms, self._cell)
         ask = self._by_process if self._options.connection == "process" else self._by_server
-        answer = ask(boxed, index, tuple(remedies), before)
+        self._ended_in = None
+        answer = ask(boxed, index, tuple(remedies), before, guess)
         if isinstance(answer, Labels):
             self._patience.seconds.append(answer.wall_s)
             if (self._directories.path(index) / _MATRIX).exists():
@@ -141,6 +158,12 @@ class SiestaEngine:
         else:
             self._stop_server()  # its state is not known any more
         return answer
+
+    def matrices(self) -> Matrices | None:
+        """See :class:`otf.engine.WithMatrices`."""
+        if self._ended_in is None or self.warm_start == "previous":
+            return None
+        return read_matrices(self._ended_in, _NAME)
 
     def close(self) -> None:
         """End the server; may be called twice."""
@@ -188,6 +211,8 @@ class SiestaEngine:
             "MD.UseSaveZM": "F",
         }.items():
             self._deck.put(name, value)
+        if self.warm_start != "previous":
+            self._deck.put("TS.HS.Save", "T")
 
     def _files_of(self, label: str) -> list[Path]:
         """Pseudopotential of a species, and its basis where the input says so."""
@@ -219,7 +244,12 @@ class SiestaEngine:
                 (directory / path.name).symlink_to(path.resolve())
 
     def _by_process(
-        self, atoms: Atoms, index: int, remedies: tuple[str, ...], before: Path | None
+        self,
+        atoms: Atoms,
+        index: int,
+        remedies: tuple[str, ...],
+        before: Path | None,
+        guess: BlockMatrix | None,
     ) -> Labels | LabelFailure:
         """A label by a process of its own."""
         assert self._directories is not None
@@ -227,6 +257,7 @@ class SiestaEngine:
         self._prepare(directory, atoms, {"MD.TypeOfRun": "CG", "MD.Steps": 0}, remedies)
         if before is not None:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
+        begin_from(guess, before, directory, _NAME)
         done = run_program(
             self._launch.words,
             directory,
@@ -239,12 +270,18 @@ class SiestaEngine:
         completed = (directory / "0_NORMAL_EXIT").exists() and _text(
             directory / "MESSAGES"
         ).endswith("INFO: Job completed\n")
+        self._ended_in = directory
         return self._read(
             directory, atoms, done, remedies, warm=before is not None, completed=completed
         )
 
     def _by_server(
-        self, atoms: Atoms, index: int, remedies: tuple[str, ...], before: Path | None
+        self,
+        atoms: Atoms,
+        index: int,
+        remedies: tuple[str, ...],
+        before: Path | None,
+        guess: BlockMatrix | None,
     ) -> Labels | LabelFailure:
         """A label by the server, which is started first where there is none that fits."""
         assert self._directories is not None
@@ -259,6 +296,7 @@ class SiestaEngine:
             (directory / _MATRIX).unlink(missing_ok=True)
         elif self._last != index - 1:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
+        begin_from(guess, before, directory, _NAME)
         self._last = None
         for stale in ("FORCE_STRESS", "MESSAGES"):
             (directory / stale).unlink(missing_ok=True)
@@ -278,6 +316,7 @@ class SiestaEngine:
             if (directory / _MATRIX).exists():
                 shutil.copyfile(directory / _MATRIX, kept / _MATRIX)
             self._last = index
+            self._ended_in = directory
         return answer
 
     def _start_server(self, atoms: Atoms, remedies: tuple[str, ...]) -> None:

@@ -7,6 +7,7 @@ from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
 from otf.deck import Deck
+from otf.engine import WarmStart
 from otf.errors import EngineError
 from otf.launch import LaunchOptions
 from otf_siesta.fdf import Fdf, read
@@ -53,8 +54,11 @@ class Options(LaunchOptions):
     )
     host: str = Field("localhost", description="name of this machine for an inet connection")
     vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
-    warm_start: bool = Field(
-        True, description="begin each label from the density matrix of the last"
+    warm_start: bool | WarmStart = Field(
+        True,
+        description="begin each label from the density matrix of the last (true or previous); for "
+        "molecules also from one fitted to the latest overlaps (extrapolate), one of the matrices "
+        "learned so far (learned), or whichever was nearest of late (auto), by sisl",
     )
     history_depth: Annotated[int, Field(ge=0)] = Field(
         0,
@@ -82,6 +86,8 @@ class Options(LaunchOptions):
                 )
         elif self.pseudo_path is None:
             raise ValueError("pseudo_path is missing: give it, or a template")
+        if self.history_depth and not isinstance(self.warm_start, bool):
+            raise ValueError("history_depth extrapolates by itself; leave warm_start at true")
         if self.history_depth and self.connection == "process":
             raise ValueError("history_depth needs a server: connection unix or inet")
         return self

@@ -115,7 +115,7 @@ def test_what_is_far_away_does_not_matter_and_comes_in_smoothly(model):
     size = sum(width(SHELLS[int(z)]) for z in atoms.numbers[:3])
 
     def block(distance: float) -> np.ndarray:
-        atoms.positions[3] = rightmost + [distance, 0, 0]  # the others are further away
+        atoms.positions[3] = rightmost + np.array([distance, 0, 0])  # the others are further away
         return np.asarray(model.predict(atoms)["a"].dense()[:size, :size])
 
     away = block(20.0)

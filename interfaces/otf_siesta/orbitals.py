@@ -1,0 +1,98 @@
+"""SIESTA's matrices by pairs of atoms, in the order and signs of :mod:`otf.orbitals`.
+
+SIESTA's orbitals come shell by shell with m = -l … l, as ours; its real harmonics are (-1)^m times
+ours. Columns count the orbitals of the auxiliary supercell.
+"""
+
+from typing import Any
+
+import numpy as np
+import scipy.sparse
+import sisl
+
+from otf.arrays import Floats, Ints
+from otf.orbitals import BlockMatrix, Pairs, Shells
+
+_LEAST = 1e-14
+
+
+def shells_of(geometry: sisl.Geometry) -> Shells:
+    """Degrees of the shells of each element.
+
+    Raises
+    ------
+    ValueError
+        If atoms of one element have different bases.
+    """
+    found: dict[int, tuple[int, ...]] = {}
+    for atom in geometry.atoms.atom:
+        degrees = tuple(int(o.l) for o in atom.orbitals if o.m == -o.l)
+        if found.setdefault(int(atom.Z), degrees) != degrees:
+            raise ValueError(f"species of element {atom.symbol} have different bases")
+    return found
+
+
+def to_blocks(matrix: Any, column: int = 0) -> BlockMatrix:
+    """A sparse matrix of sisl, every block whole."""
+    geometry = matrix.geometry
+    sparse = matrix.tocsr(column).tocoo()
+    n_orbitals = geometry.no
+    cells, inside = np.divmod(sparse.col, n_orbitals)
+    atom_of, first_orbital = _atoms(geometry)
+    i, j = atom_of[sparse.row], atom_of[inside]
+    keys, where = np.unique(np.column_stack([i, j, cells]), axis=0, return_inverse=True)
+    offsets = np.asarray(geometry.lattice.sc_off, dtype=np.int64)
+    pairs = Pairs(keys[:, 0], keys[:, 1], offsets[keys[:, 2]])
+    numbers = np.asarray(geometry.atoms.Z, dtype=np.int64)
+    blank = BlockMatrix(numbers, shells_of(geometry), pairs, np.empty(0))
+    widths = blank.widths
+    values = np.zeros(int((widths[pairs.first] * widths[pairs.second]).sum()))
+    row, across = sparse.row - first_orbital[i], inside - first_orbital[j]
+    sign = _signs(geometry)
+    at = blank.starts[where.ravel()] + row * widths[j] + across
+    values[at] = sparse.data * sign[sparse.row] * sign[inside]
+    return blank.with_values(values)
+
+
+def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMatrix:
+    """The inverse, with the elements that another matrix of SIESTA has."""
+    geometry = like.geometry
+    first_orbital = _atoms(geometry)[1]
+    sign, widths = _signs(geometry), matrix.widths
+    offsets = {tuple(offset): k for k, offset in enumerate(geometry.lattice.sc_off.tolist())}
+    rows, columns, data = [], [], []
+    for i, j, shift, at in zip(
+        matrix.pairs.first, matrix.pairs.second, matrix.pairs.shifts.tolist(), matrix.starts,
+        strict=True,
+    ):  # fmt: skip
+        cell = offsets.get(tuple(shift))
+        if cell is None:
+            continue
+        block = matrix.values[at : at + widths[i] * widths[j]].reshape(widths[i], widths[j])
+        here = first_orbital[i] + np.arange(widths[i])
+        there = first_orbital[j] + np.arange(widths[j])
+        signed = block * sign[here][:, None] * sign[there]
+        rows.append(np.repeat(here, widths[j]))
+        columns.append(np.tile(there + cell * geometry.no, widths[i]))
+        data.append(signed.ravel())
+    shape = (geometry.no, geometry.no * len(geometry.lattice.sc_off))
+    whole = scipy.sparse.csr_matrix(
+        (np.concatenate(data), (np.concatenate(rows), np.concatenate(columns))), shape
+    )
+    wanted = like.tocsr(0)
+    pattern = scipy.sparse.csr_matrix(
+        (np.ones(len(wanted.indices)), wanted.indices, wanted.indptr), shape
+    )
+    kept = whole.multiply(pattern) + pattern * _LEAST  # elements that are zero stay elements
+    return sisl.DensityMatrix.fromsp(geometry, [kept.tocsr()])
+
+
+def _atoms(geometry: sisl.Geometry) -> tuple[Ints, Ints]:
+    """Atom of each orbital, and first orbital of each atom."""
+    first = np.asarray(geometry.firsto, dtype=np.int64)
+    return np.repeat(np.arange(geometry.na), np.diff(first)), first
+
+
+def _signs(geometry: sisl.Geometry) -> Floats:
+    """(-1)^m of each orbital."""
+    return np.array([(-1.0) ** abs(int(o.m)) for a in geometry.atoms for o in a.orbitals])
