@@ -47,6 +47,7 @@ _LOG = logging.getLogger("otf.siesta")
 _NAME = "otf"
 _INPUT, _OUTPUT, _ERRORS = f"{_NAME}.fdf", f"{_NAME}.out", f"{_NAME}.err"
 _MATRIX = f"{_NAME}.DM"
+_ORBITALS = f"{_NAME}.ORB_INDX"
 _ECHO_A = 1e-7  # positions are echoed with nine decimals
 _LAUNCH_S = 20.0
 _HEADER_BYTES = 1 << 16  # of an output that grows with every label
@@ -313,8 +314,9 @@ class SiestaEngine:
         )
         if isinstance(answer, Labels):
             kept = self._directories.fresh(index)
-            if (directory / _MATRIX).exists():
-                shutil.copyfile(directory / _MATRIX, kept / _MATRIX)
+            for name in (_MATRIX, _ORBITALS, _INPUT):
+                if (directory / name).exists():
+                    shutil.copyfile(directory / name, kept / name)
             self._last = index
             self._ended_in = directory
         return answer

@@ -64,7 +64,7 @@ def begin_from(guess: BlockMatrix | None, before: Path | None, directory: Path, 
     Parameters
     ----------
     before
-        Directory of the label before, whose density matrix has the form that is wanted.
+        Directory of the label before, whose orbitals and elements the guess has.
     directory
         Where SIESTA runs.
     """
@@ -73,5 +73,5 @@ def begin_from(guess: BlockMatrix | None, before: Path | None, directory: Path, 
     from otf_siesta.matrices import read_density, read_geometry, write_density
     from otf_siesta.orbitals import from_blocks
 
-    known = read_density(before / f"{label}.DM", read_geometry(directory, label))
+    known = read_density(before / f"{label}.DM", read_geometry(before, label))
     write_density(directory / f"{label}.DM", from_blocks(guess, known))

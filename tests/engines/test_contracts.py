@@ -95,7 +95,7 @@ def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(
     scratch = fresh.label(atoms, index=2)
     fresh.close()
     assert again.scf_iterations < scratch.scf_iterations
-    np.testing.assert_allclose(again.forces, scratch.forces, atol=1e-4)
+    np.testing.assert_allclose(again.forces, scratch.forces, atol=5e-4)  # of the tolerance
 
 
 def test_pyscf_damaged_density_is_ignored(tmp_path):

@@ -23,12 +23,14 @@ from otf.driver.session import run_session
 from otf.engine import load_engine
 from otf.errors import EngineError
 from otf.labels import LabelFailure, Labels
+from otf.orbitals import BlockMatrix
 from otf.process import Finished
 from otf.testing import EngineContract
-from otf_siesta import fdf, matrices, output
+from otf_siesta import fdf, matrices, orbitals, output
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.geometry import read_structure
 from otf_siesta.options import gamma_only
+from tests.engines.round_overlap import assert_round
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "siesta"
 STANDIN = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
@@ -644,3 +646,50 @@ def test_job_of_ones_own_is_taken_over(tmp_path, mode):
         r"engine_template.fdf: SystemLabel siesta → otf|:2: SystemLabel", run.log.read_text()
     )
     assert f"pseudo_path: {job}" in run.config.read_text()
+
+
+# Density matrices to start from
+
+
+@pytest.mark.parametrize("connection", ["unix", "process"])
+def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connection):
+    atoms = molecule("CH4")
+    engine = opened(options(connection=connection, warm_start="auto"), atoms)
+    assert engine.matrices() is None
+    engine.label(atoms, index=0)
+    known = engine.matrices()
+    assert known.electrons == pytest.approx(8.0, abs=1e-10)
+    rng = np.random.default_rng(3)
+    noise = rng.normal(scale=1e-3, size=known.density.dense().shape)
+    dense = known.density.dense() + noise + noise.T
+    guess = BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense)
+    engine.label(atoms, index=1, guess=guess)
+    (started,) = (tmp_path / "s").glob("*/started_from.DM")
+    geometry = matrices.read_geometry(started.parent, "otf")
+    seen = orbitals.to_blocks(matrices.read_density(started, geometry)).dense()
+    written = known.density.dense() != 0.0
+    np.testing.assert_allclose(seen[written], dense[written], atol=1e-12)
+    engine.label(atoms, index=2, guess=guess, remedies=[FROM_SCRATCH])
+    assert engine.label(atoms, index=9, guess=guess).scf_iterations == 9  # nothing of label 8
+
+
+@pytest.mark.parametrize(
+    ("structure", "system"), [("Si", {}), ("CH4", {"spin": 2})], ids=["crystal", "spin"]
+)
+def test_guesses_are_for_closed_molecules(options, opened, structure, system):
+    atoms = bulk("Si", cubic=True) if structure == "Si" else molecule(structure)
+    with pytest.raises(EngineError, match=r"engine\.warm_start: .* leave it at true"):
+        opened(options(warm_start="learned"), atoms, **system)
+
+
+@pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])
+def test_the_overlap_of_a_bond_is_round(case):
+    """In the frame of a bond it has weight 0 only: a wrong sign or order of orbitals would show."""
+    geometry = matrices.read_geometry(GOLDEN / case, "siesta")
+    hamiltonian = matrices.read_hamiltonian(GOLDEN / case / "siesta.TSHS", geometry)
+    atoms = read_structure(fdf.read(GOLDEN / case / "siesta.fdf"))
+    overlap = orbitals.to_blocks(hamiltonian, hamiltonian.S_idx)
+    assert_round(overlap, atoms)
+    density = matrices.read_density(GOLDEN / case / "siesta.DM", geometry)
+    again = orbitals.from_blocks(orbitals.to_blocks(density), density)
+    assert abs(again.tocsr(0) - density.tocsr(0)).max() < 1e-13

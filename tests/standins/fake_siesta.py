@@ -87,6 +87,8 @@ class Siesta:
         """One structure: files as SIESTA writes them."""
         matrix = Path(f"{self.name}.DM")
         warm = self.values["DM.UseSaveDM"] == "T" and matrix.exists()
+        if warm and self.values.get("TS.HS.Save") == "T":
+            shutil.copy(matrix, "started_from.DM")
         if warm and self.mode == "warm-corrupt":
             replay("corrupt_DM", 2)
         if self.mode == "slow":
@@ -127,7 +129,11 @@ class Siesta:
             shutil.copy(GOLDEN / "a_ch4_converged" / "siesta.XV", f"{self.name}.XV")
         else:
             Path(f"{self.name}.XV").write_text("\n".join(rows) + "\n")
-        if self.mode != "without-matrix":
+        if self.values.get("TS.HS.Save") == "T":
+            for end in ("TSHS", "DM", "ORB_INDX"):
+                source = GOLDEN / "a_ch4_converged" / f"siesta.{end}"
+                shutil.copy(source, f"{self.name}.{end}")
+        elif self.mode != "without-matrix":
             matrix.write_text("matrix of " + repr(self.positions.tolist()))
         return energy, forces
 
