@@ -24,8 +24,16 @@ def command() -> None:
     """
 
 
-def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
-    """Give a command trajectories in place of paths, and print or write the curves it returns."""
+def _of_frames(
+    function: Callable[..., "Curves"], *, with_paths: bool = False
+) -> Callable[..., None]:
+    """Give a command trajectories in place of paths, and print or write the curves it returns.
+
+    Parameters
+    ----------
+    with_paths
+        Whether it gets the paths too, before the trajectories.
+    """
 
     @functools.wraps(function)
     def run(
@@ -50,7 +58,8 @@ def _of_frames(function: Callable[..., "Curves"]) -> Callable[..., None]:
         ]
         if "correct" in options:
             options["correct"] = _run_of(paths) if options["correct"] else None
-        _show(function(runs, **options), output)
+        given = (paths, runs) if with_paths else (runs,)
+        _show(function(*given, **options), output)
 
     for option in (
         click.option(
@@ -230,3 +239,36 @@ def temperature(runs: list["Frames"]) -> "Curves":
     from otf.analysis.series import series
 
     return series(runs, ("temperature_K", "pressure_GPa"))
+
+
+_of_runs = functools.partial(_of_frames, with_paths=True)
+
+
+@command.command("gap")
+@_of_runs
+def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Gap between occupied and empty levels over time, and its mean.
+
+    Of runs whose engine tells its matrices (engine.warm_start: auto or learned).
+    """
+    from otf.driver.electronic import gap as analyse
+
+    return analyse(paths, runs)
+
+
+@command.command("dos")
+@_positive("--width", "width_eV", 0.1, "Of a level, eV.")
+@_positive("--below", "below_eV", 20.0, "How far below the highest occupied level, eV.")
+@_positive("--above", "above_eV", 10.0, "And above it.")
+@_of_runs
+def dos(
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    width_eV: float,
+    below_eV: float,
+    above_eV: float,
+) -> "Curves":
+    """Density of states, a mean over the frames; of runs as `gap` takes them."""
+    from otf.driver.electronic import level_density
+
+    return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)

@@ -65,6 +65,13 @@ class Frames:
             raise RunError(f"{self.name}: its frames are not evenly spaced in time")
         return float(steps.mean())
 
+    def structure(self, row: int) -> Atoms:
+        """One of the frames as atoms."""
+        atoms = self.atoms.copy()
+        atoms.set_cell(self.cells[row])
+        atoms.positions = self.positions[row]
+        return atoms
+
     def at(self, time_fs: Floats) -> "Frames":
         """The same frames, at these times."""
         return replace(self, time_fs=time_fs)

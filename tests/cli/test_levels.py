@@ -1,0 +1,68 @@
+"""``otf analyse gap`` and ``dos``, of a run whose engine tells its matrices."""
+
+import numpy as np
+import pytest
+
+from otf.electrons.levels import levels_of
+from otf.io.labels import read_labels
+from otf.io.matrices import read_matrices
+from otf.orbitals import BlockMatrix
+from tests.cli.command import otf
+
+pytest.importorskip("pyscf")
+CONFIG = """\
+system: {molecule: H2O}
+engine: {kind: pyscf, basis: 6-31g, grid_level: 1, threads: 1}
+dynamics: {ensemble: nve, steps: 36, timestep_fs: 0.5}
+policy: {force_target_meV_A: 1, gap_max: 4}
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("levels")
+    (folder / "h2o.yaml").write_text(CONFIG)
+    said = otf("run", folder / "h2o.yaml", "--output", folder / "run").stdout
+    assert "from the learned density matrix" in said
+    return folder / "run"
+
+
+def table(said: str) -> np.ndarray:
+    return np.loadtxt(said.splitlines())
+
+
+def test_gaps_of_frames_are_those_of_the_engine_at_its_labels(run):
+    said = otf("analyse", "gap", run).stdout
+    assert "at labels left out the gap was off by" in said
+    gaps = dict(table(said))  # by time
+    labels, files = read_labels(run / "labels.extxyz"), sorted((run / "matrices").glob("*.h5"))
+    assert len(labels) == len(files) > 15
+    for stored, path in list(zip(labels, files))[-5:]:
+        m = read_matrices(path).matrices
+        truth = levels_of(m.hamiltonian, m.overlap, m.electrons).gap
+        # The label was asked for where an older model had led, a little beside the frame.
+        assert gaps[0.5 * stored.step] == pytest.approx(truth, abs=0.02)
+    assert np.ptp(list(gaps.values())) > 0.1
+
+
+def test_density_of_states_counts_the_electrons(run):
+    said = otf("analyse", "dos", run, "--every", 3, "--above", 0.5, "--below", 30).stdout
+    energy, levels, _ = table(said).T
+    assert levels[energy < -25].max() < 1e-6
+    valence = np.trapezoid(levels, energy)  # without the core of oxygen
+    assert valence == pytest.approx(4.0, abs=0.01)
+
+
+def test_runs_without_matrices_say_what_to_do(run, tmp_path):
+    (tmp_path / "h2.yaml").write_text(
+        "system: {molecule: H2}\nengine: {kind: tblite}\ndynamics: {steps: 5}\n"
+    )
+    otf("run", tmp_path / "h2.yaml", "--output", tmp_path / "run")
+    error = otf("analyse", "gap", tmp_path / "run", rc=1).stderr
+    assert "engine.warm_start" in error
+
+
+def test_what_has_no_empty_orbitals_has_no_gap():
+    one = BlockMatrix.of_dense(np.array([1]), {1: (0,)}, np.eye(1))
+    with pytest.raises(ValueError, match="no empty orbitals"):
+        levels_of(one, one, 2.0)
