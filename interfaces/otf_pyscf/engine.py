@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 import numpy as np
 from ase import Atoms
@@ -18,6 +18,7 @@ from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.orbitals import BlockMatrix, Matrices
 from otf.units import BOHR, HARTREE
+from otf_pyscf.one_shot import FORCE_ERROR_PER_GRADIENT, take_as_answer
 from otf_pyscf.orbitals import from_blocks, to_blocks
 
 if TYPE_CHECKING:
@@ -50,6 +51,14 @@ class Options(BaseModel):
         description="what a label starts from: the density matrix of the one before (previous), "
         "one fitted to the latest overlaps (extrapolate), one of the matrices learned so far "
         "(learned), or whichever was nearest of late; open shells have the previous one alone",
+    )
+    mode: Literal["scf", "one_shot"] = Field(
+        "scf",
+        description="one_shot: where the learned density matrix is so near that forces are within "
+        "one_shot_error_meV_A, they are taken from it as it is, without self-consistency",
+    )
+    one_shot_error_meV_A: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
+        1.0, description="largest error of a force component that mode one_shot accepts"
     )
     threads: Annotated[int, Field(gt=0)] | None = Field(
         None,
@@ -95,6 +104,11 @@ class PyscfEngine:
             from pyscf import dft, gto, lib
         except ImportError as error:
             raise EngineError(f"engine 'pyscf' needs PySCF ({error}): {_INSTALL}") from error
+        if self._options.mode == "one_shot" and self.warm_start == "previous":
+            raise EngineError(
+                "engine.mode: one_shot needs learned density matrices: closed shells, and "
+                "engine.warm_start auto or learned"
+            )
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # PySCF advertises basis-set-exchange
@@ -132,6 +146,10 @@ class PyscfEngine:
         self._matrices = None
         began = time.perf_counter()
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
+        if guess is not None and self._options.mode == "one_shot" and not remedies:
+            labels = self._one_shot(guess, index, began)
+            if labels is not None:
+                return labels
         mean_field = self._mean_field(remedies)
         cycles = [0]
 
@@ -148,7 +166,7 @@ class PyscfEngine:
             # A plain step from a good guess overshoots: what it had is to be mixed in.
             mean_field.diis_start_cycle = 0
         try:
-            energy = float(mean_field.kernel(dm0=start))
+            mean_field.kernel(dm0=start)
         except (RuntimeError, ValueError, np.linalg.LinAlgError) as error:
             return LabelFailure(
                 f"PySCF: {type(error).__name__}: {error}", "look at the structure at this step"
@@ -160,18 +178,9 @@ class PyscfEngine:
                 "look at the structure at this step; engine.max_iterations can be raised",
                 remedy=FROM_SCRATCH if first else LEVEL_SHIFT,
             )
-        gradient = mean_field.nuc_grad_method()
-        gradient.grid_response = self._options.grid_response
-        forces = -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
-        self._keep_density(index, np.asarray(mean_field.make_rdm1()))
+        labels = self._labels(mean_field, index, cycles[0], began)
         self._matrices = None if self._spin else _matrices(mean_field)
-        return Labels(
-            energy=energy * HARTREE,
-            forces=forces,
-            scf_iterations=cycles[0],
-            wall_s=time.perf_counter() - began,
-            provenance=f"pyscf {version('pyscf')} {self._options.xc}/{self._options.basis}",
-        )
+        return labels
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engine.WithMatrices`."""
@@ -192,6 +201,36 @@ class PyscfEngine:
             return EngineReport(False, "", [_INSTALL])
         threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
+
+    def _one_shot(self, guess: BlockMatrix, index: int, began: float) -> Labels | None:
+        """A label from a density matrix as it is; None where that is not good enough.
+
+        Its matrices are not told: what was learned would be learned once more.
+        """
+        mean_field = self._mean_field(())
+        norm = take_as_answer(mean_field, from_blocks(guess, self._molecule))
+        error_meV_A = 1e3 * FORCE_ERROR_PER_GRADIENT * norm
+        if not error_meV_A < self._options.one_shot_error_meV_A:
+            return None
+        how = f" (one shot, forces within {error_meV_A:.2f} meV/A)"
+        return self._labels(mean_field, index, 0, began, how)
+
+    def _labels(
+        self, mean_field: Any, index: int, cycles: int, began: float, how: str = ""
+    ) -> Labels:
+        """Energy and forces of a calculation that has ended; its density matrix is kept."""
+        gradient = mean_field.nuc_grad_method()
+        gradient.grid_response = self._options.grid_response
+        forces = -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
+        self._keep_density(index, np.asarray(mean_field.make_rdm1()))
+        method = f"{self._options.xc}/{self._options.basis}"
+        return Labels(
+            energy=float(mean_field.e_tot) * HARTREE,
+            forces=forces,
+            scf_iterations=cycles,
+            wall_s=time.perf_counter() - began,
+            provenance=f"pyscf {version('pyscf')} {method}{how}",
+        )
 
     def _mean_field(self, remedies: Collection[str]) -> Any:
         from pyscf import dft

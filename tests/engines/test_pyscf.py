@@ -1,9 +1,12 @@
-"""PySCF's orbitals in the order and signs of otf."""
+"""PySCF's orbitals in the order and signs of otf, and its answers without self-consistency."""
 
 import numpy as np
 import pytest
 from ase.build import molecule
 
+from otf.engine import load_engine
+from otf.errors import EngineError
+from otf.orbitals import BlockMatrix
 from tests.engines.round_overlap import assert_round
 
 gto = pytest.importorskip("pyscf.gto")
@@ -26,3 +29,56 @@ def test_atoms_of_an_element_must_be_alike():
     mol = gto.M(atom="H 0 0 0; H@2 0 0 1", basis={"H": "sto-3g", "H@2": "def2-svp"}, verbose=0)
     with pytest.raises(ValueError, match="different bases"):
         orbitals.shells_of(mol)
+
+
+def opened(scratch, *, spin: int = 0, **options):
+    engine_class = load_engine("pyscf")
+    given = {"basis": "6-31g", "grid_level": 2, "threads": 1, "tolerance_eV": 1e-9, **options}
+    engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=spin)
+    engine.open(molecule("H2O"), scratch)
+    return engine
+
+
+@pytest.fixture(scope="module")
+def converged(tmp_path_factory):
+    atoms = molecule("H2O")
+    atoms.rattle(0.05, seed=2)
+    engine = opened(tmp_path_factory.mktemp("scf"))
+    labels = engine.label(atoms, index=0)
+    return atoms, labels, engine.matrices().density
+
+
+def disturbed(density: BlockMatrix, size: float) -> BlockMatrix:
+    noise = np.random.default_rng(5).normal(scale=size, size=density.dense().shape)
+    dense = density.dense() + noise + noise.T
+    return BlockMatrix.of_dense(density.numbers, density.shells, dense)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-5, 1e-4])
+def test_one_shot_is_within_what_it_says(tmp_path, converged, size):
+    atoms, exact, density = converged
+    engine = opened(tmp_path, mode="one_shot", one_shot_error_meV_A=1e6)
+    label = engine.label(atoms, index=1, guess=disturbed(density, size))
+    assert label.scf_iterations == 0
+    assert engine.matrices() is None
+    within = float(label.provenance.split("within ")[1].split()[0])
+    error = 1e3 * np.abs(label.forces - exact.forces).max()
+    assert error < within + 0.03  # of the one that is called exact
+    assert label.energy - exact.energy == pytest.approx(0.0, abs=1e-7 + 1e4 * size**2)
+    if size:
+        assert error > 0.01 * within  # it is no idle bound
+
+
+def test_one_shot_falls_back_to_self_consistency(tmp_path, converged):
+    atoms, exact, density = converged
+    engine = opened(tmp_path, mode="one_shot", one_shot_error_meV_A=0.1)
+    label = engine.label(atoms, index=1, guess=disturbed(density, 1e-3))
+    assert label.scf_iterations > 0
+    assert engine.matrices() is not None
+    np.testing.assert_allclose(label.forces, exact.forces, atol=1e-4)
+
+
+@pytest.mark.parametrize("more", [{"spin": 2}, {"warm_start": "previous"}])
+def test_one_shot_needs_something_to_shoot_with(tmp_path, more):
+    with pytest.raises(EngineError, match=r"engine\.mode: one_shot needs"):
+        opened(tmp_path, mode="one_shot", **more)
