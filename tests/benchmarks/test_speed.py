@@ -10,6 +10,8 @@ from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 
 from otf.analysis.rdf import RdfSum
+from otf.electrons.environment import Reach
+from otf.electrons.matrix_model import Description, MatrixModel
 from otf.kernels.neighbours import neighbour_list, reverse_slots
 from otf.labels import Labels
 from otf.learning import regularisation
@@ -21,6 +23,7 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
 from otf.model.workers import Workers
+from otf.orbitals import BlockMatrix
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies
@@ -233,3 +236,32 @@ def test_neighbour_list_is_far_faster_than_ases():
     ours()
     slow, fast = (min(timeit.repeat(f, number=1, repeat=5)) for f in (ase, ours))
     assert slow > 5 * fast
+
+
+@pytest.fixture(scope="module")
+def matrices():
+    """A model of silicon's matrices with s and p orbitals; what it was taught does not matter."""
+    description = Description(around=Reach(4, 0.4, 5.0), bond=Reach(8, 0.4, 6.2))
+    model = MatrixModel({14: (0, 1)}, ("hamiltonian", "overlap"), description)
+    atoms = bulk("Si", cubic=True)
+    pairs = model.pairs(atoms)
+    values = np.random.default_rng(1).normal(size=16 * len(pairs.first))
+    one = BlockMatrix(np.asarray(atoms.numbers), model.shells, pairs, values)
+    model.learn(atoms, dict.fromkeys(model.names, one))
+    model.predict(atoms)
+    return model
+
+
+def test_speed_of_learned_matrices(benchmark, matrices):
+    atoms = bulk("Si", cubic=True) * (3, 3, 3)
+    benchmark(matrices.predict, atoms)
+
+
+@in_one_thread
+def test_time_of_learned_matrices_grows_with_the_atoms(matrices):
+    small, large = (bulk("Si", cubic=True) * (n, n, n) for n in (2, 4))
+    each = [
+        min(timeit.repeat(lambda a=a: matrices.predict(a), number=1, repeat=5)) / len(a)
+        for a in (small, large)
+    ]
+    assert each[1] < 2.0 * each[0]
