@@ -13,7 +13,6 @@ from otf.driver.directory import one_run, open_run, walkers_below
 from otf.driver.session import Summary, run_session
 from otf.driver.stopping import DONE, TIME_IS_OVER
 from otf.driver.walkers import WalkersSummary, run_walkers
-from otf.driver.warm_start import SCRATCH
 from otf.errors import ClusterError, RunError
 from otf.model.tensor_energy import Ranks
 from otf.slurm.job import Again, going_on
@@ -160,9 +159,7 @@ def describe(s: Summary) -> str:
             f"SCF         {s.scf_first} cycles for the first label, from scratch, and "
             f"{s.scf_later:.1f} for the others"
         )
-        for name, (count, cycles) in s.scf_by_start.items():
-            if name != SCRATCH:
-                lines.append(f"{'':12}{cycles:.1f} from the {name} ({count})")
+        lines += [f"{'':12}{line}" for line in (s.gains.in_words() if s.gains else [])]
     if s.books is not None:
         b = s.books
         lines.append(

@@ -32,7 +32,7 @@ from otf.driver.statistics import (
     statistics,
 )
 from otf.driver.stopping import RdfWatch, Stopping
-from otf.driver.warm_start import starts, warm_started
+from otf.driver.warm_start import Gains, gains, warm_started
 from otf.engine import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
@@ -67,8 +67,8 @@ class Summary:
     scf_first, scf_later
         Self-consistency cycles of the first label, which starts from scratch, and the mean of the
         others; None where the engine does not tell.
-    scf_by_start
-        Number and mean of the cycles by what labels were started from, where that was chosen.
+    gains
+        What better starts of the labels were worth; None where they were not chosen.
     books
         How well the energy balances, or None where there is none.
     label_wall_s
@@ -98,7 +98,7 @@ class Summary:
     model: str
     scf_first: int | None
     scf_later: float | None
-    scf_by_start: dict[str, tuple[int, float]]
+    gains: Gains | None
     books: Books | None
     contract: Contract | None
     sampling: Sampling | None
@@ -312,10 +312,7 @@ def summarise(
         model=f"{history[-1].size}, rank {history[-1].rank}" if history else "nothing learned yet",
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
-        scf_by_start={
-            name: (len(cycles), sum(cycles) / len(cycles))
-            for name, cycles in starts(run.matrices).items()
-        },
+        gains=gains(run.matrices, history),
         contract=contract_of(config, history),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         books=books(read_scalars(run.trajectory), history) if steps else None,

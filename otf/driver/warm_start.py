@@ -5,7 +5,8 @@ of the labels before it, so that a resumed run repeats its labels exactly.
 """
 
 import logging
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from ase import Atoms
 
 from otf.diagnosis import FROM_SCRATCH
 from otf.driver.labelling import Asked
+from otf.driver.records import LabelRecord
 from otf.electrons.guesses import EXTRAPOLATED, LEARNED, PREVIOUS, Guesses
 from otf.engine import WarmStart, WithMatrices
-from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
+from otf.io.matrices import LabelMatrices, read_matrices, read_start, write_matrices
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix
 
@@ -112,14 +114,62 @@ class WarmStarted:
         return self._folder / f"{index:06d}.h5"
 
 
-def starts(folder: Path) -> dict[str, list[int]]:
-    """Cycles of the labels, by what they were started from."""
+@dataclass(frozen=True)
+class Gains:
+    """What better starts were worth.
+
+    Attributes
+    ----------
+    by_start
+        Number of labels, and mean of their cycles, by what they were started from.
+    cycles, seconds
+        Saved against starts from the label before, as they were in the same run; None where there
+        were none.
+    """
+
+    by_start: dict[str, tuple[int, float]]
+    cycles: float | None
+    seconds: float | None
+
+    def in_words(self) -> list[str]:
+        """A line for each start, and one for what was saved."""
+        lines = [
+            f"{mean:.1f} from the {name} ({count})"
+            for name, (count, mean) in self.by_start.items()
+            if name != SCRATCH
+        ]
+        if self.cycles is not None and self.seconds is not None:
+            lines.append(f"{self.cycles:.0f} cycles saved by it, or {self.seconds:.0f} s")
+        return lines
+
+
+def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
+    """What the starts of the labels of a run were worth; None where they were not chosen.
+
+    Seconds are cycles times what one more of them was seen to cost.
+    """
     found: dict[str, list[int]] = {}
-    for path in sorted(folder.glob("*.h5")):
-        label = read_matrices(path)
-        if label.iterations is not None:
-            found.setdefault(label.start, []).append(label.iterations)
-    return found
+    for record in history:
+        path = folder / f"{record.index:06d}.h5"
+        if record.scf_iterations is not None and path.exists():
+            found.setdefault(read_start(path), []).append(record.scf_iterations)
+    if not found:
+        return None
+    by_start = {name: (len(cycles), float(np.mean(cycles))) for name, cycles in found.items()}
+    if PREVIOUS not in by_start:
+        return Gains(by_start, None, None)
+    usual = by_start[PREVIOUS][1]
+    better = [
+        n for name, cycles in found.items() if name not in (SCRATCH, PREVIOUS) for n in cycles
+    ]
+    saved = sum(usual - n for n in better)
+    known = [r for r in history if r.scf_iterations is not None]
+    cycles = np.array([float(r.scf_iterations or 0) for r in known])
+    walls = np.array([r.wall_s for r in known])
+    spread = cycles - cycles.mean()
+    variance = float(spread @ spread)
+    each = float(spread @ walls) / variance if variance else 0.0
+    return Gains(by_start, saved, max(0.0, each) * saved)
 
 
 def _distance(one: BlockMatrix, other: BlockMatrix) -> float:

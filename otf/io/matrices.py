@@ -67,6 +67,17 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
     )
 
 
+def read_start(path: Path) -> str:
+    """What a label was started from.
+
+    Raises
+    ------
+    FileError
+        If the file is damaged or something else.
+    """
+    return str(read_state(path, _KIND)[0]["start"])
+
+
 def read_matrices(path: Path) -> LabelMatrices:
     """Read a file.
 

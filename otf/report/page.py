@@ -16,6 +16,7 @@ from otf.driver.records import RunState
 from otf.driver.session import contract_of
 from otf.driver.state import load_state
 from otf.driver.statistics import books, by_kind, sampling, statistics
+from otf.driver.warm_start import gains
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
@@ -82,7 +83,7 @@ def _page(
     beside: Path,
 ) -> str:
     sections = [
-        *_errors(config, state),
+        *_errors(run, config, state),
         *_energies(run, config, state, t),
         _found(run),
         _atoms(run, t),
@@ -155,7 +156,7 @@ def _duration(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _errors(config: Config, state: RunState) -> list[_Section]:
+def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section]:
     history, dt = state.history, config.dynamics.timestep_fs
     kinds = by_kind(history)
     if not kinds:
@@ -187,7 +188,9 @@ def _errors(config: Config, state: RunState) -> list[_Section]:
         ),
     ]
     if any(r.scf_iterations is not None for r in history):
-        text = "The first label starts from scratch."
+        found = gains(run.matrices, history)
+        more = "; ".join(found.in_words()) if found is not None else ""
+        text = f"The first label starts from scratch. {more and f'Mean cycles: {more}.'}".strip()
         svg = pictures.picture(pictures.iterations(history), name="scf")
         sections.append(_Section("Self-consistency", text, svg))
     return sections

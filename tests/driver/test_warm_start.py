@@ -1,13 +1,14 @@
 """Labels of a real engine that start from what was learned, and where they end."""
 
 import shutil
+from types import SimpleNamespace
 
 import ase.build
 import numpy as np
 import pytest
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.driver.warm_start import WarmStarted, starts, warm_started
+from otf.driver.warm_start import SCRATCH, WarmStarted, gains, warm_started
 from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses
 from otf.engine import load_engine
 from otf.io.matrices import read_matrices
@@ -46,10 +47,21 @@ def test_learned_starts_take_fewer_cycles_and_end_the_same(labelled, tmp_path):
         exact = cold.label(structures(20)[k], index=0, remedies=[FROM_SCRATCH])
         assert labels[k].energy == pytest.approx(exact.energy, abs=1e-6)
         np.testing.assert_allclose(labels[k].forces, exact.forces, atol=1e-3)
-    known = starts(folder / "matrices")
-    learned = [n for name in LEARNED for n in known.get(name, [])]
-    assert len(learned) > 8
-    assert np.mean(learned) < 0.7 * np.mean(known[PREVIOUS])
+    history = [
+        SimpleNamespace(
+            index=k, scf_iterations=x.scf_iterations, wall_s=0.5 + 2.0 * x.scf_iterations
+        )
+        for k, x in enumerate(labels)
+    ]
+    found = gains(folder / "matrices", history)
+    learned = [found.by_start[name] for name in LEARNED if name in found.by_start]
+    assert sum(count for count, _ in learned) > 8
+    usual = found.by_start[PREVIOUS][1]
+    assert sum(n * mean for n, mean in learned) / sum(n for n, _ in learned) < 0.7 * usual
+    better = [x for name, x in found.by_start.items() if name not in (PREVIOUS, SCRATCH)]
+    assert found.cycles == pytest.approx(sum(n * (usual - mean) for n, mean in better))
+    assert found.seconds == pytest.approx(2.0 * found.cycles)
+    assert f"{found.cycles:.0f} cycles saved" in found.in_words()[-1]
 
 
 def test_a_label_repeated_after_a_restart_is_the_same_to_the_last_bit(labelled, tmp_path):
