@@ -25,11 +25,12 @@ from otf.labels import LabelFailure, Labels
 from otf.plausible import impossible
 from otf.process import Finished, clean_environment, run_program
 from otf.testing import EngineContract
-from otf_openmx import output
+from otf_openmx import orbitals, output
 from otf_openmx.deck import parse, read
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure
 from otf_openmx.scfout import read_scfout
+from tests.engines.round_overlap import assert_round
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "openmx"
 STANDIN = Path(__file__).parents[1] / "standins" / "fake_openmx.py"
@@ -482,3 +483,28 @@ def test_options_that_contradict_each_other(options, message):
 def test_program_that_is_not_there_is_named(tmp_path, options):
     with pytest.raises(EngineError, match=r"engine\.command: 'openmxx' is not found"):
         opened(options() | {"command": "openmxx -x"}, molecule("CH4"), tmp_path)
+
+
+def test_the_overlap_of_a_bond_is_round():
+    """In the frame of a bond it has weight 0 only: a wrong sign or order of orbitals would show."""
+    found = read_scfout(GOLDEN / "a_ch4" / "ch4.scfout")
+    atoms = Atoms("CH4", found.positions, cell=found.cell, pbc=True)
+    numbers, bases = np.asarray(atoms.numbers), {6: "C6.0-s2p2d1", 1: "H6.0-s2p1"}
+    overlap = orbitals.to_blocks(found.overlap, found, numbers, bases)
+    assert_round(overlap, atoms)
+    density = orbitals.to_blocks(found.density[0], found, numbers, bases)
+    # The matrix of one spin holds half the electrons where the other one is not written.
+    assert 2.0 * np.vdot(overlap.values, density.values) == pytest.approx(found.electrons)
+
+
+@pytest.mark.parametrize(
+    ("bases", "said"),
+    [
+        ({6: "C6.0-s2p2", 1: "H6.0-s2p1"}, "atom 1 has 13 orbitals, and C6.0-s2p2 has 8"),
+        ({6: "C6.0-s2p2f1", 1: "H6.0-s2p1"}, "no basis of s, p and d shells"),
+    ],
+)
+def test_another_basis_than_the_file_has_is_refused(bases, said):
+    found = read_scfout(GOLDEN / "a_ch4" / "ch4.scfout")
+    with pytest.raises(ValueError, match=said):
+        orbitals.to_blocks(found.overlap, found, np.array([6, 1, 1, 1, 1]), bases)

@@ -1,0 +1,88 @@
+"""OpenMX's matrices by pairs of atoms, in the order of :mod:`otf.orbitals`.
+
+OpenMX's orbitals of an atom come by degree, each with all its multiplicities, and then as real
+harmonics: p as x, y, z; d as 3z2-r2, x2-y2, xy, xz, yz. Signs are as ours.
+"""
+
+import re
+from collections.abc import Mapping
+
+import numpy as np
+
+from otf.arrays import Ints
+from otf.orbitals import BlockMatrix, Pairs, Shells, width
+from otf_openmx.scfout import Matrix, ScfOut
+
+_BASIS = re.compile(r"[-.\w]*?-((?:[a-z]\d)+)")
+_DEGREES = {"s": 0, "p": 1, "d": 2}
+_OURS = {0: (0,), 1: (1, 2, 0), 2: (2, 4, 0, 3, 1)}
+"""Where the harmonics m = -l … l are among OpenMX's."""
+
+
+def shells_of(basis: str) -> tuple[int, ...]:
+    """Degrees of the shells of a basis.
+
+    >>> shells_of("C6.0-s2p2d1")
+    (0, 0, 1, 1, 2)
+
+    Raises
+    ------
+    ValueError
+        If it is no basis of s, p and d shells.
+    """
+    found = _BASIS.fullmatch(basis)
+    parts = re.findall(r"([a-z])(\d)", found[1]) if found else []
+    if not parts or any(letter not in _DEGREES for letter, _ in parts):
+        raise ValueError(f"'{basis}' is no basis of s, p and d shells, such as C6.0-s2p2d1")
+    return tuple(_DEGREES[letter] for letter, count in parts for _ in range(int(count)))
+
+
+def to_blocks(
+    matrix: Matrix, known: ScfOut, numbers: Ints, bases: Mapping[int, str]
+) -> BlockMatrix:
+    """One of the matrices of a run.
+
+    Parameters
+    ----------
+    matrix
+        Such as ``known.overlap``.
+    numbers
+        (N,) atomic numbers, which the file does not have.
+    bases
+        Basis of each of them.
+
+    Raises
+    ------
+    ValueError
+        If a basis has other orbitals than the file.
+    """
+    shells: Shells = {number: shells_of(basis) for number, basis in bases.items()}
+    orders = {number: _order(degrees) for number, degrees in shells.items()}
+    wrong = [
+        i for i, z in enumerate(numbers.tolist()) if width(shells[z]) != int(known.orbitals[i])
+    ]
+    if wrong:
+        i = wrong[0]
+        raise ValueError(
+            f"atom {i + 1} has {known.orbitals[i]} orbitals, and {bases[int(numbers[i])]} has "
+            f"{width(shells[int(numbers[i])])}"
+        )
+    first, second, shifts, values = [], [], [], []
+    for i, (near, cells) in enumerate(zip(known.neighbours, known.cells, strict=True)):
+        for j, cell, block in zip(near.tolist(), cells, matrix[i], strict=True):
+            first.append(i)
+            second.append(j)
+            shifts.append(cell)
+            ours = block[np.ix_(orders[int(numbers[i])], orders[int(numbers[j])])]
+            values.append(ours.ravel())
+    pairs = Pairs(np.array(first), np.array(second), np.array(shifts, dtype=np.int64))
+    return BlockMatrix(numbers, shells, pairs, np.concatenate(values))
+
+
+def _order(degrees: tuple[int, ...]) -> Ints:
+    """Which orbital of OpenMX each of ours is."""
+    order: list[int] = []
+    for degree in degrees:
+        at = len(order)
+        order += [at + m for m in _OURS[degree]]
+    return np.array(order, dtype=np.int64)
