@@ -127,6 +127,25 @@ class BlockMatrix:
         blocks = [matrix[rows, columns].ravel() for rows in spans for columns in spans]
         return cls(numbers, shells, Pairs.all_of(len(numbers)), np.concatenate(blocks))
 
+    def on(self, pairs: Pairs) -> "BlockMatrix":
+        """The same with other blocks: zero where there are none here."""
+        if pairs is self.pairs:
+            return self
+        keys = (
+            np.column_stack([p.first, p.second, p.shifts]).tolist() for p in (self.pairs, pairs)
+        )
+        known, wanted = ([tuple(key) for key in found] for found in keys)
+        where = {key: k for k, key in enumerate(known)}
+        widths = self.widths
+        sizes = (widths[pairs.first] * widths[pairs.second]).tolist()
+        values = [
+            self.values[self.starts[where[key]] : self.starts[where[key]] + size]
+            if key in where
+            else np.zeros(size)
+            for key, size in zip(wanted, sizes, strict=True)
+        ]
+        return replace(self, pairs=pairs, values=np.concatenate(values))
+
     def with_values(self, values: Floats) -> "BlockMatrix":
         """Another matrix with the same blocks."""
         return replace(self, values=values)
@@ -144,9 +163,19 @@ class Matrices:
         The density matrix counts both spins.
     electrons
         How many.
+    kpoints
+        (K, 3), fractional, of equal weight, for a crystal; None for a molecule, whose matrices have
+        all blocks and whose orbitals are full or empty.
+    smearing_eV
+        Width of the Fermi-Dirac distribution of a crystal.
+    basis
+        What the orbitals are, in the engine's words: matrices of others have nothing in common.
     """
 
     hamiltonian: BlockMatrix
     overlap: BlockMatrix
     density: BlockMatrix
     electrons: float
+    kpoints: Floats | None = None
+    smearing_eV: float = 0.0
+    basis: str = ""

@@ -72,6 +72,9 @@ class PyscfEngine:
 
     kind: ClassVar[str] = "pyscf"
     Options: ClassVar[type[BaseModel]] = Options
+    may_change: ClassVar[tuple[str, ...]] = (
+        "warm_start", "mode", "one_shot_error_meV_A", "threads", "max_iterations",
+    )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)
@@ -116,6 +119,7 @@ class PyscfEngine:
                     atom=_geometry(atoms),
                     unit="Angstrom",
                     basis=self._options.basis,
+                    ecp=_core_potentials(self._options.basis, set(atoms.symbols)),
                     charge=self._charge,
                     spin=self._spin,
                     verbose=0,
@@ -179,7 +183,7 @@ class PyscfEngine:
                 remedy=FROM_SCRATCH if first else LEVEL_SHIFT,
             )
         labels = self._labels(mean_field, index, cycles[0], began)
-        self._matrices = None if self._spin else _matrices(mean_field)
+        self._matrices = None if self._spin else _matrices(mean_field, self._options.basis)
         return labels
 
     def matrices(self) -> Matrices | None:
@@ -278,7 +282,7 @@ def _is_stationary(environment: dict[str, Any]) -> bool:
     return bool(environment["norm_gorb"] < environment["conv_tol_grad"])
 
 
-def _matrices(mean_field: Any) -> Matrices:
+def _matrices(mean_field: Any, basis: str) -> Matrices:
     """Of a converged closed shell; the Hamiltonian from its orbitals, which costs nothing."""
     molecule, overlap = mean_field.mol, np.asarray(mean_field.get_ovlp())
     orbitals = overlap @ mean_field.mo_coeff
@@ -288,7 +292,22 @@ def _matrices(mean_field: Any) -> Matrices:
         to_blocks(overlap, molecule),
         to_blocks(np.asarray(mean_field.make_rdm1()), molecule),
         float(molecule.nelectron),
+        basis=basis,
     )
+
+
+def _core_potentials(basis: str, symbols: Collection[str]) -> dict[str, str]:
+    """Elements whose basis is meant for a potential in place of the core."""
+    from pyscf.gto.basis import load_ecp
+
+    found = {}
+    for symbol in symbols:
+        try:
+            if load_ecp(basis, symbol):
+                found[symbol] = basis
+        except (KeyError, RuntimeError, ValueError):  # PySCF has none
+            continue
+    return found
 
 
 def _geometry(atoms: Atoms) -> list[tuple[str, Any]]:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
 from otf.orbitals import BlockMatrix, Shells
@@ -24,12 +25,18 @@ def shells_of(molecule: Any) -> Shells:
         If atoms of one element have different bases.
     """
     found: dict[int, tuple[int, ...]] = {}
-    numbers = [int(z) for z in np.asarray(molecule.atom_charges())]
+    numbers = numbers_of(molecule).tolist()
     for atom, number in enumerate(numbers):
         degrees = tuple(degree for at, degree in _shells(molecule) if at == atom)
         if found.setdefault(number, degrees) != degrees:
             raise ValueError(f"atoms of number {number} have different bases")
     return found
+
+
+def numbers_of(molecule: Any) -> Ints:
+    """(N,) atomic numbers, also where a potential stands for the core."""
+    symbols = [molecule.atom_pure_symbol(i) for i in range(molecule.natm)]
+    return np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
 
 
 def order_of(molecule: Any) -> Ints:
@@ -51,7 +58,7 @@ def _shells(molecule: Any) -> Iterator[tuple[int, int]]:
 def to_blocks(matrix: Floats, molecule: Any) -> BlockMatrix:
     """A matrix of PySCF by pairs of atoms."""
     order = order_of(molecule)
-    numbers = np.asarray(molecule.atom_charges(), dtype=np.int64)
+    numbers = numbers_of(molecule)
     return BlockMatrix.of_dense(numbers, shells_of(molecule), matrix[np.ix_(order, order)])
 
 

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -32,7 +33,7 @@ from otf_siesta.geometry import (
     species_of_atoms,
     write_structure,
 )
-from otf_siesta.guesses import begin_from, check_guesses, read_matrices
+from otf_siesta.guesses import Occupation, begin_from, occupation_of, read_matrices
 from otf_siesta.options import Options, make_deck
 from otf_siesta.output import (
     read_force_stress,
@@ -69,6 +70,7 @@ class SiestaEngine:
     may_change: ClassVar[tuple[str, ...]] = (
         "command", "ranks", "threads", "launcher",
         "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",
+        "warm_start",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -87,6 +89,7 @@ class SiestaEngine:
         self._served: tuple[str, ...] = ()  # remedies the server was started with
         self._last: int | None = None  # label whose density matrices the server holds
         self._ended_in: Path | None = None  # directory of the latest label
+        self._occupation: Occupation | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -112,12 +115,12 @@ class SiestaEngine:
         self._launch = launch(self._options)
         self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
-        if self.warm_start != "previous":
-            check_guesses(atoms, self._spin)
         original = make_deck(
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
         self._deck = original.copy()
+        if self.warm_start != "previous":
+            self._occupation = occupation_of(self._deck, atoms, self._spin)
         elements = species_elements(self._deck)
         self._species = name_species(
             symbols, species_of_atoms(self._deck), elements, self._deck.source
@@ -164,7 +167,12 @@ class SiestaEngine:
         """See :class:`otf.engine.WithMatrices`."""
         if self._ended_in is None or self.warm_start == "previous":
             return None
-        return read_matrices(self._ended_in, _NAME)
+        try:
+            found = read_matrices(self._ended_in, _NAME, self._occupation)
+        except Exception as error:  # sisl raises what it likes, and a label is worth more
+            _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
+            return None
+        return None if found is None else replace(found, basis=self._fingerprint())
 
     def close(self) -> None:
         """End the server; may be called twice."""
@@ -271,10 +279,11 @@ class SiestaEngine:
         completed = (directory / "0_NORMAL_EXIT").exists() and _text(
             directory / "MESSAGES"
         ).endswith("INFO: Job completed\n")
-        self._ended_in = directory
-        return self._read(
+        answer = self._read(
             directory, atoms, done, remedies, warm=before is not None, completed=completed
         )
+        self._ended_in = directory if isinstance(answer, Labels) else None
+        return answer
 
     def _by_server(
         self,

@@ -1,25 +1,50 @@
-"""Density matrices that SIESTA starts from, and the matrices it ends with, of molecules.
+"""Density matrices that SIESTA starts from, and the matrices it ends with.
 
 By sisl, which takes its time to load and is not there for everybody: it is asked for when needed.
 """
 
 import importlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
+from otf.arrays import Floats
+from otf.deck import Deck
 from otf.errors import EngineError
 from otf.orbitals import BlockMatrix, Matrices
+from otf_siesta.geometry import species_elements
+
+_DEFAULT_TEMPERATURE = "300 K"
+_KELVIN = 8.617333262e-5  # eV
+_UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
+_SINGLE = 1e-9
 
 
-def check_guesses(atoms: Atoms, spin: int) -> None:
-    """Whether density matrices can be made for these atoms.
+@dataclass(frozen=True, eq=False)
+class Occupation:
+    """How SIESTA fills the orbitals of a crystal.
+
+    Attributes
+    ----------
+    kpoints
+        (K, 3), fractional, the whole grid.
+    smearing_eV
+        Of the Fermi-Dirac distribution.
+    """
+
+    kpoints: Floats
+    smearing_eV: float
+
+
+def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
+    """What density matrices are made with; None for a molecule.
 
     Raises
     ------
     EngineError
-        If not; the message says why.
+        If they cannot be made for these atoms; the message says why.
     """
     try:
         importlib.import_module("sisl")
@@ -28,14 +53,47 @@ def check_guesses(atoms: Atoms, spin: int) -> None:
             f"engine.warm_start: it needs sisl ({error}): pip install 'otf-aimd[siesta]', or leave "
             "it at true"
         ) from error
-    if atoms.pbc.any() or spin:
+    unpolarised = (deck.value("Spin") or "none").lower() in ("none", "non-polarized")
+    if spin or not unpolarised or deck.flag("SpinPolarized"):
         raise EngineError(
-            "engine.warm_start: density matrices are guessed for molecules without unpaired "
-            "electrons; leave it at true"
+            "engine.warm_start: density matrices are guessed without unpaired electrons; leave it "
+            "at true"
         )
+    elements = list(species_elements(deck).values())
+    if len(set(elements)) < len(elements):
+        raise EngineError(
+            "engine.warm_start: matrices are learned where an element has one species; leave it at "
+            "true"
+        )
+    if not atoms.pbc.any():
+        return None
+    function = (deck.value("OccupationFunction") or "FD").upper()
+    found = _grid(deck.block("kgrid_Monkhorst_Pack") or deck.block("kgrid.MonkhorstPack"))
+    if found is None or function != "FD":
+        raise EngineError(
+            "engine.warm_start: density matrices of a crystal are guessed with a diagonal "
+            "kgrid_Monkhorst_Pack of more than one point, and Fermi-Dirac occupations; leave it at "
+            "true"
+        )
+    words = (deck.value("ElectronicTemperature") or _DEFAULT_TEMPERATURE).split()
+    unit = _UNITS_EV[words[1].lower()] if len(words) > 1 else _UNITS_EV["ry"]
+    return Occupation(found, float(words[0]) * unit)
 
 
-def read_matrices(directory: Path, label: str) -> Matrices | None:
+def _grid(lines: tuple[str, ...] | None) -> Floats | None:
+    """All points of a grid; None where it is not diagonal, or has one point."""
+    if lines is None:
+        return None
+    rows = np.array([[float(x) for x in line.split()[:4]] for line in lines[:3]])
+    counts = np.diag(rows[:, :3])
+    if np.abs(rows[:, :3] - np.diag(counts)).max() > _SINGLE or counts.prod() <= 1:
+        return None
+    shifts = rows[:, 3] if rows.shape[1] > 3 else np.zeros(3)
+    axes = [(np.arange(n) + s) / n for n, s in zip(counts, shifts, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def read_matrices(directory: Path, label: str, occupation: Occupation | None) -> Matrices | None:
     """What a label ended with; None where SIESTA did not write it."""
     from otf_siesta.matrices import read_density, read_geometry, read_hamiltonian
     from otf_siesta.orbitals import to_blocks
@@ -50,6 +108,12 @@ def read_matrices(directory: Path, label: str) -> Matrices | None:
         to_blocks(read, read.S_idx),
         to_blocks(read_density(paths[1], geometry)),
     ]
+    if occupation is not None:
+        hamiltonian, overlap, density = found
+        electrons = float(np.vdot(overlap.values, density.on(overlap.pairs).values))
+        return Matrices(
+            hamiltonian, overlap, density, electrons, occupation.kpoints, occupation.smearing_eV
+        )
     # Which blocks there are follows the distances; those of a molecule are all of them.
     hamiltonian, overlap, density = (
         BlockMatrix.of_dense(b.numbers, b.shells, b.dense()) for b in found

@@ -56,9 +56,9 @@ class Options(LaunchOptions):
     vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
     warm_start: bool | WarmStart = Field(
         True,
-        description="begin each label from the density matrix of the last (true or previous); for "
-        "molecules also from one fitted to the latest overlaps (extrapolate), one of the matrices "
-        "learned so far (learned), or whichever was nearest of late (auto), by sisl",
+        description="begin each label from the density matrix of the last (true or previous), one "
+        "of the matrices learned so far (learned), of molecules also one fitted to the latest "
+        "overlaps (extrapolate), or whichever was nearest of late (auto), by sisl",
     )
     history_depth: Annotated[int, Field(ge=0)] = Field(
         0,

@@ -53,7 +53,13 @@ class LearnedLevels:
     def of(self, atoms: Atoms) -> Levels:
         """Orbital energies of a structure."""
         found = self.model.predict(atoms)
-        return levels_of(found["hamiltonian"], found["overlap"], self.electrons)
+        try:
+            return levels_of(found["hamiltonian"], found["overlap"], self.electrons)
+        except ValueError as error:
+            raise RunError(
+                f"orbital energies by matrices of {self.model.n_labels} labels: {error}; more "
+                "labels are needed"
+            ) from error
 
     def in_words(self) -> str:
         """What to bear in mind."""
@@ -75,13 +81,15 @@ def learn_levels(path: Path) -> LearnedLevels:
     FileError
         If one of them is damaged.
     """
-    files = sorted(RunDirectory(path).matrices.glob("*.h5"))
-    if len(files) < _FEWEST:
+    labels = [read_matrices(f) for f in sorted(RunDirectory(path).matrices.glob("*.h5"))]
+    labels = [label for label in labels if label.matrices.basis == labels[-1].matrices.basis]
+    if len(labels) < _FEWEST:
         raise RunError(
-            f"{path}: has the matrices of {len(files)} labels, and {_FEWEST} are needed; they are "
+            f"{path}: has the matrices of {len(labels)} labels, and {_FEWEST} are needed; they are "
             "kept by engines that learn them (engine.warm_start: auto or learned)"
         )
-    labels = [read_matrices(file) for file in files]
+    if labels[0].matrices.kpoints is not None:
+        raise RunError(f"{path}: is a crystal, and orbital energies are told of molecules only")
     known = len(labels) - max(1, round(_TESTED * len(labels)))
     trial = LearnedLevels(_learned(labels[:known]), labels[0].matrices.electrons, 0.0, 0.0)
     gaps, levels = [], []

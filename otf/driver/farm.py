@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import closing
+from typing import cast
 
 from ase import Atoms
 
@@ -19,8 +20,10 @@ from otf.allocation import Allocation
 from otf.config import Config
 from otf.driver.assemble import make_engine
 from otf.driver.directory import RunDirectory
+from otf.engine import Engine, WarmStart, WithMatrices
 from otf.errors import EngineError, RunError
 from otf.labels import LabelFailure, Labels
+from otf.orbitals import BlockMatrix, Matrices
 
 _GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
 
@@ -69,8 +72,9 @@ class Farm:
         atoms: Atoms,
         index: int,
         remedies: Collection[str],
-    ) -> Labels | LabelFailure:
-        """As an engine of this run labels; ``start`` is what it is opened with.
+        guess: BlockMatrix | None,
+    ) -> tuple[Labels | LabelFailure, Matrices | None]:
+        """As an engine of this run labels, and its matrices; ``start`` is what it is opened with.
 
         Raises
         ------
@@ -78,21 +82,21 @@ class Farm:
             As the engine does.
         """
         future = self._executor.submit(
-            _label_here, config, run, start, atoms, index, tuple(remedies), self._parent
+            _label_here, config, run, start, atoms, index, tuple(remedies), guess, self._parent
         )
         try:
             answer = future.result()
         except RuntimeError as error:
             if type(error).__name__ != "ExecutorlibSocketError":
                 raise
-            return LabelFailure(
+            failure = LabelFailure(
                 "the process that labelled ended without an answer",
                 "see whether there is enough memory; walkers.labels_at_once makes them fewer",
             )
+            return failure, None
         if isinstance(answer, EngineError):
             raise answer
-        assert isinstance(answer, Labels | LabelFailure)
-        return answer
+        return cast(tuple[Labels | LabelFailure, Matrices | None], answer)
 
     def close(self) -> None:
         """Wait for all of them."""
@@ -100,19 +104,40 @@ class Farm:
 
 
 class FarmedEngine:
-    """The engine of a run, asked in the farm; the part that answers."""
+    """The engine of a run, asked in the farm; the part that answers.
 
-    def __init__(self, farm: Farm, config: Config, run: RunDirectory, atoms: Atoms) -> None:
+    Follows :class:`otf.engine.WithMatrices`, as far as the engine does.
+    """
+
+    def __init__(
+        self, farm: Farm, engine: Engine, config: Config, run: RunDirectory, atoms: Atoms
+    ) -> None:
+        self.warm_start: WarmStart = "previous"
+        if isinstance(engine, WithMatrices):
+            self.warm_start = engine.warm_start
+        self._matrices: Matrices | None = None
         self._farm = farm
         self._config = config
         self._run = RunDirectory(run.path.absolute())
         self._start = atoms.copy()
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: BlockMatrix | None = None,
     ) -> Labels | LabelFailure:
-        """See :meth:`otf.engine.Engine.label`."""
-        return self._farm.label(self._config, self._run, self._start, atoms, index, remedies)
+        """See :meth:`otf.engine.WithMatrices.label`."""
+        answer, self._matrices = self._farm.label(
+            self._config, self._run, self._start, atoms, index, remedies, guess
+        )
+        return answer
+
+    def matrices(self) -> Matrices | None:
+        """See :class:`otf.engine.WithMatrices`."""
+        return self._matrices
 
 
 def _label_here(
@@ -122,15 +147,19 @@ def _label_here(
     atoms: Atoms,
     index: int,
     remedies: Collection[str],
+    guess: BlockMatrix | None,
     parent: int | None,
-) -> Labels | LabelFailure | EngineError:
+) -> tuple[Labels | LabelFailure, Matrices | None] | EngineError:
     """A label by an engine that lives as long as this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the run waits for its labels
     threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
     try:
         with closing(make_engine(config, start)) as engine:
             engine.open(start, run.scratch)
-            return engine.label(atoms, index=index, remedies=remedies)
+            if isinstance(engine, WithMatrices):
+                answer = engine.label(atoms, index=index, remedies=remedies, guess=guess)
+                return answer, engine.matrices() if isinstance(answer, Labels) else None
+            return engine.label(atoms, index=index, remedies=remedies), None
     except EngineError as error:
         return error
 

@@ -137,7 +137,8 @@ def run_walkers(
                 engine.open(atoms, directory.scratch)
                 asked = warm_started(engine, directory.matrices)
             else:
-                asked = FarmedEngine(farm, own, directory, atoms)
+                farmed = FarmedEngine(farm, engine, own, directory, atoms)
+                asked = warm_started(farmed, directory.matrices)
             file = stack.enter_context(closing(LabelFile(directory.labels)))
             patient = _Patient(asked, baton, limit, request, pauses=at_once < config.walkers.count)
             team.append(

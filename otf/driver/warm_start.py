@@ -6,6 +6,7 @@ of the labels before it, so that a resumed run repeats its labels exactly.
 
 import logging
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +18,8 @@ from otf.driver.labelling import Asked
 from otf.driver.records import LabelRecord
 from otf.electrons.guesses import EXTRAPOLATED, LEARNED, PREVIOUS, Guesses
 from otf.engine import WarmStart, WithMatrices
-from otf.io.matrices import LabelMatrices, read_matrices, read_start, write_matrices
+from otf.errors import FileError
+from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix
 
@@ -25,6 +27,7 @@ _LOG = logging.getLogger("otf.warm_start")
 
 SCRATCH = "scratch"
 _RECENT = 3  # labels that tell which guess is the best
+_TRY_EVERY = 8  # labels, of what did not pay
 _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
     "auto": (PREVIOUS, EXTRAPOLATED, *LEARNED),
     "extrapolate": (EXTRAPOLATED,),
@@ -45,6 +48,15 @@ def warm_started(engine: Asked, folder: Path) -> Asked:
     return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start])
 
 
+@dataclass(frozen=True)
+class _Start:
+    """What a label was started from, the cycles that took, and how far off all guesses were."""
+
+    name: str
+    iterations: int | None
+    errors: dict[str, float]
+
+
 class WarmStarted:
     """An engine whose labels start from the best guess.
 
@@ -60,23 +72,32 @@ class WarmStarted:
         self._candidates = candidates
         self._guesses = Guesses()
         self._learned = 0  # labels before this one are known
-        self._errors: list[dict[str, float]] = []
+        self._starts: list[_Start] = []
 
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
     ) -> Labels | LabelFailure:
         """See :meth:`otf.engine.Engine.label`."""
+        with suppress(OSError):
+            self._file(index).unlink()  # of an answer that was not taken
         self._catch_up(index)
         guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
-        chosen = self._best(guesses)
+        chosen = self._best(guesses, index)
         # From the density matrix of the label before an engine starts by itself.
         guess = None if chosen in (PREVIOUS, SCRATCH) else guesses[chosen]
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
-        matrices = self._engine.matrices()
+        matrices = self._engine.matrices() if isinstance(answer, Labels) else None
         if isinstance(answer, Labels) and matrices is not None:
-            errors = {name: _distance(p, matrices.density) for name, p in guesses.items()}
+            errors = {
+                name: _distance(p, matrices.density)
+                for name, p in guesses.items()
+                if p.shells == matrices.density.shells
+            }
             label = LabelMatrices(atoms, matrices, chosen, answer.scf_iterations, errors)
-            write_matrices(self._file(index), label)
+            try:
+                write_matrices(self._file(index), label)
+            except (FileError, OSError) as error:  # the label itself is worth more
+                _LOG.warning("label %d: its matrices are not kept: %s", index, error)
             _LOG.info("label %d: started from: %s", index, chosen)
         return answer
 
@@ -84,11 +105,15 @@ class WarmStarted:
         """As the engine's own, where it has one."""
         getattr(self._engine, "pause", lambda: None)()
 
-    def _best(self, guesses: Mapping[str, BlockMatrix]) -> str:
-        """The candidate that was nearest of late, each measured at the latest labels."""
+    def _best(self, guesses: Mapping[str, BlockMatrix], index: int) -> str:
+        """The candidate that was nearest of late, each measured at the latest labels.
+
+        Where the nearest ones took more cycles of late than the density matrix of the label before,
+        that one is used, but for a try now and then: programs see other errors than this measure.
+        """
         if not guesses:
             return SCRATCH
-        recent = self._errors[-_RECENT:]
+        recent = [start.errors for start in self._starts[-_RECENT:]]
         known = [
             name
             for name in self._candidates
@@ -96,18 +121,33 @@ class WarmStarted:
         ]
         if not known:
             return PREVIOUS
-        return min(known, key=lambda name: sum(errors[name] for errors in recent))
+        nearest = min(known, key=lambda name: sum(errors[name] for errors in recent))
+        if PREVIOUS in self._candidates and nearest != PREVIOUS and index % _TRY_EVERY:
+            better, usual = self._cycles(better=True), self._cycles(better=False)
+            if len(better) == _RECENT and usual and np.mean(better) > np.mean(usual):
+                return PREVIOUS
+        return nearest
+
+    def _cycles(self, *, better: bool) -> list[int]:
+        """Of the latest labels that started from the label before, or better than that."""
+        found = [
+            start.iterations
+            for start in self._starts
+            if start.iterations is not None
+            and start.name != SCRATCH
+            and (start.name != PREVIOUS) == better
+        ]
+        return found[-_RECENT:]
 
     def _catch_up(self, index: int) -> None:
         """Learn the labels before this one, and no other: it may be asked for twice."""
         if self._learned > index:
-            self._guesses, self._learned, self._errors = Guesses(), 0, []
+            self._guesses, self._learned, self._starts = Guesses(), 0, []
         for number in range(self._learned, index):
-            path = self._file(number)
-            if path.exists():
-                label = read_matrices(path)
+            label = _read(self._file(number))
+            if label is not None:
                 self._guesses.learn(label.atoms, label.matrices)
-                self._errors.append(label.errors)
+                self._starts.append(_Start(label.start, label.iterations, label.errors))
         self._learned = index
 
     def _file(self, index: int) -> Path:
@@ -151,8 +191,9 @@ def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
     found: dict[str, list[int]] = {}
     for record in history:
         path = folder / f"{record.index:06d}.h5"
-        if record.scf_iterations is not None and path.exists():
-            found.setdefault(read_start(path), []).append(record.scf_iterations)
+        label = _read(path) if record.scf_iterations is not None else None
+        if label is not None and record.scf_iterations is not None:
+            found.setdefault(label.start, []).append(record.scf_iterations)
     if not found:
         return None
     by_start = {name: (len(cycles), float(np.mean(cycles))) for name, cycles in found.items()}
@@ -172,6 +213,19 @@ def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
     return Gains(by_start, saved, max(0.0, each) * saved)
 
 
+def _read(path: Path) -> LabelMatrices | None:
+    """Matrices of a label; None where there are none, or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return read_matrices(path)
+    except FileError as error:
+        _LOG.warning("%s; the run goes on without it", error)
+        return None
+
+
 def _distance(one: BlockMatrix, other: BlockMatrix) -> float:
-    """Root mean square of the difference."""
-    return float(np.sqrt(np.mean((one.values - other.values) ** 2)))
+    """Root mean square of the difference, over the elements that the other one has."""
+    there = other.values != 0.0
+    difference = one.on(other.pairs).values[there] - other.values[there]
+    return float(np.sqrt(np.mean(difference**2)))

@@ -217,6 +217,13 @@ class BondFeatures:
         columns.append(radial[:, k] * (moments[:, a] * moments[:, b].conj()))
         return np.concatenate(columns, axis=1)
 
+    def count(self, weight: Weight) -> int:
+        """How many features a weight has."""
+        plan = self._plan(weight)
+        return len(plan.bare) + sum(
+            len(part[0]) for part in (plan.single, plan.double, plan.conjugated)
+        )
+
     def _plan(self, weight: Weight) -> _Plan:
         total = 0 if weight == "odd" else weight
         even = weight == 0

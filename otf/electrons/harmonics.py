@@ -22,7 +22,7 @@ from otf.arrays import Floats
 from otf.kernels.harmonics import normalisation, solid_harmonics
 from otf.kernels.jit import kernel
 
-_POINTS = np.random.default_rng(1).normal(size=(24, 3))
+_POINTS = np.random.default_rng(1).normal(size=(80, 3))
 _POINTS /= np.linalg.norm(_POINTS, axis=1)[:, None]
 
 
@@ -31,7 +31,7 @@ def harmonics(directions: Floats, l_max: int) -> Floats:
     flat = np.ascontiguousarray(directions.reshape(-1, 3))
     out = np.empty((len(flat), (l_max + 1) ** 2))
     _harmonics(flat, normalisation(l_max), out)
-    return out.reshape(*directions.shape[:-1], -1)
+    return out.reshape(*directions.shape[:-1], out.shape[1])
 
 
 @kernel

@@ -75,15 +75,23 @@ class _Problem:
     def predict(self, rows: Floats) -> Floats:
         if self.coefficients is None:
             assert self.equations is not None
-            diagonal = np.diag(self.equations.gram)
-            self.equations.prior = np.maximum(diagonal, _FLOOR * diagonal.max())
-            self.equations.forget_solutions()
-            strength, solution = _STRENGTH, None
-            while solution is None:
-                solution = self.equations.solve(len(diagonal), strength)
-                strength *= 10.0
-            self.coefficients = solution.coefficients
+            self.coefficients = _solved(self.equations)
         return np.asarray(rows @ self.coefficients)
+
+
+def _solved(equations: NormalEquations) -> Floats:
+    """Coefficients; zero where no feature was ever seen but zero, as symmetry may have it."""
+    diagonal = np.diag(equations.gram)
+    largest = float(diagonal.max())
+    if largest == 0.0:
+        return np.zeros_like(equations.moment)
+    equations.prior = np.maximum(diagonal, _FLOOR * largest)
+    for strength in np.geomspace(_STRENGTH, 1.0, 9):
+        solution = equations.solve(len(diagonal), float(strength))
+        if solution is not None:
+            equations.forget_solutions()  # the factor is not needed any more
+            return solution.coefficients
+    raise ValueError("the matrices are not numbers")
 
 
 @dataclass(frozen=True, eq=False)

@@ -50,6 +50,8 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
         {
             "shells": [[z, list(degrees)] for z, degrees in one.shells.items()],
             "electrons": matrices.electrons,
+            "smearing_eV": matrices.smearing_eV,
+            "basis": matrices.basis,
             "start": label.start,
             "iterations": label.iterations,
             "errors": label.errors,
@@ -63,19 +65,9 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
             "second": one.pairs.second,
             "shifts": one.pairs.shifts,
             **{name: getattr(matrices, name).values for name in _NAMES},
+            **({} if matrices.kpoints is None else {"kpoints": matrices.kpoints}),
         },
     )
-
-
-def read_start(path: Path) -> str:
-    """What a label was started from.
-
-    Raises
-    ------
-    FileError
-        If the file is damaged or something else.
-    """
-    return str(read_state(path, _KIND)[0]["start"])
 
 
 def read_matrices(path: Path) -> LabelMatrices:
@@ -95,7 +87,13 @@ def read_matrices(path: Path) -> LabelMatrices:
     atoms.pbc = np.asarray(arrays["pbc"], dtype=bool)
     return LabelMatrices(
         atoms,
-        Matrices(**blocks, electrons=scalars["electrons"]),
+        Matrices(
+            **blocks,
+            electrons=scalars["electrons"],
+            kpoints=arrays.get("kpoints"),
+            smearing_eV=scalars["smearing_eV"],
+            basis=scalars["basis"],
+        ),
         scalars["start"],
         scalars["iterations"],
         scalars["errors"],

@@ -1,6 +1,9 @@
 """Linear algebra that gives the same bits on any number of cores."""
 
-from collections.abc import Callable
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numpy  # noqa: F401  the controller below knows the libraries that are loaded when it is made
@@ -8,7 +11,33 @@ import scipy.linalg  # noqa: F401
 from threadpoolctl import ThreadpoolController
 
 Function = TypeVar("Function", bound=Callable[..., Any])
-_BLAS = ThreadpoolController()
+
+
+class _OneThread:
+    """Limits BLAS while anybody is inside: the limit is the process's, not a thread's."""
+
+    def __init__(self) -> None:
+        self._blas = ThreadpoolController()
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._limiter: Any = None
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        with self._lock:
+            if self._inside == 0:
+                self._limiter = self._blas.limit(limits=1, user_api="blas")
+            self._inside += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._inside -= 1
+                if self._inside == 0:
+                    self._limiter.restore_original_limits()
+
+
+_one_thread = _OneThread()
 
 
 def in_one_thread(function: Function) -> Function:
@@ -17,4 +46,10 @@ def in_one_thread(function: Function) -> Function:
     With another number it would sum in another order, and a run that is resumed on another number
     of cores would take another course.
     """
-    return cast(Function, _BLAS.wrap(limits=1, user_api="blas")(function))
+
+    @functools.wraps(function)
+    def limited(*arguments: Any, **options: Any) -> Any:
+        with _one_thread():
+            return function(*arguments, **options)
+
+    return cast(Function, limited)

@@ -172,6 +172,19 @@ def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
     assert "Nothing" in otf("run", config, "--output", tmp_path / "run", rc=1)
 
 
+def test_labels_of_the_farm_tell_their_matrices_too(tmp_path):
+    pytest.importorskip("pyscf")
+    (tmp_path / "h2.yaml").write_text(
+        "system: {molecule: H2}\nengine: {kind: pyscf, basis: sto-3g, grid_level: 0, threads: 1}\n"
+        "dynamics: {steps: 3}\npolicy: {gap_max: 1}\n"
+        "walkers: {count: 2, backend: executorlib}\n"
+    )
+    otf("run", tmp_path / "h2.yaml", "--output", tmp_path / "run")
+    for walker in walkers_of(tmp_path / "run"):
+        labels = read_labels(walker / "labels.extxyz")
+        assert len(list((walker / "matrices").glob("*.h5"))) == len(labels) > 2
+
+
 def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):
     config = written(tmp_path, wait=1.0, walkers="count: 4, labels_at_once: 1")
     process = started("run", config, "--output", tmp_path / "run")

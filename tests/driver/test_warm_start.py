@@ -1,26 +1,32 @@
 """Labels of a real engine that start from what was learned, and where they end."""
 
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import ase.build
+import ase.data
 import numpy as np
 import pytest
+from ase import Atoms
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.driver.warm_start import SCRATCH, WarmStarted, gains, warm_started
-from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses
+from otf.driver.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started
+from otf.electrons.bond_features import BondFeatures
+from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses, describe
 from otf.engine import load_engine
 from otf.io.matrices import read_matrices
+from otf.labels import LabelFailure, Labels
+from otf.orbitals import BlockMatrix, Pairs
 
 pytest.importorskip("pyscf")
 
 
-def opened(scratch, **options):
+def opened(scratch, atoms=None, **options):
     engine_class = load_engine("pyscf")
     given = {"basis": "6-31g", "grid_level": 1, "threads": 1, **options}
     engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
-    engine.open(ase.build.molecule("H2O"), scratch)
+    engine.open(ase.build.molecule("H2O") if atoms is None else atoms, scratch)
     return engine
 
 
@@ -106,3 +112,75 @@ def test_only_who_wants_it_and_can_is_started_better(tmp_path):
 
 def test_nothing_is_guessed_from_nothing():
     assert Guesses().of(ase.build.molecule("H2O")) == {}
+
+
+@pytest.mark.parametrize("name", ["Ne", "N2"])
+def test_symmetry_may_leave_nothing_to_learn(tmp_path, name):
+    """An atom has no neighbours, and a bond has nothing around it."""
+    atoms = Atoms("Ne") if name == "Ne" else ase.build.molecule(name)
+    asked = warm_started(opened(tmp_path, atoms), tmp_path / "matrices")
+    rng = np.random.default_rng(1)
+    for k in range(8):
+        moved = atoms.copy()
+        moved.positions += rng.normal(scale=0.02, size=moved.positions.shape)
+        assert asked.label(moved, index=k).scf_iterations is not None
+    errors = read_matrices(tmp_path / "matrices/000007.h5").errors
+    assert min(errors[name] for name in LEARNED) < 1e-3
+
+
+def test_a_failed_label_keeps_its_reason(tmp_path):
+    engine = opened(tmp_path, max_iterations=1)
+    asked = warm_started(engine, tmp_path / "matrices")
+    answer = asked.label(ase.build.molecule("H2O"), index=0)
+    assert isinstance(answer, LabelFailure)
+    assert "did not converge" in answer.reason
+    assert not list((tmp_path / "matrices").glob("*"))
+
+
+def test_damaged_files_and_another_basis_cost_a_good_start_only(labelled, tmp_path, caplog):
+    folder, _ = labelled
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run/matrices/000004.h5"
+    path.write_bytes(path.read_bytes()[:2000])
+    asked = warm_started(opened(tmp_path / "run/engine"), tmp_path / "run/matrices")
+    assert asked.label(structures(20)[19], index=19).scf_iterations < 4
+    assert "goes on without it" in caplog.text
+    other = warm_started(opened(tmp_path / "o", basis="sto-3g"), tmp_path / "run/matrices")
+    for k in (18, 19):
+        assert isinstance(other.label(structures(20)[k], index=k), Labels)
+    assert read_matrices(tmp_path / "run/matrices/000018.h5").errors == {}
+    assert read_matrices(tmp_path / "run/matrices/000019.h5").start == PREVIOUS
+
+
+def test_a_folder_that_cannot_be_written_costs_no_label(tmp_path, caplog):
+    (tmp_path / "matrices").write_text("in the way")
+    asked = warm_started(opened(tmp_path), tmp_path / "matrices")
+    assert isinstance(asked.label(ase.build.molecule("H2O"), index=0), Labels)
+    assert "are not kept" in caplog.text
+
+
+def test_what_takes_more_cycles_is_used_no_more():
+    """Near in the measure, and slow in the engine's own: tried now and then."""
+    warm = WarmStarted(SimpleNamespace(), Path(), (PREVIOUS, *LEARNED))
+    errors = {PREVIOUS: 1.0, LEARNED[0]: 0.1}
+    guesses = dict.fromkeys(errors)
+    chosen = []
+    for index in range(24):
+        name = warm._best(guesses, index)
+        warm._starts.append(_Start(name, 4 if name == PREVIOUS else 6, errors))
+        chosen.append(name)
+    assert chosen[0] == PREVIOUS
+    assert chosen[1] == LEARNED[0]
+    assert chosen[-7:].count(PREVIOUS) >= 6
+
+
+@pytest.mark.parametrize(("symbols", "most"), [("HO", 1500), ("HCO", 1500), ("HCNO", 1000)])
+def test_a_description_can_be_solved_for(symbols, most):
+    numbers = [ase.data.atomic_numbers[symbol] for symbol in symbols]
+    shells = dict.fromkeys(numbers, (0, 0, 1, 1, 2))
+    matrix = BlockMatrix(np.array(numbers), shells, Pairs.all_of(len(numbers)), np.empty(0))
+    found = describe(matrix)
+    features = BondFeatures(
+        found.bond.count, len(numbers), found.around.count, found.l_max, found.bond_budget
+    )
+    assert 100 < features.count(0) < most

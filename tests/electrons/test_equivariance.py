@@ -190,3 +190,8 @@ def test_rotations_are_those_of_the_harmonics():
     for degree, matrix in enumerate(rotation_matrices(turn[None], 4)):
         span = slice(degree * degree, (degree + 1) ** 2)
         np.testing.assert_allclose(after[:, span], before[:, span] @ matrix[0].T, atol=1e-13)
+
+
+def test_rotations_of_high_degree_are_orthogonal():
+    for matrix in rotation_matrices(rotation(np.random.default_rng(4))[None], 12):
+        np.testing.assert_allclose(matrix[0] @ matrix[0].T, np.eye(len(matrix[0])), atol=1e-9)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 
 from otf.engine import load_engine
@@ -82,3 +83,14 @@ def test_one_shot_falls_back_to_self_consistency(tmp_path, converged):
 def test_one_shot_needs_something_to_shoot_with(tmp_path, more):
     with pytest.raises(EngineError, match=r"engine\.mode: one_shot needs"):
         opened(tmp_path, mode="one_shot", **more)
+
+
+def test_a_basis_for_a_core_potential_comes_with_it(tmp_path):
+    engine_class = load_engine("pyscf")
+    options = engine_class.Options(basis="def2-svp", grid_level=0)
+    engine = engine_class(options, charge=0, spin=0)
+    engine.open(Atoms("HI", [[0, 0, 0], [0, 0, 1.6]]), tmp_path)
+    assert engine._molecule.nelectron == 26
+    assert orbitals.numbers_of(engine._molecule).tolist() == [1, 53]
+    engine.open(molecule("H2O"), tmp_path)
+    assert engine._molecule.nelectron == 10

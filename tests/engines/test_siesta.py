@@ -20,13 +20,14 @@ from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING,
 from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
 from otf.driver.session import run_session
+from otf.electrons.bloch import density_of
 from otf.engine import load_engine
 from otf.errors import EngineError
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix
 from otf.process import Finished
 from otf.testing import EngineContract
-from otf_siesta import fdf, matrices, orbitals, output
+from otf_siesta import fdf, guesses, matrices, orbitals, output
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.geometry import read_structure
 from otf_siesta.options import gamma_only
@@ -674,12 +675,44 @@ def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connectio
 
 
 @pytest.mark.parametrize(
-    ("structure", "system"), [("Si", {}), ("CH4", {"spin": 2})], ids=["crystal", "spin"]
+    ("structure", "more", "system"),
+    [
+        ("Si", {}, {}),
+        ("Si", {"kpoints": [2, 2, 2], "keywords": {"OccupationFunction": "MP"}}, {}),
+        ("CH4", {}, {"spin": 2}),
+        ("CH4", {"keywords": {"SpinPolarized": "T"}}, {}),
+    ],
+    ids=["one k point", "smearing", "spin", "spin by keyword"],
 )
-def test_guesses_are_for_closed_molecules(options, opened, structure, system):
+def test_guesses_are_refused_where_they_cannot_be_made(options, opened, structure, more, system):
     atoms = bulk("Si", cubic=True) if structure == "Si" else molecule(structure)
     with pytest.raises(EngineError, match=r"engine\.warm_start: .* leave it at true"):
-        opened(options(warm_start="learned"), atoms, **system)
+        opened(options(warm_start="learned", **more), atoms, **system)
+
+
+def test_matrices_that_cannot_be_read_cost_no_label(options, opened, caplog):
+    atoms = molecule("CH4")
+    engine = opened(options(warm_start="auto", connection="process"), atoms)
+    assert isinstance(engine.label(atoms, index=0), Labels)
+    (path,) = Path(engine._scratch).glob("label-000000/otf.TSHS")
+    path.write_bytes(path.read_bytes()[:500])
+    assert engine.matrices() is None
+    assert "cannot be read" in caplog.text
+
+
+def test_a_crystals_own_hamiltonian_gives_its_density_matrix():
+    folder = GOLDEN / "b_si8_k222"
+    deck, atoms = fdf.read(folder / "siesta.fdf"), read_structure(fdf.read(folder / "siesta.fdf"))
+    known = guesses.read_matrices(folder, "siesta", guesses.occupation_of(deck, atoms, 0))
+    assert known.electrons == pytest.approx(32.0)
+    assert len(known.kpoints) == 8
+    found = density_of(
+        known.hamiltonian, known.overlap, known.electrons, known.kpoints, known.smearing_eV
+    )
+    there = known.density.on(found.pairs).values != 0.0
+    difference = (found.values - known.density.on(found.pairs).values)[there]
+    assert np.abs(difference).max() < 1e-5
+    assert np.abs(found.values[there]).max() > 0.5
 
 
 @pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])

@@ -1,0 +1,111 @@
+r"""Density matrices of crystals, by Bloch sums over a grid of k points, with smeared occupations.
+
+.. math::
+
+   H(k) = \sum_R e^{2\pi i k \cdot R} H_R, \qquad
+   P_R = \frac{2}{N_k} \sum_k e^{-2\pi i k \cdot R} C f(\epsilon) C^\dagger
+
+Source: Ashcroft and Mermin, Solid State Physics (1976), ch. 8 and 10; occupations by Fermi and
+Dirac.
+"""
+
+import numpy as np
+import scipy.linalg
+from scipy.optimize import brentq
+from scipy.special import expit
+
+from otf.arrays import Complex, Floats
+from otf.orbitals import BlockMatrix
+
+_MARGIN = 40.0  # smearings beyond the levels where the Fermi level surely is not
+_SHARPEST_EV = 1e-6
+_SPIN = 2.0
+
+
+def grid(counts: tuple[int, int, int], shift: tuple[float, float, float]) -> Floats:
+    """All k points (K, 3) of a grid, fractional; shifts in units of its spacing."""
+    axes = [(np.arange(n) + s) / n for n, s in zip(counts, shift, strict=True)]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def density_of(
+    hamiltonian: BlockMatrix,
+    overlap: BlockMatrix,
+    electrons: float,
+    kpoints: Floats,
+    smearing_eV: float,
+) -> BlockMatrix:
+    """Density matrix with the blocks of the Hamiltonian.
+
+    Parameters
+    ----------
+    kpoints
+        (K, 3), fractional, of equal weight.
+    smearing_eV
+        Width of the Fermi-Dirac distribution.
+
+    Raises
+    ------
+    ValueError
+        If the overlap is not positive definite at a k point.
+    """
+    half = _one_of_each(kpoints)
+    energies, orbitals = [], []
+    for k, _ in half:
+        try:
+            found = scipy.linalg.eigh(_at(hamiltonian, k), _at(overlap, k))
+        except np.linalg.LinAlgError as error:
+            raise ValueError("the overlap is not positive definite") from error
+        energies.append(found[0])
+        orbitals.append(found[1])
+    levels: Floats = np.array(energies, dtype=np.float64)
+    weights = np.array([weight for _, weight in half])
+    occupations = _occupations(levels, weights, electrons, max(smearing_eV, _SHARPEST_EV))
+    pairs = hamiltonian.pairs
+    values = np.zeros_like(hamiltonian.values)
+    for (k, weight), filled, c in zip(half, occupations, orbitals, strict=True):
+        density = _SPIN * weight * (c * filled) @ c.conj().T
+        _add(values, hamiltonian, density, np.exp(-2j * np.pi * (pairs.shifts @ k)))
+    return hamiltonian.with_values(values)
+
+
+def _one_of_each(kpoints: Floats) -> list[tuple[Floats, float]]:
+    """K points with weights, one of k and -k: their density matrices are conjugates."""
+    out: list[tuple[Floats, float]] = []
+    left = {tuple(np.round(k % 1.0, 9) % 1.0): k for k in kpoints}
+    while left:
+        key, k = left.popitem()
+        partner = tuple(np.round(-np.array(key) % 1.0, 9) % 1.0)
+        twice = left.pop(partner, None) is not None
+        out.append((k, (2.0 if twice else 1.0) / len(kpoints)))
+    return out
+
+
+def _occupations(levels: Floats, weights: Floats, electrons: float, smearing_eV: float) -> Floats:
+    def missing(fermi: float) -> float:
+        filled = expit((fermi - levels) / smearing_eV).sum(axis=1)
+        return float(_SPIN * weights @ filled - electrons)
+
+    margin = _MARGIN * smearing_eV
+    fermi = brentq(missing, levels.min() - margin, levels.max() + margin, xtol=1e-12)
+    return np.asarray(expit((fermi - levels) / smearing_eV))
+
+
+def _at(matrix: BlockMatrix, k: Floats) -> Complex:
+    """A matrix at a k point."""
+    pairs, starts = matrix.pairs, np.concatenate([[0], np.cumsum(matrix.widths)])
+    phases = np.exp(2j * np.pi * (pairs.shifts @ k))
+    out = np.zeros((starts[-1], starts[-1]), dtype=np.complex128)
+    for i, j, at, phase in zip(pairs.first, pairs.second, matrix.starts, phases, strict=True):
+        rows, columns = slice(starts[i], starts[i + 1]), slice(starts[j], starts[j + 1])
+        shape = (starts[i + 1] - starts[i], starts[j + 1] - starts[j])
+        out[rows, columns] += phase * matrix.values[at : at + shape[0] * shape[1]].reshape(shape)
+    return out
+
+
+def _add(values: Floats, like: BlockMatrix, density: Complex, phases: Complex) -> None:
+    """What a k point adds to the blocks."""
+    pairs, starts = like.pairs, np.concatenate([[0], np.cumsum(like.widths)])
+    for i, j, at, phase in zip(pairs.first, pairs.second, like.starts, phases, strict=True):
+        block = density[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]
+        values[at : at + block.size] += (phase * block).real.ravel()
