@@ -72,36 +72,37 @@ class Guesses:
             )
             for name in _NAMES
         ]
-        if known.kpoints is None:
-            return guesses | self._of_molecule(corrected, known)
+        made = self._of_molecule if known.kpoints is None else self._of_crystal
         try:
-            return guesses | {
-                DIAGONALISED: bloch.density_of(
-                    corrected[0], corrected[1], known.electrons, known.kpoints, known.smearing_eV
-                )
-            }
+            return guesses | made(corrected, known)
         except ValueError:  # two labels far apart: the learned overlap is no overlap yet
             return guesses
+
+    def _of_crystal(
+        self, matrices: Sequence[BlockMatrix], known: Matrices
+    ) -> dict[str, BlockMatrix]:
+        """Density matrices made of learned matrices, in the order of their names."""
+        assert known.kpoints is not None
+        hamiltonian, overlap, _ = matrices
+        density = bloch.density_of(
+            hamiltonian, overlap, known.electrons, known.kpoints, known.smearing_eV
+        )
+        return {DIAGONALISED: density}
 
     def _of_molecule(
         self, matrices: Sequence[BlockMatrix], known: Matrices
     ) -> dict[str, BlockMatrix]:
-        """Density matrices made of learned matrices, in the order of their names."""
+        """The same, where all orbitals are full or empty."""
         hamiltonian, overlap, density = (matrix.dense() for matrix in matrices)
         found: dict[str, Floats] = {}
-        try:
-            found[PURIFIED] = density_matrix.purified(density, overlap)
-            found[DIAGONALISED] = density_matrix.of_hamiltonian(
-                hamiltonian, overlap, known.electrons
-            )
-            found[MEAN] = 0.5 * (found[PURIFIED] + found[DIAGONALISED])
-            found[EXTRAPOLATED] = density_matrix.extrapolated(
-                [m.overlap.dense() for _, m in self._latest],
-                [m.density.dense() for _, m in self._latest],
-                overlap,
-            )
-        except ValueError:
-            return {}
+        found[PURIFIED] = density_matrix.purified(density, overlap)
+        found[DIAGONALISED] = density_matrix.of_hamiltonian(hamiltonian, overlap, known.electrons)
+        found[MEAN] = 0.5 * (found[PURIFIED] + found[DIAGONALISED])
+        found[EXTRAPOLATED] = density_matrix.extrapolated(
+            [m.overlap.dense() for _, m in self._latest],
+            [m.density.dense() for _, m in self._latest],
+            overlap,
+        )
         return {
             name: BlockMatrix.of_dense(known.density.numbers, known.density.shells, p)
             for name, p in found.items()

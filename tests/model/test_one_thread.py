@@ -1,0 +1,37 @@
+"""BLAS on one thread, for as long as anybody needs it."""
+
+import threading
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from otf.model.one_thread import in_one_thread
+
+
+def blas_threads() -> list[int]:
+    blas = ThreadpoolController().select(user_api="blas")
+    return [library["num_threads"] for library in blas.info()]
+
+
+def test_the_first_to_leave_does_not_end_it_for_the_others():
+    before, inside, left, seen = blas_threads(), threading.Event(), threading.Event(), []
+
+    @in_one_thread
+    def long() -> None:
+        inside.set()
+        left.wait(10.0)
+        seen.extend(blas_threads())
+
+    @in_one_thread
+    def short() -> float:
+        inside.wait(10.0)
+        return float(np.ones(3) @ np.ones(3))
+
+    thread = threading.Thread(target=long)
+    thread.start()
+    assert short() == 3.0
+    left.set()
+    thread.join()
+    assert seen
+    assert set(seen) == {1}
+    assert blas_threads() == before
