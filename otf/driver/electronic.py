@@ -14,6 +14,7 @@ from ase import Atoms
 from otf.analysis.blocks import Estimate, block_estimate
 from otf.analysis.curves import Curves
 from otf.analysis.series import series
+from otf.arrays import Floats
 from otf.driver.directory import RunDirectory
 from otf.electrons.guesses import describe
 from otf.electrons.levels import Levels, levels_of
@@ -37,8 +38,8 @@ class LearnedLevels:
     ----------
     model
         Knows all labels.
-    electrons
-        How many.
+    electrons, kpoints
+        As the labels have them.
     gap_error
         Mean absolute error of the gap at labels a like model did not know, eV.
     level_error
@@ -47,6 +48,7 @@ class LearnedLevels:
 
     model: MatrixModel
     electrons: float
+    kpoints: Floats | None
     gap_error: float
     level_error: float
 
@@ -54,7 +56,7 @@ class LearnedLevels:
         """Orbital energies of a structure."""
         found = self.model.predict(atoms)
         try:
-            return levels_of(found["hamiltonian"], found["overlap"], self.electrons)
+            return levels_of(found["hamiltonian"], found["overlap"], self.electrons, self.kpoints)
         except ValueError as error:
             raise RunError(
                 f"orbital energies by matrices of {self.model.n_labels} labels: {error}; more "
@@ -88,20 +90,21 @@ def learn_levels(path: Path) -> LearnedLevels:
             f"{path}: has the matrices of {len(labels)} labels, and {_FEWEST} are needed; they are "
             "kept by engines that learn them (engine.warm_start: auto or learned)"
         )
-    if labels[0].matrices.kpoints is not None:
-        raise RunError(f"{path}: is a crystal, and orbital energies are told of molecules only")
     known = len(labels) - max(1, round(_TESTED * len(labels)))
-    trial = LearnedLevels(_learned(labels[:known]), labels[0].matrices.electrons, 0.0, 0.0)
+    one = labels[0].matrices
+    trial = LearnedLevels(_learned(labels[:known]), one.electrons, one.kpoints, 0.0, 0.0)
     gaps, levels = [], []
     for label in labels[known:]:
-        truth = levels_of(
-            label.matrices.hamiltonian, label.matrices.overlap, label.matrices.electrons
-        )
+        m = label.matrices
+        truth = levels_of(m.hamiltonian, m.overlap, m.electrons, m.kpoints)
         found = trial.of(label.atoms)
         gaps.append(abs(found.gap - truth.gap))
         levels.append(np.abs(found.energies - truth.energies)[: truth.occupied].mean())
-    return LearnedLevels(
-        _learned(labels), trial.electrons, float(np.mean(gaps)), float(np.mean(levels))
+    return replace(
+        trial,
+        model=_learned(labels),
+        gap_error=float(np.mean(gaps)),
+        level_error=float(np.mean(levels)),
     )
 
 

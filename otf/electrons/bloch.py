@@ -50,15 +50,7 @@ def density_of(
         If the overlap is not positive definite at a k point.
     """
     half = _one_of_each(kpoints)
-    energies, orbitals = [], []
-    for k, _ in half:
-        try:
-            found = scipy.linalg.eigh(_at(hamiltonian, k), _at(overlap, k))
-        except np.linalg.LinAlgError as error:
-            raise ValueError("the overlap is not positive definite") from error
-        energies.append(found[0])
-        orbitals.append(found[1])
-    levels: Floats = np.array(energies, dtype=np.float64)
+    levels, orbitals = _solved(hamiltonian, overlap, half)
     weights = np.array([weight for _, weight in half])
     occupations = _occupations(levels, weights, electrons, max(smearing_eV, _SHARPEST_EV))
     pairs = hamiltonian.pairs
@@ -67,6 +59,35 @@ def density_of(
         density = _SPIN * weight * (c * filled) @ c.conj().T
         _add(values, hamiltonian, density, np.exp(-2j * np.pi * (pairs.shifts @ k)))
     return hamiltonian.with_values(values)
+
+
+def levels(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats
+) -> tuple[Floats, Floats]:
+    """Energies (K, orbitals) in eV and weights (K,), of one of each pair k and -k.
+
+    Raises
+    ------
+    ValueError
+        If the overlap is not positive definite at a k point.
+    """
+    half = _one_of_each(kpoints)
+    return _solved(hamiltonian, overlap, half)[0], np.array([weight for _, weight in half])
+
+
+def _solved(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, half: list[tuple[Floats, float]]
+) -> tuple[Floats, list[Complex]]:
+    """Energies (K, orbitals) and orbitals of each k point."""
+    energies, orbitals = [], []
+    for k, _ in half:
+        try:
+            found = scipy.linalg.eigh(_at(hamiltonian, k), _at(overlap, k))
+        except np.linalg.LinAlgError as error:
+            raise ValueError("the overlap is not positive definite") from error
+        energies.append(found[0])
+        orbitals.append(np.asarray(found[1], dtype=np.complex128))
+    return np.array(energies, dtype=np.float64), orbitals
 
 
 def _one_of_each(kpoints: Floats) -> list[tuple[Floats, float]]:

@@ -1,15 +1,17 @@
 """Orbital energies of a structure: the gap, and how many levels there are at each energy.
 
-Of molecules, and of crystals at the centre of the Brillouin zone; closed shells.
+Closed shells. Levels of a crystal are those of all its k points together.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-import scipy.linalg
 
 from otf.arrays import Floats
+from otf.electrons import bloch
 from otf.orbitals import BlockMatrix
+
+_HALFWAY = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,12 +21,15 @@ class Levels:
     Attributes
     ----------
     energies
-        (orbitals,) eV, ascending.
+        (levels,) eV, ascending.
+    weights
+        (levels,) share of each: 1 for a molecule, those of one band sum to 1 for a crystal.
     occupied
-        How many of them have two electrons.
+        How many of them have two electrons; of a metal, those below its Fermi level.
     """
 
     energies: Floats
+    weights: Floats
     occupied: int
 
     @property
@@ -35,23 +40,33 @@ class Levels:
     def density(self, grid: Floats, width: float) -> Floats:
         """Levels per eV (grid,), each a Gaussian of this standard deviation, eV."""
         x = (grid[:, None] - self.energies[None, :]) / width
-        return np.asarray(np.exp(-0.5 * x * x).sum(axis=1) / (width * np.sqrt(2.0 * np.pi)))
+        return np.asarray(np.exp(-0.5 * x * x) @ self.weights / (width * np.sqrt(2.0 * np.pi)))
 
 
-def levels_of(hamiltonian: BlockMatrix, overlap: BlockMatrix, electrons: float) -> Levels:
+def levels_of(
+    hamiltonian: BlockMatrix,
+    overlap: BlockMatrix,
+    electrons: float,
+    kpoints: Floats | None = None,
+) -> Levels:
     """Orbital energies of a Hamiltonian.
+
+    Parameters
+    ----------
+    kpoints
+        (K, 3) of a crystal, fractional; None for a molecule.
 
     Raises
     ------
     ValueError
         If the overlap is not positive definite, as it must be, or all orbitals are full.
     """
-    dense = overlap.dense()
-    occupied = round(electrons / 2)
-    if occupied >= len(dense):
+    at = np.zeros((1, 3)) if kpoints is None else kpoints
+    bands, of_k = bloch.levels(hamiltonian, overlap, at)
+    energies, weights = bands.ravel(), np.repeat(of_k, bands.shape[1])
+    order = np.argsort(energies, kind="stable")
+    energies, weights = energies[order], weights[order]
+    occupied = int(np.sum(np.cumsum(weights) < 0.5 * electrons + _HALFWAY * of_k.min()))
+    if occupied >= len(energies):
         raise ValueError("there are no empty orbitals")
-    try:
-        energies = scipy.linalg.eigh(hamiltonian.dense(), dense, eigvals_only=True)
-    except np.linalg.LinAlgError as error:
-        raise ValueError("the overlap is not positive definite") from error
-    return Levels(np.asarray(energies), occupied)
+    return Levels(energies, weights, occupied)

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from ase import Atoms
 
+from otf.errors import FileError
 from otf.io.state_file import read_state, write_state
 from otf.orbitals import BlockMatrix, Matrices, Pairs
 
@@ -79,6 +82,16 @@ def read_matrices(path: Path) -> LabelMatrices:
         If it is damaged or something else.
     """
     scalars, arrays = read_state(path, _KIND)
+    try:
+        return _label(scalars, arrays)
+    except (KeyError, ValueError) as error:
+        raise FileError(
+            f"{path}: is of another version of otf ({error}); remove it, it only makes labels "
+            "faster"
+        ) from error
+
+
+def _label(scalars: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> LabelMatrices:
     shells = {int(z): tuple(degrees) for z, degrees in scalars["shells"]}
     pairs = Pairs(arrays["first"], arrays["second"], arrays["shifts"])
     blocks = {n: BlockMatrix(arrays["numbers"], shells, pairs, arrays[n]) for n in _NAMES}

@@ -16,6 +16,7 @@ from otf.electrons.bond_features import BondFeatures
 from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses, describe
 from otf.engine import load_engine
 from otf.io.matrices import read_matrices
+from otf.io.state_file import read_state, write_state
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix, Pairs
 
@@ -150,6 +151,17 @@ def test_damaged_files_and_another_basis_cost_a_good_start_only(labelled, tmp_pa
         assert isinstance(other.label(structures(20)[k], index=k), Labels)
     assert read_matrices(tmp_path / "run/matrices/000018.h5").errors == {}
     assert read_matrices(tmp_path / "run/matrices/000019.h5").start == PREVIOUS
+
+
+def test_matrices_of_another_version_are_passed_over(labelled, tmp_path, caplog):
+    folder, _ = labelled
+    shutil.copytree(folder, tmp_path / "run")
+    path = tmp_path / "run/matrices/000004.h5"
+    scalars, arrays = read_state(path, "matrices")
+    write_state(path, "matrices", {k: v for k, v in scalars.items() if k != "basis"}, arrays)
+    asked = warm_started(opened(tmp_path / "run/engine"), tmp_path / "run/matrices")
+    assert isinstance(asked.label(structures(20)[19], index=19), Labels)
+    assert "another version" in caplog.text
 
 
 def test_a_folder_that_cannot_be_written_costs_no_label(tmp_path, caplog):

@@ -21,6 +21,7 @@ from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
 from otf.driver.session import run_session
 from otf.electrons.bloch import density_of
+from otf.electrons.levels import levels_of
 from otf.engine import load_engine
 from otf.errors import EngineError
 from otf.labels import LabelFailure, Labels
@@ -713,6 +714,13 @@ def test_a_crystals_own_hamiltonian_gives_its_density_matrix():
     difference = (found.values - known.density.on(found.pairs).values)[there]
     assert np.abs(difference).max() < 1e-5
     assert np.abs(found.values[there]).max() > 0.5
+    levels = levels_of(known.hamiltonian, known.overlap, known.electrons, known.kpoints)
+    filled = slice(levels.occupied)
+    band_energy = np.vdot(known.density.on(found.pairs).values, known.hamiltonian.values)
+    assert 2.0 * levels.weights[filled].sum() == pytest.approx(known.electrons)
+    twice = 2.0 * levels.weights[filled] @ levels.energies[filled]
+    assert twice == pytest.approx(band_energy, abs=1e-3)
+    assert 0.2 < levels.gap < 1.5
 
 
 @pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])
