@@ -4,6 +4,7 @@ import os
 import time
 import warnings
 from collections.abc import Collection
+from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -302,11 +303,9 @@ def _core_potentials(basis: str, symbols: Collection[str]) -> dict[str, str]:
 
     found = {}
     for symbol in symbols:
-        try:
+        with suppress(KeyError, RuntimeError, ValueError):  # PySCF has none
             if load_ecp(basis, symbol):
                 found[symbol] = basis
-        except (KeyError, RuntimeError, ValueError):  # PySCF has none
-            continue
     return found
 
 

@@ -1,6 +1,5 @@
 """Labels by SIESTA: from a server that is asked over a socket, or from one process a label."""
 
-import json
 import logging
 import shutil
 from collections.abc import Collection
@@ -15,7 +14,7 @@ from pydantic import BaseModel
 
 from otf.arrays import Floats
 from otf.deck import Deck
-from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
+from otf.diagnosis import FROM_SCRATCH, diagnose
 from otf.engine import Capabilities, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
@@ -25,6 +24,7 @@ from otf.orbitals import BlockMatrix, Matrices
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, run_program
+from otf_siesta.changes import CHANGE_INPUT, NAME, apply_remedies, fingerprint, set_output
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.fdf import Fdf, read, whole_text
 from otf_siesta.geometry import (
@@ -45,21 +45,14 @@ from otf_siesta.server import Door, Server
 
 _LOG = logging.getLogger("otf.siesta")
 
-_NAME = "otf"
-_INPUT, _OUTPUT, _ERRORS = f"{_NAME}.fdf", f"{_NAME}.out", f"{_NAME}.err"
-_MATRIX = f"{_NAME}.DM"
-_ORBITALS = f"{_NAME}.ORB_INDX"
+_INPUT, _OUTPUT, _ERRORS = f"{NAME}.fdf", f"{NAME}.out", f"{NAME}.err"
+_MATRIX = f"{NAME}.DM"
+_ORBITALS = f"{NAME}.ORB_INDX"
 _ECHO_A = 1e-7  # positions are echoed with nine decimals
 _LAUNCH_S = 20.0
 _HEADER_BYTES = 1 << 16  # of an output that grows with every label
 _PSEUDOPOTENTIALS = ("psf", "vps", "psml")
 _BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
-_DROPPED = (
-    "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "MD.UseStructFile",
-    "MD.Steps", "MD.NumCGSteps",
-)  # fmt: skip
-_CHANGE_INPUT = (SAFE_MIXING, MORE_ITERATIONS)
-_DEFAULT_ITERATIONS = 1000
 
 
 class SiestaEngine:
@@ -84,6 +77,7 @@ class SiestaEngine:
         self._deck: Deck = Fdf([], "")
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
+        self._basis = ""  # what density matrices depend on besides the positions
         self._patience = Patience(options.timeout_s)
         self._server: Server | None = None
         self._served: tuple[str, ...] = ()  # remedies the server was started with
@@ -125,12 +119,17 @@ class SiestaEngine:
         self._species = name_species(
             symbols, species_of_atoms(self._deck), elements, self._deck.source
         )
-        self._set_output()
+        set_output(
+            self._deck,
+            history_depth=self._options.history_depth,
+            hamiltonian=self.warm_start != "previous",
+        )
         for label in elements:
             self._files_of(label)
         if self._options.template is not None:
             for line in self._deck.changes_from(original):
                 _LOG.info("input: %s", line)
+        self._basis = fingerprint(self._deck, self._species)
         self._directories = LabelDirectories(scratch)
         self._scratch = scratch
 
@@ -148,7 +147,7 @@ class SiestaEngine:
         refused = too_close(atoms, "SIESTA")
         if refused is not None:
             return refused
-        before = self._directories.left_by(index - 1, self._fingerprint())
+        before = self._directories.left_by(index - 1, self._basis)
         if FROM_SCRATCH in remedies or not self._options.warm_start:
             before = None
         boxed = placed(atoms, self._cell)
@@ -158,7 +157,7 @@ class SiestaEngine:
         if isinstance(answer, Labels):
             self._patience.seconds.append(answer.wall_s)
             if (self._directories.path(index) / _MATRIX).exists():
-                self._directories.succeeded(index, self._fingerprint())
+                self._directories.succeeded(index, self._basis)
         else:
             self._stop_server()  # its state is not known any more
         return answer
@@ -168,11 +167,11 @@ class SiestaEngine:
         if self._ended_in is None or self.warm_start == "previous":
             return None
         try:
-            found = read_matrices(self._ended_in, _NAME, self._occupation)
+            found = read_matrices(self._ended_in, NAME, self._occupation)
         except Exception as error:  # sisl raises what it likes, and a label is worth more
             _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
             return None
-        return None if found is None else replace(found, basis=self._fingerprint())
+        return None if found is None else replace(found, basis=self._basis)
 
     def close(self) -> None:
         """End the server; may be called twice."""
@@ -206,23 +205,6 @@ class SiestaEngine:
         """An input file with all it includes."""
         return whole_text(path)
 
-    def _set_output(self) -> None:
-        """Everything otf needs to be so, whatever the template says."""
-        for name in _DROPPED:
-            self._deck.drop(name)
-        for name, value in {
-            "SystemLabel": _NAME,
-            "SCF.MustConverge": "T",
-            "DM.UseSaveDM": "T",
-            "WriteDM": "T",
-            "DM.History.Depth": self._options.history_depth,
-            "MD.UseSaveXV": "F",
-            "MD.UseSaveZM": "F",
-        }.items():
-            self._deck.put(name, value)
-        if self.warm_start != "previous":
-            self._deck.put("TS.HS.Save", "T")
-
     def _files_of(self, label: str) -> list[Path]:
         """Pseudopotential of a species, and its basis where the input says so."""
         folder = self._options.pseudo_path
@@ -246,7 +228,7 @@ class SiestaEngine:
         write_structure(deck, atoms, self._species)
         for name, value in how.items():
             deck.put(name, value)
-        _apply(deck, remedies)
+        apply_remedies(deck, remedies)
         (directory / _INPUT).write_text(deck.text(), encoding="utf-8")
         for label in species_elements(deck):
             for path in self._files_of(label):
@@ -266,7 +248,7 @@ class SiestaEngine:
         self._prepare(directory, atoms, {"MD.TypeOfRun": "CG", "MD.Steps": 0}, remedies)
         if before is not None:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
-        begin_from(guess, before, directory, _NAME)
+        begin_from(guess, before, directory, NAME)
         done = run_program(
             self._launch.words,
             directory,
@@ -296,7 +278,7 @@ class SiestaEngine:
         """A label by the server, which is started first where there is none that fits."""
         assert self._directories is not None
         follows = before is not None and self._last == index - 1
-        changes = tuple(r for r in remedies if r in _CHANGE_INPUT)
+        changes = tuple(r for r in remedies if r in CHANGE_INPUT)
         fits = self._served == changes and (follows or not self._options.history_depth)
         if self._server is None or not self._server.runs or not fits:
             self._start_server(atoms, changes)
@@ -306,7 +288,7 @@ class SiestaEngine:
             (directory / _MATRIX).unlink(missing_ok=True)
         elif self._last != index - 1:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
-        begin_from(guess, before, directory, _NAME)
+        begin_from(guess, before, directory, NAME)
         self._last = None
         for stale in ("FORCE_STRESS", "MESSAGES"):
             (directory / stale).unlink(missing_ok=True)
@@ -385,7 +367,7 @@ class SiestaEngine:
         if failure is not None:
             return failure
         assert answer is not None  # an unanswered label is a known failure
-        echoed = read_positions(_text(directory / f"{_NAME}.XV"))
+        echoed = read_positions(_text(directory / f"{NAME}.XV"))
         problem = impossible(answer.energy, answer.forces, len(atoms)) or misplaced(
             atoms, echoed, _ECHO_A
         )
@@ -405,35 +387,6 @@ class SiestaEngine:
             f"{self._deck.value('XC.Authors') or 'CA'} "
             f"{self._deck.value('MeshCutoff') or 'default mesh'}",
         )
-
-    def _fingerprint(self) -> str:
-        """What a density matrix depends on besides the positions."""
-        deck = self._deck
-        names = ("PAO.BasisSize", "PAO.EnergyShift", "Spin", "SpinPolarized", "NetCharge")
-        blocks = ("ChemicalSpeciesLabel", "PAO.Basis", "PAO.BasisSizes", "kgrid_Monkhorst_Pack")
-        return json.dumps(
-            {
-                "atoms": self._species,
-                **{name: deck.value(name) for name in names},
-                **{name: deck.block(name) for name in blocks},
-            }
-        )
-
-
-def _apply(deck: Deck, remedies: Collection[str]) -> None:
-    """Change the input as the remedies say."""
-    if not any(remedy in _CHANGE_INPUT for remedy in remedies):
-        return
-    iterations = int(deck.value("MaxSCFIterations") or _DEFAULT_ITERATIONS)
-    if SAFE_MIXING in remedies:
-        deck.drop("SCF.Mixers")
-        deck.put("SCF.Mixer.Method", "Pulay")
-        deck.put("SCF.Mixer.Weight", 0.05)
-        deck.put("SCF.Mixer.History", 8)
-        iterations *= 2
-    if MORE_ITERATIONS in remedies:
-        iterations *= 4
-    deck.put("MaxSCFIterations", iterations)
 
 
 def _text(path: Path, seen: int = 0, most: int = -1) -> str:

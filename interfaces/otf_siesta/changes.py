@@ -1,0 +1,79 @@
+"""What otf changes in an input of SIESTA, and what of it a density matrix depends on."""
+
+import json
+from collections.abc import Collection
+
+from otf.deck import Deck
+from otf.diagnosis import MORE_ITERATIONS, SAFE_MIXING
+
+NAME = "otf"
+"""``SystemLabel``, which the names of all files begin with."""
+CHANGE_INPUT = (SAFE_MIXING, MORE_ITERATIONS)
+"""Remedies that change the input."""
+
+_DROPPED = (
+    "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "MD.UseStructFile",
+    "MD.Steps", "MD.NumCGSteps",
+)  # fmt: skip
+_DEFAULT_ITERATIONS = 1000
+
+
+def set_output(deck: Deck, *, history_depth: int, hamiltonian: bool) -> None:
+    """Everything otf needs to be so, whatever the template says.
+
+    Parameters
+    ----------
+    history_depth
+        Density matrices a server extrapolates from.
+    hamiltonian
+        Whether the Hamiltonian is to be written.
+    """
+    for name in _DROPPED:
+        deck.drop(name)
+    for name, value in {
+        "SystemLabel": NAME,
+        "SCF.MustConverge": "T",
+        "DM.UseSaveDM": "T",
+        "WriteDM": "T",
+        "DM.History.Depth": history_depth,
+        "MD.UseSaveXV": "F",
+        "MD.UseSaveZM": "F",
+    }.items():
+        deck.put(name, value)
+    if hamiltonian:
+        deck.put("TS.HS.Save", "T")
+
+
+def apply_remedies(deck: Deck, remedies: Collection[str]) -> None:
+    """Change the input as the remedies say."""
+    if not any(remedy in CHANGE_INPUT for remedy in remedies):
+        return
+    iterations = int(deck.value("MaxSCFIterations") or _DEFAULT_ITERATIONS)
+    if SAFE_MIXING in remedies:
+        deck.drop("SCF.Mixers")
+        deck.put("SCF.Mixer.Method", "Pulay")
+        deck.put("SCF.Mixer.Weight", 0.05)
+        deck.put("SCF.Mixer.History", 8)
+        iterations *= 2
+    if MORE_ITERATIONS in remedies:
+        iterations *= 4
+    deck.put("MaxSCFIterations", iterations)
+
+
+def fingerprint(deck: Deck, species: list[str]) -> str:
+    """What a density matrix depends on besides the positions.
+
+    Parameters
+    ----------
+    species
+        Label of each atom.
+    """
+    names = ("PAO.BasisSize", "PAO.EnergyShift", "Spin", "SpinPolarized", "NetCharge")
+    blocks = ("ChemicalSpeciesLabel", "PAO.Basis", "PAO.BasisSizes", "kgrid_Monkhorst_Pack")
+    return json.dumps(
+        {
+            "atoms": species,
+            **{name: deck.value(name) for name in names},
+            **{name: deck.block(name) for name in blocks},
+        }
+    )
