@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,9 @@ def write_state(
     FileError
         If the disk does not take it.
     """
-    # Made in memory: HDF5 itself may crash on a full disk.
-    with h5py.File(path.name, "w", driver="core", backing_store=False) as file:
+    # Made in memory: HDF5 itself may crash on a full disk. Two of one name are one file to it.
+    name = f"{path.name}.{threading.get_ident()}"
+    with h5py.File(name, "w", driver="core", backing_store=False) as file:
         file.attrs["kind"] = kind
         file.attrs["format"] = _FORMAT
         text = json.dumps(scalars)

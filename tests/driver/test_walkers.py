@@ -97,15 +97,10 @@ def overlaps(notes: Path) -> int:
     return most
 
 
-@pytest.mark.parametrize(
-    ("at_once", "backend"), [(1, "threads"), (2, "executorlib"), (3, "threads")]
-)
-def test_no_walker_waits_for_another_while_engines_are_free(tmp_path, at_once, backend):
-    walkers = f"count: 3, labels_at_once: {at_once}, backend: {backend}"
-    config = written(tmp_path, wait=0.05, walkers=walkers)
-    if backend == "executorlib":  # a process a label
-        config.write_text(config.read_text().replace("steps: 150", "steps: 20"))
-    otf("run", config, "--output", tmp_path / "run")
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_no_walker_waits_for_another_while_engines_are_free(tmp_path, at_once):
+    walkers = f"count: 3, labels_at_once: {at_once}"
+    otf("run", written(tmp_path, wait=0.05, walkers=walkers), "--output", tmp_path / "run")
     assert overlaps(tmp_path / "notes") == at_once
 
 

@@ -1,5 +1,6 @@
 """Files of a run: exact, cut cleanly after a kill, and refused with a name when damaged."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import ase.io
@@ -278,3 +279,18 @@ def test_file_of_another_kind_is_refused(tmp_path):
     write_state(path, "model", {}, {})
     with pytest.raises(FileError, match="is a model file, not a checkpoint file"):
         read_state(path, "checkpoint")
+
+
+def test_files_of_one_name_may_be_written_at_once(tmp_path):
+    """Walkers' matrices are, each in a directory of its own."""
+    array = {"x": np.zeros(200_000)}
+
+    def write(folder):
+        folder.mkdir()
+        for _ in range(20):
+            write_state(folder / "same.h5", "test", {}, array)
+        return read_state(folder / "same.h5", "test")[1]["x"].shape
+
+    with ThreadPoolExecutor(4) as pool:
+        shapes = list(pool.map(write, [tmp_path / str(k) for k in range(4)]))
+    assert shapes == [(200_000,)] * 4
