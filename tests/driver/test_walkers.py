@@ -197,8 +197,7 @@ def test_a_sitting_too_short_for_a_label_says_so(tmp_path):
     """Else a batch job would put itself back into the queue for ever."""
     config = written(tmp_path, wait=1.0, walkers="count: 1")
     config.write_text(config.read_text() + "stop: {wall_time_min: 0.005}\n")
-    said = otf("run", config, "--output", tmp_path / "run", rc=75)
-    assert "stopped by the wall time;" in said
+    otf("run", config, "--output", tmp_path / "run", rc=75)  # where the time is over is chance
     for _ in range(2):
         said = otf("resume", tmp_path / "run", rc=75)
         assert "stopped by a wall time shorter than a label takes" in said
