@@ -152,6 +152,27 @@ class BlockMatrix:
 
 
 @dataclass(frozen=True, eq=False)
+class RadialFunctions:
+    """The orbitals of an element in space: R(r) of each shell, times a real harmonic.
+
+    Attributes
+    ----------
+    distances
+        (points,) ascending from 0, Angstrom; there is no orbital beyond the last.
+    values
+        (shells, points), Angstrom**-1.5.
+    """
+
+    distances: Floats
+    values: Floats
+
+    @property
+    def reach(self) -> float:
+        """Angstrom."""
+        return float(self.distances[-1])
+
+
+@dataclass(frozen=True, eq=False)
 class Matrices:
     """What an engine knew at the end of a label.
 
@@ -163,6 +184,9 @@ class Matrices:
         The density matrix counts both spins.
     electrons
         How many.
+    cores
+        (N,) charges of the nuclei less the electrons that are not described; NaN where the engine
+        does not tell.
     kpoints
         (K, 3), fractional, of equal weight, for a crystal; None for a molecule, whose matrices have
         all blocks and whose orbitals are full or empty.
@@ -170,12 +194,16 @@ class Matrices:
         Width of the Fermi-Dirac distribution of a crystal.
     basis
         What the orbitals are, in the engine's words: matrices of others have nothing in common.
+    orbitals
+        Of each element in space, where the engine tells them.
     """
 
     hamiltonian: BlockMatrix
     overlap: BlockMatrix
     density: BlockMatrix
     electrons: float
+    cores: Floats
     kpoints: Floats | None = None
     smearing_eV: float = 0.0
     basis: str = ""
+    orbitals: Mapping[int, RadialFunctions] | None = None

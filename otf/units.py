@@ -16,6 +16,9 @@ KELVIN: float = units.kB
 KJ_PER_MOL: float = units.kJ / units.mol
 """One kJ/mol in eV."""
 
+DEBYE: float = units.Debye
+"""One debye in e Angstrom."""
+
 GPA: float = units.GPa
 """One GPa in eV/Angstrom^3."""
 

@@ -20,7 +20,7 @@ from otf.labels import EngineReport, LabelFailure, Labels
 from otf.orbitals import BlockMatrix, Matrices
 from otf.units import BOHR, HARTREE
 from otf_pyscf.one_shot import FORCE_ERROR_PER_GRADIENT, take_as_answer
-from otf_pyscf.orbitals import from_blocks, to_blocks
+from otf_pyscf.orbitals import from_blocks, radial_functions, to_blocks
 
 if TYPE_CHECKING:
     from otf.arrays import Floats
@@ -293,7 +293,9 @@ def _matrices(mean_field: Any, basis: str) -> Matrices:
         to_blocks(overlap, molecule),
         to_blocks(np.asarray(mean_field.make_rdm1()), molecule),
         float(molecule.nelectron),
+        np.asarray(molecule.atom_charges(), dtype=np.float64),
         basis=basis,
+        orbitals=radial_functions(molecule),
     )
 
 

@@ -11,9 +11,12 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
-from otf.orbitals import BlockMatrix, Shells
+from otf.orbitals import BlockMatrix, RadialFunctions, Shells
+from otf.units import BOHR
 
 _P_FROM_XYZ = (1, 2, 0)
+_NEGLIGIBLE = 1e-10  # of the slowest Gaussian, where orbitals end
+_POINTS = 2000
 
 
 def shells_of(molecule: Any) -> Shells:
@@ -66,3 +69,27 @@ def from_blocks(matrix: BlockMatrix, molecule: Any) -> Floats:
     """The inverse of :func:`to_blocks`."""
     back = np.argsort(order_of(molecule))
     return np.asarray(matrix.dense()[np.ix_(back, back)])
+
+
+def radial_functions(molecule: Any) -> dict[int, RadialFunctions]:
+    """The orbitals of each element in space."""
+    found: dict[int, RadialFunctions] = {}
+    for atom, number in enumerate(numbers_of(molecule).tolist()):
+        if number in found:
+            continue
+        shells = [k for k in range(molecule.nbas) if molecule.bas_atom(k) == atom]
+        least = min(float(molecule.bas_exp(k).min()) for k in shells)
+        reach = np.sqrt(-np.log(_NEGLIGIBLE) / least)
+        distances = reach * np.linspace(0.0, 1.0, _POINTS) ** 3  # in bohr, dense at the core
+        values = np.concatenate([_radial(molecule, k, distances) for k in shells])
+        found[number] = RadialFunctions(distances * BOHR, values * BOHR**-1.5)
+    return found
+
+
+def _radial(molecule: Any, shell: int, distances: Floats) -> Floats:
+    """R(r) (contractions, points) of a shell, in atomic units."""
+    from pyscf.gto import gto_norm
+
+    degree, exponents = molecule.bas_angular(shell), molecule.bas_exp(shell)
+    primitives = gto_norm(degree, exponents)[:, None] * np.exp(-np.outer(exponents, distances**2))
+    return np.asarray(molecule.bas_ctr_coeff(shell).T @ primitives * distances**degree)

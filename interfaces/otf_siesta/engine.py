@@ -20,7 +20,7 @@ from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.launch import Launch, launch
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, run_program
@@ -33,7 +33,7 @@ from otf_siesta.geometry import (
     species_of_atoms,
     write_structure,
 )
-from otf_siesta.guesses import Occupation, begin_from, occupation_of, read_matrices
+from otf_siesta.guesses import Occupation, begin_from, occupation_of, read_matrices, read_orbitals
 from otf_siesta.options import Options, make_deck
 from otf_siesta.output import (
     read_force_stress,
@@ -84,6 +84,7 @@ class SiestaEngine:
         self._last: int | None = None  # label whose density matrices the server holds
         self._ended_in: Path | None = None  # directory of the latest label
         self._occupation: Occupation | None = None
+        self._orbitals: dict[int, RadialFunctions] | None = None
 
     @property
     def capabilities(self) -> Capabilities:
@@ -171,7 +172,11 @@ class SiestaEngine:
         except Exception as error:  # sisl raises what it likes, and a label is worth more
             _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
             return None
-        return None if found is None else replace(found, basis=self._basis)
+        if found is None:
+            return None
+        if self._orbitals is None:
+            self._orbitals = read_orbitals(self._ended_in, species_elements(self._deck))
+        return replace(found, basis=self._basis, orbitals=self._orbitals)
 
     def close(self) -> None:
         """End the server; may be called twice."""

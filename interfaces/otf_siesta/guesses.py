@@ -4,22 +4,26 @@ By sisl, which takes its time to load and is not there for everybody: it is aske
 """
 
 import importlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_numbers
 
 from otf.arrays import Floats
 from otf.deck import Deck
 from otf.errors import EngineError
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
 from otf_siesta.geometry import species_elements
+from otf_siesta.output import read_valences
 
 _DEFAULT_TEMPERATURE = "300 K"
 _KELVIN = 8.617333262e-5  # eV
 _UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
 _SINGLE = 1e-9
+_HEADER = 1 << 18  # characters of an output that grows with every label
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,18 +112,45 @@ def read_matrices(directory: Path, label: str, occupation: Occupation | None) ->
         to_blocks(read, read.S_idx),
         to_blocks(read_density(paths[1], geometry)),
     ]
+    with (directory / f"{label}.out").open(encoding="utf-8", errors="replace") as output:
+        valences = read_valences(output.read(_HEADER))
+    cores = np.array([valences.get(int(z), np.nan) for z in geometry.atoms.Z])
     if occupation is not None:
         hamiltonian, overlap, density = found
         electrons = float(np.vdot(overlap.values, density.on(overlap.pairs).values))
         return Matrices(
-            hamiltonian, overlap, density, electrons, occupation.kpoints, occupation.smearing_eV
+            hamiltonian,
+            overlap,
+            density,
+            electrons,
+            cores,
+            occupation.kpoints,
+            occupation.smearing_eV,
         )
     # Which blocks there are follows the distances; those of a molecule are all of them.
     hamiltonian, overlap, density = (
         BlockMatrix.of_dense(b.numbers, b.shells, b.dense()) for b in found
     )
     electrons = float(np.vdot(overlap.values, density.values))
-    return Matrices(hamiltonian, overlap, density, electrons)
+    return Matrices(hamiltonian, overlap, density, electrons, cores)
+
+
+def read_orbitals(
+    directory: Path, elements: Mapping[str, str]
+) -> dict[int, RadialFunctions] | None:
+    """The orbitals of each element in space; None where SIESTA did not write them.
+
+    Parameters
+    ----------
+    elements
+        Symbols by the labels of the species.
+    """
+    from otf_siesta.orbitals import radial_functions
+
+    if not all((directory / f"{label}.ion.xml").exists() for label in elements):
+        return None
+    labels = {label: atomic_numbers[symbol] for label, symbol in elements.items()}
+    return radial_functions(directory, labels)
 
 
 def begin_from(guess: BlockMatrix | None, before: Path | None, directory: Path, label: str) -> None:

@@ -4,6 +4,8 @@ SIESTA's orbitals come shell by shell with m = -l … l, as ours; its real harmo
 ours. Columns count the orbitals of the auxiliary supercell.
 """
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,9 +13,10 @@ import scipy.sparse
 import sisl
 
 from otf.arrays import Floats, Ints
-from otf.orbitals import BlockMatrix, Pairs, Shells
+from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells
 
 _LEAST = 1e-14
+_POINTS = 2000  # of a radial function
 
 
 def shells_of(geometry: sisl.Geometry) -> Shells:
@@ -96,3 +99,22 @@ def _atoms(geometry: sisl.Geometry) -> tuple[Ints, Ints]:
 def _signs(geometry: sisl.Geometry) -> Floats:
     """(-1)^m of each orbital."""
     return np.array([(-1.0) ** abs(int(o.m)) for a in geometry.atoms for o in a.orbitals])
+
+
+def radial_functions(directory: Path, labels: Mapping[str, int]) -> dict[int, RadialFunctions]:
+    """The orbitals of each element in space, from the ``.ion.xml`` files of a run.
+
+    Parameters
+    ----------
+    labels
+        Atomic numbers by the labels of the species.
+    """
+    found = {}
+    for label, number in labels.items():
+        atom = sisl.get_sile(directory / f"{label}.ion.xml").read_basis()
+        shells = [orbital for orbital in atom.orbitals if orbital.m == -orbital.l]
+        reach = max(float(orbital.R) for orbital in shells)
+        distances = np.linspace(0.0, reach, _POINTS)
+        values = np.array([orbital.radial(distances) for orbital in shells])
+        found[number] = RadialFunctions(distances, np.nan_to_num(values))
+    return found

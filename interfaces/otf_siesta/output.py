@@ -28,6 +28,10 @@ BOHR_A = 0.529177
 
 _CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
 _ITERATION = re.compile(r"^\s*scf:\s+(\d+)\s", re.MULTILINE)
+_VALENCE = re.compile(
+    r"^atom: Called for [^\n]*\(Z =\s*(\d+)\).*?^Total valence charge:\s*(\S+)",
+    re.MULTILINE | re.DOTALL,
+)
 _VERSION = re.compile(r"^Siesta Version\s*:\s*(\S+)", re.MULTILINE)
 
 
@@ -81,6 +85,11 @@ def iterations_so_far(text: str) -> int:
     """Iterations of the last cycle, converged or not."""
     found = _ITERATION.findall(text)
     return int(found[-1]) if found else 0
+
+
+def read_valences(text: str) -> dict[int, float]:
+    """Charges of the cores by atomic number, for those whose orbitals SIESTA made."""
+    return {int(number): float(charge) for number, charge in _VALENCE.findall(text)}
 
 
 def read_version(text: str) -> str:

@@ -272,3 +272,59 @@ def dos(
     from otf.driver.electronic import level_density
 
     return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
+
+
+@command.command("bands")
+@click.option("--path", "k_path", help="Special points such as GXWG; default: all of the lattice.")
+@click.option("--points", type=click.IntRange(min=2), default=60, show_default=True)
+@_positive("--below", "below_eV", 20.0, "How far below the highest occupied level, eV.")
+@_positive("--above", "above_eV", 10.0, "And above it.")
+@_of_runs
+def bands(
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    k_path: str | None,
+    points: int,
+    below_eV: float,
+    above_eV: float,
+) -> "Curves":
+    """Bands of a crystal along a path, a mean over the frames; of runs as `gap` takes them."""
+    from otf.driver.electronic import bands as analyse
+
+    return analyse(paths, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV)
+
+
+@command.command("charges")
+@_of_runs
+def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Mulliken charges over time, and their means; of runs as `gap` takes them."""
+    from otf.driver.electronic import charges as analyse
+
+    return analyse(paths, runs)
+
+
+@command.command("dipole")
+@_of_runs
+def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Dipole moment of a molecule over time, and its mean; of runs as `gap` takes them."""
+    from otf.driver.densities import dipoles
+
+    return dipoles(paths, runs)
+
+
+@command.command("density")
+@click.option(
+    "--volume",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .cube or .h5 file; of several frames, each has its number in the name.",
+)
+@_positive("--spacing", "spacing_A", 0.2, "Of the grid, Angstrom.")
+@_of_runs
+def density(
+    paths: tuple[Path, ...], runs: list["Frames"], volume: Path, spacing_A: float
+) -> "Curves":
+    """Electron density of every frame on a grid; of runs as `gap` takes them."""
+    from otf.driver.densities import densities
+
+    return densities(paths, runs, spacing_A=spacing_A, volume=volume)

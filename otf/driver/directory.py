@@ -78,6 +78,11 @@ class RunDirectory:
         return self.path / "matrices"
 
     @property
+    def orbitals(self) -> Path:
+        """The orbitals of those matrices in space."""
+        return self.matrices / "orbitals.h5"
+
+    @property
     def scratch(self) -> Path:
         """The engine's own files."""
         return self.path / "engine"

@@ -20,8 +20,9 @@ from otf.electrons.guesses import EXTRAPOLATED, LEARNED, PREVIOUS, Guesses
 from otf.engine import WarmStart, WithMatrices
 from otf.errors import FileError
 from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
+from otf.io.orbitals import write_orbitals
 from otf.labels import LabelFailure, Labels
-from otf.orbitals import BlockMatrix
+from otf.orbitals import BlockMatrix, Matrices
 
 _LOG = logging.getLogger("otf.warm_start")
 
@@ -73,6 +74,7 @@ class WarmStarted:
         self._guesses = Guesses()
         self._learned = 0  # labels before this one are known
         self._starts: list[_Start] = []
+        self._basis: str | None = None  # of the orbitals that are written
 
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
@@ -96,6 +98,7 @@ class WarmStarted:
             label = LabelMatrices(atoms, matrices, chosen, answer.scf_iterations, errors)
             try:
                 write_matrices(self._file(index), label)
+                self._keep_orbitals(matrices)
             except (FileError, OSError) as error:  # the label itself is worth more
                 _LOG.warning("label %d: its matrices are not kept: %s", index, error)
             _LOG.info("label %d: started from: %s", index, chosen)
@@ -104,6 +107,13 @@ class WarmStarted:
     def pause(self) -> None:
         """As the engine's own, where it has one."""
         getattr(self._engine, "pause", lambda: None)()
+
+    def _keep_orbitals(self, matrices: Matrices) -> None:
+        """Write the orbitals in space, which are the same for all labels of a basis."""
+        if matrices.orbitals is None or self._basis == matrices.basis:
+            return
+        write_orbitals(self._folder / "orbitals.h5", matrices.basis, matrices.orbitals)
+        self._basis = matrices.basis
 
     def _best(self, guesses: Mapping[str, BlockMatrix], index: int) -> str:
         """The candidate that was nearest of late, each measured at the latest labels.

@@ -61,6 +61,17 @@ def density_of(
     return hamiltonian.with_values(values)
 
 
+def bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats) -> Floats:
+    """Energies (K, orbitals) in eV at k points in their order.
+
+    Raises
+    ------
+    ValueError
+        If the overlap is not positive definite at a k point.
+    """
+    return _solved(hamiltonian, overlap, [(k, 1.0) for k in kpoints])[0]
+
+
 def levels(
     hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats
 ) -> tuple[Floats, Floats]:

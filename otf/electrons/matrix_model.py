@@ -28,6 +28,7 @@ from otf.orbitals import BlockMatrix, Pairs, Shells
 
 _CHUNK = 512  # bonds at a time: bounds the memory
 _STRENGTH = 1e-8  # of the prior, relative to the diagonal of the equations
+_MARGIN_A = 0.1  # beyond the longest bond that was seen
 _FLOOR = 1e-12  # of a feature that never varied, relative to the largest
 
 
@@ -109,6 +110,7 @@ class _Bonds:
 
     species: tuple[int, int]
     chosen: Ints
+    lengths: Floats
     rotations: list[Floats]
     radial: Floats
     moments: Complex
@@ -117,6 +119,8 @@ class _Bonds:
 @dataclass(eq=False)
 class MatrixModel:
     """Learns matrices of one basis.
+
+    Bonds longer than any that was seen are zero: of their like nothing is known, and matrices end.
 
     Parameters
     ----------
@@ -132,6 +136,7 @@ class MatrixModel:
     n_labels: int = 0
     _sites: dict[tuple[int, TensorKind], _Problem] = field(default_factory=dict)
     _bonds: dict[tuple[tuple[int, int], Weight], _Problem] = field(default_factory=dict)
+    _longest: dict[tuple[int, int], float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._species = tuple(sorted(self.shells))
@@ -158,6 +163,8 @@ class MatrixModel:
             blocks = [matrices[name].blocks(site.chosen) for name in self.names]
             self._learn_sites(site, blocks)
         for bond in bonds:
+            longest = max(self._longest.get(bond.species, 0.0), float(bond.lengths.max()))
+            self._longest[bond.species] = longest
             blocks = [matrices[name].blocks(bond.chosen) for name in self.names]
             self._learn_bonds(bond, blocks)
         self.n_labels += 1
@@ -193,7 +200,8 @@ class MatrixModel:
         blank = BlockMatrix(numbers, self.shells, pairs, np.empty(0))
         total = int((blank.widths[pairs.first] * blank.widths[pairs.second]).sum())
         values = np.zeros((len(self.names), total))
-        sites, bonds = self._described(atoms, pairs)
+        limits = {z: length + _MARGIN_A for z, length in self._longest.items()}
+        sites, bonds = self._described(atoms, pairs, limits)
         for site in sites:
             values[:, blank.positions_of(site.chosen)] = self._site_blocks(site)
         for bond in bonds:
@@ -242,8 +250,16 @@ class MatrixModel:
             ]
         )
 
-    def _described(self, atoms: Atoms, pairs: Pairs) -> tuple[list[_Sites], list[_Bonds]]:
-        """Features of all sites, and of the bonds whose first species is not the later one."""
+    def _described(
+        self, atoms: Atoms, pairs: Pairs, limits: Mapping[tuple[int, int], float] | None = None
+    ) -> tuple[list[_Sites], list[_Bonds]]:
+        """Features of all sites, and of the bonds whose first species is not the later one.
+
+        Parameters
+        ----------
+        limits
+            Lengths of bonds by species, where not all within the reach are wanted.
+        """
         d = self.description
         around = moments(atoms, self._species, d.around, d.l_max)
         kind = np.searchsorted(self._species, atoms.numbers)
@@ -255,10 +271,12 @@ class MatrixModel:
         ]
         bonds = []
         vectors = vectors_of(atoms, pairs.first, pairs.second, pairs.shifts)
-        near = np.linalg.norm(vectors, axis=1) < d.bond.cutoff
+        lengths = np.linalg.norm(vectors, axis=1)
         for a, one in enumerate(self._species):
             for b, other in enumerate(self._species[a:], start=a):
-                mine = (kind[pairs.first] == a) & (kind[pairs.second] == b) & ~is_site & near
+                mine = (kind[pairs.first] == a) & (kind[pairs.second] == b) & ~is_site
+                limit = d.bond.cutoff if limits is None else limits.get((one, other), 0.0)
+                mine &= lengths < min(limit, d.bond.cutoff)
                 chosen = np.flatnonzero(mine)
                 for start in range(0, len(chosen), _CHUNK):
                     part = chosen[start : start + _CHUNK]
@@ -275,6 +293,7 @@ class MatrixModel:
         kinds: tuple[int, int],
     ) -> _Bonds:
         d, along = self.description, vectors[chosen]
+        lengths = np.linalg.norm(along, axis=1)
         rotations = rotation_matrices(frames(along), self._l_turned)
         ends = []
         for atom, partner, sign in (
@@ -287,8 +306,9 @@ class MatrixModel:
         return _Bonds(
             species,
             chosen,
+            lengths,
             rotations,
-            d.bond.values(np.linalg.norm(along, axis=1)),
+            d.bond.values(lengths),
             moments_in_frame((ends[0], ends[1]), rotations),
         )
 

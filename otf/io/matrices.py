@@ -61,6 +61,7 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
         },
         {
             "numbers": one.numbers,
+            "cores": matrices.cores,
             "positions": label.atoms.positions,
             "cell": label.atoms.cell.array,
             "pbc": label.atoms.pbc,
@@ -101,8 +102,11 @@ def _label(scalars: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Labe
     return LabelMatrices(
         atoms,
         Matrices(
-            **blocks,
+            hamiltonian=blocks["hamiltonian"],
+            overlap=blocks["overlap"],
+            density=blocks["density"],
             electrons=scalars["electrons"],
+            cores=arrays["cores"],
             kpoints=arrays.get("kpoints"),
             smearing_eV=scalars["smearing_eV"],
             basis=scalars["basis"],

@@ -6,6 +6,7 @@ import pytest
 from otf.electrons.levels import levels_of
 from otf.io.labels import read_labels
 from otf.io.matrices import read_matrices
+from otf.io.volumes import read_cube
 from otf.orbitals import BlockMatrix
 from tests.cli.command import otf
 
@@ -35,7 +36,7 @@ def test_gaps_of_frames_are_those_of_the_engine_at_its_labels(run):
     said = otf("analyse", "gap", run).stdout
     assert "at labels left out the gap was off by" in said
     gaps = dict(table(said))  # by time
-    labels, files = read_labels(run / "labels.extxyz"), sorted((run / "matrices").glob("*.h5"))
+    labels, files = read_labels(run / "labels.extxyz"), sorted((run / "matrices").glob("0*.h5"))
     assert len(labels) == len(files) > 15
     for stored, path in list(zip(labels, files))[-5:]:
         m = read_matrices(path).matrices
@@ -51,6 +52,42 @@ def test_density_of_states_counts_the_electrons(run):
     assert levels[energy < -25].max() < 1e-6
     valence = np.trapezoid(levels, energy)  # without the core of oxygen
     assert valence == pytest.approx(4.0, abs=0.01)
+
+
+def test_charges_and_dipoles_are_those_of_the_engine_at_its_labels(run):
+    from pyscf import dft, gto
+
+    said = otf("analyse", "charges", run).stdout
+    charges = {row[0]: row[1:] for row in table(said)}
+    said = otf("analyse", "dipole", run, "--every", 4).stdout
+    dipoles = {row[0]: row[1:] for row in table(said)}
+    stored = [s for s in read_labels(run / "labels.extxyz") if 0.5 * s.step in dipoles][-1]
+    geometry = list(zip(stored.atoms.get_chemical_symbols(), stored.atoms.positions.tolist()))
+    mol = gto.M(atom=geometry, basis="6-31g", verbose=0)
+    truth = dft.RKS(mol, xc="pbe")
+    truth.grids.level = 1
+    truth.kernel()
+    here = dipoles[0.5 * stored.step]
+    assert here[:3] == pytest.approx(truth.dip_moment(verbose=0), abs=0.02)
+    assert here[3] == pytest.approx(np.linalg.norm(here[:3]))
+    populations = truth.mulliken_pop(verbose=0)[1]
+    here = charges[0.5 * stored.step]
+    assert here == pytest.approx([populations[0], populations[1:].mean()], abs=0.003)
+
+
+def test_densities_are_written_for_every_frame(run, tmp_path):
+    said = otf(
+        "analyse", "density", run, "--every", 18, "--spacing", 0.4, "--volume", tmp_path / "r.cube"
+    ).stdout
+    assert "at labels left out the density was off by 0.0" in said
+    assert sorted(p.name for p in tmp_path.iterdir()) == [f"r_00000{k}.cube" for k in range(3)]
+    atoms, grid, density = read_cube(tmp_path / "r_000001.cube")
+    assert atoms.get_chemical_formula() == "H2O"
+    assert density.sum() * grid.volume == pytest.approx(table(said)[1, 1], rel=1e-4)
+    error = otf("analyse", "density", run, "--volume", tmp_path / "r.xyz", rc=1).stderr
+    assert ".cube or .h5" in error
+    error = otf("analyse", "bands", run, rc=1).stderr
+    assert "periodic in all directions" in error
 
 
 def test_runs_without_matrices_say_what_to_do(run, tmp_path):

@@ -5,9 +5,11 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 
+from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
 from otf.engine import load_engine
 from otf.errors import EngineError
 from otf.orbitals import BlockMatrix
+from otf.units import BOHR
 from tests.engines.round_overlap import assert_round
 
 gto = pytest.importorskip("pyscf.gto")
@@ -24,6 +26,22 @@ def test_the_overlap_of_a_bond_is_round(basis):
     blocks = orbitals.to_blocks(overlap, mol)
     assert_round(blocks, atoms)
     np.testing.assert_array_equal(orbitals.from_blocks(blocks, mol), overlap)
+
+
+@pytest.mark.parametrize("basis", ["def2-svp", "6-31g", "def2-tzvp", "sto-3g"])
+def test_orbitals_in_space_are_those_of_pyscf(basis):
+    atoms = molecule("CH3OH")
+    geometry = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist()))
+    mol = gto.M(atom=geometry, basis=basis, verbose=0)
+    noise = np.random.default_rng(1).normal(size=(mol.nao, mol.nao))
+    density = noise @ noise.T
+    values = OrbitalValues(orbitals.shells_of(mol), orbitals.radial_functions(mol))
+    points = np.random.default_rng(2).normal(scale=2.0, size=(300, 3))
+    points[:6] = atoms.positions  # cusps and all
+    found = DensityOfMatrix(atoms, orbitals.to_blocks(density, mol), values).at(points)
+    seen = mol.eval_gto("GTOval", points / BOHR)
+    truth = np.einsum("pa,ab,pb->p", seen, density, seen) / BOHR**3
+    np.testing.assert_allclose(found, truth, rtol=1e-6, atol=1e-6 * truth.max())
 
 
 def test_atoms_of_an_element_must_be_alike():

@@ -1,0 +1,155 @@
+"""Electron densities and dipoles along an accelerated trajectory, by learned density matrices."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.analysis.curves import Curves
+from otf.analysis.series import series
+from otf.arrays import Floats
+from otf.driver.directory import RunDirectory
+from otf.driver.learned_matrices import LearnedFromRun, LearnedMatrices, learn_from
+from otf.electrons.density.quadrature import quadrature
+from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
+from otf.errors import FileError, RunError
+from otf.grid import Grid, grid_of
+from otf.io.frames import Frames
+from otf.io.matrices import LabelMatrices
+from otf.io.orbitals import read_orbitals
+from otf.io.volumes import write_cube, write_volume
+from otf.model.one_thread import in_one_thread
+from otf.orbitals import BlockMatrix
+from otf.units import DEBYE
+
+_WRITERS: dict[str, Callable[[Path, Atoms, Grid, Floats], None]] = {
+    ".cube": write_cube,
+    ".h5": write_volume,
+}
+
+
+@in_one_thread
+def densities(
+    paths: Sequence[Path], runs: Sequence[Frames], *, spacing_A: float, volume: Path
+) -> Curves:
+    """Write the density of every frame on a grid, and tell how many electrons that has.
+
+    Parameters
+    ----------
+    volume
+        A ``.cube`` or ``.h5`` file; of several frames, each has its number in the name.
+
+    Raises
+    ------
+    RunError
+        If this cannot be done; the message says why.
+    """
+    write = _WRITERS.get(volume.suffix)
+    if write is None:
+        raise RunError(f"{volume}: densities are written as {' or '.join(_WRITERS)}")
+    notes, out = [], []
+    written: list[Path] = []
+    total = sum(len(frames) for frames in runs)
+    for path, frames in zip(paths, runs, strict=True):
+        found, orbitals = _known(path)
+        electrons = np.empty(len(frames))
+        for k in range(len(frames)):
+            atoms = frames.structure(k)
+            grid, values = _on_grid(atoms, found.learned.density(atoms)[0], orbitals, spacing_A)
+            electrons[k] = values.sum() * grid.volume
+            name = volume.stem if total == 1 else f"{volume.stem}_{len(written):06d}"
+            written.append(volume.with_name(name + volume.suffix))
+            write(written[-1], atoms, grid, values)
+        out.append(replace(frames, series={"electrons_on_grid": electrons}))
+        off = found.error(functools.partial(_density_error, orbitals, spacing_A))
+        notes.append(
+            f"{path}: "
+            + found.in_words(f"at labels left out the density was off by {100 * off:.4f} % (L1)")
+        )
+    notes.append(f"written: {written[0]}" + (f" to {written[-1].name}" if total > 1 else ""))
+    return replace(series(out, ["electrons_on_grid"]), title="density", notes=tuple(notes))
+
+
+@in_one_thread
+def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
+    """Dipole moments of molecules over time; of ions, from the centre of mass.
+
+    Raises
+    ------
+    RunError
+        If the structures are periodic, or this cannot be done.
+    """
+    notes, out = [], []
+    for path, frames in zip(paths, runs, strict=True):
+        if frames.atoms.pbc.any():
+            raise RunError(f"{path}: dipoles are those of molecules, and this is periodic")
+        found, orbitals = _known(path)
+        values = np.array(
+            [_dipole(frames.structure(k), found.learned, orbitals) for k in range(len(frames))]
+        )
+        named = {f"dipole_{axis}_D": values[:, k] for k, axis in enumerate("xyz")}
+        named["dipole_D"] = np.linalg.norm(values, axis=1)
+        out.append(replace(frames, series=named))
+        off = found.error(functools.partial(_dipole_error, orbitals))
+        notes.append(
+            f"{path}: " + found.in_words(f"at labels left out dipoles were off by {off:.1e} D")
+        )
+    return replace(series(out, list(out[0].series)), title="dipole moment", notes=tuple(notes))
+
+
+def _known(path: Path) -> tuple[LearnedFromRun, OrbitalValues]:
+    found = learn_from(path)
+    like = found.learned.like
+    file = RunDirectory(path).orbitals
+    if not file.exists():
+        raise FileError(f"{file}: is missing; the engine did not tell its orbitals in space")
+    functions = read_orbitals(file, like.basis)
+    return found, OrbitalValues(like.density.shells, functions)
+
+
+def _on_grid(
+    atoms: Atoms, density: BlockMatrix, orbitals: OrbitalValues, spacing_A: float
+) -> tuple[Grid, Floats]:
+    try:
+        grid = grid_of(atoms, spacing_A)
+    except ValueError as error:
+        raise RunError(str(error)) from error
+    values, of_matrix = np.empty(grid.shape), DensityOfMatrix(atoms, density, orbitals)
+    for part, points in grid.blocks():
+        values[part] = of_matrix.at(points).reshape(values[part].shape)
+    return grid, values
+
+
+def _dipole(atoms: Atoms, learned: LearnedMatrices, orbitals: OrbitalValues) -> Floats:
+    return _dipole_of(atoms, learned.density(atoms)[0], learned.like.cores, orbitals)
+
+
+def _dipole_of(
+    atoms: Atoms, density: BlockMatrix, cores: Floats, orbitals: OrbitalValues
+) -> Floats:
+    """Dipole moment (3,), Debye."""
+    points, weights = quadrature(atoms)
+    electrons = weights * DensityOfMatrix(atoms, density, orbitals).at(points)
+    centre = atoms.get_center_of_mass()
+    moment = cores @ (atoms.positions - centre) - electrons @ (points - centre)
+    return np.asarray(moment / DEBYE)
+
+
+def _dipole_error(orbitals: OrbitalValues, trial: LearnedMatrices, label: LabelMatrices) -> float:
+    m = label.matrices
+    truth = _dipole_of(label.atoms, m.density, m.cores, orbitals)
+    return float(np.linalg.norm(_dipole(label.atoms, trial, orbitals) - truth))
+
+
+def _density_error(
+    orbitals: OrbitalValues, spacing_A: float, trial: LearnedMatrices, label: LabelMatrices
+) -> float:
+    """Integral of the absolute difference, relative to the electrons."""
+    truth, found = (
+        _on_grid(label.atoms, density, orbitals, spacing_A)[1]
+        for density in (label.matrices.density, trial.density(label.atoms)[0])
+    )
+    return float(np.abs(found - truth).sum() / truth.sum())

@@ -1,0 +1,1 @@
+"""The electron density, point by point."""

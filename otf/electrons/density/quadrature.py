@@ -1,0 +1,46 @@
+"""Integrals over a molecule, cores and all: spheres around each atom, their shares by Becke.
+
+Sources: Becke, J. Chem. Phys. 88, 2547 (1988), eqs. 13, 19-22 and 25 (without the sizes of atoms);
+Lebedev and Laikov, Doklady Math. 59, 477 (1999), in SciPy.
+"""
+
+import numpy as np
+from ase import Atoms
+from scipy.integrate import lebedev_rule
+from scipy.spatial.distance import cdist
+
+from otf.arrays import Floats
+
+_SHELLS = 60
+_DEGREE = 29  # of the harmonics that a sphere integrates exactly
+_SCALE_A = 0.6  # half the points of an atom are nearer
+_SHARPER = 3
+
+
+def quadrature(atoms: Atoms) -> tuple[Floats, Floats]:
+    """Points (P, 3), Angstrom, atom by atom, and weights (P,), cubic Angstrom, of a molecule."""
+    directions, solid_angles = lebedev_rule(_DEGREE)
+    angle = np.arange(1, _SHELLS + 1) * np.pi / (_SHELLS + 1)
+    x = np.cos(angle)
+    radii = _SCALE_A * (1.0 + x) / (1.0 - x)
+    # Gauss and Chebyshev's weights of the second kind, dr/dx and r^2.
+    weights = np.pi / (_SHELLS + 1) * np.sin(angle) * 2.0 * _SCALE_A / (1.0 - x) ** 2 * radii**2
+    ball = (radii[:, None, None] * directions.T).reshape(-1, 3)
+    of_ball = (weights[:, None] * solid_angles).ravel()
+    points = (atoms.positions[:, None, :] + ball).reshape(-1, 3)
+    shares = [_shares(atoms.positions[k] + ball, atoms.positions)[:, k] for k in range(len(atoms))]
+    return points, np.concatenate([of_ball * share for share in shares])
+
+
+def _shares(points: Floats, centres: Floats) -> Floats:
+    """What share (P, N) of each point belongs to each atom."""
+    distances, between = cdist(points, centres), cdist(centres, centres)
+    cells = np.ones_like(distances)
+    for i in range(len(centres)):
+        for j in range(i):
+            side = (distances[:, i] - distances[:, j]) / between[i, j]
+            for _ in range(_SHARPER):
+                side = 0.5 * side * (3.0 - side * side)
+            cells[:, i] *= 0.5 * (1.0 - side)
+            cells[:, j] *= 0.5 * (1.0 + side)
+    return np.asarray(cells / cells.sum(axis=1)[:, None])

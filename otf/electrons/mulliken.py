@@ -1,0 +1,25 @@
+r"""Charges of atoms by Mulliken's division of the density matrix.
+
+.. math:: q_A = Z_A - \sum_{\mu \in A} (PS)_{\mu\mu}
+
+Source: Mulliken, J. Chem. Phys. 23, 1833 (1955).
+"""
+
+import numpy as np
+
+from otf.arrays import Floats
+from otf.orbitals import BlockMatrix
+
+
+def mulliken_charges(density: BlockMatrix, overlap: BlockMatrix, cores: Floats) -> Floats:
+    """Charge (N,) of each atom, in elementary charges.
+
+    Parameters
+    ----------
+    cores
+        (N,) charge of each core: of the nucleus, less what electrons are not described.
+    """
+    products = density.on(overlap.pairs).values * overlap.values
+    of_pairs = np.add.reduceat(products, overlap.starts)
+    electrons = np.bincount(overlap.pairs.first, of_pairs, minlength=len(overlap.numbers))
+    return np.asarray(cores - electrons)

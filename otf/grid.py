@@ -1,0 +1,72 @@
+"""Regular grids over a cell or a box."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+
+_BLOCK = 12  # points along each side of a block
+_MARGIN_A = 5.0  # around a molecule
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """Points of a regular grid.
+
+    Attributes
+    ----------
+    origin
+        (3,) of the first point, Angstrom.
+    steps
+        (3, 3) from one point to the next along each axis, Angstrom.
+    shape
+        Points along each axis.
+    """
+
+    origin: Floats
+    steps: Floats
+    shape: tuple[int, int, int]
+
+    @property
+    def volume(self) -> float:
+        """Of a point, cubic Angstrom."""
+        return float(abs(np.linalg.det(self.steps)))
+
+    def blocks(self) -> Iterator[tuple[tuple[slice, slice, slice], Floats]]:
+        """Compact parts of the grid: where they are in it, and their points (P, 3)."""
+        pieces = [[slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)] for n in self.shape]
+        for x, y, z in product(*pieces):
+            indices = np.stack(
+                np.meshgrid(*(np.arange(s.start, s.stop) for s in (x, y, z)), indexing="ij"),
+                axis=-1,
+            ).reshape(-1, 3)
+            yield (x, y, z), self.origin + indices @ self.steps
+
+
+def grid_of(atoms: Atoms, spacing_A: float) -> Grid:
+    """A grid over the cell, or over a box around a molecule.
+
+    Raises
+    ------
+    ValueError
+        If the structure is periodic and has no volume.
+    """
+    if atoms.pbc.any():
+        cell = atoms.cell.array
+        if abs(np.linalg.det(cell)) < np.finfo(float).eps:
+            raise ValueError("the cell has no volume: give it three vectors")
+        shape = np.maximum(np.ceil(np.linalg.norm(cell, axis=1) / spacing_A), 1).astype(int)
+        return Grid(np.zeros(3), cell / shape[:, None], _three(shape))
+    low = atoms.positions.min(axis=0) - _MARGIN_A
+    high = atoms.positions.max(axis=0) + _MARGIN_A
+    shape = np.ceil((high - low) / spacing_A).astype(int) + 1
+    return Grid(low, spacing_A * np.eye(3), _three(shape))
+
+
+def _three(shape: np.ndarray[tuple[int], np.dtype[np.int64]]) -> tuple[int, int, int]:
+    x, y, z = (int(n) for n in shape)
+    return x, y, z

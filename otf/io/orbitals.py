@@ -1,0 +1,40 @@
+"""The orbitals of a run's elements in space: one small HDF5 file."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from otf.errors import FileError
+from otf.io.state_file import read_state, write_state
+from otf.orbitals import RadialFunctions
+
+_KIND = "orbitals"
+
+
+def write_orbitals(path: Path, basis: str, functions: Mapping[int, RadialFunctions]) -> None:
+    """Write the file, or replace it.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+    arrays = {f"{z}-distances": f.distances for z, f in functions.items()}
+    arrays |= {f"{z}-values": f.values for z, f in functions.items()}
+    write_state(path, _KIND, {"basis": basis, "numbers": list(functions)}, arrays)
+
+
+def read_orbitals(path: Path, basis: str) -> dict[int, RadialFunctions]:
+    """Read the file.
+
+    Raises
+    ------
+    FileError
+        If it is missing, damaged, or of another basis.
+    """
+    scalars, arrays = read_state(path, _KIND)
+    if scalars["basis"] != basis:
+        raise FileError(f"{path}: its orbitals are not those of the labels' matrices")
+    return {
+        z: RadialFunctions(arrays[f"{z}-distances"], arrays[f"{z}-values"])
+        for z in scalars["numbers"]
+    }

@@ -1,0 +1,78 @@
+"""Densities on regular grids: Gaussian cube files, by ASE, and HDF5."""
+
+from pathlib import Path
+
+import h5py
+import numpy as np
+from ase import Atoms
+from ase.io.cube import read_cube as read
+from ase.io.cube import write_cube as write
+
+from otf.arrays import Floats
+from otf.errors import FileError
+from otf.grid import Grid
+from otf.io.durable import replace_file
+from otf.units import BOHR
+
+_KIND = "electron density"
+
+
+def write_cube(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
+    """Write a density in electrons per cubic Angstrom; cube files are in atomic units.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+    boxed = Atoms(atoms.numbers, atoms.positions, cell=grid.steps * np.array(grid.shape)[:, None])
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            write(file, boxed, density * BOHR**3, origin=grid.origin, comment=_KIND)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error.strerror})") from error
+
+
+def read_cube(path: Path) -> tuple[Atoms, Grid, Floats]:
+    """Structure, grid, and density in electrons per cubic Angstrom, of a cube file.
+
+    Raises
+    ------
+    FileError
+        If it is missing or no cube file.
+    """
+    try:
+        with path.open(encoding="utf-8") as file:
+            found = read(file)
+    except (OSError, ValueError, IndexError) as error:
+        raise FileError(f"{path}: cannot be read as a cube file ({error})") from error
+    grid = Grid(np.asarray(found["origin"]), np.asarray(found["spacing"]), found["data"].shape)
+    return found["atoms"], grid, np.asarray(found["data"] / BOHR**3)
+
+
+def write_volume(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
+    """Write a density in electrons per cubic Angstrom to an HDF5 file, lengths in Angstrom.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+
+    def fill(aside: Path) -> None:
+        with h5py.File(aside, "w") as file:
+            file.attrs["kind"] = _KIND
+            file.attrs["format"] = 1
+            stored = file.create_dataset("density", data=density, compression="gzip", shuffle=True)
+            stored.attrs["unit"] = "1/Angstrom^3"
+            stored.attrs["origin_A"] = grid.origin
+            stored.attrs["steps_A"] = grid.steps
+            file["numbers"] = atoms.numbers
+            file["positions_A"] = atoms.positions
+            file["cell_A"] = atoms.cell.array
+            file["pbc"] = atoms.pbc
+
+    try:
+        replace_file(path, fill)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be written ({error})") from error
