@@ -17,7 +17,9 @@ from otf.driver.state import load_state
 from otf.io.labels import read_labels
 from otf.io.trajectory import read_trajectory
 from otf.learning.force_model import read_model
+from tests.cli import command
 
+EXECUTORLIB = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its use of pydantic
 STANDINS = Path(__file__).parents[1] / "standins"
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
@@ -36,10 +38,8 @@ def written(folder: Path, *, wait: float = 0.0, walkers: str = "count: 3") -> Pa
 
 
 def started(*words: object) -> subprocess.Popen[str]:
-    paths = (str(STANDINS), os.environ.get("PYTHONPATH"))
     return subprocess.Popen(
         [sys.executable, "-m", "otf", *map(str, words)],
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -47,11 +47,13 @@ def started(*words: object) -> subprocess.Popen[str]:
 
 
 def otf(*words: object, rc: int = 0) -> str:
-    process = started(*words)
-    said, error = process.communicate(timeout=300)
-    assert process.returncode == rc, said + error
-    assert "Traceback" not in error
-    return error if rc == 1 else said
+    done = command.otf(*words, rc=rc)
+    return done.stderr if rc == 1 else done.stdout
+
+
+@pytest.fixture(autouse=True)
+def of_processes_too(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(STANDINS), prepend=os.pathsep)
 
 
 def walkers_of(run: Path) -> list[Path]:
@@ -159,6 +161,7 @@ def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
         assert "labels_at_once" in error
 
 
+@EXECUTORLIB
 def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
     config = written(tmp_path, walkers="count: 2, backend: executorlib")
     config.write_text(
@@ -167,6 +170,7 @@ def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
     assert "Nothing" in otf("run", config, "--output", tmp_path / "run", rc=1)
 
 
+@EXECUTORLIB
 def test_labels_of_the_farm_tell_their_matrices_too(tmp_path):
     pytest.importorskip("pyscf")
     (tmp_path / "h2.yaml").write_text(
