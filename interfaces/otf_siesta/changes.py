@@ -10,6 +10,8 @@ NAME = "otf"
 """``SystemLabel``, which the names of all files begin with."""
 CHANGE_INPUT = (SAFE_MIXING, MORE_ITERATIONS)
 """Remedies that change the input."""
+ONE_CYCLE = {"MaxSCFIterations": 1, "SCF.MustConverge": "F"}
+"""Keywords for a single diagonalisation."""
 
 _DROPPED = (
     "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "MD.UseStructFile",

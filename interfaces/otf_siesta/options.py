@@ -60,6 +60,14 @@ class Options(LaunchOptions):
         "of the matrices learned so far (learned), of molecules also one fitted to the latest "
         "overlaps (extrapolate), or whichever was nearest of late (auto), by sisl",
     )
+    mode: Literal["scf", "one_shot"] = Field(
+        "scf",
+        description="one_shot: where the learned density matrix is so near that forces are within "
+        "one_shot_error_meV_A after one diagonalisation, there is no second one",
+    )
+    one_shot_error_meV_A: PositiveFloat = Field(
+        10.0, description="largest error of a force component that mode one_shot accepts"
+    )
     history_depth: Annotated[int, Field(ge=0)] = Field(
         0,
         description="density matrices the server extrapolates from (Gamma point only); 0: from "
@@ -86,6 +94,8 @@ class Options(LaunchOptions):
                 )
         elif self.pseudo_path is None:
             raise ValueError("pseudo_path is missing: give it, or a template")
+        if self.mode == "one_shot" and self.warm_start not in ("auto", "learned"):
+            raise ValueError("mode one_shot needs learned matrices: warm_start auto or learned")
         if self.history_depth and not isinstance(self.warm_start, bool):
             raise ValueError("history_depth extrapolates by itself; leave warm_start at true")
         if self.history_depth and self.connection == "process":

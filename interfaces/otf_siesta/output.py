@@ -28,6 +28,7 @@ BOHR_A = 0.529177
 
 _CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
 _ITERATION = re.compile(r"^\s*scf:\s+(\d+)\s", re.MULTILINE)
+_CHANGE = re.compile(r"^\s*scf:\s+1\s.*", re.MULTILINE)
 _VALENCE = re.compile(
     r"^atom: Called for [^\n]*\(Z =\s*(\d+)\).*?^Total valence charge:\s*(\S+)",
     re.MULTILINE | re.DOTALL,
@@ -85,6 +86,13 @@ def iterations_so_far(text: str) -> int:
     """Iterations of the last cycle, converged or not."""
     found = _ITERATION.findall(text)
     return int(found[-1]) if found else 0
+
+
+def read_first_change(text: str) -> float | None:
+    """How far the first cycle took an element of the density matrix; None where it is not told."""
+    found = _CHANGE.search(text)
+    words = found.group().split() if found else []
+    return float(words[5]) if len(words) > 5 else None
 
 
 def read_valences(text: str) -> dict[int, float]:

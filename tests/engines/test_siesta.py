@@ -50,10 +50,10 @@ def pseudopotentials(folder: Path) -> Path:
 
 @pytest.fixture
 def options(tmp_path):
-    def make(mode: str = "compute", **changes):
+    def make(how: str = "compute", /, **changes):
         (tmp_path / "memory").mkdir(exist_ok=True)
         return {
-            "command": f"{sys.executable} {STANDIN} {mode} {tmp_path / 'memory'}",
+            "command": f"{sys.executable} {STANDIN} {how} {tmp_path / 'memory'}",
             "pseudo_path": str(pseudopotentials(tmp_path / "pseudos")),
         } | changes
 
@@ -673,6 +673,33 @@ def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connectio
     np.testing.assert_allclose(seen[written], dense[written], atol=1e-12)
     engine.label(atoms, index=2, guess=guess, remedies=[FROM_SCRATCH])
     assert engine.label(atoms, index=9, guess=guess).scf_iterations == 9  # nothing of label 8
+
+
+@pytest.mark.parametrize("connection", ["unix", "process"])
+@pytest.mark.parametrize(
+    ("mode", "within", "cycles"), [("near", 1.0, 1), ("near", 0.1, 4), ("compute", 1.0, 4)]
+)
+def test_one_diagonalisation_where_that_is_enough(
+    options, opened, connection, mode, within, cycles
+):
+    atoms = molecule("CH4")
+    given = {"mode": "one_shot", "one_shot_error_meV_A": within, "warm_start": "learned"}
+    engine = opened(options(mode, connection=connection, **given), atoms)
+    first = engine.label(atoms, index=0)
+    guess = engine.matrices().density
+    labels = engine.label(atoms, index=1, guess=guess)
+    assert labels.scf_iterations == cycles
+    assert ("one shot, forces within 0.5 meV/A" in labels.provenance) == (cycles == 1)
+    assert (engine.matrices() is None) == (cycles == 1)  # nothing new
+    np.testing.assert_allclose(labels.forces, first.forces, atol=1e-9)
+    assert engine.label(atoms, index=2).scf_iterations == 4  # from what label 1 left
+    again = engine.label(atoms, index=3, guess=guess, remedies=[FROM_SCRATCH])
+    assert again.scf_iterations == 9
+
+
+def test_one_shot_needs_learned_matrices(options):
+    with pytest.raises(ValueError, match="one_shot needs learned matrices"):
+        load_engine("siesta").Options.model_validate(options(mode="one_shot"))
 
 
 @pytest.mark.parametrize(

@@ -94,11 +94,12 @@ class Siesta:
         if self.mode == "slow":
             time.sleep(0.2)
         energy, forces, stress = morse(self.positions, self.cell)
-        iterations = 4 if warm else 9
+        iterations = min(4 if warm else 9, int(self.values.get("MaxSCFIterations", 1000)))
+        start = 1e-4 if self.mode == "near" else 1.0  # of the change of the density matrix
         converged = self.mode not in ("unconverged", "silent-unconverged")
         print("        iscf     Eharris(eV)        E_KS(eV)     FreeEng(eV)     dDmax")
         for i in range(1, iterations + 1):
-            print(f"   scf:{i:5d}{energy:17.6f}{energy:17.6f}{energy:17.6f}{0.1**i:10.6f}")
+            print(f"   scf:{i:5d}{3 * f'{energy:17.6f}'}{start * 0.1 ** (i - 1):10.6f}")
         if self.mode == "dies":
             Path("FORCE_STRESS").write_text(f"{energy / RY:30.10f}\n         -0.0000374")
             matrix.write_bytes(b"half")
