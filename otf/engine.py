@@ -133,6 +133,11 @@ class WithMatrices(Protocol):
         """What its options say."""
         ...
 
+    @property
+    def tells_matrices(self) -> bool:
+        """Whether matrices of labels are to be kept."""
+        ...
+
     def label(
         self,
         atoms: Atoms,

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Collection
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -15,17 +16,19 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.deck import Deck
 from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
-from otf.engine import Capabilities
+from otf.engine import Capabilities, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.launch import Launch, launch
+from otf.orbitals import BlockMatrix, Matrices
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, run_program
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure, species_elements, write_structure
+from otf_openmx.matrices import Occupation, occupation_of, read_matrices
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
 from otf_openmx.output import (
     read_cycle,
@@ -48,7 +51,7 @@ class OpenmxEngine:
     Options: ClassVar[type[BaseModel]] = Options
     may_change: ClassVar[tuple[str, ...]] = (
         "command", "ranks", "threads", "launcher",
-        "data_path", "timeout_s", "keywords", "known_keywords",
+        "data_path", "timeout_s", "keywords", "known_keywords", "keep_matrices",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -62,7 +65,19 @@ class OpenmxEngine:
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
         self._densities: list[tuple[float, float]] = []
+        self._occupation: Occupation | None = None
+        self._ended_in: Path | None = None  # directory of the latest label
         self._patience = Patience(options.timeout_s)
+
+    @property
+    def tells_matrices(self) -> bool:
+        """See :class:`otf.engine.WithMatrices`."""
+        return self._options.keep_matrices
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """From the density alone: it takes no other density matrix at its start."""
+        return "previous"
 
     @property
     def capabilities(self) -> Capabilities:
@@ -95,13 +110,20 @@ class OpenmxEngine:
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._densities = self._initial(valence)
+        if self._options.keep_matrices:
+            self._occupation = occupation_of(self._deck, atoms, valence)
         if self._options.template is not None:
             for line in self._deck.changes_from(original):
                 _LOG.info("input: %s", line)
         self._directories = LabelDirectories(scratch)
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: BlockMatrix | None = None,  # it takes none at its start
     ) -> Labels | LabelFailure:
         """See :class:`otf.engine.Engine`."""
         if self._directories is None:
@@ -109,6 +131,7 @@ class OpenmxEngine:
         refused = too_close(atoms, "OpenMX")
         if refused is not None:
             return refused
+        self._ended_in = None
         directory = self._directories.fresh(index)
         deck = self._deck.copy()
         boxed = placed(atoms, self._cell)
@@ -131,7 +154,19 @@ class OpenmxEngine:
         if isinstance(answer, Labels):
             self._patience.seconds.append(done.wall_s)
             self._directories.succeeded(index, self._fingerprint())
+            self._ended_in = directory
         return answer
+
+    def matrices(self) -> Matrices | None:
+        """See :class:`otf.engine.WithMatrices`."""
+        if self._ended_in is None or self._occupation is None:
+            return None
+        try:
+            found = read_matrices(self._ended_in / f"{_NAME}.scfout", self._occupation)
+        except (EngineError, ValueError) as error:  # a label is worth more
+            _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
+            return None
+        return replace(found, basis=self._fingerprint())
 
     def close(self) -> None:
         """Nothing runs between labels."""
@@ -170,6 +205,8 @@ class OpenmxEngine:
         deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
         deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
         # Without a fixed origin the grid follows the atoms, and energies jump with it.
+        if self._options.keep_matrices:
+            deck.put("HS.fileout", "on")
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
             deck.drop(name)

@@ -57,6 +57,11 @@ class Options(LaunchOptions):
     atomic_energies: bool = Field(False, description="decompose the energy into atoms")
     vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
     warm_start: bool = Field(True, description="begin each label from the density of the last")
+    keep_matrices: bool = Field(
+        False,
+        description="keep Hamiltonian and density matrix of every label, for `otf analyse` gap, "
+        "dos, bands and charges",
+    )
     timeout_s: PositiveFloat | None = Field(
         None, description="for one label; default: ten times the median so far, at least 10 min"
     )

@@ -87,6 +87,11 @@ class PyscfEngine:
         self._matrices: Matrices | None = None
 
     @property
+    def tells_matrices(self) -> bool:
+        """See :class:`otf.engine.WithMatrices`."""
+        return self.warm_start != "previous"
+
+    @property
     def warm_start(self) -> WarmStart:
         """See :class:`otf.engine.WithMatrices`."""
         return "previous" if self._spin else self._options.warm_start

@@ -113,8 +113,10 @@ class FarmedEngine:
         self, farm: Farm, engine: Engine, config: Config, run: RunDirectory, atoms: Atoms
     ) -> None:
         self.warm_start: WarmStart = "previous"
+        self.tells_matrices = False
         if isinstance(engine, WithMatrices):
             self.warm_start = engine.warm_start
+            self.tells_matrices = engine.tells_matrices
         self._matrices: Matrices | None = None
         self._farm = farm
         self._config = config

@@ -33,18 +33,19 @@ _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
     "auto": (PREVIOUS, EXTRAPOLATED, *LEARNED),
     "extrapolate": (EXTRAPOLATED,),
     "learned": LEARNED,
+    "previous": (),
 }
 
 
 def warm_started(engine: Asked, folder: Path) -> Asked:
-    """The engine, or one that starts it better where it takes density matrices.
+    """The engine, or one that starts it better, and keeps its matrices, where it has any.
 
     Parameters
     ----------
     folder
         Where matrices of labels are kept.
     """
-    if not isinstance(engine, WithMatrices) or engine.warm_start == "previous":
+    if not isinstance(engine, WithMatrices) or not engine.tells_matrices:
         return engine
     return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start])
 
@@ -64,7 +65,7 @@ class WarmStarted:
     Parameters
     ----------
     candidates
-        What may be used.
+        What may be used; without any, labels start as the engine would, and matrices are kept.
     """
 
     def __init__(self, engine: WithMatrices, folder: Path, candidates: tuple[str, ...]) -> None:
@@ -82,9 +83,12 @@ class WarmStarted:
         """See :meth:`otf.engine.Engine.label`."""
         with suppress(OSError):
             self._file(index).unlink()  # of an answer that was not taken
-        self._catch_up(index)
-        guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
-        chosen = self._best(guesses, index)
+        guesses: dict[str, BlockMatrix] = {}
+        chosen = SCRATCH if FROM_SCRATCH in remedies or index == 0 else PREVIOUS
+        if self._candidates:
+            self._catch_up(index)
+            guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
+            chosen = self._best(guesses, index)
         # From the density matrix of the label before an engine starts by itself.
         guess = None if chosen in (PREVIOUS, SCRATCH) else guesses[chosen]
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)

@@ -1,5 +1,6 @@
 """OpenMX: every capture read back, every failure named, the program as a real subprocess."""
 
+import json
 import re
 import subprocess
 import sys
@@ -19,8 +20,11 @@ from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING,
 from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
 from otf.driver.session import run_session
+from otf.electrons.density_matrix import of_hamiltonian
+from otf.electrons.mulliken import mulliken_charges
 from otf.engine import load_engine
 from otf.errors import ConfigError, EngineError
+from otf.io.matrices import read_matrices
 from otf.labels import LabelFailure, Labels
 from otf.plausible import impossible
 from otf.process import Finished, clean_environment, run_program
@@ -508,3 +512,73 @@ def test_another_basis_than_the_file_has_is_refused(bases, said):
     found = read_scfout(GOLDEN / "a_ch4" / "ch4.scfout")
     with pytest.raises(ValueError, match=said):
         orbitals.to_blocks(found.overlap, found, np.array([6, 1, 1, 1, 1]), bases)
+
+
+# Matrices that labels end with
+
+
+@pytest.mark.parametrize("pbc", [False, True])
+def test_matrices_of_a_label_are_those_of_its_file(tmp_path, options, pbc):
+    atoms = molecule("CH4", vacuum=4.0, pbc=pbc)
+    engine = opened(options(keep_matrices=True), atoms, tmp_path / "s")
+    assert engine.matrices() is None
+    assert isinstance(engine.label(atoms, index=0), Labels)
+    known = engine.matrices()
+    assert (known.kpoints is not None) == pbc
+    assert known.electrons == pytest.approx(8.0)
+    printed = (GOLDEN / "a_ch4" / "ch4.out").read_text().split("Mulliken populations")[1]
+    rows = [line.split() for line in printed.splitlines() if re.match(r" +\d +[CH] ", line)]
+    populations = np.array([float(row[4]) for row in rows[:5]])
+    charges = mulliken_charges(known.density, known.overlap, known.cores)
+    np.testing.assert_allclose(charges, [4, 1, 1, 1, 1] - populations, atol=1e-7)
+    own = of_hamiltonian(known.hamiltonian.dense(), known.overlap.dense(), 8.0)
+    assert np.abs(own - known.density.dense()).max() < 1e-6
+
+
+def test_a_crystals_k_points_are_in_the_middles_of_their_cells(tmp_path, options):
+    given = options(keep_matrices=True, kpoints=[2, 1, 3], basis={"Si": "Si7.0-s2p2d1"})
+    engine = opened(given, bulk("Si"), tmp_path / "s")
+    seen = np.unique(engine._occupation.kpoints, axis=0)
+    np.testing.assert_allclose(np.unique(seen[:, 0]), [-0.25, 0.25])
+    np.testing.assert_allclose(np.unique(seen[:, 1]), [0.0])
+    np.testing.assert_allclose(np.unique(seen[:, 2]), [-1 / 3, 0.0, 1 / 3], atol=1e-12)
+    assert len(seen) == 6
+
+
+def test_matrices_that_cannot_be_read_cost_no_label(tmp_path, options, caplog):
+    atoms = molecule("CH4")
+    engine = opened(options(keep_matrices=True), atoms, tmp_path / "s")
+    assert isinstance(engine.label(atoms, index=0), Labels)
+    (path,) = (tmp_path / "s").glob("label-000000/otf.scfout")
+    path.write_bytes(path.read_bytes()[:500])
+    assert engine.matrices() is None
+    assert "cannot be read" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("more", "system"),
+    [
+        ({}, {"spin": 2}),
+        ({"basis": {"C": "C6.0-s2p2f1", "H": "H6.0-s2p1"}}, {}),
+    ],
+    ids=["spin", "f orbitals"],
+)
+def test_matrices_that_cannot_be_learned_are_refused(tmp_path, options, more, system):
+    with pytest.raises(EngineError, match=r"engine\.keep_matrices: .*leave it out"):
+        opened(options(keep_matrices=True, **more), molecule("CH4"), tmp_path, **system)
+
+
+def test_a_run_keeps_the_matrices_of_its_labels(tmp_path, options):
+    given = options(keep_matrices=True)
+    (tmp_path / "c.yaml").write_text(f"""\
+system: {{molecule: CH4}}
+engine: {json.dumps({"kind": "openmx", **given})}
+dynamics: {{steps: 30}}
+policy: {{gap_max: 3}}
+""")
+    config = read_config(tmp_path / "c.yaml")
+    run = create_run(config, tmp_path / "c.yaml", tmp_path / "run")
+    summary = run_session(*open_run(run.path))
+    kept = [read_matrices(path) for path in sorted(run.matrices.glob("*.h5"))]
+    assert len(kept) == summary.labels > 5
+    assert [label.start for label in kept[:2]] == ["scratch", "previous density matrix"]

@@ -90,6 +90,8 @@ def compute(name: str, values, atoms, *, converged: bool = True) -> None:
     rst.mkdir(exist_ok=True)
     (rst / f"{name}.rst").write_text("density")
     (rst / "C.ft1").write_text("table")
+    if values.get("HS.fileout") == "on":
+        shutil.copy(GOLDEN / "a_ch4" / "ch4.scfout", f"{name}.scfout")
     print(text + "\n\nThe calculation was normally finished.")
 
 

@@ -1,0 +1,125 @@
+"""Hamiltonians learned from short alkane chains, put to work on a longer one, without a cycle.
+
+python examples/size_transfer.py --siesta siesta --pseudos FOLDER --train 4 5 6 --each 8 --test 20
+
+Structures are thermal (GFN2-xTB, 300 K); labels are PBE by SIESTA. Takes some minutes.
+"""
+
+import argparse
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.md.langevin import Langevin
+from ase.md.velocitydistribution import thermalize_momenta
+from tblite.ase import TBLite
+
+from otf.electrons.density_matrix import of_hamiltonian
+from otf.electrons.guesses import describe
+from otf.electrons.matrix_model import MatrixModel
+from otf.engine import load_engine
+from otf.orbitals import BlockMatrix
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--siesta", default="siesta", help="the program")
+parser.add_argument("--pseudos", required=True, help="folder with C.psf and H.psf")
+parser.add_argument("--basis", default="DZP")
+parser.add_argument("--train", type=int, nargs="+", default=[4, 5, 6], help="carbons in a chain")
+parser.add_argument("--each", type=int, default=8, help="structures of each")
+parser.add_argument("--test", type=int, default=20, help="carbons in the long one")
+options = parser.parse_args()
+
+
+def chain(carbons: int) -> Atoms:
+    """An alkane, all its carbons in a zigzag."""
+    spacing, height, up, out = 1.27, 0.42, 0.63, 0.89
+    symbols, places = [], []
+    for k in range(carbons):
+        side = 1.0 if k % 2 else -1.0
+        symbols += ["C", "H", "H"]
+        x, y = spacing * k, side * height
+        places += [(x, y, 0.0), (x, y + side * up, out), (x, y + side * up, -out)]
+    for k, way in ((0, -1.0), (carbons - 1, 1.0)):
+        side = 1.0 if k % 2 else -1.0
+        symbols.append("H")
+        places.append((spacing * k + 0.9 * way, side * (height - 0.6), 0.0))
+    return Atoms(symbols, places)
+
+
+def thermal(atoms: Atoms, count: int, seed: int) -> list[Atoms]:
+    """Structures of a trajectory at 300 K, 25 fs apart."""
+    rng = np.random.RandomState(seed)
+    atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
+    thermalize_momenta(atoms, temperature_K=300, rng=rng)
+    dynamics = Langevin(
+        atoms, 0.5 * units.fs, temperature_K=300, friction=0.05 / units.fs, rng=rng, fixcm=False
+    )
+    dynamics.run(400)
+    found = []
+    for _ in range(count):
+        dynamics.run(50)
+        found.append(Atoms(atoms.numbers, atoms.positions))
+    return found
+
+
+def opened(atoms: Atoms, scratch: Path):
+    """SIESTA for these atoms, which takes what it is given as the answer of one cycle."""
+    engine_class = load_engine("siesta")
+    given = {
+        "command": options.siesta,
+        "pseudo_path": options.pseudos,
+        "basis": options.basis,
+        "mesh_cutoff_ry": 150,
+        "connection": "process",
+        "warm_start": "learned",
+        "mode": "one_shot",
+        "one_shot_error_meV_A": 1e6,
+    }
+    engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+    engine.open(atoms, scratch)
+    return engine
+
+
+with tempfile.TemporaryDirectory() as folder:
+    model = None
+    for carbons in options.train:
+        structures = thermal(chain(carbons), options.each, carbons)
+        engine = opened(structures[0], Path(folder) / str(carbons))
+        for index, atoms in enumerate(structures):
+            engine.label(atoms, index=index)
+            matrices = engine.matrices()
+            names = ("hamiltonian", "overlap")
+            if model is None:
+                hamiltonian = matrices.hamiltonian
+                model = MatrixModel(hamiltonian.shells, names, describe(hamiltonian))
+            model.learn(atoms, {name: getattr(matrices, name) for name in names})
+        engine.close()
+        print(f"learned {options.each} structures of C{carbons}H{2 * carbons + 2}", flush=True)
+
+    (atoms,) = thermal(chain(options.test), 1, 1)
+    engine = opened(atoms, Path(folder) / "test")
+    exact = engine.label(atoms, index=0)
+    truth = engine.matrices()
+    began = time.perf_counter()
+    found = model.predict(atoms)
+    hamiltonian, overlap = (found[name].dense() for name in ("hamiltonian", "overlap"))
+    density = of_hamiltonian(hamiltonian, overlap, truth.electrons)
+    guess = BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density)
+    learned_s = time.perf_counter() - began
+    shot = engine.label(atoms, index=1, guess=guess)
+    engine.close()
+
+near = truth.hamiltonian.dense() != 0.0
+off = (hamiltonian - truth.hamiltonian.dense())[near]
+difference = 1e3 * (shot.forces - exact.forces)
+print(f"tested on C{options.test}H{2 * options.test + 2}, {len(atoms)} atoms")
+print(f"Hamiltonian off by {1e3 * np.abs(off).mean():.2f} meV in the mean")
+print(
+    f"forces off by {np.abs(difference).mean():.2f} meV/A in the mean, "
+    f"{np.abs(difference).max():.1f} at most, of {1e3 * np.abs(exact.forces).mean():.0f}; "
+    f"energy by {1e3 * abs(shot.energy - exact.energy) / len(atoms):.4f} meV/atom"
+)
+print(f"{exact.provenance}: {exact.scf_iterations} cycles, {exact.wall_s:.0f} s")
+print(f"learned: {learned_s:.1f} s, and {shot.provenance}: {shot.wall_s:.0f} s")

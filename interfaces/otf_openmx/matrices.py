@@ -1,0 +1,127 @@
+"""Hamiltonian, overlap and density matrix that a label of OpenMX ended with."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_numbers
+
+from otf.arrays import Floats, Ints
+from otf.deck import Deck
+from otf.errors import EngineError
+from otf.orbitals import BlockMatrix, Matrices
+from otf_openmx.geometry import species_elements
+from otf_openmx.orbitals import shells_of, to_blocks
+from otf_openmx.scfout import read_scfout
+
+_HARTREE_EV = 27.2113845  # OpenMX's own
+_KELVIN = 8.617333262e-5  # eV
+_SPINS = 2.0
+
+
+@dataclass(frozen=True, eq=False)
+class Occupation:
+    """What the file of a label does not tell.
+
+    Attributes
+    ----------
+    numbers
+        (N,) atomic numbers.
+    bases
+        Orbitals of each of them, as OpenMX names them.
+    cores
+        (N,) valence charges.
+    kpoints
+        (K, 3), fractional, the whole grid; None for a molecule.
+    smearing_eV
+        Of the Fermi-Dirac distribution.
+    """
+
+    numbers: Ints
+    bases: dict[int, str]
+    cores: Floats
+    kpoints: Floats | None
+    smearing_eV: float
+
+
+def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupation:
+    """What density matrices are made with.
+
+    Parameters
+    ----------
+    valence
+        Electrons of each species.
+
+    Raises
+    ------
+    EngineError
+        If matrices of these atoms cannot be learned; the message says why.
+    """
+    if (deck.value("scf.SpinPolarization") or "off").lower() != "off":
+        raise EngineError("engine.keep_matrices: not with scf.SpinPolarization; leave it out")
+    lines = deck.block("Definition.of.Atomic.Species") or ()
+    elements = species_elements(deck)
+    if len(set(elements.values())) < len(elements):
+        raise EngineError(
+            "engine.keep_matrices: matrices are learned where an element has one species; leave "
+            "it out"
+        )
+    bases = {}
+    for line in lines:
+        name, basis = line.split()[:2]
+        try:
+            shells_of(basis)
+        except ValueError as error:
+            raise EngineError(f"engine.keep_matrices: {error}; leave it out") from error
+        bases[atomic_numbers[elements[name]]] = basis
+    cores = {element: valence[name] for name, element in elements.items()}
+    kelvin = float(deck.value("scf.ElectronicTemperature") or 300.0)
+    counts = [int(n) for n in (deck.value("scf.Kgrid") or "1 1 1").split()]
+    return Occupation(
+        np.asarray(atoms.numbers, dtype=np.int64),
+        bases,
+        np.array([cores[symbol] for symbol in atoms.symbols]),
+        _grid(counts) if atoms.pbc.any() else None,
+        kelvin * _KELVIN,
+    )
+
+
+def _grid(counts: list[int]) -> Floats:
+    """OpenMX's k points: in the middles of the divisions of the zone."""
+    axes = [-0.5 + (2.0 * np.arange(n) + 1.0) / (2.0 * n) for n in counts]
+    return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+
+
+def read_matrices(path: Path, known: Occupation) -> Matrices:
+    """What a label ended with.
+
+    Raises
+    ------
+    EngineError
+        If the file is missing or damaged.
+    ValueError
+        If it has other orbitals than the input.
+    """
+    found = read_scfout(path)
+    hamiltonian, overlap, density = (
+        to_blocks(matrix, found, known.numbers, known.bases)
+        for matrix in (found.hamiltonian[0], found.overlap, found.density[0])
+    )
+    hamiltonian = hamiltonian.with_values(_HARTREE_EV * hamiltonian.values)
+    density = density.with_values(_SPINS * density.values)
+    if known.kpoints is None:
+        # Which blocks there are follows the distances; those of a molecule are all of them.
+        hamiltonian, overlap, density = (
+            BlockMatrix.of_dense(b.numbers, b.shells, b.dense())
+            for b in (hamiltonian, overlap, density)
+        )
+    return Matrices(
+        hamiltonian,
+        overlap,
+        density,
+        found.electrons,
+        known.cores,
+        known.kpoints,
+        known.smearing_eV,
+    )
