@@ -328,3 +328,39 @@ def density(
     from otf.driver.densities import densities
 
     return densities(paths, runs, spacing_A=spacing_A, volume=volume)
+
+
+@command.command("phonons")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--supercell", nargs=3, type=click.IntRange(min=1), default=(1, 1, 1), show_default=True,
+    help="How often the cell of the run is repeated.",
+)  # fmt: skip
+@_positive("--displacement", "displacement_A", 0.01, "Angstrom.")
+@click.option("--mesh", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--by-engine", is_flag=True, help="Ask the engine as well, beside the model.")
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
+)
+def phonons(
+    run_dir: Path,
+    supercell: tuple[int, int, int],
+    displacement_A: float,
+    mesh: int,
+    by_engine: bool,
+    output: tuple[Path, ...],
+) -> None:
+    """Phonons of a run's model, at the minimum of its energy, by finite displacements."""
+    from otf.driver.phonons import phonons as analyse
+
+    found = analyse(
+        run_dir,
+        supercell=supercell,
+        displacement_A=displacement_A,
+        mesh=mesh,
+        by_engine=by_engine,
+    )
+    _show(found, output)

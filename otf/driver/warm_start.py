@@ -211,12 +211,12 @@ def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
     if not found:
         return None
     by_start = {name: (len(cycles), float(np.mean(cycles))) for name, cycles in found.items()}
-    if PREVIOUS not in by_start:
-        return Gains(by_start, None, None)
-    usual = by_start[PREVIOUS][1]
     better = [
         n for name, cycles in found.items() if name not in (SCRATCH, PREVIOUS) for n in cycles
     ]
+    if PREVIOUS not in by_start or not better:
+        return Gains(by_start, None, None)
+    usual = by_start[PREVIOUS][1]
     saved = sum(usual - n for n in better)
     known = [r for r in history if r.scf_iterations is not None]
     cycles = np.array([float(r.scf_iterations or 0) for r in known])

@@ -26,6 +26,8 @@ from otf.electrons.site_features import SiteFeatures, TensorKind, from_tensors, 
 from otf.model.normal_equations import NormalEquations
 from otf.orbitals import BlockMatrix, Pairs, Shells
 
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
 _CHUNK = 512  # bonds at a time: bounds the memory
 _STRENGTH = 1e-8  # of the prior, relative to the diagonal of the equations
 _MARGIN_A = 0.1  # beyond the longest bond that was seen
@@ -120,7 +122,8 @@ class _Bonds:
 class MatrixModel:
     """Learns matrices of one basis.
 
-    Bonds longer than any that was seen are zero: of their like nothing is known, and matrices end.
+    Bonds longer than any that was seen are zero: of their like nothing is known, and matrices end
+    somewhere. Blocks that are all zero count as not seen.
 
     Parameters
     ----------
@@ -158,14 +161,15 @@ class MatrixModel:
 
     def learn(self, atoms: Atoms, matrices: Mapping[str, BlockMatrix]) -> None:
         """Take in the matrices of one structure, which all have the same blocks."""
-        sites, bonds = self._described(atoms, matrices[self.names[0]].pairs)
+        ours = [matrices[name] for name in self.names]
+        sites, bonds = self._described(atoms, ours[0].pairs, _not_zero(ours))
         for site in sites:
-            blocks = [matrices[name].blocks(site.chosen) for name in self.names]
+            blocks = [matrix.blocks(site.chosen) for matrix in ours]
             self._learn_sites(site, blocks)
         for bond in bonds:
             longest = max(self._longest.get(bond.species, 0.0), float(bond.lengths.max()))
             self._longest[bond.species] = longest
-            blocks = [matrices[name].blocks(bond.chosen) for name in self.names]
+            blocks = [matrix.blocks(bond.chosen) for matrix in ours]
             self._learn_bonds(bond, blocks)
         self.n_labels += 1
 
@@ -200,8 +204,7 @@ class MatrixModel:
         blank = BlockMatrix(numbers, self.shells, pairs, np.empty(0))
         total = int((blank.widths[pairs.first] * blank.widths[pairs.second]).sum())
         values = np.zeros((len(self.names), total))
-        limits = {z: length + _MARGIN_A for z, length in self._longest.items()}
-        sites, bonds = self._described(atoms, pairs, limits)
+        sites, bonds = self._described(atoms, pairs, self._short_enough(atoms, pairs))
         for site in sites:
             values[:, blank.positions_of(site.chosen)] = self._site_blocks(site)
         for bond in bonds:
@@ -211,6 +214,17 @@ class MatrixModel:
             name: _hermitian(blank.with_values(v), partner)
             for name, v in zip(self.names, values, strict=True)
         }
+
+    def _short_enough(self, atoms: Atoms, pairs: Pairs) -> Mask:
+        """(P,) whether bonds of such species and lengths were seen."""
+        limits = np.zeros((len(self._species),) * 2)
+        for (one, other), length in self._longest.items():
+            a, b = np.searchsorted(self._species, (one, other))
+            limits[a, b] = limits[b, a] = length + _MARGIN_A
+        kind = np.searchsorted(self._species, atoms.numbers)
+        lengths = np.linalg.norm(vectors_of(atoms, pairs.first, pairs.second, pairs.shifts), axis=1)
+        mask: Mask = lengths < limits[kind[pairs.first], kind[pairs.second]]
+        return mask
 
     def _site_blocks(self, site: _Sites) -> Floats:
         """Blocks (matrices, sites, orbitals, orbitals)."""
@@ -251,15 +265,9 @@ class MatrixModel:
         )
 
     def _described(
-        self, atoms: Atoms, pairs: Pairs, limits: Mapping[tuple[int, int], float] | None = None
+        self, atoms: Atoms, pairs: Pairs, wanted: Mask
     ) -> tuple[list[_Sites], list[_Bonds]]:
-        """Features of all sites, and of the bonds whose first species is not the later one.
-
-        Parameters
-        ----------
-        limits
-            Lengths of bonds by species, where not all within the reach are wanted.
-        """
+        """Features of all sites, and of those wanted bonds whose first species is not the later."""
         d = self.description
         around = moments(atoms, self._species, d.around, d.l_max)
         kind = np.searchsorted(self._species, atoms.numbers)
@@ -271,12 +279,10 @@ class MatrixModel:
         ]
         bonds = []
         vectors = vectors_of(atoms, pairs.first, pairs.second, pairs.shifts)
-        lengths = np.linalg.norm(vectors, axis=1)
+        wanted = wanted & (np.linalg.norm(vectors, axis=1) < d.bond.cutoff) & ~is_site
         for a, one in enumerate(self._species):
             for b, other in enumerate(self._species[a:], start=a):
-                mine = (kind[pairs.first] == a) & (kind[pairs.second] == b) & ~is_site
-                limit = d.bond.cutoff if limits is None else limits.get((one, other), 0.0)
-                mine &= lengths < min(limit, d.bond.cutoff)
+                mine = wanted & (kind[pairs.first] == a) & (kind[pairs.second] == b)
                 chosen = np.flatnonzero(mine)
                 for start in range(0, len(chosen), _CHUNK):
                     part = chosen[start : start + _CHUNK]
@@ -311,6 +317,15 @@ class MatrixModel:
             d.bond.values(lengths),
             moments_in_frame((ends[0], ends[1]), rotations),
         )
+
+
+def _not_zero(matrices: Sequence[BlockMatrix]) -> Mask:
+    """(P,) whether a block of any matrix has anything in it."""
+    starts = matrices[0].starts
+    mask: Mask = np.any(
+        [np.maximum.reduceat(np.abs(matrix.values), starts) > 0.0 for matrix in matrices], axis=0
+    )
+    return mask
 
 
 def _real(numbers: Complex, weight: Weight) -> Floats:
