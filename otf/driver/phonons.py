@@ -132,24 +132,24 @@ def _curves(found: dict[str, Any], mesh: int) -> Curves:
     y, numbers, frequencies = {}, {}, {}
     for name, phonon in found.items():
         phonon.run_mesh([mesh] * 3, is_gamma_center=True)
-        frequencies[name] = np.asarray(phonon.get_mesh_dict()["frequencies"])
+        frequencies[name] = np.asarray(phonon.mesh.frequencies)
     highest = _BEYOND * max(float(f.max()) for f in frequencies.values())
     lowest = min(0.0, *(float(f.min()) for f in frequencies.values()))
     for name, phonon in found.items():
         phonon.run_total_dos(
             freq_min=lowest, freq_max=highest, freq_pitch=(highest - lowest) / _POINTS
         )
-        states = phonon.get_total_dos_dict()
-        density = np.asarray(states["total_dos"])
+        states = phonon.total_dos
+        density = np.asarray(states.dos)
         y[f"states_per_THz_{name}"] = Estimate(density, np.full_like(density, np.nan))
         numbers[f"lowest_THz_{name}"] = _known(frequencies[name].min())
         numbers[f"highest_THz_{name}"] = _known(frequencies[name].max())
     if len(found) > 1:
         off = frequencies["model"] - frequencies["engine"]
-        weights = found["model"].get_mesh_dict()["weights"]
+        weights = found["model"].mesh.weights
         mean = np.average((off**2).mean(axis=1), weights=weights)
         numbers["rms_difference_THz"] = _known(np.sqrt(mean))
-    x = np.asarray(states["frequency_points"])
+    x = np.asarray(states.frequency_points)
     return Curves("phonons", "frequency_THz", x, y, numbers)
 
 

@@ -27,7 +27,7 @@ def run(tmp_path_factory):
 
 def numbers(said: str) -> dict[str, float]:
     lines = [line for line in said.splitlines() if " = " in line]
-    return {k: float(v.split()[0]) for k, v in (line[2:].split(" = ") for line in lines)}
+    return {k: float(v.split()[0]) for k, v in (x.lstrip("# ").split(" = ") for x in lines)}
 
 
 def highest_THz() -> float:
@@ -56,8 +56,8 @@ def test_phonons_of_model_and_engine(run, tmp_path):
     assert 0.0 < found["rms_difference_THz"] < 0.3
     for name in ("engine", "model"):
         assert abs(found[f"lowest_THz_{name}"]) < 1e-4  # the crystal as a whole
-    table = np.loadtxt(tmp_path / "p.csv", delimiter=",", skiprows=1, comments="#")
-    assert table.shape[1] == 3
+    names = "frequency_THz,states_per_THz_model,states_per_THz_engine"
+    assert names in (tmp_path / "p.csv").read_text()
     one = numbers(otf("analyse", "phonons", run, "--mesh", 9).stdout)
     assert set(one) == {"lowest_THz_model", "highest_THz_model"}
 
