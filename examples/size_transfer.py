@@ -1,6 +1,6 @@
 """Hamiltonians learned from short alkane chains, put to work on a longer one, without a cycle.
 
-python examples/size_transfer.py --siesta siesta --pseudos FOLDER --train 4 5 6 --each 8 --test 20
+python examples/size_transfer.py --siesta siesta --pseudos FOLDER --train 8 9 --each 20 --test 9 32
 
 Structures are thermal (GFN2-xTB, 300 K); labels are PBE by SIESTA. Takes some minutes.
 """
@@ -8,6 +8,7 @@ Structures are thermal (GFN2-xTB, 300 K); labels are PBE by SIESTA. Takes some m
 import argparse
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,10 +26,11 @@ from otf.orbitals import BlockMatrix
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--siesta", default="siesta", help="the program")
 parser.add_argument("--pseudos", required=True, help="folder with C.psf and H.psf")
-parser.add_argument("--basis", default="DZP")
-parser.add_argument("--train", type=int, nargs="+", default=[4, 5, 6], help="carbons in a chain")
-parser.add_argument("--each", type=int, default=8, help="structures of each")
-parser.add_argument("--test", type=int, default=20, help="carbons in the long one")
+parser.add_argument("--basis", default="SZP")
+parser.add_argument("--train", type=int, nargs="+", default=[8, 9], help="carbons in a chain")
+parser.add_argument("--each", type=int, default=20, help="structures of each")
+parser.add_argument("--test", type=int, nargs="+", default=[9, 32], help="carbons")
+parser.add_argument("--budget", type=int, help="of the features of bonds")
 options = parser.parse_args()
 
 
@@ -93,33 +95,41 @@ with tempfile.TemporaryDirectory() as folder:
             names = ("hamiltonian", "overlap")
             if model is None:
                 hamiltonian = matrices.hamiltonian
-                model = MatrixModel(hamiltonian.shells, names, describe(hamiltonian))
+                description = describe(hamiltonian)
+                if options.budget:
+                    description = replace(description, bond_budget=options.budget)
+                model = MatrixModel(hamiltonian.shells, names, description)
             model.learn(atoms, {name: getattr(matrices, name) for name in names})
         engine.close()
         print(f"learned {options.each} structures of C{carbons}H{2 * carbons + 2}", flush=True)
 
-    (atoms,) = thermal(chain(options.test), 1, 1)
-    engine = opened(atoms, Path(folder) / "test")
-    exact = engine.label(atoms, index=0)
-    truth = engine.matrices()
-    began = time.perf_counter()
-    found = model.predict(atoms)
-    hamiltonian, overlap = (found[name].dense() for name in ("hamiltonian", "overlap"))
-    density = of_hamiltonian(hamiltonian, overlap, truth.electrons)
-    guess = BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density)
-    learned_s = time.perf_counter() - began
-    shot = engine.label(atoms, index=1, guess=guess)
-    engine.close()
-
-near = truth.hamiltonian.dense() != 0.0
-off = (hamiltonian - truth.hamiltonian.dense())[near]
-difference = 1e3 * (shot.forces - exact.forces)
-print(f"tested on C{options.test}H{2 * options.test + 2}, {len(atoms)} atoms")
-print(f"Hamiltonian off by {1e3 * np.abs(off).mean():.2f} meV in the mean")
-print(
-    f"forces off by {np.abs(difference).mean():.2f} meV/A in the mean, "
-    f"{np.abs(difference).max():.1f} at most, of {1e3 * np.abs(exact.forces).mean():.0f}; "
-    f"energy by {1e3 * abs(shot.energy - exact.energy) / len(atoms):.4f} meV/atom"
-)
-print(f"{exact.provenance}: {exact.scf_iterations} cycles, {exact.wall_s:.0f} s")
-print(f"learned: {learned_s:.1f} s, and {shot.provenance}: {shot.wall_s:.0f} s")
+    print(
+        "chain    atoms  H_meV  F_meV_A  F_max_meV_A  of  E_meV_atom  cycles  scf_s  shot_s  learned_s"
+    )
+    for carbons in options.test:
+        (atoms,) = thermal(chain(carbons), 1, 1)
+        engine = opened(atoms, Path(folder) / f"test-{carbons}")
+        exact = engine.label(atoms, index=0)
+        truth = engine.matrices()
+        began = time.perf_counter()
+        found = model.predict(atoms)
+        hamiltonian, overlap = (found[name].dense() for name in ("hamiltonian", "overlap"))
+        density = of_hamiltonian(hamiltonian, overlap, truth.electrons)
+        guess = BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density)
+        learned_s = time.perf_counter() - began
+        shot = engine.label(atoms, index=1, guess=guess)
+        engine.close()
+        # The zero of energy is that of a box, and the boxes differ.
+        known, s = truth.hamiltonian.dense(), truth.overlap.dense()
+        off = hamiltonian - known
+        off -= np.vdot(s, off) / np.vdot(s, s) * s
+        difference = 1e3 * (shot.forces - exact.forces)
+        energy = 1e3 * abs(shot.energy - exact.energy) / len(atoms)
+        print(
+            f"C{carbons:<3d}H{2 * carbons + 2:<3d} {len(atoms):5d}"
+            f" {1e3 * np.abs(off[known != 0.0]).mean():6.2f} {np.abs(difference).mean():8.2f}"
+            f" {np.abs(difference).max():12.1f} {1e3 * np.abs(exact.forces).mean():5.0f}"
+            f" {energy:10.4f} {exact.scf_iterations:5d} {exact.wall_s:8.0f} {shot.wall_s:6.0f}"
+            f" {learned_s:8.1f}",
+            flush=True,
+        )
