@@ -43,11 +43,12 @@ def read(folder: Path) -> tuple[Atoms, dict[str, BlockMatrix]]:
                 shutil.copy(source, here / source.name)
         geometry = matrices.read_geometry(here, "siesta")
         hamiltonian = matrices.read_hamiltonian(here / "siesta.TSHS", geometry)
-        density = matrices.read_densities(here / "siesta.TSDE", geometry).density
+        densities = matrices.read_densities(here / "siesta.TSDE", geometry)
         found = {
             "hamiltonian": orbitals.to_blocks(hamiltonian),
             "overlap": orbitals.to_blocks(hamiltonian, hamiltonian.S_idx),
-            "density": orbitals.to_blocks(density),
+            "density": orbitals.to_blocks(densities.density),
+            "energy density": orbitals.to_blocks(densities.energy_density),
         }
         return read_structure(fdf.read(here / "siesta.fdf")), found
 
@@ -74,5 +75,6 @@ for atoms, known in data[options.train :]:
 tests = len(data) - options.train
 each = (time.perf_counter() - began) / tests
 print(f"{options.train} structures learned, {tests} tested, {each:.2f} s each")
-for name, unit in (("hamiltonian", "eV"), ("overlap", ""), ("density", "electrons")):
-    print(f"{name:12} mean absolute error {np.mean(errors[name]):.2e} {unit}")
+units = {"hamiltonian": "eV", "overlap": "", "density": "electrons", "energy density": "eV"}
+for name, unit in units.items():
+    print(f"{name:14} mean absolute error {np.mean(errors[name]):.2e} {unit}")
