@@ -104,7 +104,7 @@ with tempfile.TemporaryDirectory() as folder:
         print(f"learned {options.each} structures of C{carbons}H{2 * carbons + 2}", flush=True)
 
     print(
-        "chain    atoms  H_meV  F_meV_A    F_max_meV_A    of E_meV_atom cycles scf_s shot_s learned_s"
+        "chain    atoms  H_meV  F_meV_A  F_max_meV_A    of E_meV_atom cycles scf_s shot_s learned_s"
     )
     for carbons in options.test:
         (atoms,) = thermal(chain(carbons), 1, 1)
