@@ -10,9 +10,9 @@ from ase.data import atomic_numbers
 from otf.arrays import Floats, Ints
 from otf.deck import Deck
 from otf.errors import EngineError
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
 from otf_openmx.geometry import species_elements
-from otf_openmx.orbitals import shells_of, to_blocks
+from otf_openmx.orbitals import radial_functions, shells_of, to_blocks
 from otf_openmx.scfout import read_scfout
 
 _HARTREE_EV = 27.2113845  # OpenMX's own
@@ -36,6 +36,8 @@ class Occupation:
         (K, 3), fractional, the whole grid; None for a molecule.
     smearing_eV
         Of the Fermi-Dirac distribution.
+    orbitals
+        Of each element in space; None where a file of them is missing.
     """
 
     numbers: Ints
@@ -43,6 +45,7 @@ class Occupation:
     cores: Floats
     kpoints: Floats | None
     smearing_eV: float
+    orbitals: dict[int, RadialFunctions] | None
 
 
 def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupation:
@@ -84,6 +87,7 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupa
         np.array([cores[symbol] for symbol in atoms.symbols]),
         _grid(counts) if atoms.pbc.any() else None,
         kelvin * _KELVIN,
+        radial_functions(Path(str(deck.value("DATA.PATH"))) / "PAO", bases),
     )
 
 
@@ -124,4 +128,5 @@ def read_matrices(path: Path, known: Occupation) -> Matrices:
         known.cores,
         known.kpoints,
         known.smearing_eV,
+        orbitals=known.orbitals,
     )

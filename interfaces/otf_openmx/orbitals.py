@@ -5,12 +5,15 @@ harmonics: p as x, y, z; d as 3z2-r2, x2-y2, xy, xz, yz. Signs are as ours.
 """
 
 import re
+from collections import Counter
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from otf.arrays import Ints
-from otf.orbitals import BlockMatrix, Pairs, Shells, width
+from otf.arrays import Floats, Ints
+from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells, width
+from otf_openmx.output import BOHR_A
 from otf_openmx.scfout import Matrix, ScfOut
 
 _BASIS = re.compile(r"[-.\w]*?-((?:[a-z]\d)+)")
@@ -77,6 +80,37 @@ def to_blocks(
             values.append(ours.ravel())
     pairs = Pairs(np.array(first), np.array(second), np.array(shifts, dtype=np.int64))
     return BlockMatrix(numbers, shells, pairs, np.concatenate(values))
+
+
+def radial_functions(folder: Path, bases: Mapping[int, str]) -> dict[int, RadialFunctions] | None:
+    """The orbitals of each element in space, from the ``.pao`` files; None where one is missing.
+
+    Parameters
+    ----------
+    folder
+        ``PAO`` of ``DATA.PATH``.
+    bases
+        Such as ``C6.0-s2p2d1``, of each atomic number.
+    """
+    found = {}
+    for number, basis in bases.items():
+        path = folder / f"{basis.rpartition('-')[0]}.pao"
+        if not path.is_file():
+            return None
+        text = path.read_text(encoding="utf-8", errors="replace")
+        values = []
+        for degree, count in Counter(shells_of(basis)).items():
+            table = _table(text, f"pseudo.atomic.orbitals.L={degree}")
+            distances = np.concatenate([[0.0], table[:, 1]])  # column 0 is the logarithm
+            nucleus = table[0] if degree == 0 else 0.0 * table[0]
+            values += list(np.vstack([nucleus, table]).T[2 : 2 + count])
+        found[number] = RadialFunctions(distances * BOHR_A, np.array(values) * BOHR_A**-1.5)
+    return found
+
+
+def _table(text: str, name: str) -> Floats:
+    inside = text.split(f"<{name}")[1].split(f"{name}>")[0]
+    return np.array([[float(x) for x in line.split()] for line in inside.splitlines()[1:]])
 
 
 def _order(degrees: tuple[int, ...]) -> Ints:

@@ -17,11 +17,13 @@ from otf.electrons import bloch, density_matrix
 from otf.electrons.guesses import describe
 from otf.electrons.levels import Levels, levels_of
 from otf.electrons.matrix_model import MatrixModel
+from otf.electrons.overlap import Overlaps
 from otf.errors import RunError
 from otf.io.matrices import LabelMatrices, read_matrices
+from otf.io.orbitals import read_orbitals
 from otf.orbitals import BlockMatrix, Matrices
 
-_NAMES = ("hamiltonian", "overlap")
+_SAME = 1e-3  # overlaps; programs have them from tables of their own
 _TESTED = 0.2  # of the labels
 _FEWEST = 5
 
@@ -33,36 +35,36 @@ class LearnedMatrices:
     Attributes
     ----------
     model
-        Of Hamiltonian and overlap.
+        Of the Hamiltonian, and of the overlap where nothing else tells it.
     like
         Matrices of one label: electrons and k points are the same for all.
+    overlaps
+        From the orbitals in space, where they are known.
     """
 
     model: MatrixModel
     like: Matrices
+    overlaps: Overlaps | None = None
 
     def levels(self, atoms: Atoms) -> Levels:
         """Orbital energies of a structure."""
-        found = self.model.predict(atoms)
+        hamiltonian, overlap = self._matrices(atoms)
         try:
-            return levels_of(
-                found["hamiltonian"], found["overlap"], self.like.electrons, self.like.kpoints
-            )
+            return levels_of(hamiltonian, overlap, self.like.electrons, self.like.kpoints)
         except ValueError as error:
             raise self._too_few(error) from error
 
     def bands(self, atoms: Atoms, kpoints: Floats) -> Floats:
         """Orbital energies (K, orbitals) at these k points, eV."""
-        found = self.model.predict(atoms)
+        hamiltonian, overlap = self._matrices(atoms)
         try:
-            return bloch.bands(found["hamiltonian"], found["overlap"], kpoints)
+            return bloch.bands(hamiltonian, overlap, kpoints)
         except ValueError as error:
             raise self._too_few(error) from error
 
     def density(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
         """Density matrix and overlap of a structure."""
-        found = self.model.predict(atoms)
-        hamiltonian, overlap = found["hamiltonian"], found["overlap"]
+        hamiltonian, overlap = self._matrices(atoms)
         like = self.like
         try:
             if like.kpoints is not None:
@@ -77,6 +79,14 @@ class LearnedMatrices:
             raise self._too_few(error) from error
         numbers, shells = hamiltonian.numbers, hamiltonian.shells
         return BlockMatrix.of_dense(numbers, shells, dense), overlap
+
+    def _matrices(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
+        """Hamiltonian and overlap of a structure."""
+        found = self.model.predict(atoms)
+        hamiltonian = found["hamiltonian"]
+        if self.overlaps is None:
+            return hamiltonian, found["overlap"]
+        return hamiltonian, self.overlaps.of(atoms, hamiltonian.pairs)
 
     def _too_few(self, error: ValueError) -> RunError:
         return RunError(
@@ -127,13 +137,25 @@ def learn_from(path: Path) -> LearnedFromRun:
             "kept by engines that learn them (engine.warm_start: auto or learned)"
         )
     known = len(labels) - max(1, round(_TESTED * len(labels)))
-    trial = _learned(labels[:known])
-    return LearnedFromRun(_learned(labels), trial, tuple(labels[known:]))
+    overlaps = _overlaps(RunDirectory(path).orbitals, labels[-1])
+    trial = _learned(labels[:known], overlaps)
+    return LearnedFromRun(_learned(labels, overlaps), trial, tuple(labels[known:]))
 
 
-def _learned(labels: Sequence[LabelMatrices]) -> LearnedMatrices:
+def _overlaps(path: Path, label: LabelMatrices) -> Overlaps | None:
+    """From the orbitals in space; None where they are not known, or not those of the label."""
+    if not path.exists():
+        return None
+    known = label.matrices.overlap
+    found = Overlaps(known.shells, read_orbitals(path, label.matrices.basis))
+    off = np.abs(found.of(label.atoms, known.pairs).values - known.values).max()
+    return found if off < _SAME else None
+
+
+def _learned(labels: Sequence[LabelMatrices], overlaps: Overlaps | None) -> LearnedMatrices:
     one = labels[0].matrices
-    model = MatrixModel(one.hamiltonian.shells, _NAMES, describe(one.hamiltonian))
+    names = ("hamiltonian", "overlap") if overlaps is None else ("hamiltonian",)
+    model = MatrixModel(one.hamiltonian.shells, names, describe(one.hamiltonian))
     for label in labels:
-        model.learn(label.atoms, {name: getattr(label.matrices, name) for name in _NAMES})
-    return LearnedMatrices(model, one)
+        model.learn(label.atoms, {name: getattr(label.matrices, name) for name in names})
+    return LearnedMatrices(model, one, overlaps)

@@ -535,6 +535,29 @@ def test_matrices_of_a_label_are_those_of_its_file(tmp_path, options, pbc):
     assert np.abs(own - known.density.dense()).max() < 1e-6
 
 
+def test_orbitals_in_space_are_those_of_the_pao_files(tmp_path):
+    x = np.linspace(-7.0, np.log(6.0), 400)
+    r = np.exp(x)
+    columns = {0: [np.exp(-r), r**2 * np.exp(-r)], 1: [r * np.exp(-2 * r), 0 * r]}
+    text = "".join(
+        f"<pseudo.atomic.orbitals.L={degree}\n"
+        + "".join(" ".join(map(repr, map(float, row))) + "\n" for row in zip(x, r, *of))
+        + f"pseudo.atomic.orbitals.L={degree}>\n"
+        for degree, of in columns.items()
+    )
+    (tmp_path / "H6.0.pao").write_text(f"some text\n{text}more\n")
+    found = orbitals.radial_functions(tmp_path, {1: "H6.0-s2p1"})[1]
+    assert found.reach == pytest.approx(6.0 * output.BOHR_A)
+    assert found.values.shape == (3, 401)
+    atomic = found.distances[1:] / output.BOHR_A
+    scale = output.BOHR_A**1.5
+    np.testing.assert_allclose(scale * found.values[1][1:], atomic**2 * np.exp(-atomic))
+    np.testing.assert_allclose(scale * found.values[2][1:], atomic * np.exp(-2 * atomic))
+    assert scale * found.values[0][0] == pytest.approx(1.0, abs=1e-3)
+    assert found.values[2][0] == 0.0
+    assert orbitals.radial_functions(tmp_path, {1: "H6.0-s1", 6: "C6.0-s1"}) is None
+
+
 def test_a_crystals_k_points_are_in_the_middles_of_their_cells(tmp_path, options):
     given = options(keep_matrices=True, kpoints=[2, 1, 3], basis={"Si": "Si7.0-s2p2d1"})
     engine = opened(given, bulk("Si"), tmp_path / "s")

@@ -20,19 +20,25 @@ _SHARPER = 3
 def quadrature(atoms: Atoms) -> tuple[Floats, Floats]:
     """Points (P, 3), Angstrom, atom by atom, and weights (P,), cubic Angstrom, of a molecule."""
     directions, solid_angles = lebedev_rule(_DEGREE)
-    angle = np.arange(1, _SHELLS + 1) * np.pi / (_SHELLS + 1)
-    x = np.cos(angle)
-    radii = _SCALE_A * (1.0 + x) / (1.0 - x)
-    # Gauss and Chebyshev's weights of the second kind, dr/dx and r^2.
-    weights = np.pi / (_SHELLS + 1) * np.sin(angle) * 2.0 * _SCALE_A / (1.0 - x) ** 2 * radii**2
+    radii, weights = radial(_SHELLS)
     ball = (radii[:, None, None] * directions.T).reshape(-1, 3)
     of_ball = (weights[:, None] * solid_angles).ravel()
     points = (atoms.positions[:, None, :] + ball).reshape(-1, 3)
-    shares = [_shares(atoms.positions[k] + ball, atoms.positions)[:, k] for k in range(len(atoms))]
-    return points, np.concatenate([of_ball * share for share in shares])
+    mine = [shares(atoms.positions[k] + ball, atoms.positions)[:, k] for k in range(len(atoms))]
+    return points, np.concatenate([of_ball * share for share in mine])
 
 
-def _shares(points: Floats, centres: Floats) -> Floats:
+def radial(count: int) -> tuple[Floats, Floats]:
+    """Radii, Angstrom, and weights of r^2 dr, from 0 to infinity."""
+    angle = np.arange(1, count + 1) * np.pi / (count + 1)
+    x = np.cos(angle)
+    radii = _SCALE_A * (1.0 + x) / (1.0 - x)
+    # Gauss and Chebyshev's weights of the second kind, dr/dx and r^2.
+    weights = np.pi / (count + 1) * np.sin(angle) * 2.0 * _SCALE_A / (1.0 - x) ** 2 * radii**2
+    return radii, weights
+
+
+def shares(points: Floats, centres: Floats) -> Floats:
     """What share (P, N) of each point belongs to each atom."""
     distances, between = cdist(points, centres), cdist(centres, centres)
     cells = np.ones_like(distances)
