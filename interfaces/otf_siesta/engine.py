@@ -14,7 +14,7 @@ from pydantic import BaseModel
 
 from otf.arrays import Floats
 from otf.deck import Deck
-from otf.diagnosis import FROM_SCRATCH, diagnose
+from otf.diagnosis import FROM_SCRATCH
 from otf.engine import Capabilities, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
@@ -22,8 +22,10 @@ from otf.labels import EngineReport, LabelFailure, Labels
 from otf.launch import Launch, launch
 from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
 from otf.placement import name_species, periodic_cell, placed
-from otf.plausible import impossible, misplaced, too_close
+from otf.plausible import too_close
 from otf.process import Finished, Patience, run_program
+from otf_siesta import answers
+from otf_siesta.answers import ERRORS, OUTPUT, read_label, read_one_shot
 from otf_siesta.changes import (
     CHANGE_INPUT,
     NAME,
@@ -32,7 +34,6 @@ from otf_siesta.changes import (
     fingerprint,
     set_output,
 )
-from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.fdf import Fdf, read, whole_text
 from otf_siesta.geometry import (
     read_structure,
@@ -42,29 +43,15 @@ from otf_siesta.geometry import (
 )
 from otf_siesta.guesses import Occupation, begin_from, occupation_of, read_matrices, read_orbitals
 from otf_siesta.options import Options, make_deck
-from otf_siesta.output import (
-    Answer,
-    read_first_change,
-    read_force_stress,
-    read_iterations,
-    read_positions,
-    read_version,
-)
+from otf_siesta.output import Answer, read_version
 from otf_siesta.server import Door, Server
 
 _LOG = logging.getLogger("otf.siesta")
 
-_INPUT, _OUTPUT, _ERRORS = f"{NAME}.fdf", f"{NAME}.out", f"{NAME}.err"
+_INPUT = f"{NAME}.fdf"
 _MATRIX = f"{NAME}.DM"
 _ORBITALS = f"{NAME}.ORB_INDX"
-FORCE_ERROR_PER_CHANGE = 10.0
-"""Largest error of a force component, eV/Angstrom, by how far one cycle took the density matrix.
-
-The largest seen was 6.6, for H2O, CH4 and Si8 at 300 K (PBE, DZP and SZP).
-"""
-_ECHO_A = 1e-7  # positions are echoed with nine decimals
 _LAUNCH_S = 20.0
-_HEADER_BYTES = 1 << 16  # of an output that grows with every label
 _PSEUDOPOTENTIALS = ("psf", "vps", "psml")
 _BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
 
@@ -215,10 +202,10 @@ class SiestaEngine:
         with TemporaryDirectory(prefix="otf-siesta-") as folder:
             # With nothing to read it prints its version and stops.
             run_program([found], Path(folder), stdout="o", stderr="e", timeout_s=_LAUNCH_S)
-            text = _text(Path(folder) / "o") + _text(Path(folder) / "e")
-        version = read_version(text)
+            said = answers.text(Path(folder) / "o") + answers.text(Path(folder) / "e")
+        version = read_version(said)
         if not version:
-            return EngineReport(False, "", [found, f"does not start: {text.strip()[-200:]}"])
+            return EngineReport(False, "", [found, f"does not start: {said.strip()[-200:]}"])
         return EngineReport(
             True, version, [found, "a server over a socket; or one process a label"]
         )
@@ -278,16 +265,18 @@ class SiestaEngine:
             shutil.copyfile(before / _MATRIX, directory / _MATRIX)
         begin_from(guess, before, directory, NAME)
         done = self._run(directory)
-        answer = self._read(
+        found = read_label(
             directory,
             atoms,
             done,
             remedies,
             warm=before is not None,
-            completed=_completed(directory),
+            completed=answers.completed(directory),
         )
-        self._ended_in = directory if isinstance(answer, Labels) else None
-        return answer
+        if isinstance(found, LabelFailure):
+            return found
+        self._ended_in = directory
+        return self._labels(directory, found[0], done, found[1])
 
     def _one_shot(
         self, atoms: Atoms, index: int, before: Path, guess: BlockMatrix
@@ -298,25 +287,18 @@ class SiestaEngine:
         """
         assert self._directories is not None
         directory = self._directories.fresh(index)
-        how = {"MD.TypeOfRun": "CG", "MD.Steps": 0, **ONE_CYCLE}
-        self._prepare(directory, atoms, how, ())
+        once = {"MD.TypeOfRun": "CG", "MD.Steps": 0, **ONE_CYCLE}
+        self._prepare(directory, atoms, once, ())
         begin_from(guess, before, directory, NAME)
         done = self._run(directory)
-        change = read_first_change(_text(directory / _OUTPUT))
-        answer = read_force_stress(_text(directory / "FORCE_STRESS"))
-        echoed = read_positions(_text(directory / f"{NAME}.XV"))
-        if answer is None or change is None or not _completed(directory):
+        found = read_one_shot(directory, atoms)
+        if found is None:
             return None
-        if impossible(answer.energy, answer.forces, len(atoms)) or misplaced(
-            atoms, echoed, _ECHO_A
-        ):
+        answer, error = found
+        if not 1e3 * error < self._options.one_shot_error_meV_A:
             return None
-        error_meV_A = 1e3 * FORCE_ERROR_PER_CHANGE * change
-        if not error_meV_A < self._options.one_shot_error_meV_A:
-            return None
-        return self._labels(
-            directory, answer, done, 1, f" (one shot, forces within {error_meV_A:.1f} meV/A)"
-        )
+        how = f" (one shot, forces within {1e3 * error:.1f} meV/A)"
+        return self._labels(directory, answer, done, 1, how)
 
     def _run(self, directory: Path) -> Finished:
         """A process of SIESTA, to its end."""
@@ -324,8 +306,8 @@ class SiestaEngine:
             self._launch.words,
             directory,
             stdin=_INPUT,
-            stdout=_OUTPUT,
-            stderr=_ERRORS,
+            stdout=OUTPUT,
+            stderr=ERRORS,
             timeout_s=self._patience.limit_s,
             environment=self._launch.environment,
         )
@@ -355,9 +337,9 @@ class SiestaEngine:
         self._last = None
         for stale in ("FORCE_STRESS", "MESSAGES"):
             (directory / stale).unlink(missing_ok=True)
-        seen = (directory / _OUTPUT).stat().st_size
+        seen = (directory / OUTPUT).stat().st_size
         done = self._server.compute(atoms, self._patience.limit_s)
-        answer = self._read(
+        found = read_label(
             directory,
             atoms,
             done,
@@ -366,14 +348,15 @@ class SiestaEngine:
             completed=self._server.runs,
             seen=seen,
         )
-        if isinstance(answer, Labels):
-            kept = self._directories.fresh(index)
-            for name in (_MATRIX, _ORBITALS, _INPUT):
-                if (directory / name).exists():
-                    shutil.copyfile(directory / name, kept / name)
-            self._last = index
-            self._ended_in = directory
-        return answer
+        if isinstance(found, LabelFailure):
+            return found
+        kept = self._directories.fresh(index)
+        for name in (_MATRIX, _ORBITALS, _INPUT):
+            if (directory / name).exists():
+                shutil.copyfile(directory / name, kept / name)
+        self._last = index
+        self._ended_in = directory
+        return self._labels(directory, found[0], done, found[1])
 
     def _start_server(self, atoms: Atoms, remedies: tuple[str, ...]) -> None:
         """Start a server in a directory of its own; the one before stays to be looked at."""
@@ -389,7 +372,7 @@ class SiestaEngine:
         door = Door(kind, self._options.host)
         self._prepare(directory, atoms, door.keywords(), remedies)
         self._server = Server(
-            self._launch, directory, door, stdin=_INPUT, stdout=_OUTPUT, stderr=_ERRORS
+            self._launch, directory, door, stdin=_INPUT, stdout=OUTPUT, stderr=ERRORS
         )
         self._served = remedies
 
@@ -403,70 +386,15 @@ class SiestaEngine:
         self._server = None
         self._last = None
 
-    def _read(
-        self,
-        directory: Path,
-        atoms: Atoms,
-        done: Finished,
-        remedies: tuple[str, ...],
-        *,
-        warm: bool,
-        completed: bool,
-        seen: int = 0,
-    ) -> Labels | LabelFailure:
-        """What a label's files say; ``seen`` bytes of the output belong to earlier ones."""
-        stdout = _text(directory / _OUTPUT, seen)
-        answer = read_force_stress(_text(directory / "FORCE_STRESS"))
-        evidence = Evidence(
-            finished=done,
-            stdout=stdout,
-            stderr=_text(directory / _ERRORS),
-            messages=_text(directory / "MESSAGES"),
-            answered=answer is not None,
-            completed=completed,
-            warm=warm,
-        )
-        failure = diagnose("SIESTA", KNOWN, evidence, remedies, str(directory))
-        if failure is not None:
-            return failure
-        assert answer is not None  # an unanswered label is a known failure
-        echoed = read_positions(_text(directory / f"{NAME}.XV"))
-        problem = impossible(answer.energy, answer.forces, len(atoms)) or misplaced(
-            atoms, echoed, _ECHO_A
-        )
-        if problem is not None:
-            return LabelFailure(
-                f"SIESTA: {problem}",
-                f"look at the structure and at {directory}",
-                remedy=FROM_SCRATCH if warm else None,
-            )
-        return self._labels(directory, answer, done, read_iterations(stdout))
-
     def _labels(
         self, directory: Path, answer: Answer, done: Finished, cycles: int | None, how: str = ""
     ) -> Labels:
-        version = read_version(_text(directory / _OUTPUT, most=_HEADER_BYTES))
         return Labels(
             energy=answer.energy,
             forces=answer.forces,
             stress=answer.stress,
             scf_iterations=cycles,
             wall_s=done.wall_s,
-            provenance=f"SIESTA {version} {self._deck.value('XC.Authors') or 'CA'} "
+            provenance=f"SIESTA {answers.version_of(directory)} {self._deck.value('XC.Authors') or 'CA'} "
             f"{self._deck.value('MeshCutoff') or 'default mesh'}{how}",
         )
-
-
-def _completed(directory: Path) -> bool:
-    """Whether a process of SIESTA says that it got to its end."""
-    said = _text(directory / "MESSAGES")
-    return (directory / "0_NORMAL_EXIT").exists() and said.endswith("INFO: Job completed\n")
-
-
-def _text(path: Path, seen: int = 0, most: int = -1) -> str:
-    """A file's text after so many bytes, so many of them at most; empty where there is none."""
-    if not path.exists():
-        return ""
-    with path.open("rb") as file:
-        file.seek(seen)
-        return file.read(most).decode("utf-8", errors="replace")
