@@ -395,6 +395,6 @@ class SiestaEngine:
             stress=answer.stress,
             scf_iterations=cycles,
             wall_s=done.wall_s,
-            provenance=f"SIESTA {answers.version_of(directory)} {self._deck.value('XC.Authors') or 'CA'} "
-            f"{self._deck.value('MeshCutoff') or 'default mesh'}{how}",
+            provenance=f"SIESTA {answers.version_of(directory)} "
+            f"{self._deck.value('XC.Authors') or 'CA'} {self._deck.value('MeshCutoff') or 'default mesh'}{how}",
         )
