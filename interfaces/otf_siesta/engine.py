@@ -212,7 +212,7 @@ class SiestaEngine:
 
     @classmethod
     def structure(cls, path: Path) -> Atoms:
-        """The structure of a SIESTA input file."""
+        """The structure of an input file."""
         return read_structure(read(path))
 
     @classmethod
@@ -386,6 +386,10 @@ class SiestaEngine:
         self._server = None
         self._last = None
 
+    def _level(self) -> str:
+        deck = self._deck
+        return f"{deck.value('XC.Authors') or 'CA'} {deck.value('MeshCutoff') or 'default mesh'}"
+
     def _labels(
         self, directory: Path, answer: Answer, done: Finished, cycles: int | None, how: str = ""
     ) -> Labels:
@@ -395,6 +399,5 @@ class SiestaEngine:
             stress=answer.stress,
             scf_iterations=cycles,
             wall_s=done.wall_s,
-            provenance=f"SIESTA {answers.version_of(directory)} "
-            f"{self._deck.value('XC.Authors') or 'CA'} {self._deck.value('MeshCutoff') or 'default mesh'}{how}",
+            provenance=f"SIESTA {answers.version_of(directory)} {self._level()}{how}",
         )
