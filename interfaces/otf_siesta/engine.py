@@ -120,17 +120,14 @@ class SiestaEngine:
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
         self._deck = original.copy()
-        if self.warm_start != "previous":
+        if self.tells_matrices:
             self._occupation = occupation_of(self._deck, atoms, self._spin)
         elements = species_elements(self._deck)
         self._species = name_species(
             symbols, species_of_atoms(self._deck), elements, self._deck.source
         )
-        set_output(
-            self._deck,
-            history_depth=self._options.history_depth,
-            hamiltonian=self.warm_start != "previous",
-        )
+        depth = self._options.history_depth
+        set_output(self._deck, history_depth=depth, hamiltonian=self.tells_matrices)
         for label in elements:
             self._files_of(label)
         if self._options.template is not None:
@@ -175,7 +172,7 @@ class SiestaEngine:
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engine.WithMatrices`."""
-        if self._ended_in is None or self.warm_start == "previous":
+        if self._ended_in is None or not self.tells_matrices:
             return None
         try:
             found = read_matrices(self._ended_in, NAME, self._occupation)
