@@ -167,6 +167,10 @@ class _Plan:
     conjugated: tuple[Ints, Ints, Ints]
 
 
+EACH_MOMENT = 2
+"""Degrees that a moment counts for besides its own: fewer neighbours at once come first."""
+
+
 class BondFeatures:
     """Features of every weight.
 
@@ -217,12 +221,13 @@ class BondFeatures:
         columns.append(radial[:, k] * (moments[:, a] * moments[:, b].conj()))
         return np.concatenate(columns, axis=1)
 
-    def count(self, weight: Weight) -> int:
-        """How many features a weight has."""
+    def degrees(self, weight: Weight) -> Ints:
+        """How fine each feature is: k + n + l of all its factors, and more for each moment."""
         plan = self._plan(weight)
-        return len(plan.bare) + sum(
-            len(part[0]) for part in (plan.single, plan.double, plan.conjugated)
-        )
+        out = [plan.bare]
+        for radial, *moments in (plan.single, plan.double, plan.conjugated):
+            out.append(radial + sum(self._cost[moment] + EACH_MOMENT for moment in moments))
+        return np.concatenate(out)
 
     def _plan(self, weight: Weight) -> _Plan:
         total = 0 if weight == "odd" else weight

@@ -121,9 +121,11 @@ def describe(matrix: BlockMatrix) -> Description:
     )
     # Bonds of crystals have more around them.
     for budget in range(5 if matrix.pairs.shifts.any() else 4, _LEAST_BUDGET, -1):
-        features = BondFeatures(
-            usual.bond.count, n_species, usual.around.count, described.l_max, budget
-        ).count(0)
+        features = len(
+            BondFeatures(
+                usual.bond.count, n_species, usual.around.count, described.l_max, budget
+            ).degrees(0)
+        )
         problems = _WEIGHTS * n_species * (n_species + 1) // 2
         if 16 * problems * features**2 < _MOST_BYTES:
             return replace(described, bond_budget=budget)

@@ -29,7 +29,8 @@ from otf.orbitals import BlockMatrix, Pairs, Shells
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 _CHUNK = 512  # bonds at a time: bounds the memory
-_STRENGTH = 1e-8  # of the prior, relative to the diagonal of the equations
+_STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
+_FINER = 5.0  # times more for each degree: with few labels fine features would fit anything
 _MARGIN_A = 0.1  # beyond the longest bond that was seen
 _FLOOR = 1e-12  # of a feature that never varied, relative to the largest
 
@@ -60,8 +61,15 @@ class Description:
 
 @dataclass(eq=False)
 class _Problem:
-    """Least squares of one kind of numbers; zero where the description has no features of it."""
+    """Least squares of one kind of numbers; zero where the description has no features of it.
 
+    Attributes
+    ----------
+    degrees
+        (features,) how fine each of them is: the prior wants the finer ones smaller.
+    """
+
+    degrees: Ints
     equations: NormalEquations | None = None
     coefficients: Floats | None = None
 
@@ -78,17 +86,17 @@ class _Problem:
     def predict(self, rows: Floats) -> Floats:
         if self.coefficients is None:
             assert self.equations is not None
-            self.coefficients = _solved(self.equations)
+            self.coefficients = _solved(self.equations, self.degrees)
         return np.asarray(rows @ self.coefficients)
 
 
-def _solved(equations: NormalEquations) -> Floats:
+def _solved(equations: NormalEquations, degrees: Ints) -> Floats:
     """Coefficients; zero where no feature was ever seen but zero, as symmetry may have it."""
     diagonal = np.diag(equations.gram)
     largest = float(diagonal.max())
     if largest == 0.0:
         return np.zeros_like(equations.moment)
-    equations.prior = np.maximum(diagonal, _FLOOR * largest)
+    equations.prior = np.maximum(diagonal, _FLOOR * largest) * _FINER**degrees
     for strength in np.geomspace(_STRENGTH, 1.0, 9):
         solution = equations.solve(len(diagonal), float(strength))
         if solution is not None:
@@ -178,7 +186,9 @@ class MatrixModel:
         for kind in tensors[0]:
             rows = self._site_features.of(site.moments, kind)
             targets = np.concatenate([t[kind] for t in tensors], axis=2)
-            problem = self._sites.setdefault((site.species, kind), _Problem())
+            key = site.species, kind
+            problem = self._sites.get(key) or _Problem(self._site_features.degrees(kind))
+            self._sites[key] = problem
             problem.add(
                 rows.reshape(-1, rows.shape[2]),
                 targets.reshape(-1, targets.shape[2]),
@@ -194,7 +204,9 @@ class MatrixModel:
         for weight in numbers[0]:
             rows = self._bond_features.of(bond.radial, bond.moments, weight)
             targets = np.concatenate([n[weight] for n in numbers], axis=1)
-            problem = self._bonds.setdefault((bond.species, weight), _Problem())
+            key = bond.species, weight
+            problem = self._bonds.get(key) or _Problem(self._bond_features.degrees(weight))
+            self._bonds[key] = problem
             problem.add(_real(rows, weight), _real(targets, weight), self.n_labels)
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:

@@ -15,12 +15,13 @@ A^l, (A^{l'} x A^{l''})^l, times A_{00}             :meth:`SiteFeatures.of`
 Source: Drautz, Phys. Rev. B 99, 014104 (2019), for the products of moments.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
-from otf.arrays import Floats
+from otf.arrays import Floats, Ints
+from otf.electrons.bond_features import EACH_MOMENT
 from otf.electrons.harmonics import coupling
 from otf.orbitals import width
 
@@ -107,6 +108,28 @@ class SiteFeatures:
         ]
         return _Product(l1, l2, tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
+    def degrees(self, kind: TensorKind) -> Ints:
+        """How fine each feature is: n + l of all its factors, and more for each moment."""
+        degree, sign = kind
+        out = []
+        if kind == (0, 1):
+            out.append(np.zeros(1, dtype=np.int64))
+        if sign == 1 and degree <= self._l_max:
+            out.append(self._degrees + degree + EACH_MOMENT)
+        for (l1, l2), product in self._coupled(kind):
+            first, second = np.array(product.first), np.array(product.second)
+            of_channels = self._degrees[first] + self._degrees[second]
+            out.append(of_channels + l1 + l2 + 2 * EACH_MOMENT)
+        return np.concatenate(out) if out else np.zeros(0, dtype=np.int64)
+
+    def _coupled(self, kind: TensorKind) -> Iterator[tuple[tuple[int, int], _Product]]:
+        """Products that have a part of this kind."""
+        degree, sign = kind
+        for (l1, l2), product in self._products.items():
+            allowed = abs(l1 - l2) <= degree <= l1 + l2 and (-1) ** (l1 + l2 + degree) == sign
+            if allowed and product.first:
+                yield (l1, l2), product
+
     def of(self, moments: Floats, kind: TensorKind) -> Floats:
         """Features (B, 2l + 1, how many) of atoms with these moments (B, species, n, lm)."""
         degree, sign = kind
@@ -116,10 +139,7 @@ class SiteFeatures:
             columns.append(np.ones((len(flat), 1, 1)))
         if sign == 1 and degree <= self._l_max:
             columns.append(flat[:, :, _span(degree)].transpose(0, 2, 1))
-        for (l1, l2), product in self._products.items():
-            allowed = abs(l1 - l2) <= degree <= l1 + l2 and (-1) ** (l1 + l2 + degree) == sign
-            if not allowed or not product.first:
-                continue
+        for (l1, l2), product in self._coupled(kind):
             coefficients = coupling(l1, l2, degree)
             one = flat[:, product.first, _span(l1)]
             other = flat[:, product.second, _span(l2)]

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from otf.electrons.guesses import describe
 from otf.electrons.levels import levels_of
+from otf.electrons.matrix_model import MatrixModel
 from otf.io.labels import read_labels
 from otf.io.matrices import read_matrices
 from otf.io.volumes import read_cube
@@ -88,6 +90,20 @@ def test_densities_are_written_for_every_frame(run, tmp_path):
     assert ".cube or .h5" in error
     error = otf("analyse", "bands", run, rc=1).stderr
     assert "periodic in all directions" in error
+
+
+def test_a_dozen_labels_do_not_fit_anything(run):
+    """Fine features are for many labels: without a prior that says so the error is 6 meV."""
+    labels = [read_matrices(path) for path in sorted((run / "matrices").glob("0*.h5"))]
+    first = labels[0].matrices.hamiltonian
+    model = MatrixModel(first.shells, ("hamiltonian",), describe(first))
+    for label in labels[:14]:
+        model.learn(label.atoms, {"hamiltonian": label.matrices.hamiltonian})
+    errors = [
+        np.abs(model.predict(x.atoms)["hamiltonian"].dense() - x.matrices.hamiltonian.dense())
+        for x in labels[-7:]
+    ]
+    assert np.mean(errors) < 3e-3
 
 
 def test_runs_without_matrices_say_what_to_do(run, tmp_path):

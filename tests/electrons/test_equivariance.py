@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from otf.electrons.bond_features import frames, from_weights, to_weights, turned
-from otf.electrons.environment import Reach
+from otf.electrons.bond_features import BondFeatures, frames, from_weights, to_weights, turned
+from otf.electrons.environment import Reach, moments
 from otf.electrons.harmonics import coupling, harmonics, rotation_matrices
 from otf.electrons.matrix_model import Description, MatrixModel
-from otf.electrons.site_features import from_tensors, to_tensors
+from otf.electrons.site_features import SiteFeatures, from_tensors, to_tensors
 from otf.orbitals import BlockMatrix, width
 
 SHELLS = {1: (0, 0, 1), 8: (0, 1, 1, 2)}
@@ -195,3 +196,20 @@ def test_rotations_are_those_of_the_harmonics():
 def test_rotations_of_high_degree_are_orthogonal():
     for matrix in rotation_matrices(rotation(np.random.default_rng(4))[None], 12):
         np.testing.assert_allclose(matrix[0] @ matrix[0].T, np.eye(len(matrix[0])), atol=1e-9)
+
+
+def test_every_feature_has_a_degree():
+    atoms = molecule("CH3OH")
+    description = Description(l_max=4)
+    around = moments(atoms, (1, 6, 8), description.around, 4)
+    site = SiteFeatures(3, description.around.count, 4, 5)
+    for kind in ((0, 1), (1, 1), (2, 1), (1, -1), (3, -1), (8, 1)):
+        degrees = site.degrees(kind)
+        assert len(degrees) == site.of(around, kind).shape[2]
+        assert (degrees >= 0).all()
+    bond = BondFeatures(description.bond.count, 3, description.around.count, 4, 3)
+    n_moments = 2 * 3 * description.around.count * 15
+    blank = np.zeros((1, n_moments), dtype=complex)
+    for weight in (0, "odd", 1, 2):
+        rows = bond.of(np.zeros((1, description.bond.count)), blank, weight)
+        assert len(bond.degrees(weight)) == rows.shape[1]
