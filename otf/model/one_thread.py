@@ -26,6 +26,7 @@ class _OneThread:
     def __call__(self) -> Iterator[None]:
         with self._lock:
             if self._inside == 0:
+                self._take_control()
                 self._limiter = self._blas.limit(limits=1, user_api="blas")
             self._inside += 1
         try:
@@ -34,7 +35,14 @@ class _OneThread:
             with self._lock:
                 self._inside -= 1
                 if self._inside == 0:
+                    self._take_control()
                     self._limiter.restore_original_limits()
+
+    def _take_control(self) -> None:
+        """From threadpoolctl 3.8 on the thread that first set limits alone can; here all may."""
+        for library in self._blas.lib_controllers:
+            if hasattr(library, "clear_controlling_thread"):
+                library.clear_controlling_thread(force=True)
 
 
 _one_thread = _OneThread()

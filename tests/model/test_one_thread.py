@@ -15,6 +15,23 @@ def blas_threads() -> list[int]:
     return [library["num_threads"] for library in ours]
 
 
+def test_every_thread_is_limited_whoever_was_first():
+    before, seen = blas_threads(), []
+
+    @in_one_thread
+    def look() -> None:
+        seen.append(set(blas_threads()))
+
+    look()
+    for _ in range(2):
+        thread = threading.Thread(target=look)
+        thread.start()
+        thread.join()
+        look()
+    assert seen == 5 * [{1}]
+    assert blas_threads() == before
+
+
 def test_the_first_to_leave_does_not_end_it_for_the_others():
     before, inside, left, seen = blas_threads(), threading.Event(), threading.Event(), []
 
