@@ -21,6 +21,7 @@ parser.add_argument("--molecule", default="C2H4")
 parser.add_argument("--basis", default="6-31g")
 parser.add_argument("--temperatures", type=float, nargs="+", default=[100, 300, 500, 700])
 parser.add_argument("--steps", type=int, default=2000)
+parser.add_argument("--from", dest="start_fs", type=float, default=100.0, help="fs")
 parser.add_argument("--every", type=int, default=10, help="frames")
 options = parser.parse_args()
 
@@ -38,7 +39,7 @@ for temperature in options.temperatures:
         config = Path(f"{run.name}.yaml")
         config.write_text(CONFIG.format(temperature=temperature, **vars(options)))
         main(["run", str(config), "--output", str(run)])
-    frames = read_frames(run).between(100.0, None, options.every)
+    frames = read_frames(run).between(options.start_fs, None, options.every)
     found = gap([run], [frames])
     mean = found.numbers["mean_gap_eV"]
     means.append(float(mean.mean))

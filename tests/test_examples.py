@@ -56,3 +56,12 @@ def test_benchmark_table_measures_what_is_installed(folder):
 def test_picture_is_drawn(folder):
     python(folder, EXAMPLES / "plot_run.py", "runs/from_python", "run.png", 200)
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_gap_of_temperature(folder):
+    pytest.importorskip("pyscf")
+    options = "--molecule H2 --basis sto-3g --temperatures 300 --steps 30 --from 0 --every 10"
+    said = python(folder, EXAMPLES / "gap_of_temperature.py", *options.split()).stdout
+    assert " 300 K " in said
+    assert "at labels left out the gap was off by" in said
+    assert (folder / "gap.png").stat().st_size > 1000

@@ -324,7 +324,10 @@ def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 def density(
     paths: tuple[Path, ...], runs: list["Frames"], volume: Path, spacing_A: float
 ) -> "Curves":
-    """Electron density of every frame on a grid; of runs as `gap` takes them."""
+    """Electron density of every frame on a grid; of runs as `gap` takes them.
+
+    Steep cores fall between the points of a grid, as the electrons counted on it tell.
+    """
     from otf.driver.densities import densities
 
     return densities(paths, runs, spacing_A=spacing_A, volume=volume)
