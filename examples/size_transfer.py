@@ -18,6 +18,7 @@ from ase.md.velocitydistribution import thermalize_momenta
 from tblite.ase import TBLite
 
 from otf.electrons.density_matrix import of_hamiltonian
+from otf.electrons.environment import Reach
 from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
 from otf.engine import load_engine
@@ -30,7 +31,9 @@ parser.add_argument("--basis", default="SZP")
 parser.add_argument("--train", type=int, nargs="+", default=[8, 9], help="carbons in a chain")
 parser.add_argument("--each", type=int, default=20, help="structures of each")
 parser.add_argument("--test", type=int, nargs="+", default=[9, 32], help="carbons")
-parser.add_argument("--budget", type=int, help="of the features of bonds")
+parser.add_argument("--budget", type=int, default=5, help="of the features of bonds")
+parser.add_argument("--around", type=float, default=4.5, help="reach of surroundings, Angstrom")
+parser.add_argument("--reach", type=float, default=7.0, help="of bonds, Angstrom")
 options = parser.parse_args()
 
 
@@ -95,9 +98,13 @@ with tempfile.TemporaryDirectory() as folder:
             names = ("hamiltonian", "overlap")
             if model is None:
                 hamiltonian = matrices.hamiltonian
-                description = describe(hamiltonian)
-                if options.budget:
-                    description = replace(description, bond_budget=options.budget)
+                # What surrounds atoms of the long chain must have been seen in the short ones.
+                description = replace(
+                    describe(hamiltonian),
+                    around=Reach(4, 0.4, options.around),
+                    bond=Reach(8, 0.4, options.reach),
+                    bond_budget=options.budget,
+                )
                 model = MatrixModel(hamiltonian.shells, names, description)
             model.learn(atoms, {name: getattr(matrices, name) for name in names})
         engine.close()
