@@ -7,6 +7,7 @@ from ase.build import molecule
 from ase.md.langevinbaoab import LangevinBAOAB
 from scipy import stats
 from tblite.ase import TBLite
+from threadpoolctl import threadpool_limits
 
 from otf.config import read_config
 from otf.driver.directory import create_run, open_run
@@ -15,7 +16,7 @@ from otf.io.read_frames import read_frames
 
 CONFIG = """\
 system: {{molecule: CH4}}
-engine: {{kind: tblite, method: GFN2-xTB}}
+engine: {{kind: tblite, method: GFN2-xTB, threads: 1}}
 dynamics: {{ensemble: slhmc, steps: {steps}, burn_in: 60, timestep_fs: 0.5, temperature_K: 300}}
 """
 
@@ -38,6 +39,7 @@ def directly(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
+@threadpool_limits.wrap(limits=1)  # five atoms on two threads wait for each other
 def test_methane_is_sampled_as_by_the_engine_alone(tmp_path, long):
     source = tmp_path / "ch4.yaml"
     source.write_text(CONFIG.format(steps=3000 if long else 700))
