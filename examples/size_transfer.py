@@ -21,6 +21,7 @@ from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.environment import Reach
 from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
+from otf.electrons.overlap import Overlaps
 from otf.engine import load_engine
 from otf.orbitals import BlockMatrix
 
@@ -95,9 +96,9 @@ with tempfile.TemporaryDirectory() as folder:
         for index, atoms in enumerate(structures):
             engine.label(atoms, index=index)
             matrices = engine.matrices()
-            names = ("hamiltonian", "overlap")
             if model is None:
                 hamiltonian = matrices.hamiltonian
+                overlaps = Overlaps(hamiltonian.shells, matrices.orbitals)
                 # What surrounds atoms of the long chain must have been seen in the short ones.
                 description = replace(
                     describe(hamiltonian),
@@ -105,8 +106,8 @@ with tempfile.TemporaryDirectory() as folder:
                     bond=Reach(8, 0.4, options.reach),
                     bond_budget=options.budget,
                 )
-                model = MatrixModel(hamiltonian.shells, names, description)
-            model.learn(atoms, {name: getattr(matrices, name) for name in names})
+                model = MatrixModel(hamiltonian.shells, ("hamiltonian",), description)
+            model.learn(atoms, {"hamiltonian": matrices.hamiltonian})
         engine.close()
         print(f"learned {options.each} structures of C{carbons}H{2 * carbons + 2}", flush=True)
 
@@ -119,8 +120,8 @@ with tempfile.TemporaryDirectory() as folder:
         exact = engine.label(atoms, index=0)
         truth = engine.matrices()
         began = time.perf_counter()
-        found = model.predict(atoms)
-        hamiltonian, overlap = (found[name].dense() for name in ("hamiltonian", "overlap"))
+        found = model.predict(atoms)["hamiltonian"]
+        hamiltonian, overlap = found.dense(), overlaps.of(atoms, found.pairs).dense()
         density = of_hamiltonian(hamiltonian, overlap, truth.electrons)
         guess = BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density)
         learned_s = time.perf_counter() - began
