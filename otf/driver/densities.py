@@ -147,9 +147,13 @@ def _dipole_error(orbitals: OrbitalValues, trial: LearnedMatrices, label: LabelM
 def _density_error(
     orbitals: OrbitalValues, spacing_A: float, trial: LearnedMatrices, label: LabelMatrices
 ) -> float:
-    """Integral of the absolute difference, relative to the electrons."""
-    truth, found = (
-        _on_grid(label.atoms, density, orbitals, spacing_A)[1]
-        for density in (label.matrices.density, trial.density(label.atoms)[0])
-    )
+    """Integral of the absolute difference, by the electrons; of molecules, cores and all."""
+    both = label.matrices.density, trial.density(label.atoms)[0]
+    if label.atoms.pbc.any():
+        truth, found = (_on_grid(label.atoms, p, orbitals, spacing_A)[1] for p in both)
+    else:
+        points, weights = quadrature(label.atoms)
+        truth, found = (
+            weights * DensityOfMatrix(label.atoms, p, orbitals).at(points) for p in both
+        )
     return float(np.abs(found - truth).sum() / truth.sum())

@@ -65,14 +65,17 @@ def phonons(
     with BFGS(rest, logfile=None) as search:
         if not search.run(fmax=_STILL_EV_A, steps=_MOST_STEPS):
             raise RunError(f"{path}: its structure does not come to rest under the model")
-    found = {"model": _phonopy(rest, supercell, displacement_A, _by_model(calculator))}
+    rest.set_masses(start.get_masses())
+    found = {"model": _displaced(rest, supercell, displacement_A)}
+    _force_constants(found["model"], _by_model(calculator))
     if by_engine:
+        found["engine"] = _displaced(rest, supercell, displacement_A)
         engine = make_engine(config, start)
         with TemporaryDirectory(prefix="otf-phonons-") as scratch:
             try:
-                engine.open(rest * supercell, Path(scratch))
-                asked = _by_engine(engine)
-                found["engine"] = _phonopy(rest, supercell, displacement_A, asked)
+                # Engines remember the species of each atom: phonopy orders them in its own way.
+                engine.open(_atoms(found["engine"].supercell), Path(scratch))
+                _force_constants(found["engine"], _by_engine(engine))
             finally:
                 engine.close()
     return _curves(found, mesh)
@@ -98,10 +101,8 @@ def _by_engine(engine: Any) -> Forces:
     return forces
 
 
-def _phonopy(
-    rest: Atoms, supercell: tuple[int, int, int], displacement_A: float, forces: Forces
-) -> Any:
-    """Force constants of a crystal."""
+def _displaced(rest: Atoms, supercell: tuple[int, int, int], displacement_A: float) -> Any:
+    """A crystal whose displacements are known, and no forces yet."""
     try:
         phonopy = importlib.import_module("phonopy")
         structure = importlib.import_module("phonopy.structure.atoms")
@@ -111,21 +112,28 @@ def _phonopy(
             f"phonons need phonopy ({error}): pip install 'otf-aimd[phonons]'"
         ) from error
     unit = structure.PhonopyAtoms(
-        symbols=list(rest.symbols), cell=rest.cell.array, positions=rest.positions
+        symbols=list(rest.symbols),
+        cell=rest.cell.array,
+        positions=rest.positions,
+        masses=rest.get_masses(),
     )
     primitive = cells.guess_primitive_matrix(unit)
     phonon = phonopy.Phonopy(unit, np.diag(supercell), primitive_matrix=primitive)
     phonon.generate_displacements(distance=displacement_A)
+    return phonon
 
-    def of(cell: Any) -> Floats:
-        atoms = Atoms(cell.symbols, cell.positions, cell=cell.cell, pbc=True)
-        return forces(atoms)
 
-    at_rest = of(phonon.supercell)  # no crystal is at rest for both
-    phonon.forces = [of(cell) - at_rest for cell in phonon.supercells_with_displacements]
+def _force_constants(phonon: Any, forces: Forces) -> None:
+    at_rest = forces(_atoms(phonon.supercell))  # no crystal is at rest for both
+    phonon.forces = [
+        forces(_atoms(cell)) - at_rest for cell in phonon.supercells_with_displacements
+    ]
     phonon.produce_force_constants()
     phonon.symmetrize_force_constants()
-    return phonon
+
+
+def _atoms(cell: Any) -> Atoms:
+    return Atoms(cell.symbols, cell.positions, cell=cell.cell, pbc=True)
 
 
 def _curves(found: dict[str, Any], mesh: int) -> Curves:

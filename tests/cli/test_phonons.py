@@ -6,6 +6,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.units import _amu, _e
 
+from otf.driver.phonons import _atoms, _displaced
 from tests.cli.command import otf
 
 pytest.importorskip("phonopy")
@@ -60,6 +61,17 @@ def test_phonons_of_model_and_engine(run, tmp_path):
     assert names in (tmp_path / "p.csv").read_text()
     one = numbers(otf("analyse", "phonons", run, "--mesh", 9).stdout)
     assert set(one) == {"lowest_THz_model", "highest_THz_model"}
+
+
+def test_displaced_atoms_come_in_the_order_of_the_cell_that_engines_are_opened_with():
+    salt = bulk("NaCl", "rocksalt", a=5.6, cubic=True)
+    salt.set_masses(salt.get_masses() + 1.0)
+    phonon = _displaced(salt, (2, 2, 2), 0.01)
+    opened = list(_atoms(phonon.supercell).symbols)
+    cells = phonon.supercells_with_displacements
+    assert all(list(_atoms(cell).symbols) == opened for cell in cells)
+    assert opened != list((salt * (2, 2, 2)).symbols)
+    assert set(phonon.masses) == set(salt.get_masses())
 
 
 def test_what_has_no_phonons_says_so(tmp_path):
