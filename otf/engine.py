@@ -7,7 +7,7 @@ a class that follows :class:`Engine`. :mod:`otf.testing` holds the tests such a 
 import difflib
 import importlib.util
 import shutil
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -16,7 +16,9 @@ from typing import ClassVar, Literal, Protocol, cast, get_args, runtime_checkabl
 from ase import Atoms
 from pydantic import BaseModel
 
+from otf.arrays import Floats
 from otf.errors import EngineError
+from otf.grid import Grid
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.orbitals import BlockMatrix, Matrices
 
@@ -124,9 +126,26 @@ WarmStart = Literal["auto", "previous", "extrapolate", "learned"]
 overlaps; of what was learned; or whichever of these was nearest to the truth of late."""
 
 
+@dataclass(frozen=True, eq=False)
+class Guess:
+    """What a label is to be started from.
+
+    Attributes
+    ----------
+    density_matrix
+        Of both spins.
+    density
+        Its electrons per cubic Angstrom on a grid, for the structure in the cell an engine puts it
+        into; None where the orbitals are not known in space.
+    """
+
+    density_matrix: BlockMatrix
+    density: Callable[[Atoms, Grid], Floats] | None = None
+
+
 @runtime_checkable
 class WithMatrices(Protocol):
-    """What an engine has that starts labels from any density matrix, and tells where they end."""
+    """What an engine has that starts labels from any guess, and tells where they end."""
 
     @property
     def warm_start(self) -> WarmStart:
@@ -144,9 +163,9 @@ class WithMatrices(Protocol):
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: BlockMatrix | None = None,
+        guess: Guess | None = None,
     ) -> Labels | LabelFailure:
-        """As :meth:`Engine.label`, started from this density matrix where there is one."""
+        """As :meth:`Engine.label`, started from this guess where there is one."""
         ...
 
     def matrices(self) -> Matrices | None:

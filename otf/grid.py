@@ -1,6 +1,6 @@
 """Regular grids over a cell or a box."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 
@@ -35,6 +35,13 @@ class Grid:
     def volume(self) -> float:
         """Of a point, cubic Angstrom."""
         return float(abs(np.linalg.det(self.steps)))
+
+    def sampled(self, function: Callable[[Floats], Floats]) -> Floats:
+        """Values on the grid of a function of points (P, 3) that are near each other."""
+        values = np.empty(self.shape)
+        for part, points in self.blocks():
+            values[part] = function(points).reshape(values[part].shape)
+        return values
 
     def blocks(self) -> Iterator[tuple[tuple[slice, slice, slice], Floats]]:
         """Compact parts of the grid: where they are in it, and their points (P, 3)."""

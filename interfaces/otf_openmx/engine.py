@@ -14,24 +14,28 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.atomic_densities import DensityOfAtoms
 from otf.deck import Deck
 from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
-from otf.engine import Capabilities, WarmStart
+from otf.engine import Capabilities, Guess, WarmStart
 from otf.errors import EngineError
+from otf.grid import Grid
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.launch import Launch, launch
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import Matrices
 from otf.placement import name_species, periodic_cell, placed
 from otf.plausible import impossible, misplaced, too_close
 from otf.process import Finished, Patience, run_program
 from otf_openmx.deck import OpenmxDeck, read
+from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure, species_elements, write_structure
 from otf_openmx.matrices import Occupation, occupation_of, read_matrices
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
 from otf_openmx.output import (
     read_cycle,
+    read_grid,
     read_out,
     read_stress,
     read_version,
@@ -52,6 +56,7 @@ class OpenmxEngine:
     may_change: ClassVar[tuple[str, ...]] = (
         "command", "ranks", "threads", "launcher",
         "data_path", "timeout_s", "keywords", "known_keywords", "keep_matrices",
+        "warm_start",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -72,12 +77,13 @@ class OpenmxEngine:
     @property
     def tells_matrices(self) -> bool:
         """See :class:`otf.engine.WithMatrices`."""
-        return self._options.keep_matrices
+        return self._options.keep_matrices or self.warm_start != "previous"
 
     @property
     def warm_start(self) -> WarmStart:
-        """From the density alone: it takes no other density matrix at its start."""
-        return "previous"
+        """See :class:`otf.engine.WithMatrices`."""
+        chosen = self._options.warm_start
+        return "previous" if isinstance(chosen, bool) else chosen
 
     @property
     def capabilities(self) -> Capabilities:
@@ -110,8 +116,10 @@ class OpenmxEngine:
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._densities = self._initial(valence)
-        if self._options.keep_matrices:
-            self._occupation = occupation_of(self._deck, atoms, valence)
+        if self.tells_matrices:
+            key = "engine.keep_matrices" if self._options.keep_matrices else "engine.warm_start"
+            self._occupation = occupation_of(self._deck, atoms, valence, key)
+            self._needs_orbitals()
         if self._options.template is not None:
             for line in self._deck.changes_from(original):
                 _LOG.info("input: %s", line)
@@ -123,9 +131,9 @@ class OpenmxEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: BlockMatrix | None = None,  # it takes none at its start
+        guess: Guess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.Engine`."""
+        """See :class:`otf.engine.WithMatrices`."""
         if self._directories is None:
             raise EngineError("the openmx engine was not opened")
         refused = too_close(atoms, "OpenMX")
@@ -137,6 +145,8 @@ class OpenmxEngine:
         boxed = placed(atoms, self._cell)
         write_structure(deck, boxed, self._species, self._densities)
         warm = self._seed(deck, directory, index, remedies)
+        if warm and guess is not None:
+            self._begin_from(guess, boxed, index, directory)
         if warm and self._options.template is None:
             for name, value in WARM_MIXING.items():
                 deck.put(name, value)
@@ -205,7 +215,7 @@ class OpenmxEngine:
         deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
         deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
         # Without a fixed origin the grid follows the atoms, and energies jump with it.
-        if self._options.keep_matrices:
+        if self.tells_matrices:
             deck.put("HS.fileout", "on")
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
@@ -252,6 +262,30 @@ class OpenmxEngine:
                 shutil.copy(table, target)
         deck.put("scf.restart", "on")
         return warm
+
+    def _needs_orbitals(self) -> None:
+        """Refuse what needs their files, where one is missing."""
+        known = self._occupation
+        if self.warm_start != "previous" and known is not None and known.orbitals is None:
+            raise EngineError(
+                f"engine.warm_start: {self.warm_start} makes densities of the orbitals in "
+                f"{self._deck.value('DATA.PATH')}/PAO, where one is missing; leave it at true"
+            )
+
+    def _begin_from(self, guess: Guess, atoms: Atoms, index: int, directory: Path) -> None:
+        """Replace the density of the last label by that of a guess."""
+        assert self._directories is not None
+        assert self._occupation is not None
+        shape = read_grid(_text(self._directories.path(index - 1) / f"{_NAME}.std"))
+        if guess.density is None or self._occupation.elements is None or shape is None:
+            return
+        grid = Grid(np.zeros(3), self._cell / np.array(shape)[:, None], shape)
+        alone = DensityOfAtoms(atoms, self._occupation.elements)
+        values = guess.density(atoms, grid) - grid.sampled(alone.at)
+        try:
+            write_density(directory / f"{_NAME}_rst", _NAME, values)
+        except ValueError as error:  # it starts from the density of the last label
+            _LOG.warning("label %d: its guess is not used: %s", index, error)
 
     def _read(
         self,

@@ -8,11 +8,12 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
+from otf.atomic_densities import RoundDensity
 from otf.deck import Deck
 from otf.errors import EngineError
 from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
 from otf_openmx.geometry import species_elements
-from otf_openmx.orbitals import radial_functions, shells_of, to_blocks
+from otf_openmx.orbitals import atomic_densities, radial_functions, shells_of, to_blocks
 from otf_openmx.scfout import read_scfout
 
 _HARTREE_EV = 27.2113845  # OpenMX's own
@@ -38,6 +39,8 @@ class Occupation:
         Of the Fermi-Dirac distribution.
     orbitals
         Of each element in space; None where a file of them is missing.
+    elements
+        Valence densities of the atoms alone; None as well.
     """
 
     numbers: Ints
@@ -46,13 +49,16 @@ class Occupation:
     kpoints: Floats | None
     smearing_eV: float
     orbitals: dict[int, RadialFunctions] | None
+    elements: dict[int, RoundDensity] | None
 
 
-def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupation:
+def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float], key: str) -> Occupation:
     """What density matrices are made with.
 
     Parameters
     ----------
+    key
+        Of the options, that asks for it.
     valence
         Electrons of each species.
 
@@ -62,13 +68,12 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupa
         If matrices of these atoms cannot be learned; the message says why.
     """
     if (deck.value("scf.SpinPolarization") or "off").lower() != "off":
-        raise EngineError("engine.keep_matrices: not with scf.SpinPolarization; leave it out")
+        raise EngineError(f"{key}: not with scf.SpinPolarization; leave it out")
     lines = deck.block("Definition.of.Atomic.Species") or ()
     elements = species_elements(deck)
     if len(set(elements.values())) < len(elements):
         raise EngineError(
-            "engine.keep_matrices: matrices are learned where an element has one species; leave "
-            "it out"
+            f"{key}: matrices are learned where an element has one species; leave it out"
         )
     bases = {}
     for line in lines:
@@ -76,9 +81,11 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupa
         try:
             shells_of(basis)
         except ValueError as error:
-            raise EngineError(f"engine.keep_matrices: {error}; leave it out") from error
+            raise EngineError(f"{key}: {error}; leave it out") from error
         bases[atomic_numbers[elements[name]]] = basis
     cores = {element: valence[name] for name, element in elements.items()}
+    folder = Path(str(deck.value("DATA.PATH"))) / "PAO"
+    electrons = {atomic_numbers[element]: count for element, count in cores.items()}
     kelvin = float(deck.value("scf.ElectronicTemperature") or 300.0)
     counts = [int(n) for n in (deck.value("scf.Kgrid") or "1 1 1").split()]
     return Occupation(
@@ -87,7 +94,8 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float]) -> Occupa
         np.array([cores[symbol] for symbol in atoms.symbols]),
         _grid(counts) if atoms.pbc.any() else None,
         kelvin * _KELVIN,
-        radial_functions(Path(str(deck.value("DATA.PATH"))) / "PAO", bases),
+        radial_functions(folder, bases),
+        atomic_densities(folder, bases, electrons),
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from otf.deck import Deck
+from otf.engine import WarmStart
 from otf.errors import EngineError
 from otf.launch import LaunchOptions
 from otf_openmx.deck import OpenmxDeck, read
@@ -56,11 +57,16 @@ class Options(LaunchOptions):
     stress: bool = Field(False, description="compute the stress (periodic structures)")
     atomic_energies: bool = Field(False, description="decompose the energy into atoms")
     vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
-    warm_start: bool = Field(True, description="begin each label from the density of the last")
+    warm_start: bool | WarmStart = Field(
+        True,
+        description="begin each label from the density of the last (true); or auto, learned, "
+        "extrapolate: from that of the density matrix that was nearest of late, of the learned "
+        "one, of one fitted to the latest overlaps",
+    )
     keep_matrices: bool = Field(
         False,
         description="keep Hamiltonian and density matrix of every label, for `otf analyse` gap, "
-        "dos, bands and charges",
+        "dos, bands and charges, as other warm starts than true do",
     )
     timeout_s: PositiveFloat | None = Field(
         None, description="for one label; default: ten times the median so far, at least 10 min"

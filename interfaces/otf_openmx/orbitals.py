@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from otf.arrays import Floats, Ints
+from otf.atomic_densities import RoundDensity
 from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells, width
 from otf_openmx.output import BOHR_A
 from otf_openmx.scfout import Matrix, ScfOut
@@ -94,10 +95,9 @@ def radial_functions(folder: Path, bases: Mapping[int, str]) -> dict[int, Radial
     """
     found = {}
     for number, basis in bases.items():
-        path = folder / f"{basis.rpartition('-')[0]}.pao"
-        if not path.is_file():
+        text = _pao(folder, basis)
+        if text is None:
             return None
-        text = path.read_text(encoding="utf-8", errors="replace")
         values = []
         for degree, count in Counter(shells_of(basis)).items():
             table = _table(text, f"pseudo.atomic.orbitals.L={degree}")
@@ -106,6 +106,38 @@ def radial_functions(folder: Path, bases: Mapping[int, str]) -> dict[int, Radial
             values += list(np.vstack([nucleus, table]).T[2 : 2 + count])
         found[number] = RadialFunctions(distances * BOHR_A, np.array(values) * BOHR_A**-1.5)
     return found
+
+
+def atomic_densities(
+    folder: Path, bases: Mapping[int, str], electrons: Mapping[int, float]
+) -> dict[int, RoundDensity] | None:
+    """Valence densities of the elements, from the ``.pao`` files; None where one is missing.
+
+    Parameters
+    ----------
+    folder, bases
+        As in :func:`radial_functions`.
+    electrons
+        Valence of each atomic number: OpenMX scales the tables, which may be of an ion.
+    """
+    found = {}
+    for number, basis in bases.items():
+        text = _pao(folder, basis)
+        if text is None:
+            return None
+        logarithms, distances, values = _table(text, "valence.charge.density").T
+        count = np.trapezoid(4.0 * np.pi * distances**3 * values, logarithms)
+        values = values * (electrons[number] / count / BOHR_A**3)
+        found[number] = RoundDensity(
+            np.concatenate([[0.0], distances]) * BOHR_A, np.concatenate([values[:1], values])
+        )
+    return found
+
+
+def _pao(folder: Path, basis: str) -> str | None:
+    """The file of a basis; None where it is missing."""
+    path = folder / f"{basis.rpartition('-')[0]}.pao"
+    return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
 
 def _table(text: str, name: str) -> Floats:

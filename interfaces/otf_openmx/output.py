@@ -29,6 +29,7 @@ _ATOMS = re.compile(
 _STRESS = re.compile(r"Stress tensor \(Hartree/bohr\^3\)\s*\n\*+\n\s*\n((?:.*\n){3})")
 _UELE = re.compile(r"<DFT>\s+Uele\s+=\s+\S+\s+dUele\s+=\s+(\S+)")
 _NORM = re.compile(r"<DFT>\s+NormRD\s+=\s+(\S+)\s+Criterion\s+=\s+(\S+)")
+_GRID = re.compile(r"Num\. of grids of a-, b-, and c-axes\s*=\s*(\d+),\s*(\d+),\s*(\d+)")
 _VERSION = re.compile(r"Welcome to OpenMX\s+Ver\.\s+(\S+)")
 
 
@@ -125,6 +126,12 @@ def read_cycle(stdout: str) -> Cycle | None:
         return Cycle(len(changes), float(changes[-1]), float(residual), float(criterion))
     except ValueError:
         return None
+
+
+def read_grid(stdout: str) -> tuple[int, int, int] | None:
+    """Points of the real-space grid along each axis, or None where they were not printed."""
+    found = _GRID.search(stdout)
+    return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def read_version(stdout: str) -> str:

@@ -14,10 +14,10 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, WarmStart
+from otf.engine import Capabilities, Guess, WarmStart
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import Matrices
 from otf.units import BOHR, HARTREE
 from otf_pyscf.one_shot import FORCE_ERROR_PER_GRADIENT, take_as_answer
 from otf_pyscf.orbitals import from_blocks, radial_functions, to_blocks
@@ -148,7 +148,7 @@ class PyscfEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: BlockMatrix | None = None,
+        guess: Guess | None = None,
     ) -> Labels | LabelFailure:
         """See :class:`otf.engine.WithMatrices`."""
         if self._scratch is None:
@@ -171,7 +171,7 @@ class PyscfEngine:
         if FROM_SCRATCH not in remedies:
             start = self._density_before(index)
             if guess is not None:
-                start = from_blocks(guess, self._molecule)
+                start = from_blocks(guess.density_matrix, self._molecule)
         if start is not None:
             # A plain step from a good guess overshoots: what it had is to be mixed in.
             mean_field.diis_start_cycle = 0
@@ -212,13 +212,13 @@ class PyscfEngine:
         threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
 
-    def _one_shot(self, guess: BlockMatrix, index: int, began: float) -> Labels | None:
+    def _one_shot(self, guess: Guess, index: int, began: float) -> Labels | None:
         """A label from a density matrix as it is; None where that is not good enough.
 
         Its matrices are not told: what was learned would be learned once more.
         """
         mean_field = self._mean_field(())
-        norm = take_as_answer(mean_field, from_blocks(guess, self._molecule))
+        norm = take_as_answer(mean_field, from_blocks(guess.density_matrix, self._molecule))
         error_meV_A = 1e3 * FORCE_ERROR_PER_GRADIENT * norm
         if not error_meV_A < self._options.one_shot_error_meV_A:
             return None

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.deck import Deck
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, WarmStart
+from otf.engine import Capabilities, Guess, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
@@ -143,9 +143,10 @@ class SiestaEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: BlockMatrix | None = None,
+        guess: Guess | None = None,
     ) -> Labels | LabelFailure:
         """See :class:`otf.engine.WithMatrices`."""
+        density_matrix = None if guess is None else guess.density_matrix
         if self._directories is None:
             raise EngineError("the siesta engine was not opened")
         refused = too_close(atoms, "SIESTA")
@@ -158,10 +159,10 @@ class SiestaEngine:
         ask = self._by_process if self._options.connection == "process" else self._by_server
         self._ended_in = None
         answer: Labels | LabelFailure | None = None
-        if guess is not None and before is not None and self._options.mode == "one_shot":
-            answer = self._one_shot(boxed, index, before, guess) if not remedies else None
+        if density_matrix is not None and before is not None and self._options.mode == "one_shot":
+            answer = self._one_shot(boxed, index, before, density_matrix) if not remedies else None
         if answer is None:
-            answer = ask(boxed, index, tuple(remedies), before, guess)
+            answer = ask(boxed, index, tuple(remedies), before, density_matrix)
         if isinstance(answer, Labels):
             self._patience.seconds.append(answer.wall_s)
             if (self._directories.path(index) / _MATRIX).exists():

@@ -14,7 +14,7 @@ from otf.arrays import Floats
 from otf.driver.directory import RunDirectory
 from otf.driver.learned_matrices import LearnedFromRun, LearnedMatrices, learn_from
 from otf.electrons.density.quadrature import quadrature
-from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
+from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues, density_on
 from otf.errors import FileError, RunError
 from otf.grid import Grid, grid_of
 from otf.io.frames import Frames
@@ -117,10 +117,7 @@ def _on_grid(
         grid = grid_of(atoms, spacing_A)
     except ValueError as error:
         raise RunError(str(error)) from error
-    values, of_matrix = np.empty(grid.shape), DensityOfMatrix(atoms, density, orbitals)
-    for part, points in grid.blocks():
-        values[part] = of_matrix.at(points).reshape(values[part].shape)
-    return grid, values
+    return grid, density_on(density, orbitals, atoms, grid)
 
 
 def _dipole(atoms: Atoms, learned: LearnedMatrices, orbitals: OrbitalValues) -> Floats:

@@ -20,10 +20,10 @@ from otf.allocation import Allocation
 from otf.config import Config
 from otf.driver.assemble import make_engine
 from otf.driver.directory import RunDirectory
-from otf.engine import Engine, WarmStart, WithMatrices
+from otf.engine import Engine, Guess, WarmStart, WithMatrices
 from otf.errors import EngineError, RunError
 from otf.labels import LabelFailure, Labels
-from otf.orbitals import BlockMatrix, Matrices
+from otf.orbitals import Matrices
 
 _GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
 
@@ -72,7 +72,7 @@ class Farm:
         atoms: Atoms,
         index: int,
         remedies: Collection[str],
-        guess: BlockMatrix | None,
+        guess: Guess | None,
     ) -> tuple[Labels | LabelFailure, Matrices | None]:
         """As an engine of this run labels, and its matrices; ``start`` is what it is opened with.
 
@@ -129,7 +129,7 @@ class FarmedEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: BlockMatrix | None = None,
+        guess: Guess | None = None,
     ) -> Labels | LabelFailure:
         """See :meth:`otf.engine.WithMatrices.label`."""
         answer, self._matrices = self._farm.label(
@@ -149,7 +149,7 @@ def _label_here(
     atoms: Atoms,
     index: int,
     remedies: Collection[str],
-    guess: BlockMatrix | None,
+    guess: Guess | None,
     parent: int | None,
 ) -> tuple[Labels | LabelFailure, Matrices | None] | EngineError:
     """A label by an engine that lives as long as this process."""

@@ -4,6 +4,7 @@ Matrices of every label are kept in a file each. What a label is started from fo
 of the labels before it, so that a resumed run repeats its labels exactly.
 """
 
+import functools
 import logging
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -16,17 +17,19 @@ from ase import Atoms
 from otf.diagnosis import FROM_SCRATCH
 from otf.driver.labelling import Asked
 from otf.driver.records import LabelRecord
+from otf.electrons.density.through_matrix import OrbitalValues, density_on
 from otf.electrons.guesses import EXTRAPOLATED, LEARNED, PREVIOUS, Guesses
-from otf.engine import WarmStart, WithMatrices
+from otf.engine import Guess, WarmStart, WithMatrices
 from otf.errors import FileError
 from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
-from otf.io.orbitals import write_orbitals
+from otf.io.orbitals import read_orbitals, write_orbitals
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix, Matrices
 
 _LOG = logging.getLogger("otf.warm_start")
 
 SCRATCH = "scratch"
+_ORBITALS = "orbitals.h5"
 _RECENT = 3  # labels that tell which guess is the best
 _TRY_EVERY = 8  # labels, of what did not pay
 _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
@@ -90,7 +93,7 @@ class WarmStarted:
             guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
             chosen = self._best(guesses, index)
         # From the density matrix of the label before an engine starts by itself.
-        guess = None if chosen in (PREVIOUS, SCRATCH) else guesses[chosen]
+        guess = None if chosen in (PREVIOUS, SCRATCH) else self._guess(guesses[chosen])
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
         matrices = self._engine.matrices() if isinstance(answer, Labels) else None
         if isinstance(answer, Labels) and matrices is not None:
@@ -112,11 +115,20 @@ class WarmStarted:
         """As the engine's own, where it has one."""
         getattr(self._engine, "pause", lambda: None)()
 
+    def _guess(self, density_matrix: BlockMatrix) -> Guess:
+        """With its density in space, where the orbitals are known there."""
+        try:
+            functions = read_orbitals(self._folder / _ORBITALS, self._guesses.basis)
+        except FileError:
+            return Guess(density_matrix)
+        values = OrbitalValues(density_matrix.shells, functions)
+        return Guess(density_matrix, functools.partial(density_on, density_matrix, values))
+
     def _keep_orbitals(self, matrices: Matrices) -> None:
         """Write the orbitals in space, which are the same for all labels of a basis."""
         if matrices.orbitals is None or self._basis == matrices.basis:
             return
-        write_orbitals(self._folder / "orbitals.h5", matrices.basis, matrices.orbitals)
+        write_orbitals(self._folder / _ORBITALS, matrices.basis, matrices.orbitals)
         self._basis = matrices.basis
 
     def _best(self, guesses: Mapping[str, BlockMatrix], index: int) -> str:

@@ -36,6 +36,11 @@ class Guesses:
         self._model: MatrixModel | None = None
         self._latest: deque[tuple[Atoms, Matrices]] = deque(maxlen=_HISTORY)
 
+    @property
+    def basis(self) -> str:
+        """Of the matrices that are known, empty without any."""
+        return self._latest[-1][1].basis if self._latest else ""
+
     @in_one_thread
     def learn(self, atoms: Atoms, matrices: Matrices) -> None:
         """Take in what a label ended with; one of another basis makes all before it forgotten."""

@@ -22,15 +22,17 @@ from otf.driver.labelling import ask
 from otf.driver.session import run_session
 from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.mulliken import mulliken_charges
-from otf.engine import load_engine
+from otf.engine import Guess, load_engine
 from otf.errors import ConfigError, EngineError
 from otf.io.matrices import read_matrices
 from otf.labels import LabelFailure, Labels
+from otf.orbitals import BlockMatrix
 from otf.plausible import impossible
 from otf.process import Finished, clean_environment, run_program
 from otf.testing import EngineContract
 from otf_openmx import orbitals, output
 from otf_openmx.deck import parse, read
+from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure
 from otf_openmx.scfout import read_scfout
@@ -556,6 +558,67 @@ def test_orbitals_in_space_are_those_of_the_pao_files(tmp_path):
     assert scale * found.values[0][0] == pytest.approx(1.0, abs=1e-3)
     assert found.values[2][0] == 0.0
     assert orbitals.radial_functions(tmp_path, {1: "H6.0-s1", 6: "C6.0-s1"}) is None
+
+
+def written_pao(folder: Path, name: str, electrons: float) -> None:
+    """A file of an s orbital, and a density of some other number of electrons."""
+    folder.mkdir(exist_ok=True)
+    x = np.linspace(-7.0, np.log(6.0), 800)
+    r = np.exp(x)
+    tables = {
+        "pseudo.atomic.orbitals.L=0": [x, r, 2 * np.exp(-r)],
+        "valence.charge.density": [x, r, 1.1 * electrons / np.pi * np.exp(-2 * r)],
+    }
+    text = "".join(
+        f"<{title}\n"
+        + "".join(" ".join(map(repr, map(float, row))) + "\n" for row in zip(*columns, strict=True))
+        + f"{title}>\n"
+        for title, columns in tables.items()
+    )
+    (folder / f"{name}.pao").write_text(text)
+
+
+def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
+    given = options(warm_start="auto", basis={"H": "H6.0-s1"})
+    with pytest.raises(EngineError, match=r"engine\.warm_start: .* leave it at true"):
+        opened(given, molecule("H2"), tmp_path / "none")
+    written_pao(Path(given["data_path"]) / "PAO", "H6.0", 1.0)
+    atoms = molecule("H2", vacuum=5.0)
+    engine = opened(given, atoms, tmp_path / "s")
+    assert engine.tells_matrices
+    assert engine.label(atoms, index=0).scf_iterations == 12
+    asked = []
+
+    def density(boxed, grid):
+        asked.append((boxed, grid))
+        return grid.sampled(lambda points: np.exp(-points[:, 0]) + points[:, 1] * points[:, 2])
+
+    dense = BlockMatrix.of_dense(atoms.numbers, {1: (0,)}, np.ones((2, 2)))
+    engine.label(atoms, index=1, guess=Guess(dense, density))
+    ((boxed, grid),) = asked
+    assert boxed.pbc.all()
+    assert grid.shape == (8, 9, 10)
+    rst = tmp_path / "s" / "label-000001" / "otf_rst"
+    found = np.concatenate([np.fromfile(rst / f"otf.crst0_{rank}_0") for rank in range(2)])
+    points = np.stack(np.meshgrid(*map(np.arange, grid.shape), indexing="ij"), axis=-1)
+    points = points.reshape(-1, 3) / grid.shape @ atoms.cell.array
+    inside = 1.0 - 85.0 * np.exp(-12.0)  # of exp(-2r) / pi, within 6 bohr
+    of_atoms = 0.0
+    for position in atoms.positions:
+        away = points - position
+        lengths = atoms.cell.lengths()
+        away -= lengths * np.round(away / lengths)
+        r = np.linalg.norm(away, axis=1) / output.BOHR_A
+        of_atoms = of_atoms + np.where(r < 6.0, np.exp(-2 * r) / np.pi / inside, 0.0)
+    guessed = np.exp(-points[:, 0]) + points[:, 1] * points[:, 2]
+    expected = 0.5 * (guessed * output.BOHR_A**3 - of_atoms)
+    np.testing.assert_allclose(found, expected, atol=3e-6)
+
+    (rst / "otf.crst0_1_0").write_bytes(bytes(16))  # another grid
+    with pytest.raises(ValueError, match="points of a density"):
+        write_density(rst, "otf", np.zeros(grid.shape))
+    labels = engine.label(atoms, index=2, guess=Guess(dense, density))
+    assert isinstance(labels, Labels)  # a guess costs no label
 
 
 def test_a_crystals_k_points_are_in_the_middles_of_their_cells(tmp_path, options):

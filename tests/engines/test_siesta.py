@@ -22,7 +22,7 @@ from otf.driver.labelling import ask
 from otf.driver.session import run_session
 from otf.electrons.bloch import density_of
 from otf.electrons.levels import levels_of
-from otf.engine import load_engine
+from otf.engine import Guess, load_engine
 from otf.errors import EngineError
 from otf.labels import LabelFailure, Labels
 from otf.orbitals import BlockMatrix
@@ -664,7 +664,7 @@ def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connectio
     rng = np.random.default_rng(3)
     noise = rng.normal(scale=1e-3, size=known.density.dense().shape)
     dense = known.density.dense() + noise + noise.T
-    guess = BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense)
+    guess = Guess(BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense))
     engine.label(atoms, index=1, guess=guess)
     (started,) = (tmp_path / "s").glob("*/started_from.DM")
     geometry = matrices.read_geometry(started.parent, "otf")
@@ -686,7 +686,7 @@ def test_one_diagonalisation_where_that_is_enough(
     given = {"mode": "one_shot", "one_shot_error_meV_A": within, "warm_start": "learned"}
     engine = opened(options(mode, connection=connection, **given), atoms)
     first = engine.label(atoms, index=0)
-    guess = engine.matrices().density
+    guess = Guess(engine.matrices().density)
     labels = engine.label(atoms, index=1, guess=guess)
     assert labels.scf_iterations == cycles
     assert ("one shot, forces within 1.0 meV/A" in labels.provenance) == (cycles == 1)

@@ -90,6 +90,11 @@ def compute(name: str, values, atoms, *, converged: bool = True) -> None:
     rst.mkdir(exist_ok=True)
     (rst / f"{name}.rst").write_text("density")
     (rst / "C.ft1").write_text("table")
+    first, last = rst / f"{name}.crst0_0_0", rst / f"{name}.crst0_1_0"  # as two ranks share a grid
+    if not first.exists():
+        first.write_bytes(bytes(8 * 8 * 9 * 10 // 2))
+        last.write_bytes(bytes(8 * 8 * 9 * 10 // 2))
+    text += "\nNum. of grids of a-, b-, and c-axes = 8, 9, 10\n"
     if values.get("HS.fileout") == "on":
         shutil.copy(GOLDEN / "a_ch4" / "ch4.scfout", f"{name}.scfout")
     print(text + "\n\nThe calculation was normally finished.")

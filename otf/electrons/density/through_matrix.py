@@ -6,7 +6,6 @@ Points are taken in chunks, each with the atoms that reach it alone: linear in p
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -14,6 +13,8 @@ from scipy.interpolate import CubicSpline
 
 from otf.arrays import Floats, Ints
 from otf.electrons.harmonics import harmonics
+from otf.grid import Grid
+from otf.images import Images, images_near
 from otf.orbitals import BlockMatrix, RadialFunctions, Shells, width
 
 _CHUNK = 2048
@@ -56,15 +57,6 @@ class OrbitalValues:
         )
 
 
-@dataclass(frozen=True, eq=False)
-class _Images:
-    """Atoms near some points: which, in which cell, and where."""
-
-    atoms: Ints
-    shifts: Ints
-    positions: Floats
-
-
 class DensityOfMatrix:
     """The density of one structure.
 
@@ -93,7 +85,7 @@ class DensityOfMatrix:
         return np.concatenate(parts) if parts else np.empty(0)
 
     def _of_chunk(self, points: Floats) -> Floats:
-        near = self._near(points)
+        near = images_near(self._atoms, self._reach, points)
         if not len(near.atoms):
             return np.zeros(len(points))
         numbers = self._density.numbers[near.atoms]
@@ -106,24 +98,7 @@ class DensityOfMatrix:
         )
         return np.asarray(((values @ self._between(near)) * values).sum(axis=1))
 
-    def _near(self, points: Floats) -> _Images:
-        """Atoms and their images that reach the ball around the points."""
-        centre = 0.5 * (points.min(axis=0) + points.max(axis=0))
-        radius = float(np.linalg.norm(points - centre, axis=1).max())
-        cell, pbc = self._atoms.cell.complete().array, self._atoms.pbc
-        heights = 1.0 / np.linalg.norm(np.linalg.inv(cell), axis=0)
-        scaled = (centre - self._atoms.positions) @ np.linalg.inv(cell)
-        extent = (self._reach.max() + radius) / heights
-        low = np.where(pbc, np.floor(scaled.min(axis=0) - extent), 0).astype(np.int64)
-        high = np.where(pbc, np.ceil(scaled.max(axis=0) + extent), 0).astype(np.int64)
-        axes = [np.arange(a, b + 1) for a, b in zip(low, high, strict=True)]
-        shifts = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
-        places = self._atoms.positions[None, :, :] + (shifts @ cell)[:, None, :]
-        far = np.linalg.norm(places - centre, axis=2) - radius
-        cells, atoms = np.nonzero(far < self._reach)
-        return _Images(atoms, shifts[cells], places[cells, atoms])
-
-    def _between(self, near: _Images) -> Floats:
+    def _between(self, near: Images) -> Floats:
         """The density matrix between orbitals of these images."""
         density, n = self._density, len(near.atoms)
         widths = density.widths[near.atoms]
@@ -152,3 +127,8 @@ class DensityOfMatrix:
         half, span, n = self._span // 2, self._span, len(self._density.numbers)
         cells = ((shifts[:, 0] + half) * span + shifts[:, 1] + half) * span + shifts[:, 2] + half
         return np.asarray((first * n + second) * span**3 + cells)
+
+
+def density_on(density: BlockMatrix, orbitals: OrbitalValues, atoms: Atoms, grid: Grid) -> Floats:
+    """Electrons per cubic Angstrom on a grid."""
+    return grid.sampled(DensityOfMatrix(atoms, density, orbitals).at)
