@@ -173,6 +173,35 @@ class WithMatrices(Protocol):
         ...
 
 
+@dataclass(frozen=True, eq=False)
+class Opinion:
+    """What a guess has to say, as it is.
+
+    Attributes
+    ----------
+    forces
+        (N, 3) eV/Angstrom.
+    within
+        Largest error of one of their components, eV/Angstrom.
+    """
+
+    forces: Floats
+    within: float
+
+
+@runtime_checkable
+class WithOpinions(Protocol):
+    """What an engine has that tells the forces of a guess without self-consistency."""
+
+    def opinion(self, atoms: Atoms, guess: Guess, *, index: int) -> Opinion | None:
+        """Forces of a guess for the structure that label ``index`` may be asked of next.
+
+        Nothing is left behind that this label, or one after it, would depend on. None where there
+        is no answer.
+        """
+        ...
+
+
 def read_input(kind: str, path: Path) -> Atoms:
     """The structure of an engine's own input file, by its optional class method ``structure``.
 

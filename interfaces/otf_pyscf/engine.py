@@ -14,12 +14,12 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, Guess, WarmStart
+from otf.engine import Capabilities, Guess, Opinion, WarmStart
 from otf.errors import EngineError
 from otf.labels import EngineReport, LabelFailure, Labels
 from otf.orbitals import Matrices
 from otf.units import BOHR, HARTREE
-from otf_pyscf.one_shot import FORCE_ERROR_PER_GRADIENT, take_as_answer
+from otf_pyscf.one_shot import FORCE_ERROR_PER_ROTATION, take_as_answer
 from otf_pyscf.orbitals import from_blocks, radial_functions, to_blocks
 
 if TYPE_CHECKING:
@@ -192,6 +192,12 @@ class PyscfEngine:
         self._matrices = None if self._spin else _matrices(mean_field, self._options.basis)
         return labels
 
+    def opinion(self, atoms: Atoms, guess: Guess, *, index: int) -> Opinion | None:
+        """See :class:`otf.engine.WithOpinions`."""
+        self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
+        mean_field, within = self._taken(guess)
+        return Opinion(self._forces(mean_field), within)
+
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engine.WithMatrices`."""
         return self._matrices
@@ -217,21 +223,29 @@ class PyscfEngine:
 
         Its matrices are not told: what was learned would be learned once more.
         """
-        mean_field = self._mean_field(())
-        norm = take_as_answer(mean_field, from_blocks(guess.density_matrix, self._molecule))
-        error_meV_A = 1e3 * FORCE_ERROR_PER_GRADIENT * norm
-        if not error_meV_A < self._options.one_shot_error_meV_A:
+        mean_field, within = self._taken(guess)
+        if not 1e3 * within < self._options.one_shot_error_meV_A:
             return None
-        how = f" (one shot, forces within {error_meV_A:.2f} meV/A)"
+        how = f" (one shot, forces within {1e3 * within:.2f} meV/A)"
         return self._labels(mean_field, index, 0, began, how)
+
+    def _taken(self, guess: Guess) -> tuple[Any, float]:
+        """A calculation that ends in a guess, and the largest error of its forces, eV/Angstrom."""
+        mean_field = self._mean_field(())
+        rotation = take_as_answer(mean_field, from_blocks(guess.density_matrix, self._molecule))
+        return mean_field, FORCE_ERROR_PER_ROTATION * rotation
+
+    def _forces(self, mean_field: Any) -> "Floats":
+        """Of a calculation that has ended (N, 3), eV/Angstrom."""
+        gradient = mean_field.nuc_grad_method()
+        gradient.grid_response = self._options.grid_response
+        return -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
 
     def _labels(
         self, mean_field: Any, index: int, cycles: int, began: float, how: str = ""
     ) -> Labels:
         """Energy and forces of a calculation that has ended; its density matrix is kept."""
-        gradient = mean_field.nuc_grad_method()
-        gradient.grid_response = self._options.grid_response
-        forces = -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
+        forces = self._forces(mean_field)
         self._keep_density(index, np.asarray(mean_field.make_rdm1()))
         method = f"{self._options.xc}/{self._options.basis}"
         return Labels(

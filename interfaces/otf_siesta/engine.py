@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.deck import Deck
 from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, Guess, WarmStart
+from otf.engine import Capabilities, Guess, Opinion, WarmStart
 from otf.errors import EngineError
 from otf.label_directories import LabelDirectories
 from otf.labels import EngineReport, LabelFailure, Labels
@@ -171,6 +171,17 @@ class SiestaEngine:
             self._stop_server()  # its state is not known any more
         return answer
 
+    def opinion(self, atoms: Atoms, guess: Guess, *, index: int) -> Opinion | None:
+        """See :class:`otf.engine.WithOpinions`."""
+        if self._directories is None:
+            raise EngineError("the siesta engine was not opened")
+        before = self._directories.left_by(index - 1, self._basis)
+        if before is None or too_close(atoms, "SIESTA") is not None:
+            return None
+        boxed = placed(atoms, self._cell)
+        answer, within, _ = self._shot(boxed, index, before, guess.density_matrix)
+        return None if answer is None else Opinion(answer.forces, within)
+
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engine.WithMatrices`."""
         if self._ended_in is None or not self.tells_matrices:
@@ -283,20 +294,25 @@ class SiestaEngine:
 
         Its matrices are not told: what was learned would be learned once more.
         """
+        answer, error, done = self._shot(atoms, index, before, guess)
+        if answer is None or not 1e3 * error < self._options.one_shot_error_meV_A:
+            return None
+        how = f" (one shot, forces within {1e3 * error:.1f} meV/A)"
+        assert self._directories is not None
+        return self._labels(self._directories.path(index), answer, done, 1, how)
+
+    def _shot(
+        self, atoms: Atoms, index: int, before: Path, guess: BlockMatrix
+    ) -> tuple[Answer | None, float, Finished]:
+        """One diagonalisation in the directory of a label: the answer, if any, and its error."""
         assert self._directories is not None
         directory = self._directories.fresh(index)
         once = {"MD.TypeOfRun": "CG", "MD.Steps": 0, **ONE_CYCLE}
         self._prepare(directory, atoms, once, ())
         begin_from(guess, before, directory, NAME)
         done = self._run(directory)
-        found = read_one_shot(directory, atoms)
-        if found is None:
-            return None
-        answer, error = found
-        if not 1e3 * error < self._options.one_shot_error_meV_A:
-            return None
-        how = f" (one shot, forces within {1e3 * error:.1f} meV/A)"
-        return self._labels(directory, answer, done, 1, how)
+        answer, error = read_one_shot(directory, atoms) or (None, np.inf)
+        return answer, error, done
 
     def _run(self, directory: Path) -> Finished:
         """A process of SIESTA, to its end."""

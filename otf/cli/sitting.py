@@ -160,6 +160,11 @@ def describe(s: Summary) -> str:
             f"{s.scf_later:.1f} for the others"
         )
         lines += [f"{'':12}{line}" for line in (s.gains.in_words() if s.gains else [])]
+    if s.opinions.asked:
+        lines.append(
+            f"opinions    {s.opinions.asked} asked of the learned matrices where the guard fired, "
+            f"{s.opinions.spared} spared a label"
+        )
     if s.books is not None:
         b = s.books
         lines.append(

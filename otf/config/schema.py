@@ -320,6 +320,12 @@ class Policy(Section):
         "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
+    second_opinion: bool = Field(
+        False,
+        description="adaptive: where the guard would have a label, see first whether the forces of "
+        "the learned density matrix, without self-consistency, say that the model is good enough "
+        "(pyscf, siesta with learned matrices)",
+    )
     audit_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1,
         description="adaptive: share of the labels moved to a random step of their gap, for error "

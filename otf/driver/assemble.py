@@ -26,7 +26,7 @@ from otf.dynamics.ensembles import EnsembleSettings
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
-from otf.engine import Engine, load_engine, path_options
+from otf.engine import Engine, WithMatrices, WithOpinions, load_engine, path_options
 from otf.errors import ConfigError, EngineError
 from otf.io.labels import LabelFile
 from otf.learning.learner import Learner
@@ -51,6 +51,8 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
             f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
             f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
         )
+    if config.policy.second_opinion:
+        _check_second_opinion(config, engine)
     if config.stop.rdf_error is not None and not atoms.pbc.all():
         raise ConfigError(
             [
@@ -72,6 +74,20 @@ def make_engine(config: Config, atoms: Atoms) -> Engine:
                 "switch the stress on in its options (stress: true) or use another ensemble"
             )
     return engine
+
+
+def _check_second_opinion(config: Config, engine: Engine) -> None:
+    """Refuse to ask for what nobody can tell."""
+    learned = isinstance(engine, WithMatrices) and engine.warm_start in ("auto", "learned")
+    farmed = config.walkers is not None and config.walkers.backend == "executorlib"
+    if farmed or not (learned and isinstance(engine, WithOpinions)):
+        raise ConfigError(
+            [
+                "policy.second_opinion: it is that of an engine that learns matrices, in this "
+                "process: pyscf (closed shells) or siesta, engine.warm_start auto or learned, "
+                "and not walkers.backend executorlib; remove it"
+            ]
+        )
 
 
 def make_trainer(
@@ -286,6 +302,7 @@ def make_parts(
         continue_on_failure=config.policy.on_engine_failure == "continue",
         residual=config.model.residual,
         seed=config.dynamics.seed,
+        second_opinion=config.policy.second_opinion,
         sampler=_sampler(config.dynamics),
     )
 

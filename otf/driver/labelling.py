@@ -7,12 +7,13 @@ answer in a wrong state converges like a right one, but not twice from different
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 
 from otf.diagnosis import FROM_SCRATCH
+from otf.engine import Opinion
 from otf.errors import RunError
 from otf.io.labels import LabelFile
 from otf.labels import LabelFailure, Labels
@@ -52,6 +53,14 @@ class Labeller:
     file: LabelFile
     needs_stress: bool = False
 
+    def opinion(self, atoms: Atoms, *, index: int) -> Opinion | None:
+        """What the engine knows of a structure before it is labelled."""
+        if not isinstance(self.engine, Advising):
+            return None
+        bare = atoms.copy()
+        bare.set_constraint()
+        return self.engine.opinion(bare, index=index)
+
     def label(
         self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
     ) -> Labels | LabelFailure:
@@ -76,6 +85,15 @@ class Labeller:
         if isinstance(answer, Labels):
             self.file.append(step, atoms, answer)
         return answer
+
+
+@runtime_checkable
+class Advising(Protocol):
+    """What an engine has that answers roughly, and says how roughly."""
+
+    def opinion(self, atoms: Atoms, *, index: int) -> Opinion | None:
+        """See :class:`otf.engine.WithOpinions`; None where there is none."""
+        ...
 
 
 def ask(

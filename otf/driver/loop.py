@@ -13,6 +13,7 @@ from dataclasses import asdict
 import numpy as np
 from ase import Atoms
 
+from otf.arrays import Floats
 from otf.driver.correction import Correction
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.lessons import measure, relearn
@@ -23,7 +24,7 @@ from otf.driver.policy import (
     expectation,
     planned,
 )
-from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.records import Activity, LabelRecord, Opinions, Parts, Record, RunState, Segment
 from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.integrators import Acting
 from otf.dynamics.ledger import Ledger
@@ -78,6 +79,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.ledger = Ledger()
+        self.opinions = Opinions()
         self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
         self.environments: set[str] = set()  # bonds an atom had in some label
 
@@ -87,6 +89,7 @@ class _Loop:
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
         self.failures, self.ledger = state.failures, state.ledger
+        self.opinions = state.opinions
 
     def state(self) -> RunState:
         return RunState(
@@ -97,6 +100,7 @@ class _Loop:
             self.history,
             self.failures,
             self.ledger,
+            opinions=self.opinions,
         )
 
     def begin(self) -> Iterator[Record]:
@@ -175,7 +179,7 @@ class _Loop:
                 length, reason = self._before_explosion(start, first, done), "explosion"
                 break
             yield Activity(self.step, "predict")
-            alarm = self._alarm(done) if done < length else None
+            alarm = self._alarm(done, prediction) if done < length else None
             if alarm is not None:
                 length, reason = done, alarm
                 break
@@ -253,7 +257,7 @@ class _Loop:
             )
         return length
 
-    def _alarm(self, done: int) -> Reason | None:
+    def _alarm(self, done: int, prediction: Prediction) -> Reason | None:
         """Why a label is needed at once, if it is."""
         every = self.parts.policy.guard_every
         if not every or done % every:
@@ -261,7 +265,20 @@ class _Loop:
         if not self.environments.issuperset(self.bonds.classes(self.atoms)):
             return "bond"
         fires = self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
-        return "guard" if fires else None
+        return "guard" if fires and not self._reassured(prediction.forces) else None
+
+    def _reassured(self, forces: Floats) -> bool:
+        """Whether the engine's rough answer, at its worst, would leave the guard still."""
+        if not self.parts.second_opinion:
+            return False
+        found = self.parts.labeller.opinion(self.atoms, index=self.trainer.n_labels)
+        if found is None:
+            return False
+        worst = float(np.abs(forces - found.forces).mean(axis=1).max()) + found.within
+        spared = not self.parts.policy.guard_fires(worst)
+        asked = self.opinions
+        self.opinions = Opinions(asked.asked + 1, asked.spared + spared)
+        return spared
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
         index = self.trainer.n_labels

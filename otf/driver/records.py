@@ -63,6 +63,14 @@ class LabelRecord:
     total_energy: float = float("nan")
 
 
+@dataclass(frozen=True)
+class Opinions:
+    """Second opinions: how often one was asked for, and how often it spared a label."""
+
+    asked: int = 0
+    spared: int = 0
+
+
 @dataclass(frozen=True, eq=False)
 class RunState:
     """Everything the rest of a run depends on, besides its configuration and its labels."""
@@ -75,6 +83,7 @@ class RunState:
     failures: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     sampler: SamplerState | None = None
+    opinions: Opinions = field(default_factory=Opinions)
 
 
 @dataclass(frozen=True)
@@ -114,6 +123,8 @@ class Parts:
         What the autoregressive forecast of the force error is used for.
     seed
         Of the audits' times.
+    second_opinion
+        Whether the engine is asked roughly where the guard fires.
     sampler
         For hybrid Monte Carlo: the ensemble's steps are proposals then. None for dynamics.
     """
@@ -127,6 +138,7 @@ class Parts:
     continue_on_failure: bool = False
     residual: ResidualUse = "off"
     seed: int = 0
+    second_opinion: bool = False
     sampler: SamplerSettings | None = None
 
     @property

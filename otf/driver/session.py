@@ -17,7 +17,7 @@ from otf.driver.continuity import changes, settings
 from otf.driver.directory import RunDirectory
 from otf.driver.interrupt import StopRequest, stop_on_signals
 from otf.driver.loop import drive
-from otf.driver.records import LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.records import LabelRecord, Opinions, Parts, Record, RunState, Segment
 from otf.driver.sampling import sample
 from otf.driver.state import load_state, save_state
 from otf.driver.statistics import (
@@ -69,6 +69,8 @@ class Summary:
         others; None where the engine does not tell.
     gains
         What better starts of the labels were worth; None where they were not chosen.
+    opinions
+        Second opinions that were asked for, and those that spared a label.
     books
         How well the energy balances, or None where there is none.
     label_wall_s
@@ -99,6 +101,7 @@ class Summary:
     scf_first: int | None
     scf_later: float | None
     gains: Gains | None
+    opinions: Opinions
     books: Books | None
     contract: Contract | None
     sampling: Sampling | None
@@ -313,6 +316,7 @@ def summarise(
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
         gains=gains(run.matrices, history),
+        opinions=Opinions() if state is None else state.opinions,
         contract=contract_of(config, history),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         books=books(read_scalars(run.trajectory), history) if steps else None,

@@ -7,7 +7,7 @@ from typing import Any
 
 from otf.arrays import Floats
 from otf.driver.policy import PolicyState
-from otf.driver.records import LabelRecord, RunState
+from otf.driver.records import LabelRecord, Opinions, RunState
 from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.hybrid_monte_carlo import SamplerState
 from otf.dynamics.ledger import Ledger
@@ -34,6 +34,7 @@ def save_state(path: Path, state: RunState, *, n_frames: int, settings: Mapping[
         "settings": dict(settings),
         "failures": state.failures,
         "ledger": asdict(state.ledger),
+        "opinions": asdict(state.opinions),
         "sampler": None if state.sampler is None else asdict(state.sampler),
         "random": dict(state.dynamics.random),
         "stage": state.dynamics.stage,
@@ -111,6 +112,7 @@ def load_state(path: Path) -> tuple[RunState, int, dict[str, Any]]:
             failures=scalars["failures"],
             ledger=Ledger(**scalars["ledger"]),
             sampler=None if scalars["sampler"] is None else SamplerState(**scalars["sampler"]),
+            opinions=Opinions(**scalars.get("opinions", {})),
         )
         return state, int(scalars["n_frames"]), dict(scalars["settings"])
     except (KeyError, TypeError, ValueError) as error:

@@ -19,7 +19,7 @@ from otf.driver.labelling import Asked
 from otf.driver.records import LabelRecord
 from otf.electrons.density.through_matrix import OrbitalValues, density_on
 from otf.electrons.guesses import EXTRAPOLATED, LEARNED, PREVIOUS, Guesses
-from otf.engine import Guess, WarmStart, WithMatrices
+from otf.engine import Guess, Opinion, WarmStart, WithMatrices, WithOpinions
 from otf.errors import FileError
 from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
 from otf.io.orbitals import read_orbitals, write_orbitals
@@ -110,6 +110,17 @@ class WarmStarted:
                 _LOG.warning("label %d: its matrices are not kept: %s", index, error)
             _LOG.info("label %d: started from: %s", index, chosen)
         return answer
+
+    def opinion(self, atoms: Atoms, *, index: int) -> Opinion | None:
+        """Forces of the guess that was nearest of late; None without one that was learned."""
+        if not isinstance(self._engine, WithOpinions):
+            return None
+        self._catch_up(index)
+        guesses = self._guesses.of(atoms)
+        chosen = self._best(guesses, index)
+        if chosen in (SCRATCH, PREVIOUS):
+            return None
+        return self._engine.opinion(atoms, self._guess(guesses[chosen]), index=index)
 
     def pause(self) -> None:
         """As the engine's own, where it has one."""

@@ -10,11 +10,16 @@ import numpy as np
 import pytest
 from ase import Atoms
 
+from otf.config import read_config
 from otf.diagnosis import FROM_SCRATCH
+from otf.driver.directory import create_run, open_run
+from otf.driver.session import run_session
+from otf.driver.state import load_state
 from otf.driver.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started
 from otf.electrons.bond_features import BondFeatures
 from otf.electrons.guesses import LEARNED, PREVIOUS, Guesses, describe
 from otf.engine import load_engine
+from otf.errors import ConfigError
 from otf.io.matrices import read_matrices
 from otf.io.state_file import read_state, write_state
 from otf.labels import LabelFailure, Labels
@@ -196,3 +201,59 @@ def test_a_description_can_be_solved_for(symbols, most):
         found.bond.count, len(numbers), found.around.count, found.l_max, found.bond_budget
     )
     assert 100 < len(features.degrees(0)) < most
+
+
+# Second opinions
+
+OFTEN = """\
+system: {molecule: H2O}
+engine: {kind: pyscf, basis: 6-31g, grid_level: 0, threads: 1}
+dynamics: {ensemble: csvr, temperature_K: 600, steps: 150, timestep_fs: 0.5}
+policy:
+  {force_target_meV_A: 8, guard: 0.4, guard_every: 5, audit_fraction: 0, second_opinion: %s}
+"""
+
+
+def test_an_opinion_is_within_what_it_says_and_leaves_nothing(labelled, tmp_path):
+    folder, labels = labelled
+    shutil.copytree(folder, tmp_path / "run")
+    engine = opened(tmp_path / "run" / "engine")
+    asked = warm_started(engine, tmp_path / "run" / "matrices")
+    atoms = structures(20)[19]
+    before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*"))
+    found = asked.opinion(atoms, index=19)
+    assert sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "run").rglob("*")) == before
+    cold = opened(tmp_path / "cold", warm_start="previous", tolerance_eV=1e-10)
+    error = np.abs(found.forces - cold.label(atoms, index=0).forces).max()
+    assert 0.001 * found.within < error < found.within
+    again = asked.label(atoms, index=19)
+    np.testing.assert_array_equal(again.forces, labels[19].forces)
+    assert asked.opinion(atoms, index=1) is None  # nothing is learned from one label
+
+
+def test_second_opinions_spare_labels(tmp_path):
+    found = {}
+    for wanted in ("true", "false"):
+        source = tmp_path / f"{wanted}.yaml"
+        source.write_text(OFTEN % wanted)
+        run = create_run(read_config(source), source, tmp_path / wanted)
+        found[wanted] = run_session(*open_run(run.path))
+        state, _, _ = load_state(run.checkpoint)
+        assert state.opinions == found[wanted].opinions
+    with_it, without = found["true"], found["false"]
+    assert without.opinions.asked == 0
+    assert 0 < with_it.opinions.spared <= with_it.opinions.asked
+    assert with_it.labels < without.labels
+    assert with_it.measured.force_mae < 1.5 * 0.008
+
+
+@pytest.mark.parametrize(
+    "engine", ["kind: tblite", "kind: pyscf, warm_start: previous"], ids=["tblite", "previous"]
+)
+def test_second_opinions_need_someone_to_ask(tmp_path, engine):
+    source = tmp_path / "c.yaml"
+    text = OFTEN % "true"
+    start, end = text.index("{kind"), text.index("}\ndynamics")
+    source.write_text(text[:start] + "{" + engine + text[end:])
+    with pytest.raises(ConfigError, match=r"policy\.second_opinion: .* remove it"):
+        create_run(read_config(source), source, tmp_path / "run")
