@@ -19,8 +19,8 @@ FORCE_ERROR_PER_ROTATION = 100.0
 """Largest error of a force component, eV/Angstrom, by the norm of the rotation.
 
 The largest seen was 72, for the density matrix of another structure, 57 for one fitted to overlaps
-or learned, most often 10 to 30 (H2O, CH4, C2H4, CH3Cl; PBE, 6-31G and def2-SVP). By the norm of the gradient alone it is not half
-as steady: 0.2 to 18 eV/Angstrom for one Hartree.
+or learned, most often 10 to 30 (H2O, CH4, C2H4, CH3Cl; PBE, 6-31G and def2-SVP). By the norm of
+the gradient alone it is not half as steady: 0.2 to 18 eV/Angstrom for one Hartree.
 """
 
 _SMALLEST_GAP = 1e-3  # Hartree
