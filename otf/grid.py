@@ -1,6 +1,7 @@
 """Regular grids over a cell or a box."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import product
 
@@ -8,6 +9,9 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+
+Part = tuple[slice, slice, slice]
+"""Where some points are in the arrays of a grid."""
 
 _BLOCK = 12  # points along each side of a block
 _MARGIN_A = 5.0  # around a molecule
@@ -36,14 +40,26 @@ class Grid:
         """Of a point, cubic Angstrom."""
         return float(abs(np.linalg.det(self.steps)))
 
-    def sampled(self, function: Callable[[Floats], Floats]) -> Floats:
-        """Values on the grid of a function of points (P, 3) that are near each other."""
+    def sampled(self, function: Callable[[Floats], Floats], *, threads: int = 1) -> Floats:
+        """Values on the grid of a function of points (P, 3) that are near each other.
+
+        Parameters
+        ----------
+        threads
+            At a time; more than one pay where the function releases the interpreter lock.
+        """
         values = np.empty(self.shape)
-        for part, points in self.blocks():
+
+        def fill(block: tuple[Part, Floats]) -> None:
+            part, points = block
             values[part] = function(points).reshape(values[part].shape)
+
+        with ThreadPoolExecutor(threads) as pool:
+            for _ in pool.map(fill, self.blocks()):
+                pass
         return values
 
-    def blocks(self) -> Iterator[tuple[tuple[slice, slice, slice], Floats]]:
+    def blocks(self) -> Iterator[tuple[Part, Floats]]:
         """Compact parts of the grid: where they are in it, and their points (P, 3)."""
         pieces = [[slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)] for n in self.shape]
         for x, y, z in product(*pieces):

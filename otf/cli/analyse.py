@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 import numpy as np
@@ -320,9 +320,28 @@ def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     help="A .cube or .h5 file; of several frames, each has its number in the name.",
 )
 @_positive("--spacing", "spacing_A", 0.2, "Of the grid, Angstrom.")
+@click.option(
+    "--route",
+    type=click.Choice(["dm", "points"]),
+    help="By way of learned density matrices, or point by point.  [default: dm, or points with "
+    "--learn]",
+)
+@click.option(
+    "--learn",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A density to learn from (.cube, .RHO, .grid.nc) instead of those of the labels; may be "
+    "given more than once.",
+)
 @_of_runs
 def density(
-    paths: tuple[Path, ...], runs: list["Frames"], volume: Path, spacing_A: float
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    volume: Path,
+    spacing_A: float,
+    route: Literal["dm", "points"] | None,
+    files: tuple[Path, ...],
 ) -> "Curves":
     """Electron density of every frame on a grid; of runs as `gap` takes them.
 
@@ -330,7 +349,16 @@ def density(
     """
     from otf.driver.densities import densities
 
-    return densities(paths, runs, spacing_A=spacing_A, volume=volume)
+    if files and route == "dm":
+        raise click.UsageError("--learn is for --route points: a density tells no density matrix")
+    return densities(
+        paths,
+        runs,
+        spacing_A=spacing_A,
+        volume=volume,
+        route=route or ("points" if files else "dm"),
+        files=files,
+    )
 
 
 @command.command("phonons")

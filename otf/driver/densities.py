@@ -2,8 +2,9 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
@@ -11,17 +12,23 @@ from ase import Atoms
 from otf.analysis.curves import Curves
 from otf.analysis.series import series
 from otf.arrays import Floats
-from otf.driver.directory import RunDirectory
-from otf.driver.learned_matrices import LearnedFromRun, LearnedMatrices, learn_from
+from otf.driver.learned_matrices import (
+    LearnedFromRun,
+    LearnedMatrices,
+    known_orbitals,
+    learn_from,
+)
+from otf.driver.point_densities import learn_points
 from otf.electrons.density.quadrature import quadrature
+from otf.electrons.density.samples import relative_errors
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues, density_on
-from otf.errors import FileError, RunError
+from otf.errors import RunError
 from otf.grid import Grid, grid_of
 from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices
-from otf.io.orbitals import read_orbitals
 from otf.io.volumes import write_cube, write_volume
 from otf.model.one_thread import in_one_thread
+from otf.model.workers import available_cores
 from otf.orbitals import BlockMatrix
 from otf.units import DEBYE
 
@@ -31,9 +38,26 @@ _WRITERS: dict[str, Callable[[Path, Atoms, Grid, Floats], None]] = {
 }
 
 
-@in_one_thread
+Route = Literal["dm", "points"]
+"""Densities by way of density matrices, or point by point."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Source:
+    """Where densities come from, and what to bear in mind."""
+
+    density: Callable[[Atoms, Grid], Floats]
+    note: str
+
+
 def densities(
-    paths: Sequence[Path], runs: Sequence[Frames], *, spacing_A: float, volume: Path
+    paths: Sequence[Path],
+    runs: Sequence[Frames],
+    *,
+    spacing_A: float,
+    volume: Path,
+    route: Route = "dm",
+    files: Sequence[Path] = (),
 ) -> Curves:
     """Write the density of every frame on a grid, and tell how many electrons that has.
 
@@ -41,6 +65,10 @@ def densities(
     ----------
     volume
         A ``.cube`` or ``.h5`` file; of several frames, each has its number in the name.
+    route
+        By way of density matrices, or point by point.
+    files
+        Densities to learn from point by point, instead of those of the run's labels.
 
     Raises
     ------
@@ -54,23 +82,45 @@ def densities(
     written: list[Path] = []
     total = sum(len(frames) for frames in runs)
     for path, frames in zip(paths, runs, strict=True):
-        found, orbitals = _known(path)
+        if route == "points":
+            source = _by_points(path, files, frames.structure(0))
+        else:
+            source = _by_matrices(path, spacing_A)
         electrons = np.empty(len(frames))
         for k in range(len(frames)):
             atoms = frames.structure(k)
-            grid, values = _on_grid(atoms, found.learned.density(atoms)[0], orbitals, spacing_A)
+            grid = _grid(atoms, spacing_A)
+            values = source.density(atoms, grid)
             electrons[k] = values.sum() * grid.volume
             name = volume.stem if total == 1 else f"{volume.stem}_{len(written):06d}"
             written.append(volume.with_name(name + volume.suffix))
             write(written[-1], atoms, grid, values)
         out.append(replace(frames, series={"electrons_on_grid": electrons}))
-        off = found.error(functools.partial(_density_error, orbitals, spacing_A))
-        notes.append(
-            f"{path}: "
-            + found.in_words(f"at labels left out the density was off by {100 * off:.4f} % (L1)")
-        )
+        notes.append(f"{path}: {source.note}")
     notes.append(f"written: {written[0]}" + (f" to {written[-1].name}" if total > 1 else ""))
     return replace(series(out, ["electrons_on_grid"]), title="density", notes=tuple(notes))
+
+
+def _by_points(path: Path, files: Sequence[Path], atoms: Atoms) -> _Source:
+    learned = learn_points(path, files, atoms)
+
+    def density(atoms: Atoms, grid: Grid) -> Floats:
+        return grid.sampled(learned.model.density(atoms).at, threads=available_cores())
+
+    return _Source(density, learned.in_words())
+
+
+@in_one_thread
+def _by_matrices(path: Path, spacing_A: float) -> _Source:
+    found, orbitals = _known(path)
+    off = found.error(functools.partial(_density_error, orbitals, spacing_A))
+
+    @in_one_thread
+    def density(atoms: Atoms, grid: Grid) -> Floats:
+        return density_on(found.learned.density(atoms)[0], orbitals, atoms, grid)
+
+    words = f"at labels left out the density was off by {100 * off:.4f} % (L1)"
+    return _Source(density, found.in_words(words))
 
 
 @in_one_thread
@@ -102,22 +152,14 @@ def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
 
 def _known(path: Path) -> tuple[LearnedFromRun, OrbitalValues]:
     found = learn_from(path)
-    like = found.learned.like
-    file = RunDirectory(path).orbitals
-    if not file.exists():
-        raise FileError(f"{file}: is missing; the engine did not tell its orbitals in space")
-    functions = read_orbitals(file, like.basis)
-    return found, OrbitalValues(like.density.shells, functions)
+    return found, known_orbitals(path, found.left_out[-1])
 
 
-def _on_grid(
-    atoms: Atoms, density: BlockMatrix, orbitals: OrbitalValues, spacing_A: float
-) -> tuple[Grid, Floats]:
+def _grid(atoms: Atoms, spacing_A: float) -> Grid:
     try:
-        grid = grid_of(atoms, spacing_A)
+        return grid_of(atoms, spacing_A)
     except ValueError as error:
         raise RunError(str(error)) from error
-    return grid, density_on(density, orbitals, atoms, grid)
 
 
 def _dipole(atoms: Atoms, learned: LearnedMatrices, orbitals: OrbitalValues) -> Floats:
@@ -147,10 +189,9 @@ def _density_error(
     """Integral of the absolute difference, by the electrons; of molecules, cores and all."""
     both = label.matrices.density, trial.density(label.atoms)[0]
     if label.atoms.pbc.any():
-        truth, found = (_on_grid(label.atoms, p, orbitals, spacing_A)[1] for p in both)
-    else:
-        points, weights = quadrature(label.atoms)
-        truth, found = (
-            weights * DensityOfMatrix(label.atoms, p, orbitals).at(points) for p in both
-        )
-    return float(np.abs(found - truth).sum() / truth.sum())
+        grid = _grid(label.atoms, spacing_A)
+        truth, found = (density_on(p, orbitals, label.atoms, grid) for p in both)
+        return relative_errors(found, truth, grid.volume)[0]
+    points, weights = quadrature(label.atoms)
+    truth, found = (DensityOfMatrix(label.atoms, p, orbitals).at(points) for p in both)
+    return relative_errors(found, truth, weights)[0]

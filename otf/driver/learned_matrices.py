@@ -14,11 +14,12 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.driver.directory import RunDirectory
 from otf.electrons import bloch, density_matrix
+from otf.electrons.density.through_matrix import OrbitalValues
 from otf.electrons.guesses import describe
 from otf.electrons.levels import Levels, levels_of
 from otf.electrons.matrix_model import MatrixModel
 from otf.electrons.overlap import Overlaps
-from otf.errors import RunError
+from otf.errors import FileError, RunError
 from otf.io.matrices import LabelMatrices, read_matrices
 from otf.io.orbitals import read_orbitals
 from otf.orbitals import BlockMatrix, Matrices
@@ -129,6 +130,23 @@ def learn_from(path: Path) -> LearnedFromRun:
     FileError
         If one of them is damaged.
     """
+    labels = labels_of(path)
+    known = len(labels) - of_which_tested(len(labels))
+    overlaps = _overlaps(RunDirectory(path).orbitals, labels[-1])
+    trial = _learned(labels[:known], overlaps)
+    return LearnedFromRun(_learned(labels, overlaps), trial, tuple(labels[known:]))
+
+
+def labels_of(path: Path) -> list[LabelMatrices]:
+    """The labels of a run whose matrices were kept, of the latest basis.
+
+    Raises
+    ------
+    RunError
+        If there are too few.
+    FileError
+        If one of them is damaged.
+    """
     labels = [read_matrices(f) for f in sorted(RunDirectory(path).matrices.glob("[0-9]*.h5"))]
     labels = [label for label in labels if label.matrices.basis == labels[-1].matrices.basis]
     if len(labels) < _FEWEST:
@@ -136,10 +154,27 @@ def learn_from(path: Path) -> LearnedFromRun:
             f"{path}: has the matrices of {len(labels)} labels, and {_FEWEST} are needed; they are "
             "kept by engines that learn them (engine.warm_start: auto or learned)"
         )
-    known = len(labels) - max(1, round(_TESTED * len(labels)))
-    overlaps = _overlaps(RunDirectory(path).orbitals, labels[-1])
-    trial = _learned(labels[:known], overlaps)
-    return LearnedFromRun(_learned(labels, overlaps), trial, tuple(labels[known:]))
+    return labels
+
+
+def of_which_tested(count: int) -> int:
+    """How many of so many labels are left out to tell how far off things are."""
+    return max(1, round(_TESTED * count))
+
+
+def known_orbitals(path: Path, label: LabelMatrices) -> OrbitalValues:
+    """The orbitals of a run in space.
+
+    Raises
+    ------
+    FileError
+        If the engine did not tell them.
+    """
+    file = RunDirectory(path).orbitals
+    if not file.exists():
+        raise FileError(f"{file}: is missing; the engine did not tell its orbitals in space")
+    functions = read_orbitals(file, label.matrices.basis)
+    return OrbitalValues(label.matrices.density.shells, functions)
 
 
 def _overlaps(path: Path, label: LabelMatrices) -> Overlaps | None:

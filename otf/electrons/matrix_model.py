@@ -21,6 +21,7 @@ from otf.electrons.bond_features import (
     turned,
 )
 from otf.electrons.environment import Reach, moments, neighbours, parts, vectors_of
+from otf.electrons.graded import graded_solution
 from otf.electrons.harmonics import rotation_matrices
 from otf.electrons.site_features import SiteFeatures, TensorKind, from_tensors, to_tensors
 from otf.model.normal_equations import NormalEquations
@@ -32,7 +33,6 @@ _CHUNK = 512  # bonds at a time: bounds the memory
 _STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
 _FINER = 5.0  # times more for each degree: with few labels fine features would fit anything
 _MARGIN_A = 0.1  # beyond the longest bond that was seen
-_FLOOR = 1e-12  # of a feature that never varied, relative to the largest
 
 
 @dataclass(frozen=True)
@@ -86,23 +86,10 @@ class _Problem:
     def predict(self, rows: Floats) -> Floats:
         if self.coefficients is None:
             assert self.equations is not None
-            self.coefficients = _solved(self.equations, self.degrees)
+            self.coefficients = graded_solution(
+                self.equations, self.degrees, strength=_STRENGTH, finer=_FINER
+            )
         return np.asarray(rows @ self.coefficients)
-
-
-def _solved(equations: NormalEquations, degrees: Ints) -> Floats:
-    """Coefficients; zero where no feature was ever seen but zero, as symmetry may have it."""
-    diagonal = np.diag(equations.gram)
-    largest = float(diagonal.max())
-    if largest == 0.0:
-        return np.zeros_like(equations.moment)
-    equations.prior = np.maximum(diagonal, _FLOOR * largest) * _FINER**degrees
-    for strength in np.geomspace(_STRENGTH, 1.0, 9):
-        solution = equations.solve(len(diagonal), float(strength))
-        if solution is not None:
-            equations.forget_solutions()  # the factor is not needed any more
-            return solution.coefficients
-    raise ValueError("the matrices are not numbers")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from otf.arrays import Floats
 from otf.errors import FileError
 from otf.grid import Grid
 from otf.io.durable import replace_file
+from otf.io.siesta_density import read_siesta_density
 from otf.units import BOHR
 
 _KIND = "electron density"
@@ -48,6 +49,21 @@ def read_cube(path: Path) -> tuple[Atoms, Grid, Floats]:
         raise FileError(f"{path}: cannot be read as a cube file ({error})") from error
     grid = Grid(np.asarray(found["origin"]), np.asarray(found["spacing"]), found["data"].shape)
     return found["atoms"], grid, np.asarray(found["data"] / BOHR**3)
+
+
+def read_density(path: Path) -> tuple[Atoms, Grid, Floats]:
+    """The same of a cube file, or of SIESTA's ``.RHO`` or ``Rho.grid.nc``.
+
+    Raises
+    ------
+    FileError
+        If it is missing, damaged or of another kind.
+    """
+    if path.suffix in (".RHO", ".nc"):
+        return read_siesta_density(path)
+    if path.suffix in (".cube", ".cub"):
+        return read_cube(path)
+    raise FileError(f"{path}: densities are read from .cube, .RHO and .grid.nc files")
 
 
 def write_volume(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:

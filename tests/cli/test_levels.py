@@ -1,8 +1,12 @@
 """``otf analyse gap`` and ``dos``, of a run whose engine tells its matrices."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from otf.electrons.density.samples import relative_errors
 from otf.electrons.guesses import describe
 from otf.electrons.levels import levels_of
 from otf.electrons.matrix_model import MatrixModel
@@ -90,6 +94,38 @@ def test_densities_are_written_for_every_frame(run, tmp_path):
     assert ".cube or .h5" in error
     error = otf("analyse", "bands", run, rc=1).stderr
     assert "periodic in all directions" in error
+
+
+def off_outside_cores(found: Path, truth: Path) -> float:
+    """L1 error where a coarse grid has something to say."""
+    atoms, grid, known = read_cube(truth)
+    points = grid.origin + np.indices(grid.shape).reshape(3, -1).T @ grid.steps
+    away = np.linalg.norm(points[:, None] - atoms.positions, axis=2).min(axis=1)
+    outside = (away > 0.4).reshape(grid.shape)
+    values = read_cube(found)[2]
+    assert (values >= 0.0).all()
+    return relative_errors(values[outside], known[outside], 1.0)[0]
+
+
+def test_densities_point_by_point(run, tmp_path):
+    given = ("analyse", "density", run, "--every", 12, "--spacing", 0.2)
+    otf(*given, "--volume", tmp_path / "dm.cube")
+    truth = [tmp_path / f"dm_{k:06d}.cube" for k in range(4)]
+    said = otf(*given, "--route", "points", "--volume", tmp_path / "p.cube").stdout
+    off = re.search(r"left out, it was off by (\S+) % \(L1\), (\S+) % \(L2\)", said)
+    assert 0.0 < float(off[1]) < 2.0
+    for k, known in enumerate(truth):
+        assert off_outside_cores(tmp_path / f"p_{k:06d}.cube", known) < 0.02
+    # As if some other program had made them.
+    files = [word for known in truth for word in ("--learn", known)]
+    said = otf(*given, *files, "--volume", tmp_path / "l.cube").stdout
+    assert "learned from 4 densities" in said
+    for k, known in enumerate(truth):
+        assert off_outside_cores(tmp_path / f"l_{k:06d}.cube", known) < 0.05
+    error = otf(*given, *files[:2], "--volume", tmp_path / "l.cube", rc=1).stderr
+    assert "1 densities are too few" in error
+    error = otf(*given, "--route", "dm", *files, "--volume", tmp_path / "l.cube", rc=2).stderr
+    assert "--learn is for --route points" in error
 
 
 def test_a_dozen_labels_do_not_fit_anything(run):

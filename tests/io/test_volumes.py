@@ -1,14 +1,21 @@
 """Densities in files."""
 
+import shutil
+from pathlib import Path
+
 import h5py
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
+from scipy.io import FortranFile
 
 from otf.errors import FileError
 from otf.grid import grid_of
-from otf.io.volumes import read_cube, write_cube, write_volume
+from otf.io.volumes import read_cube, read_density, write_cube, write_volume
+from otf.units import BOHR
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "siesta" / "g_h2o_rho"
 
 
 @pytest.mark.parametrize("atoms", [bulk("Si"), Atoms("OH", [[1, 2, 3], [1, 2, 4]])])
@@ -25,6 +32,53 @@ def test_a_cube_comes_back(tmp_path, atoms):
     with h5py.File(tmp_path / "a.h5") as file:
         np.testing.assert_array_equal(file["density"], density)
         np.testing.assert_array_equal(file["density"].attrs["steps_A"], grid.steps)
+
+
+def test_densities_of_siesta_have_its_electrons(tmp_path):
+    """Of a real run: both files say the same, and where the nuclei are."""
+    atoms, grid, values = read_density(GOLDEN / "siesta.RHO")
+    assert atoms.get_chemical_formula() == "H2O"
+    assert atoms.pbc.all()
+    assert grid.shape == values.shape == (32, 32, 32)
+    assert values.sum() * grid.volume == pytest.approx(8.0, abs=1e-4)
+    _, same, again = read_density(GOLDEN / "Rho.grid.nc")
+    np.testing.assert_allclose(again, values, rtol=1e-5)
+    np.testing.assert_allclose(same.steps, grid.steps, rtol=1e-6)
+    # The valence of oxygen is densest half an Angstrom around it.
+    densest = np.array(np.unravel_index(values.argmax(), grid.shape)) @ grid.steps
+    away = (densest - atoms.positions[0] + 2.5) % 5.0 - 2.5
+    assert 0.2 < np.linalg.norm(away) < 0.6
+
+
+def test_densities_of_two_spins_are_added_up(tmp_path):
+    shutil.copy(GOLDEN / "siesta.XV", tmp_path)
+    up, down = np.random.default_rng(1).uniform(size=(2, 3, 4, 5)).astype(np.float32)
+    with FortranFile(tmp_path / "siesta.RHO", "w") as file:
+        file.write_record(9.0 * np.eye(3))
+        file.write_record(np.array([3, 4, 5, 2], dtype=np.int32))
+        for spin in (up, down):
+            for z in range(5):
+                for y in range(4):
+                    file.write_record(spin[:, y, z])
+    grid, values = read_density(tmp_path / "siesta.RHO")[1:]
+    assert grid.shape == (3, 4, 5)
+    np.testing.assert_allclose(values * BOHR**3, up + down, rtol=1e-6)
+
+
+def test_densities_that_cannot_be_read_say_so(tmp_path):
+    with pytest.raises(FileError, match=r"x\.vasp: densities are read from"):
+        read_density(tmp_path / "x.vasp")
+    (tmp_path / "a.RHO").write_bytes(b"nothing at all")
+    (tmp_path / "Rho.grid.nc").write_bytes(b"nothing at all")
+    for name in ("a.RHO", "Rho.grid.nc", "none.RHO"):
+        with pytest.raises(FileError, match=name):
+            read_density(tmp_path / name)
+    shutil.copy(GOLDEN / "siesta.RHO", tmp_path / "b.RHO")
+    with pytest.raises(FileError, match=r"\.XV file, of which there are 0"):
+        read_density(tmp_path / "b.RHO")
+    (tmp_path / "b.XV").write_text("1 2\n")
+    with pytest.raises(FileError, match=r"b\.XV: cannot be read"):
+        read_density(tmp_path / "b.RHO")
 
 
 def test_what_is_no_cube_says_so(tmp_path):

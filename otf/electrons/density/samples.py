@@ -1,0 +1,132 @@
+"""Points of a known density to learn from, and how far another density is off."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+from scipy.spatial import cKDTree
+
+from otf.arrays import Floats, Ints
+from otf.grid import Grid
+from otf.images import images_near
+
+_SOFT = 0.067  # electrons per cubic Angstrom (0.01 per cubic bohr): where errors count half
+_SPARSE = 0.03 * _SOFT  # what a point without density counts among the drawn
+_WHOLE = 0.05
+
+Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Some points of a density.
+
+    Attributes
+    ----------
+    points
+        (P, 3) Angstrom.
+    values
+        (P,) electrons per cubic Angstrom.
+    weights
+        (P,) of the squared errors, so that their sum is that of all points, divided by the
+        density: errors of dense and of sparse places count alike.
+    electrons
+        The integral of the density; None where that is not known, as on a grid too coarse for it.
+    """
+
+    points: Floats
+    values: Floats
+    weights: Floats
+    electrons: float | None
+
+
+def sample_of_points(
+    atoms: Atoms,
+    points: Floats,
+    volumes: Floats,
+    values: Floats,
+    *,
+    reach: float,
+    count: int,
+    seed: int,
+    electrons: float | None = None,
+) -> Sample:
+    """Draw points: dense places more often, sparse ones too, none that no atom reaches.
+
+    Parameters
+    ----------
+    points, volumes, values
+        (P, 3), (P,) and (P,): all that is known.
+    reach
+        Angstrom.
+    count
+        How many are drawn.
+    electrons
+        Where it is known; otherwise a sum that is a whole number is taken for it.
+    """
+    near = _near(atoms, reach, points)
+    chosen, weights = _drawn(volumes, values, near, count, seed)
+    total = _counted(float(volumes @ values)) if electrons is None else electrons
+    return Sample(points[chosen], values[chosen], weights, total)
+
+
+def sample_of_grid(
+    atoms: Atoms,
+    grid: Grid,
+    values: Floats,
+    *,
+    reach: float,
+    count: int,
+    seed: int,
+    electrons: float | None = None,
+) -> Sample:
+    """The same from values (Nx, Ny, Nz) on a grid."""
+
+    def reached(points: Floats) -> Floats:
+        return _near(atoms, reach, points).astype(np.float64)
+
+    near: Mask = np.asarray(grid.sampled(reached).ravel(), dtype=bool)
+    flat, volumes = values.ravel(), np.full(values.size, grid.volume)
+    chosen, weights = _drawn(volumes, flat, near, count, seed)
+    indices = np.column_stack(np.unravel_index(chosen, grid.shape))
+    total = _counted(float(flat.sum()) * grid.volume) if electrons is None else electrons
+    return Sample(grid.origin + indices @ grid.steps, flat[chosen], weights, total)
+
+
+def _counted(total: float) -> float | None:
+    return float(round(total)) if abs(total - round(total)) < _WHOLE else None
+
+
+def _near(atoms: Atoms, reach: float, points: Floats) -> Mask:
+    """(P,) whether an atom reaches a point."""
+    near = images_near(atoms, np.full(len(atoms), reach), points)
+    if not len(near.positions):
+        return np.zeros(len(points), dtype=bool)
+    distances, _ = cKDTree(near.positions).query(points, distance_upper_bound=reach)
+    mask: Mask = np.isfinite(distances)
+    return mask
+
+
+def _drawn(
+    volumes: Floats, values: Floats, near: Mask, count: int, seed: int
+) -> tuple[Ints, Floats]:
+    """Indices and weights of points, drawn evenly along the list of them."""
+    share = volumes * (np.abs(values) + _SPARSE) * near
+    share /= share.sum()
+    start = np.random.default_rng(seed).random()
+    ends = np.cumsum(share)
+    chosen = np.searchsorted(ends, (np.arange(count) + start) / count * ends[-1])
+    chosen = np.minimum(chosen, len(share) - 1)
+    weights = volumes[chosen] / ((np.abs(values[chosen]) + _SOFT) * share[chosen] * count)
+    return chosen, weights
+
+
+def relative_errors(found: Floats, truth: Floats, volumes: Floats | float) -> tuple[float, float]:
+    r"""L1 and L2: :math:`\int|\Delta\rho| / \int\rho`, and the root of the same of squares.
+
+    Source: Zepeda-Nunez et al., J. Comput. Phys. 443, 110523 (2021), section 4.
+    """
+    off = np.abs(found - truth)
+    l1 = np.sum(volumes * off) / np.sum(volumes * np.abs(truth))
+    l2 = np.sqrt(np.sum(volumes * off**2) / np.sum(volumes * truth**2))
+    return float(l1), float(l2)
