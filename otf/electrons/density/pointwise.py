@@ -27,7 +27,7 @@ from otf.images import images_near
 from otf.model.normal_equations import NormalEquations
 
 _STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
-_FINER = 3.0  # times more for each degree of a feature
+_FINER = 10.0  # times more for each degree of a feature
 _ROWS = 1024  # at a time: bounds the memory
 _MOST_BYTES = 700_000_000  # of the equations and what solves them
 _WORTH = {4: 40, 3: 10, 2: 0}  # densities from which on a budget is worth its time
@@ -53,7 +53,7 @@ class PointDescription:
     """
 
     functions: LocalFunctions = field(
-        default_factory=lambda: LocalFunctions((20, 10, 8, 6, 4), 5.0)
+        default_factory=lambda: LocalFunctions((20, 10, 8, 6, 4), 3.5)
     )
     varying: int = 12
     around: Reach = field(default_factory=lambda: Reach(3, 0.4, 4.0))
@@ -229,7 +229,7 @@ def describe_points(n_species: int, n_densities: int) -> PointDescription:
     usual = PointDescription(budget=finest)
     finest_first = [
         replace(
-            usual, functions=LocalFunctions(counts, 5.0), varying=varying, around=reach, budget=b
+            usual, functions=LocalFunctions(counts, 3.5), varying=varying, around=reach, budget=b
         )
         for counts, varying in (((20, 10, 8, 6, 4), 12), ((20, 8, 6, 4), 8), ((20, 6, 4), 6))
         for reach in (usual.around, replace(usual.around, count=2), replace(usual.around, count=1))
