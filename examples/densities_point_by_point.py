@@ -10,7 +10,6 @@ minutes: most of them for labels.
 """
 
 import argparse
-import resource
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -200,4 +199,3 @@ for given in options.test:
     print(f"{named(given)[0]:10s} {len(atoms):5d} {l1:6.3f} {l2:7.3f} {each:10.2f}", flush=True)
 if options.picture is not None:
     draw(model, known, options.picture)
-print(f"most memory: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6:.2f} GB")

@@ -1,7 +1,7 @@
 r"""Densities of a chain of atoms in one dimension, learned in short cells, tested in long ones.
 
 python examples/one_dimension.py --system insulator
-python examples/one_dimension.py --system mixed --train 400
+python examples/one_dimension.py --system mixed --train 300 900 --test 9
 
 The model is reduced Hartree-Fock theory with Yukawa's kernel, atomic units throughout:
 
@@ -33,9 +33,9 @@ SMEARING = 1e-3  # Hartree
 SCREENED = 1.0  # by electrons, as in Thomas-Fermi theory: a metal's mixing has less of long waves
 MESH = 0.5
 USUAL = {  # electrons of a metal answer from further away, and in proportion
-    "insulator": {"reach": 15.0, "around": [15.0], "degree": 2},
-    "metal": {"reach": 20.0, "around": [35.0], "degree": 1},
-    "mixed": {"reach": 20.0, "around": [25.0], "degree": 2},
+    "insulator": {"reach": 15.0, "around": [15.0], "degree": 2, "moments": 5},
+    "metal": {"reach": 20.0, "around": [35.0], "degree": 1, "moments": 5},
+    "mixed": {"reach": 20.0, "around": [25.0], "degree": 2, "moments": 4},
 }
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -43,7 +43,7 @@ parser.add_argument("--system", choices=["insulator", "metal", "mixed"], default
 parser.add_argument("--train", type=int, nargs="+", default=[30, 100], help="snapshots")
 parser.add_argument("--reach", type=float, help="of functions around an atom")
 parser.add_argument("--around", type=float, nargs="+", help="of surroundings")
-parser.add_argument("--moments", type=int, default=5, help="radial functions of surroundings")
+parser.add_argument("--moments", type=int, help="radial functions of surroundings")
 parser.add_argument("--degree", type=int, help="most moments in a product")
 parser.add_argument("--functions", type=int, default=12, help="even and odd, around an atom")
 parser.add_argument("--test", type=int, default=20, help="snapshots of each test")
@@ -93,17 +93,15 @@ class Chain:
         self.gap = energies[round(wanted / 2)] - energies[round(wanted / 2) - 1]
         return np.asarray((orbitals**2 @ filling) / MESH)
 
-    def solve(self, positions: Floats) -> tuple[Floats, Floats]:
-        """Density on the mesh and forces, by Anderson's mixing of the potential."""
-        nuclei = self.nuclei(positions)
-        total, old_in, old_off = nuclei.sum(axis=0), [], []
+    def consistent(self, nuclei: Floats, potential: Floats, mixing: float) -> Floats | None:
+        """The self-consistent potential by Anderson's mixing; None where that does not end."""
+        old_in: list[Floats] = []
+        old_off: list[Floats] = []
         soft = (self.k**2 + KAPPA**2) / (self.k**2 + (SCREENED if self.kinds.any() else KAPPA**2))
-        potential = self.potential
-        for _ in range(200):
-            density = self.filled(potential)
-            off = self.convolved(density + total) - potential
-            if np.abs(off).max() < 1e-10:
-                break
+        for _ in range(300):
+            off = self.convolved(self.filled(potential) + nuclei) - potential
+            if np.abs(off).max() < 1e-9:
+                return potential
             old_in, old_off = [*old_in[-20:], potential], [*old_off[-20:], off]
             change, base = off, potential
             if len(old_off) > 1:
@@ -111,21 +109,31 @@ class Chain:
                 d_in = np.array([potential - o for o in old_in[:-1]]).T
                 weights = np.linalg.lstsq(d_off, off, rcond=1e-12)[0]
                 change, base = off - d_off @ weights, potential - d_in @ weights
-            potential = base + 0.7 * np.fft.ifft(soft * np.fft.fft(change)).real
+            potential = base + mixing * np.fft.ifft(soft * np.fft.fft(change)).real
+        return None
+
+    def solve(self, positions: Floats) -> tuple[Floats, Floats]:
+        """Density on the mesh, and forces."""
+        nuclei = self.nuclei(positions)
+        empty = np.zeros_like(self.x)
+        for start, mixing in ((self.potential, 0.7), (empty, 0.7), (empty, 0.3), (empty, 0.1)):
+            potential = self.consistent(nuclei.sum(axis=0), start, mixing)
+            if potential is not None:
+                break
         else:
             raise RuntimeError("the chain did not become self-consistent")
         self.potential = potential
         away = self.x - positions[:, None]
         away -= self.length * np.round(away / self.length)
         slope = nuclei * away / np.array(WIDTHS)[self.kinds][:, None] ** 2
-        return density, -(slope @ potential) * MESH
+        return self.filled(potential), -(slope @ potential) * MESH
 
 
-def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 20) -> list[tuple]:
+def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[tuple]:
     """(kinds, positions, density) along trajectories; of the mixed chain, each of a new order."""
     rng = np.random.default_rng(seed)
     found: list[tuple] = []
-    each = 5 if options.system == "mixed" else count
+    each = 3 if options.system == "mixed" else count
     gaps = []
     while len(found) < count:
         kinds = {

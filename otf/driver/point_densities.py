@@ -26,7 +26,6 @@ from otf.errors import RunError
 from otf.grid import Grid, grid_of
 from otf.io.matrices import LabelMatrices
 from otf.io.volumes import read_density
-from otf.model.one_thread import in_one_thread
 from otf.model.workers import available_cores
 
 _POINTS = 2500  # drawn from each density
@@ -112,14 +111,9 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         if index >= count - tested:
             errors.append(density.error(model))
         reach = model.description.functions.cutoff
-        _learn(model, density.atoms, density.sample(reach, index))
+        model.learn(density.atoms, density.sample(reach, index))
     l1, l2 = np.mean(errors, axis=0)
     return LearnedPoints(model, float(l1), float(l2))
-
-
-@in_one_thread
-def _learn(model: DensityModel, atoms: Atoms, sample: Sample) -> None:
-    model.learn(atoms, sample)
 
 
 def _of_files(files: Sequence[Path], like: Atoms) -> tuple[int, Callable[[int], KnownDensity]]:

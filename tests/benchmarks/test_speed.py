@@ -10,6 +10,7 @@ from ase.build import bulk, molecule
 from ase.neighborlist import primitive_neighbor_list
 
 from otf.analysis.rdf import RdfSum
+from otf.electrons.density.local_functions import LocalFunctions
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import Description, MatrixModel
 from otf.kernels.neighbours import neighbour_list, reverse_slots
@@ -265,3 +266,30 @@ def test_time_of_learned_matrices_grows_with_the_atoms(matrices):
         for a in (small, large)
     ]
     assert each[1] < 2.0 * each[0]
+
+
+def test_density_point_by_point(benchmark):
+    """20 000 points with 24 atoms within reach, 108 functions each."""
+    functions = LocalFunctions((20, 10, 8, 6, 4), 3.5)
+    rng = np.random.default_rng(1)
+    points, centres = rng.uniform(-1, 1, (20000, 3)), rng.uniform(-1, 1, (24, 3))
+    which, out = rng.normal(size=(24, functions.size)), np.zeros(20000)
+    benchmark(functions.add_to, out, points, centres, which)
+
+
+def test_time_of_a_density_grows_with_points_and_atoms():
+    functions = LocalFunctions((20, 10, 8, 6, 4), 3.5)
+    rng = np.random.default_rng(1)
+
+    def seconds(n_points: int, n_atoms: int) -> float:
+        points, centres = rng.uniform(-1, 1, (n_points, 3)), rng.uniform(-1, 1, (n_atoms, 3))
+        which, out = rng.normal(size=(n_atoms, functions.size)), np.zeros(n_points)
+        work = timeit.repeat(
+            lambda: functions.add_to(out, points, centres, which), number=1, repeat=5
+        )
+        return min(work)
+
+    seconds(10, 1)
+    few = seconds(4000, 5)
+    assert seconds(16000, 5) < 2.0 * 4 * few
+    assert seconds(4000, 20) < 2.0 * 4 * few

@@ -697,6 +697,22 @@ def test_one_diagonalisation_where_that_is_enough(
     assert again.scf_iterations == 9
 
 
+@pytest.mark.parametrize("connection", ["unix", "process"])
+def test_an_opinion_costs_the_next_label_nothing(options, opened, connection):
+    atoms = molecule("CH4")
+    engine = opened(options("near", connection=connection, warm_start="learned"), atoms)
+    first = engine.label(atoms, index=0)
+    guess = Guess(engine.matrices().density)
+    assert engine.opinion(atoms, guess, index=9) is None  # nothing of label 8
+    found = engine.opinion(atoms, guess, index=1)
+    assert found.within == pytest.approx(1e-3)
+    np.testing.assert_allclose(found.forces, first.forces, atol=1e-9)
+    assert engine.label(atoms, index=1).scf_iterations == 4  # from what label 0 left
+    far = atoms.copy()
+    far.positions[1] = far.positions[0]
+    assert engine.opinion(far, guess, index=2) is None
+
+
 def test_one_shot_needs_learned_matrices(options):
     with pytest.raises(ValueError, match="one_shot needs learned matrices"):
         load_engine("siesta").Options.model_validate(options(mode="one_shot"))
