@@ -1,12 +1,12 @@
 r"""Electron densities learned point by point, tested on other structures, or on larger ones.
 
 python examples/densities_point_by_point.py --train ethane:100 --test ethane:5
-python examples/densities_point_by_point.py --train water1:30 water2:20 water3:20 water4:20 \\
-    --test water4:3 water8:3 water12:2 --picture error.png
-python examples/densities_point_by_point.py --train diamond:30 --test diamond:5
+python examples/densities_point_by_point.py --train water1:20 water2:20 water3:20 water4:30 \
+    --test water4:3 water8:2 water12:1 --picture error.png
+python examples/densities_point_by_point.py --train diamond:12 --test diamond:3
 
-Structures are thermal, by GFN2-xTB (diamond: shaken by 0.05 A), densities PBE by PySCF. Takes some
-minutes: most of them for labels.
+Structures are thermal, by GFN2-xTB (diamond, two atoms: shaken by 0.05 A), densities PBE by PySCF.
+Takes some minutes: most of them for labels.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def thermal(name: str, count: int, seed: int) -> Iterator[Atoms]:
     rng = np.random.RandomState(seed)
     if name == "diamond":
         for _ in range(count):
-            atoms = bulk("C", "diamond", a=3.567, cubic=True)
+            atoms = bulk("C", "diamond", a=3.567)
             atoms.rattle(0.05, rng=rng)
             yield atoms
         return
@@ -107,13 +107,26 @@ def label(atoms: Atoms) -> Known:
     geometry = list(zip(atoms.symbols, atoms.positions, strict=True))
     if atoms.pbc.any():
         cell = periodic_gto.M(
-            atom=geometry, a=atoms.cell.array, basis="gth-szv", pseudo="gth-pbe", verbose=0
+            atom=geometry,
+            a=atoms.cell.array,
+            basis="gth-szv",
+            pseudo="gth-pbe",
+            ke_cutoff=50.0,
+            verbose=0,
         )
-        field = periodic_dft.RKS(cell, xc="pbe").density_fit()
+        kpoints = cell.make_kpts([2, 2, 2])
+        field = periodic_dft.KRKS(cell, kpoints, xc="pbe")
         field.kernel()
         points = cell.gen_uniform_grids(cell.mesh)
-        orbitals = cell.pbc_eval_gto("GTOval", points)
         volumes = np.full(len(points), atoms.get_volume() / len(points))
+        waves = cell.pbc_eval_gto("GTOval", points, kpts=kpoints)
+        values = np.mean(
+            [
+                np.einsum("pa,ab,pb->p", wave, matrix, wave.conj(), optimize=True).real
+                for wave, matrix in zip(waves, field.make_rdm1(), strict=True)
+            ],
+            axis=0,
+        )
     else:
         cell = gto.M(atom=geometry, basis=options.basis, verbose=0)
         field = dft.RKS(cell, xc="pbe").density_fit()
@@ -124,7 +137,7 @@ def label(atoms: Atoms) -> Known:
         orbitals = np.concatenate(
             [cell.eval_gto("GTOval", part) for part in np.array_split(points, 200)]
         )
-    values = np.einsum("pa,ab,pb->p", orbitals, field.make_rdm1(), orbitals, optimize=True)
+        values = np.einsum("pa,ab,pb->p", orbitals, field.make_rdm1(), orbitals, optimize=True)
     return Known(atoms, points * BOHR, volumes, values / BOHR**3, cell.nelectron)
 
 
