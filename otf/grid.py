@@ -50,24 +50,24 @@ class Grid:
         """
         values = np.empty(self.shape)
 
-        def fill(block: tuple[Part, Floats]) -> None:
-            part, points = block
-            values[part] = function(points).reshape(values[part].shape)
+        def fill(part: Part) -> None:
+            values[part] = function(self.points(part)).reshape(values[part].shape)
 
         with ThreadPoolExecutor(threads) as pool:
-            for _ in pool.map(fill, self.blocks()):
+            for _ in pool.map(fill, self.parts()):
                 pass
         return values
 
-    def blocks(self) -> Iterator[tuple[Part, Floats]]:
-        """Compact parts of the grid: where they are in it, and their points (P, 3)."""
+    def parts(self) -> Iterator[Part]:
+        """Compact blocks that make up the grid."""
         pieces = [[slice(k, min(k + _BLOCK, n)) for k in range(0, n, _BLOCK)] for n in self.shape]
-        for x, y, z in product(*pieces):
-            indices = np.stack(
-                np.meshgrid(*(np.arange(s.start, s.stop) for s in (x, y, z)), indexing="ij"),
-                axis=-1,
-            ).reshape(-1, 3)
-            yield (x, y, z), self.origin + indices @ self.steps
+        yield from product(*pieces)
+
+    def points(self, part: Part) -> Floats:
+        """Points (P, 3) of a block."""
+        axes = (np.arange(piece.start, piece.stop) for piece in part)
+        indices = np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
+        return np.asarray(self.origin + indices @ self.steps)
 
 
 def grid_of(atoms: Atoms, spacing_A: float) -> Grid:

@@ -279,7 +279,7 @@ class OpenmxEngine:
         shape = read_grid(_text(self._directories.path(index - 1) / f"{_NAME}.std"))
         if guess.density is None or self._occupation.elements is None or shape is None:
             return
-        grid = Grid(np.zeros(3), self._cell / np.array(shape)[:, None], shape)
+        grid = Grid(np.zeros(3), atoms.cell.array / np.array(shape)[:, None], shape)
         alone = DensityOfAtoms(atoms, self._occupation.elements)
         values = guess.density(atoms, grid) - grid.sampled(alone.at)
         try:

@@ -62,7 +62,7 @@ def test_orbitals_on_a_grid_are_normalised():
     atoms = Atoms("Si", [[0.3, 0.1, -0.2]])
     grid = grid_of(atoms, 0.2)
     values = OrbitalValues(SHELLS, functions())
-    points = np.concatenate([points for _, points in grid.blocks()])
+    points = np.concatenate([grid.points(part) for part in grid.parts()])
     assert len(points) == np.prod(grid.shape)
     seen = values.at(points - atoms.positions[0], 14)
     np.testing.assert_allclose(seen.T @ seen * grid.volume, np.eye(4), atol=1e-5)
@@ -80,7 +80,8 @@ def test_blocks_tile_the_cell():
     grid = grid_of(atoms, 0.3)
     assert grid.volume * np.prod(grid.shape) == pytest.approx(atoms.get_volume())
     seen = np.zeros(grid.shape, dtype=int)
-    for part, points in grid.blocks():
+    for part in grid.parts():
+        points = grid.points(part)
         seen[part] += 1
         assert len(points) == seen[part].size
     assert (seen == 1).all()
