@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from otf.arrays import Floats
 from otf.driver.learned_matrices import known_orbitals, labels_of, of_which_tested
@@ -39,6 +40,8 @@ class KnownDensity:
 
     Attributes
     ----------
+    name
+        Where it is from.
     atoms
         The structure.
     sample
@@ -47,6 +50,7 @@ class KnownDensity:
         How far a model's density is off: L1 and L2.
     """
 
+    name: str
     atoms: Atoms
     sample: Callable[[float, int], Sample]
     error: Callable[[DensityModel], tuple[float, float]]
@@ -105,8 +109,8 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         strange = set(density.atoms.numbers.tolist()) - set(model.species)
         if strange:
             raise RunError(
-                f"density {index + 1} to learn from has elements {sorted(strange)}, which the run "
-                "has not"
+                f"{density.name}: has {', '.join(chemical_symbols[z] for z in sorted(strange))}, "
+                "which the run has not; leave it out"
             )
         if index >= count - tested:
             errors.append(density.error(model))
@@ -120,7 +124,7 @@ def _of_files(files: Sequence[Path], like: Atoms) -> tuple[int, Callable[[int], 
     def known(index: int) -> KnownDensity:
         atoms, grid, values = read_density(files[index])
         atoms.pbc = like.pbc  # cube files do not tell
-        return _on_grid(atoms, grid, values)
+        return _on_grid(str(files[index]), atoms, grid, values)
 
     return len(files), known
 
@@ -132,16 +136,16 @@ def _of_labels(path: Path) -> tuple[int, Callable[[int], KnownDensity]]:
     def known(index: int) -> KnownDensity:
         label = labels[index]
         if not label.atoms.pbc.any():
-            return _of_molecule(label, orbitals)
+            return _of_molecule(f"label {index}", label, orbitals)
         grid = grid_of(label.atoms, _SPACING_A)
         values = density_on(label.matrices.density, orbitals, label.atoms, grid)
-        return _on_grid(label.atoms, grid, values, label.matrices.electrons)
+        return _on_grid(f"label {index}", label.atoms, grid, values, label.matrices.electrons)
 
     return len(labels), known
 
 
 def _on_grid(
-    atoms: Atoms, grid: Grid, values: Floats, electrons: float | None = None
+    name: str, atoms: Atoms, grid: Grid, values: Floats, electrons: float | None = None
 ) -> KnownDensity:
     def sample(reach: float, seed: int) -> Sample:
         return sample_of_grid(
@@ -152,10 +156,10 @@ def _on_grid(
         found = grid.sampled(model.density(atoms).at, threads=available_cores())
         return relative_errors(found, values, grid.volume)
 
-    return KnownDensity(atoms, sample, error)
+    return KnownDensity(name, atoms, sample, error)
 
 
-def _of_molecule(label: LabelMatrices, orbitals: OrbitalValues) -> KnownDensity:
+def _of_molecule(name: str, label: LabelMatrices, orbitals: OrbitalValues) -> KnownDensity:
     """With its cores, which grids do not resolve."""
     atoms, matrices = label.atoms, label.matrices
     points, volumes = quadrature(atoms)
@@ -173,4 +177,4 @@ def _of_molecule(label: LabelMatrices, orbitals: OrbitalValues) -> KnownDensity:
         found: Floats = np.concatenate([learned.at(part) for part in parts])
         return relative_errors(found, values, volumes)
 
-    return KnownDensity(atoms, sample, error)
+    return KnownDensity(name, atoms, sample, error)

@@ -5,14 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ase.build import molecule
 
 from otf.electrons.density.samples import relative_errors
 from otf.electrons.guesses import describe
 from otf.electrons.levels import levels_of
 from otf.electrons.matrix_model import MatrixModel
+from otf.grid import grid_of
 from otf.io.labels import read_labels
 from otf.io.matrices import read_matrices
-from otf.io.volumes import read_cube
+from otf.io.volumes import read_cube, write_cube
 from otf.orbitals import BlockMatrix
 from tests.cli.command import otf
 
@@ -124,6 +126,12 @@ def test_densities_point_by_point(run, tmp_path):
         assert off_outside_cores(tmp_path / f"l_{k:06d}.cube", known) < 0.05
     error = otf(*given, *files[:2], "--volume", tmp_path / "l.cube", rc=1).stderr
     assert "1 densities are too few" in error
+    other = molecule("CH4")
+    grid = grid_of(other, 0.8)
+    write_cube(tmp_path / "ch4.cube", other, grid, np.ones(grid.shape))
+    strange = ("--learn", tmp_path / "ch4.cube", *files)
+    error = otf(*given, *strange, "--volume", tmp_path / "l.cube", rc=1).stderr
+    assert "ch4.cube: has C, which the run has not; leave it out" in error
     error = otf(*given, "--route", "dm", *files, "--volume", tmp_path / "l.cube", rc=2).stderr
     assert "--learn is for --route points" in error
 
