@@ -65,7 +65,7 @@ def energy_of(distance: float) -> float:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, long):
-    path = make(tmp_path_factory.mktemp("slhmc"), steps=20000 if long else 2500)
+    path = make(tmp_path_factory.mktemp("slhmc"), steps=20000 if long else 1600)
     records = []
     summary = run_session(*open_run(path), records.append)
     return path, summary, [r for r in records if isinstance(r, Segment)]

@@ -42,11 +42,11 @@ def directly(steps: int) -> tuple[np.ndarray, np.ndarray]:
 @threadpool_limits.wrap(limits=1)  # five atoms on two threads wait for each other
 def test_methane_is_sampled_as_by_the_engine_alone(tmp_path, long):
     source = tmp_path / "ch4.yaml"
-    source.write_text(CONFIG.format(steps=3000 if long else 700))
+    source.write_text(CONFIG.format(steps=3000 if long else 450))
     path = create_run(read_config(source), source, tmp_path / "run").path
     assert run_session(*open_run(path)).sampling.accepted_percent > 60.0
     sampled = read_frames(path).of_stage("sample")
-    energies, bonds = directly(300000 if long else 50000)
+    energies, bonds = directly(300000 if long else 32000)
     lengths = np.linalg.norm(sampled.positions[:, 1] - sampled.positions[:, 0], axis=1)
     assert stats.ks_2samp(sampled.series["potential_energy_eV"][::5], energies).pvalue > 1e-3
     assert stats.ks_2samp(lengths[::5], bonds).pvalue > 1e-3
