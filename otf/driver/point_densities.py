@@ -97,7 +97,7 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
     FileError
         If one of them cannot be read.
     """
-    count, known = _of_files(files, atoms) if files else _of_labels(path)
+    count, known = _of_files(files) if files else _of_labels(path)
     tested = of_which_tested(count)
     if count - tested < _FEWEST:
         raise RunError(f"{count} densities are too few to learn from: give some more")
@@ -120,10 +120,12 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
     return LearnedPoints(model, float(l1), float(l2))
 
 
-def _of_files(files: Sequence[Path], like: Atoms) -> tuple[int, Callable[[int], KnownDensity]]:
+def _of_files(files: Sequence[Path]) -> tuple[int, Callable[[int], KnownDensity]]:
     def known(index: int) -> KnownDensity:
         atoms, grid, values = read_density(files[index])
-        atoms.pbc = like.pbc  # cube files do not tell
+        # Cube files do not tell; a molecule may reach over the border of its box.
+        atoms.set_cell(grid.steps * np.array(grid.shape)[:, None])
+        atoms.pbc = True
         return _on_grid(str(files[index]), atoms, grid, values)
 
     return len(files), known

@@ -7,9 +7,10 @@ import h5py
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from scipy.io import FortranFile
 
+from otf.driver.point_densities import learn_points
 from otf.errors import FileError
 from otf.grid import grid_of
 from otf.io.volumes import read_cube, read_density, write_cube, write_volume
@@ -48,6 +49,13 @@ def test_densities_of_siesta_have_its_electrons(tmp_path):
     densest = np.array(np.unravel_index(values.argmax(), grid.shape)) @ grid.steps
     away = (densest - atoms.positions[0] + 2.5) % 5.0 - 2.5
     assert 0.2 < np.linalg.norm(away) < 0.6
+
+
+def test_a_molecule_may_reach_over_the_border_of_its_box(tmp_path):
+    values = read_density(GOLDEN / "siesta.RHO")[2]
+    assert values[0].max() > 0.1  # electrons per cubic Angstrom: it does here
+    found = learn_points(tmp_path, 3 * [GOLDEN / "siesta.RHO"], molecule("H2O"))
+    assert found.l1 < 0.02  # of what was learned just now
 
 
 def test_densities_of_two_spins_are_added_up(tmp_path):
