@@ -65,3 +65,14 @@ def test_gap_of_temperature(folder):
     assert " 300 K " in said
     assert "at labels left out the gap was off by" in said
     assert (folder / "gap.png").stat().st_size > 1000
+
+
+def test_forces_without_scf(folder):
+    """Of few labels in a small basis: by the learned Hamiltonian they are best all the same."""
+    pytest.importorskip("pyscf")
+    options = "--molecule H2O --basis sto-3g --train 12 --test 2"
+    said = python(folder, EXAMPLES / "forces_without_scf.py", *options.split()).stdout
+    rows = [line.split() for line in said.splitlines()[-3:]]
+    off = {row[0]: float(row[1]) for row in rows}
+    assert list(off) == ["direct", "purified", "diagonalised"]
+    assert off["diagonalised"] < off["direct"]
