@@ -1,30 +1,48 @@
 """How well Hamiltonians and density matrices are learned from SIESTA runs, one folder each.
 
-python examples/matrices_of_siesta.py RUNS --train 45
+python examples/matrices_of_siesta.py RUNS --train 45 --siesta siesta
 
 Each folder in RUNS has siesta.fdf, siesta.TSHS and siesta.TSDE (.xz or not); siesta.ORB_INDX lies
-there or beside them. The last folders are the test.
+there or beside them. The last folders are the test. With a program, forces after one
+diagonalisation of what was learned are compared with SIESTA's own; no pseudopotentials are needed
+for that, the .ion.xml files beside the runs have all of them that counts.
 """
 
 import argparse
 import lzma
+import re
 import shutil
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 from ase import Atoms
 
+from otf.electrons import bloch
+from otf.electrons.density_matrix import of_hamiltonian, purified
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import Description, MatrixModel
+from otf.engine import Guess, load_engine
 from otf.orbitals import BlockMatrix
-from otf_siesta import fdf, matrices, orbitals
+from otf_siesta import fdf, guesses, matrices, orbitals
 from otf_siesta.geometry import read_structure
+from otf_siesta.guesses import Occupation
+
+UNITS = {
+    "hamiltonian": "eV",
+    "overlap": "",
+    "density": "electrons",
+    "purified": "electrons",
+    "energy density": "eV",
+}
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", type=Path)
 parser.add_argument("--train", type=int, required=True)
+parser.add_argument("--siesta", help="the program, for forces")
 parser.add_argument("--reach", type=float, default=8.0, help="of bonds, Angstrom")
 parser.add_argument("--around", type=float, default=6.0, help="of the surroundings, Angstrom")
 parser.add_argument("--radial", type=int, default=4, help="radial functions of the surroundings")
@@ -50,14 +68,90 @@ def read(folder: Path) -> tuple[Atoms, dict[str, BlockMatrix]]:
             "density": orbitals.to_blocks(densities.density),
             "energy density": orbitals.to_blocks(densities.energy_density),
         }
-        return read_structure(fdf.read(here / "siesta.fdf")), found
+        deck = fdf.read(here / "siesta.fdf")
+        atoms = read_structure(deck)
+        atoms.pbc = deck.block("kgrid_Monkhorst_Pack") is not None  # without, a molecule in its box
+        return atoms, found
+
+
+def ion_file(xml: Path) -> str:
+    """What SIESTA reads orbitals and projectors from (User.Basis), of what it wrote of them."""
+    whole = re.sub("<preamble>.*?</preamble>", "", xml.read_text(), flags=re.DOTALL)
+    root = ElementTree.fromstring(whole)
+
+    def values(element: ElementTree.Element, *names: str) -> str:
+        return " ".join(
+            (element.findtext(name) or element.get(name) or "").strip() for name in names
+        )
+
+    def table(element: ElementTree.Element) -> Iterator[str]:
+        function = element.find("radfunc")
+        yield values(function, "npts", "delta", "cutoff")
+        yield function.findtext("data").strip("\n")
+
+    lines = ["<preamble>", "</preamble>"]
+    lines += [f"{values(root, 'symbol'):2s}", f"{values(root, 'label'):20s}"]
+    lines += [values(root, name) for name in ("z", "valence", "mass", "self_energy")]
+    lines += [values(root, "lmax_basis", "norbs_nl"), values(root, "lmax_projs", "nprojs_nl")]
+    lines.append("# PAOs:")
+    for orbital in root.iterfind("paos/orbital"):
+        lines += [values(orbital, "l", "n", "z", "ispol", "population"), *table(orbital)]
+    lines.append("# KBs:")
+    for projector in root.iterfind("kbs/projector"):
+        lines += [values(projector, "l", "n", "ref_energy"), *table(projector)]
+    for name in ("vna", "chlocal", "core"):
+        function = root.find(name)
+        if function is not None:
+            lines += [f"# {name}:", *table(function)]
+    return "\n".join(lines) + "\n"
+
+
+def filled(
+    hamiltonian: BlockMatrix, overlap: BlockMatrix, electrons: float, occupation: Occupation | None
+) -> BlockMatrix:
+    """Density matrix of a Hamiltonian."""
+    if occupation is not None:
+        how = occupation.kpoints, occupation.smearing_eV
+        return bloch.density_of(hamiltonian, overlap, electrons, *how)
+    whole = of_hamiltonian(hamiltonian.dense(), overlap.dense(), electrons)
+    return BlockMatrix.of_dense(hamiltonian.numbers, hamiltonian.shells, whole)
+
+
+def forces_off(tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: float) -> list:
+    """SIESTA's forces, and how far those of learned Hamiltonians are off, for each structure."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        for xml in options.runs.glob("*.ion.xml"):
+            (folder / xml.name.removesuffix(".xml")).write_text(ion_file(xml))
+        template = folder / "siesta.fdf"
+        shutil.copy(next(options.runs.glob("*/siesta.fdf")), template)
+        engine_class = load_engine("siesta")
+        given = {
+            "command": options.siesta,
+            "template": str(template),
+            "connection": "process",
+            "warm_start": "learned",
+            "keywords": {"User.Basis": "T"},
+        }
+        engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+        engine.open(tests[0][0], folder / "scratch")
+        occupation = guesses.occupation_of(fdf.read(template), tests[0][0], 0)
+        found = []
+        for index, (atoms, hamiltonian, overlap) in enumerate(tests):
+            exact = engine.label(atoms, index=index)
+            guess = Guess(filled(hamiltonian, overlap, electrons, occupation))
+            answer = engine.opinion(atoms, guess, index=index + 1)
+            found.append((exact.forces, answer.forces - exact.forces))
+        engine.close()
+        return found
 
 
 data = [read(folder) for folder in sorted(options.runs.iterdir()) if folder.is_dir()]
-shells = data[0][1]["hamiltonian"].shells
+first = data[0][1]
+shells = first["hamiltonian"].shells
 model = MatrixModel(
     shells,
-    tuple(data[0][1]),
+    tuple(first),
     Description(
         around=Reach(options.radial, 0.4, options.around),
         l_max=max(3, 2 * max(max(degrees) for degrees in shells.values())),
@@ -67,14 +161,22 @@ model = MatrixModel(
 )
 for atoms, known in data[: options.train]:
     model.learn(atoms, known)
-began, errors = time.perf_counter(), {name: [] for name in model.names}
+began, errors, tests = time.perf_counter(), {name: [] for name in UNITS}, []
 for atoms, known in data[options.train :]:
     found = model.predict(atoms, known["hamiltonian"].pairs)
+    tests.append((atoms, found["hamiltonian"], known["overlap"]))
+    if not atoms.pbc.any():
+        pure = purified(found["density"].dense(), known["overlap"].dense())
+        errors["purified"].append(np.abs(pure - known["density"].dense()).mean())
     for name in model.names:
         errors[name].append(np.abs(found[name].values - known[name].values).mean())
-tests = len(data) - options.train
-each = (time.perf_counter() - began) / tests
-print(f"{options.train} structures learned, {tests} tested, {each:.2f} s each")
-units = {"hamiltonian": "eV", "overlap": "", "density": "electrons", "energy density": "eV"}
-for name, unit in units.items():
-    print(f"{name:14} mean absolute error {np.mean(errors[name]):.2e} {unit}")
+each = (time.perf_counter() - began) / len(tests)
+print(f"{options.train} structures learned, {len(tests)} tested, {each:.2f} s each")
+for name, unit in UNITS.items():
+    if errors[name]:
+        print(f"{name:14} mean absolute error {np.mean(errors[name]):.2e} {unit}")
+if options.siesta:
+    electrons = float(np.vdot(first["density"].values, first["overlap"].values))
+    found = forces_off(tests, electrons)
+    size, error = (1e3 * np.mean([np.abs(pair[k]).mean() for pair in found]) for k in (0, 1))
+    print(f"forces, after one diagonalisation of the Hamiltonian: {error:.2f} of {size:.0f} meV/A")

@@ -21,17 +21,15 @@ from otf.electrons.bond_features import (
     turned,
 )
 from otf.electrons.environment import Reach, moments, neighbours, parts, vectors_of
-from otf.electrons.graded import graded_solution
+from otf.electrons.graded import GradedProblem
 from otf.electrons.harmonics import rotation_matrices
 from otf.electrons.site_features import SiteFeatures, TensorKind, from_tensors, to_tensors
-from otf.model.normal_equations import NormalEquations
 from otf.orbitals import BlockMatrix, Pairs, Shells
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 _CHUNK = 512  # bonds at a time: bounds the memory
-_STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
-_FINER = 5.0  # times more for each degree: with few labels fine features would fit anything
+_LATER = 1.5  # times more labels until the priors are chosen anew
 _MARGIN_A = 0.1  # beyond the longest bond that was seen
 
 
@@ -57,39 +55,6 @@ class Description:
     bond: Reach = field(default_factory=lambda: Reach(8, 0.4, 8.0))
     site_budget: int = 8
     bond_budget: int = 4
-
-
-@dataclass(eq=False)
-class _Problem:
-    """Least squares of one kind of numbers; zero where the description has no features of it.
-
-    Attributes
-    ----------
-    degrees
-        (features,) how fine each of them is: the prior wants the finer ones smaller.
-    """
-
-    degrees: Ints
-    equations: NormalEquations | None = None
-    coefficients: Floats | None = None
-
-    def add(self, rows: Floats, targets: Floats, block: int) -> None:
-        if rows.shape[1] == 0:
-            self.coefficients = np.zeros((0, targets.shape[1]))
-            return
-        if self.equations is None:
-            n = rows.shape[1]
-            self.equations = NormalEquations(np.ones(n), keep_blocks=0, outputs=targets.shape[1])
-        self.equations.add(rows, targets, block=block)
-        self.coefficients = None
-
-    def predict(self, rows: Floats) -> Floats:
-        if self.coefficients is None:
-            assert self.equations is not None
-            self.coefficients = graded_solution(
-                self.equations, self.degrees, strength=_STRENGTH, finer=_FINER
-            )
-        return np.asarray(rows @ self.coefficients)
 
 
 @dataclass(frozen=True, eq=False)
@@ -132,9 +97,10 @@ class MatrixModel:
     names: Sequence[str]
     description: Description = field(default_factory=Description)
     n_labels: int = 0
-    _sites: dict[tuple[int, TensorKind], _Problem] = field(default_factory=dict)
-    _bonds: dict[tuple[tuple[int, int], Weight], _Problem] = field(default_factory=dict)
+    _sites: dict[tuple[int, TensorKind], GradedProblem] = field(default_factory=dict)
+    _bonds: dict[tuple[tuple[int, int], Weight], GradedProblem] = field(default_factory=dict)
     _longest: dict[tuple[int, int], float] = field(default_factory=dict)
+    _choose_at: float = 1.0
 
     def __post_init__(self) -> None:
         self._species = tuple(sorted(self.shells))
@@ -167,6 +133,10 @@ class MatrixModel:
             blocks = [matrix.blocks(bond.chosen) for matrix in ours]
             self._learn_bonds(bond, blocks)
         self.n_labels += 1
+        if self.n_labels >= self._choose_at:
+            self._choose_at = _LATER * self.n_labels
+            for problem in (*self._sites.values(), *self._bonds.values()):
+                problem.choose()
 
     def _learn_sites(self, site: _Sites, blocks: Sequence[Floats]) -> None:
         tensors = [to_tensors(b, self.shells[site.species]) for b in blocks]
@@ -174,13 +144,10 @@ class MatrixModel:
             rows = self._site_features.of(site.moments, kind)
             targets = np.concatenate([t[kind] for t in tensors], axis=2)
             key = site.species, kind
-            problem = self._sites.get(key) or _Problem(self._site_features.degrees(kind))
-            self._sites[key] = problem
-            problem.add(
-                rows.reshape(-1, rows.shape[2]),
-                targets.reshape(-1, targets.shape[2]),
-                self.n_labels,
-            )
+            if key not in self._sites:
+                degrees = self._site_features.degrees(kind)
+                self._sites[key] = GradedProblem(degrees, len(self.names))
+            self._sites[key].add(_flat(rows), _flat(targets), self.n_labels)
 
     def _learn_bonds(self, bond: _Bonds, blocks: Sequence[Floats]) -> None:
         rows_of, columns_of = (self.shells[z] for z in bond.species)
@@ -192,9 +159,10 @@ class MatrixModel:
             rows = self._bond_features.of(bond.radial, bond.moments, weight)
             targets = np.concatenate([n[weight] for n in numbers], axis=1)
             key = bond.species, weight
-            problem = self._bonds.get(key) or _Problem(self._bond_features.degrees(weight))
-            self._bonds[key] = problem
-            problem.add(_real(rows, weight), _real(targets, weight), self.n_labels)
+            if key not in self._bonds:
+                degrees = self._bond_features.degrees(weight)
+                self._bonds[key] = GradedProblem(degrees, len(self.names))
+            self._bonds[key].add(_real(rows, weight), _real(targets, weight), self.n_labels)
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:
         """Matrices of a structure, hermitian; by default with all blocks within the reach."""
@@ -231,8 +199,7 @@ class MatrixModel:
         for (species, kind), problem in self._sites.items():
             if species == site.species:
                 rows = self._site_features.of(site.moments, kind)
-                found = problem.predict(rows.reshape(-1, rows.shape[2]))
-                found = found.reshape(*rows.shape[:2], -1)
+                found = problem.predict(_flat(rows)).reshape(*rows.shape[:2], -1)
                 tensors[kind] = np.split(found, len(self.names), axis=2)
         shells = self.shells[site.species]
         return np.array(
@@ -325,6 +292,11 @@ def _not_zero(matrices: Sequence[BlockMatrix]) -> Mask:
         [np.maximum.reduceat(np.abs(matrix.values), starts) > 0.0 for matrix in matrices], axis=0
     )
     return mask
+
+
+def _flat(tensors: Floats) -> Floats:
+    """Components of tensors (B, 2l + 1, how many) as rows; an empty row where there are none."""
+    return tensors.reshape(tensors.shape[0] * tensors.shape[1], tensors.shape[2])
 
 
 def _real(numbers: Complex, weight: Weight) -> Floats:

@@ -78,7 +78,8 @@ class NormalEquations:
         the history.
     outputs
         Right-hand sides of one matrix: targets are (m, outputs) then, and only :meth:`add`,
-        :meth:`solve` and leverages are for them. None for the one of a plain problem.
+        :meth:`solve`, leverages and :meth:`Solution.left_out_residuals` are for them. None for the
+        one of a plain problem.
     """
 
     def __init__(self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None) -> None:
@@ -235,6 +236,12 @@ class Solution:
             return None
         return np.concatenate([f[0] for f in known]), np.concatenate([f[1] for f in known])
 
+    def left_out_residuals(self, blocks: Sequence[Rows]) -> Floats | None:
+        """What :meth:`left_out` gives first, for any number of right-hand sides, (m, outputs)."""
+        found = self._hat(blocks).residuals
+        known = [residual for residual in found if residual is not None]
+        return np.concatenate(known) if len(known) == len(found) else None
+
     def left_out_leverage(self, rows: Floats) -> Floats:
         """Leverage of each row (m,) of a block, had the block not been learned.
 
@@ -251,6 +258,23 @@ class Solution:
         """Residuals and slopes of small blocks, all at once to make full use of the cache."""
         if not blocks:
             return []
+        hat = self._hat(blocks)
+        pushed = np.zeros((self.leading, len(blocks)), order="F")
+        for column, (span, residual) in enumerate(zip(hat.spans, hat.residuals, strict=True)):
+            if residual is not None:
+                pushed[:, column] = hat.white[:, span] @ residual
+        without = self.coefficients[:, None] - _back(self.factor, pushed)
+        moved = _solve(self.factor, self._pull(without))
+        out: list[Rows | None] = []
+        for column, (span, residual) in enumerate(zip(hat.spans, hat.residuals, strict=True)):
+            slope = None
+            if residual is not None:
+                slope = _solved(hat.systems[column], hat.rows[span] @ moved[:, column])
+            out.append(None if residual is None or slope is None else (residual, slope))
+        return out
+
+    def _hat(self, blocks: Sequence[Rows]) -> "_Hat":
+        """Residuals without each block, and what they were made of."""
         x = np.concatenate([rows[:, : self.leading] for rows, _ in blocks])
         misfit = np.concatenate([targets for _, targets in blocks]) - x @ self.coefficients
         white = _whitened(self.factor, x)
@@ -258,19 +282,7 @@ class Solution:
         spans = [slice(end - len(t), end) for end, (_, t) in zip(ends, blocks, strict=True)]
         systems = [np.eye(s.stop - s.start) - white[:, s].T @ white[:, s] for s in spans]
         residuals = [_solved(h, misfit[s]) for h, s in zip(systems, spans, strict=True)]
-        pushed = np.zeros((self.leading, len(blocks)), order="F")
-        for column, (span, residual) in enumerate(zip(spans, residuals, strict=True)):
-            if residual is not None:
-                pushed[:, column] = white[:, span] @ residual
-        without = self.coefficients[:, None] - _back(self.factor, pushed)
-        moved = _solve(self.factor, self._pull(without))
-        out: list[Rows | None] = []
-        for column, (span, residual) in enumerate(zip(spans, residuals, strict=True)):
-            slope = None
-            if residual is not None:
-                slope = _solved(systems[column], x[span] @ moved[:, column])
-            out.append(None if residual is None or slope is None else (residual, slope))
-        return out
+        return _Hat(x, white, spans, systems, residuals)
 
     def _downdated(self, rows: Floats, targets: Floats) -> Rows | None:
         """The same by taking the rows out of the equations; cheaper when they are many."""
@@ -318,6 +330,29 @@ class Solution:
         inverse = np.tril(inverse)
         held = np.einsum("ij,ij,j->", inverse, inverse, equations.prior[: self.leading])
         return self.leading - self.strength * float(held)
+
+
+@dataclass(frozen=True, eq=False)
+class _Hat:
+    """Blocks as they are left out.
+
+    Attributes
+    ----------
+    rows, white
+        Of all blocks, (m, leading), and whitened, (leading, m).
+    spans
+        Where each block is in them.
+    systems
+        1 - H of each block.
+    residuals
+        Without it; None where it cannot be predicted without itself.
+    """
+
+    rows: Floats
+    white: Floats
+    spans: list[slice]
+    systems: list[Floats]
+    residuals: list[Floats | None]
 
 
 def leverage(factor: Floats, rows: Floats) -> Floats:
