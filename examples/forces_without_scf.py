@@ -24,9 +24,10 @@ from otf.arrays import Floats
 from otf.electrons.density_matrix import energy_density, of_hamiltonian, purified
 from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
-from otf.engine import load_engine
+from otf.labels import LabelFailure
 from otf.orbitals import BlockMatrix
 from otf.units import BOHR, HARTREE
+from otf_pyscf.engine import Options, PyscfEngine
 from otf_pyscf.one_shot import take_as_answer
 from otf_pyscf.orbitals import from_blocks
 
@@ -95,14 +96,16 @@ def as_a_projector(mean_field: Any, density: Floats) -> tuple[float, Floats]:
 
 
 structures = thermal(options.train + options.test)
-engine_class = load_engine("pyscf")
-given = {"basis": options.basis, "tolerance_eV": 1e-9}
-engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
-model, errors = None, {}
+given = Options.model_validate({"basis": options.basis, "tolerance_eV": 1e-9})
+engine = PyscfEngine(given, charge=0, spin=0)
+model: MatrixModel | None = None
+errors: dict[str, list[tuple[float, float]]] = {}
 with tempfile.TemporaryDirectory() as folder:
     engine.open(structures[0], Path(folder))
     for index, atoms in enumerate(structures):
         label, known = engine.label(atoms, index=index), engine.matrices()
+        if isinstance(label, LabelFailure) or known is None:
+            raise SystemExit(f"no label: {label}")
         numbers, shells = known.density.numbers, known.density.shells
         if index < options.train:
             w = energy_density(known.density.dense(), known.hamiltonian.dense())
@@ -111,6 +114,7 @@ with tempfile.TemporaryDirectory() as folder:
             model = model or MatrixModel(shells, NAMES, describe(known.hamiltonian))
             model.learn(atoms, learned)
             continue
+        assert model is not None
         mean_field = calculation(atoms)
         found = {
             name: matrix.dense()
@@ -135,6 +139,6 @@ with tempfile.TemporaryDirectory() as folder:
 
 print(f"{options.molecule}, {options.train} structures learned, {options.test} tested")
 print("way            F_meV_A    E_meV")
-for name, off in errors.items():
-    energy, forces = np.abs(off).mean(axis=0)
+for name, each in errors.items():
+    energy, forces = np.abs(each).mean(axis=0)
     print(f"{name:12s} {forces:9.2f} {energy:8.4f}")

@@ -17,7 +17,9 @@ from ase.build import graphene, nanotube
 from otf.electrons.guesses import describe
 from otf.electrons.levels import levels_of
 from otf.electrons.matrix_model import MatrixModel
-from otf.engine import load_engine
+from otf.orbitals import Matrices
+from otf_siesta.engine import SiestaEngine
+from otf_siesta.options import Options
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--siesta", default="siesta", help="the program")
@@ -54,9 +56,8 @@ def tube(n: int) -> Atoms:
     return atoms
 
 
-def labelled(atoms: Atoms, kpoints: list[int], scratch: Path):
+def labelled(atoms: Atoms, kpoints: list[int], scratch: Path) -> Matrices:
     """Matrices of a structure."""
-    engine_class = load_engine("siesta")
     given = {
         "command": options.siesta,
         "pseudo_path": options.pseudos,
@@ -67,7 +68,7 @@ def labelled(atoms: Atoms, kpoints: list[int], scratch: Path):
         "connection": "process",
         "warm_start": "learned",
     }
-    engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+    engine = SiestaEngine(Options.model_validate(given), charge=0, spin=0)
     engine.open(atoms, scratch)
     answer = engine.label(atoms, index=0)
     matrices = engine.matrices()
@@ -78,13 +79,13 @@ def labelled(atoms: Atoms, kpoints: list[int], scratch: Path):
 
 
 with tempfile.TemporaryDirectory() as folder:
-    model = None
-    for k in range(options.train):
-        sheet = rippled(k)
-        known = labelled(sheet, [3, 3, 1], Path(folder) / f"sheet-{k}")
-        if model is None:
-            shells = known.hamiltonian.shells
-            model = MatrixModel(shells, ("hamiltonian", "overlap"), describe(known.hamiltonian))
+    sheets = [rippled(k) for k in range(options.train)]
+    labels = [
+        labelled(sheet, [3, 3, 1], Path(folder) / f"sheet-{k}") for k, sheet in enumerate(sheets)
+    ]
+    first = labels[0].hamiltonian
+    model = MatrixModel(first.shells, ("hamiltonian", "overlap"), describe(first))
+    for sheet, known in zip(sheets, labels, strict=True):
         model.learn(sheet, {"hamiltonian": known.hamiltonian, "overlap": known.overlap})
     print(f"learned {options.train} sheets", flush=True)
     print("tube    diameter_A  atoms  H_meV  occupied_meV  gap_meV  of")

@@ -21,15 +21,19 @@ from xml.etree import ElementTree
 import numpy as np
 from ase import Atoms
 
+from otf.arrays import Floats
 from otf.electrons import bloch
 from otf.electrons.density_matrix import of_hamiltonian, purified
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import Description, MatrixModel
-from otf.engine import Guess, load_engine
+from otf.engine import Guess
+from otf.labels import LabelFailure
 from otf.orbitals import BlockMatrix
 from otf_siesta import fdf, guesses, matrices, orbitals
+from otf_siesta.engine import SiestaEngine
 from otf_siesta.geometry import read_structure
 from otf_siesta.guesses import Occupation
+from otf_siesta.options import Options
 
 UNITS = {
     "hamiltonian": "eV",
@@ -80,14 +84,13 @@ def ion_file(xml: Path) -> str:
     root = ElementTree.fromstring(whole)
 
     def values(element: ElementTree.Element, *names: str) -> str:
-        return " ".join(
-            (element.findtext(name) or element.get(name) or "").strip() for name in names
-        )
+        found = (element.findtext(name) or element.attrib[name] for name in names)
+        return " ".join(value.strip() for value in found)
 
     def table(element: ElementTree.Element) -> Iterator[str]:
-        function = element.find("radfunc")
-        yield values(function, "npts", "delta", "cutoff")
-        yield function.findtext("data").strip("\n")
+        for function in element.iterfind("radfunc"):
+            yield values(function, "npts", "delta", "cutoff")
+            yield (function.findtext("data") or "").strip("\n")
 
     lines = ["<preamble>", "</preamble>"]
     lines += [f"{values(root, 'symbol'):2s}", f"{values(root, 'label'):20s}"]
@@ -117,7 +120,9 @@ def filled(
     return BlockMatrix.of_dense(hamiltonian.numbers, hamiltonian.shells, whole)
 
 
-def forces_off(tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: float) -> list:
+def forces_off(
+    tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: float
+) -> list[tuple[Floats, Floats]]:
     """SIESTA's forces, and how far those of learned Hamiltonians are off, for each structure."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -125,7 +130,6 @@ def forces_off(tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: f
             (folder / xml.name.removesuffix(".xml")).write_text(ion_file(xml))
         template = folder / "siesta.fdf"
         shutil.copy(next(options.runs.glob("*/siesta.fdf")), template)
-        engine_class = load_engine("siesta")
         given = {
             "command": options.siesta,
             "template": str(template),
@@ -133,7 +137,7 @@ def forces_off(tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: f
             "warm_start": "learned",
             "keywords": {"User.Basis": "T"},
         }
-        engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+        engine = SiestaEngine(Options.model_validate(given), charge=0, spin=0)
         engine.open(tests[0][0], folder / "scratch")
         occupation = guesses.occupation_of(fdf.read(template), tests[0][0], 0)
         found = []
@@ -141,6 +145,8 @@ def forces_off(tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: f
             exact = engine.label(atoms, index=index)
             guess = Guess(filled(hamiltonian, overlap, electrons, occupation))
             answer = engine.opinion(atoms, guess, index=index + 1)
+            if isinstance(exact, LabelFailure) or answer is None:
+                raise SystemExit(f"no forces: {exact}")
             found.append((exact.forces, answer.forces - exact.forces))
         engine.close()
         return found
@@ -161,7 +167,8 @@ model = MatrixModel(
 )
 for atoms, known in data[: options.train]:
     model.learn(atoms, known)
-began, errors, tests = time.perf_counter(), {name: [] for name in UNITS}, []
+began, tests = time.perf_counter(), []
+errors: dict[str, list[float]] = {name: [] for name in UNITS}
 for atoms, known in data[options.train :]:
     found = model.predict(atoms, known["hamiltonian"].pairs)
     tests.append((atoms, found["hamiltonian"], known["overlap"]))
@@ -177,6 +184,6 @@ for name, unit in UNITS.items():
         print(f"{name:14} mean absolute error {np.mean(errors[name]):.2e} {unit}")
 if options.siesta:
     electrons = float(np.vdot(first["density"].values, first["overlap"].values))
-    found = forces_off(tests, electrons)
-    size, error = (1e3 * np.mean([np.abs(pair[k]).mean() for pair in found]) for k in (0, 1))
+    forces = forces_off(tests, electrons)
+    size, error = (1e3 * np.mean([np.abs(pair[k]).mean() for pair in forces]) for k in (0, 1))
     print(f"forces, after one diagonalisation of the Hamiltonian: {error:.2f} of {size:.0f} meV/A")

@@ -26,6 +26,8 @@ from otf.arrays import Floats, Ints
 from otf.electrons.graded import graded_solution
 from otf.model.normal_equations import NormalEquations
 
+Snapshot = tuple[Ints, Floats, Floats]
+
 KAPPA, EPSILON, CHARGE, SPACING = 0.01, 10.0, 2.0, 10.0
 WIDTHS = (2.0, 6.0)  # of nuclei: narrow, wide
 MASS, STEP, TEMPERATURE = 42000.0, 100.0, 1e-3  # of the dynamics; Hartree
@@ -129,10 +131,10 @@ class Chain:
         return self.filled(potential), -(slope @ potential) * MESH
 
 
-def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[tuple]:
+def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[Snapshot]:
     """(kinds, positions, density) along trajectories; of the mixed chain, each of a new order."""
     rng = np.random.default_rng(seed)
-    found: list[tuple] = []
+    found: list[Snapshot] = []
     each = 3 if options.system == "mixed" else count
     gaps = []
     while len(found) < count:
@@ -168,7 +170,7 @@ def radial(x: Floats, count: int, reach: float) -> Floats:
     return np.asarray(inside[..., None] ** 3 * waves)
 
 
-def features(kinds: Ints, places: Floats, reach: float) -> tuple[list, list]:
+def features(kinds: Ints, places: Floats, reach: float) -> tuple[list[Floats], list[Ints]]:
     """Even and odd products of the moments of what surrounds each atom, (N, how many), degrees."""
     length = SPACING * len(kinds)
     away = places - places[:, None]
@@ -184,8 +186,8 @@ def features(kinds: Ints, places: Floats, reach: float) -> tuple[list, list]:
             moments += list((signs * of_kind).sum(axis=1).T)
             parity += [odd] * options.moments
             fine += list(range(options.moments))
-    out: tuple[list, list] = ([np.ones(len(kinds))], [])
-    degrees: tuple[list, list] = ([0], [])
+    out: tuple[list[Floats], list[Floats]] = ([np.ones(len(kinds))], [])
+    degrees: tuple[list[int], list[int]] = ([0], [])
     for order in range(1, options.degree + 1):
         for chosen in combinations_with_replacement(range(len(moments)), order):
             degree = sum(fine[c] for c in chosen) + 2 * order
@@ -200,7 +202,8 @@ class Model:
     """Densities as sums of even and odd functions around atoms."""
 
     def __init__(self, around: float) -> None:
-        self.around, self.equations = around, None
+        self.around = around
+        self.equations: NormalEquations | None = None
 
     def rows(self, kinds: Ints, places: Floats, n: int) -> Floats:
         """What each coefficient adds to the density at each point of the mesh."""
@@ -225,16 +228,17 @@ class Model:
             out[near, kinds[i]] += np.concatenate(parts, axis=1)
         return out.reshape(n, -1)
 
-    def learn(self, data: list[tuple]) -> None:
+    def learn(self, data: list[Snapshot]) -> None:
         """Learn all of these."""
         for block, (kinds, places, density) in enumerate(data):
             rows = self.rows(kinds, places, len(density))
             if self.equations is None:
                 self.equations = NormalEquations(np.ones(rows.shape[1]), keep_blocks=0)
             self.equations.add(rows, density, block=block)
+        assert self.equations is not None
         self.coefficients = graded_solution(self.equations, self.degrees, strength=1e-14, finer=3.0)
 
-    def errors(self, data: list[tuple]) -> tuple[float, float]:
+    def errors(self, data: list[Snapshot]) -> tuple[float, float]:
         """Mean squared error, and relative L2."""
         squares, relative = [], []
         for kinds, places, density in data:

@@ -22,8 +22,11 @@ from otf.electrons.environment import Reach
 from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
 from otf.electrons.overlap import Overlaps
-from otf.engine import load_engine
-from otf.orbitals import BlockMatrix
+from otf.engine import Guess
+from otf.labels import LabelFailure, Labels
+from otf.orbitals import BlockMatrix, Matrices
+from otf_siesta.engine import SiestaEngine
+from otf_siesta.options import Options
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--siesta", default="siesta", help="the program")
@@ -70,9 +73,16 @@ def thermal(atoms: Atoms, count: int, seed: int) -> list[Atoms]:
     return found
 
 
-def opened(atoms: Atoms, scratch: Path):
+def labelled(engine: SiestaEngine, atoms: Atoms) -> tuple[Labels, Matrices]:
+    """What SIESTA says of a structure."""
+    answer, matrices = engine.label(atoms, index=0), engine.matrices()
+    if isinstance(answer, LabelFailure) or matrices is None:
+        raise SystemExit(f"no label: {answer}")
+    return answer, matrices
+
+
+def opened(atoms: Atoms, scratch: Path) -> SiestaEngine:
     """SIESTA for these atoms, which takes what it is given as the answer of one cycle."""
-    engine_class = load_engine("siesta")
     given = {
         "command": options.siesta,
         "pseudo_path": options.pseudos,
@@ -83,21 +93,21 @@ def opened(atoms: Atoms, scratch: Path):
         "mode": "one_shot",
         "one_shot_error_meV_A": 1e6,
     }
-    engine = engine_class(engine_class.Options.model_validate(given), charge=0, spin=0)
+    engine = SiestaEngine(Options.model_validate(given), charge=0, spin=0)
     engine.open(atoms, scratch)
     return engine
 
 
 with tempfile.TemporaryDirectory() as folder:
-    model = None
+    model: MatrixModel | None = None
     for carbons in options.train:
         structures = thermal(chain(carbons), options.each, carbons)
         engine = opened(structures[0], Path(folder) / str(carbons))
-        for index, atoms in enumerate(structures):
-            engine.label(atoms, index=index)
-            matrices = engine.matrices()
+        for atoms in structures:
+            _, matrices = labelled(engine, atoms)
+            hamiltonian = matrices.hamiltonian
             if model is None:
-                hamiltonian = matrices.hamiltonian
+                assert matrices.orbitals is not None
                 overlaps = Overlaps(hamiltonian.shells, matrices.orbitals)
                 # What surrounds atoms of the long chain must have been seen in the short ones.
                 description = replace(
@@ -107,29 +117,30 @@ with tempfile.TemporaryDirectory() as folder:
                     bond_budget=options.budget,
                 )
                 model = MatrixModel(hamiltonian.shells, ("hamiltonian",), description)
-            model.learn(atoms, {"hamiltonian": matrices.hamiltonian})
+            model.learn(atoms, {"hamiltonian": hamiltonian})
         engine.close()
         print(f"learned {options.each} structures of C{carbons}H{2 * carbons + 2}", flush=True)
 
     print(
         "chain    atoms  H_meV  F_meV_A  F_max_meV_A    of E_meV_atom cycles scf_s shot_s learned_s"
     )
+    assert model is not None
     for carbons in options.test:
         (atoms,) = thermal(chain(carbons), 1, 1)
         engine = opened(atoms, Path(folder) / f"test-{carbons}")
-        exact = engine.label(atoms, index=0)
-        truth = engine.matrices()
+        exact, truth = labelled(engine, atoms)
         began = time.perf_counter()
         found = model.predict(atoms)["hamiltonian"]
-        hamiltonian, overlap = found.dense(), overlaps.of(atoms, found.pairs).dense()
-        density = of_hamiltonian(hamiltonian, overlap, truth.electrons)
-        guess = BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density)
+        learned, overlap = found.dense(), overlaps.of(atoms, found.pairs).dense()
+        density = of_hamiltonian(learned, overlap, truth.electrons)
+        guess = Guess(BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density))
         learned_s = time.perf_counter() - began
         shot = engine.label(atoms, index=1, guess=guess)
+        assert isinstance(shot, Labels)
         engine.close()
         # The zero of energy is that of a box, and the boxes differ.
         known, s = truth.hamiltonian.dense(), truth.overlap.dense()
-        off = hamiltonian - known
+        off = learned - known
         off -= np.vdot(s, off) / np.vdot(s, s) * s
         difference = 1e3 * (shot.forces - exact.forces)
         energy = 1e3 * abs(shot.energy - exact.energy) / len(atoms)
