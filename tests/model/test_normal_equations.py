@@ -84,6 +84,20 @@ def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
         np.testing.assert_allclose(together, np.concatenate(apart), atol=1e-12)
 
 
+def test_many_right_hand_sides_are_left_out_one_like_the_other():
+    rows, targets = data(5)
+    many = NormalEquations(PRIOR, outputs=2)
+    for block, (x, y) in enumerate(zip(rows, targets)):
+        many.add(x, np.column_stack([y, 3.0 * y[::-1]]), block=block)
+    found = many.solve(ALL, 0.2).left_out_residuals(many.blocks())
+    for column, scale in ((0, 1), (1, -1)):
+        one = NormalEquations(PRIOR)
+        for block, (x, y) in enumerate(zip(rows, targets)):
+            one.add(x, y if scale == 1 else 3.0 * y[::-1], block=block)
+        direct, _ = one.solve(ALL, 0.2).left_out(one.blocks())
+        np.testing.assert_allclose(found[:, column], direct, atol=1e-10)
+
+
 @pytest.mark.parametrize("block_size", [1, 3])
 def test_slopes_are_derivatives_by_the_logarithm_of_lambda(block_size):
     rows, targets = data(9)
