@@ -1,4 +1,16 @@
-"""Ridge problems whose prior wants fine features smaller than coarse ones."""
+r"""Ridge problems whose prior wants fine features smaller than coarse ones.
+
+==================================================  ==================================
+formula                                             code
+==================================================  ==================================
+(X^T X + s L) theta = X^T y,                        :func:`graded_solution`
+L = diag(X^T X) 5^degree
+s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1  :meth:`GradedProblem.choose`
+==================================================  ==================================
+
+with the labels B left out one after the other; sources in :mod:`otf.model.normal_equations`.
+Nothing is forgotten: older labels of a trajectory say as much about a Hamiltonian as later ones.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
