@@ -1,6 +1,7 @@
 """Making sure that what was written is on the disk."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -8,6 +9,8 @@ from pathlib import Path
 from typing import IO
 
 from otf.errors import FileError
+
+_LOG = logging.getLogger("otf.durable")
 
 
 def append(stream: IO[bytes], data: bytes) -> None:
@@ -72,20 +75,25 @@ def reserve(path: Path, size: int) -> None:
 
 
 def is_owned(path: Path) -> bool:
-    """Whether a process holds this lock file now."""
+    """Whether a process holds this lock file now; nobody does where there are no locks."""
     if not path.exists():
         return False
     with path.open("rb") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             return True
+        except OSError:
+            return False
     return False
 
 
 @contextmanager
 def sole_owner(path: Path) -> Iterator[None]:
     """Hold a lock file while the context lasts; the system frees it when the process dies.
+
+    Some file systems of clusters (Lustre without the mount option flock) have no locks; there it is
+    the user who must see to it, and is told so.
 
     Raises
     ------
@@ -95,8 +103,14 @@ def sole_owner(path: Path) -> Iterator[None]:
     with path.open("w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        except BlockingIOError as error:
             raise FileError(
                 f"{path.parent}: another otf is running here; wait for it, or stop it first"
             ) from error
+        except OSError as error:
+            _LOG.warning(
+                "%s: this file system has no locks (%s): never run two otf here at once",
+                path.parent,
+                error.strerror,
+            )
         yield

@@ -1,5 +1,8 @@
 """Files of a run: exact, cut cleanly after a kill, and refused with a name when damaged."""
 
+import errno
+import fcntl
+import os
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
@@ -12,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from otf.errors import FileError
+from otf.io.durable import is_owned, sole_owner
 from otf.io.labels import LabelFile
 from otf.io.state_file import read_state, write_state
 from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_trajectory
@@ -294,3 +298,22 @@ def test_files_of_one_name_may_be_written_at_once(tmp_path):
     with ThreadPoolExecutor(4) as pool:
         shapes = list(pool.map(write, [tmp_path / str(k) for k in range(4)]))
     assert shapes == [(200_000,)] * 4
+
+
+def test_a_directory_has_one_owner(tmp_path):
+    lock = tmp_path / "lock"
+    with sole_owner(lock):
+        assert is_owned(lock)
+        with pytest.raises(FileError, match="another otf is running here"), sole_owner(lock):
+            pass
+    assert not is_owned(lock)
+
+
+def test_a_file_system_without_locks_is_good_enough(tmp_path, monkeypatch, caplog):
+    def refused(*_):
+        raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
+
+    monkeypatch.setattr(fcntl, "flock", refused)  # as Lustre does
+    with sole_owner(tmp_path / "lock"):
+        assert not is_owned(tmp_path / "lock")
+    assert "has no locks (Function not implemented)" in caplog.text
