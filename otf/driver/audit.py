@@ -11,7 +11,7 @@ from otf.driver.assemble import make_engine
 from otf.driver.directory import one_run, open_run
 from otf.driver.labelling import ask
 from otf.errors import RunError
-from otf.io.trajectory import MODEL, read_trajectory
+from otf.io.trajectory import MODEL, read_scalars, read_trajectory
 from otf.labels import LabelFailure
 from otf.learning.force_model import read_model
 from otf.units import GPA
@@ -71,19 +71,19 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
         If the engine gives no label, or there is nothing to audit.
     """
     run, config, start = open_run(one_run(path))
-    trajectory = read_trajectory(run.trajectory)
-    chosen = np.flatnonzero(trajectory.source == MODEL)[::every]
+    chosen = np.flatnonzero(read_scalars(run.trajectory).source == MODEL)[::every]
     if len(chosen) == 0:
         raise RunError(f"{path}: no frame was moved by the model yet; run it further first")
+    trajectory = read_trajectory(run.trajectory, chosen)
     learned = config.learned.stress_noise_GPa is not None and run.model.exists()
     model = read_model(run.model) if learned else None
     engine = make_engine(config, start)
     with TemporaryDirectory(prefix="otf-audit-") as scratch:
         try:
             engine.open(start, Path(scratch))
-            for index, i in enumerate(chosen):
-                atoms = trajectory.frame(int(i))
-                labels = ask(engine, atoms, index=index)
+            for i in range(len(trajectory)):
+                atoms = trajectory.frame(i)
+                labels = ask(engine, atoms, index=i)
                 if isinstance(labels, LabelFailure):
                     raise RunError(
                         f"step {trajectory.step[i]}: no label: {labels.reason}. {labels.advice}"

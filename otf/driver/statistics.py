@@ -8,10 +8,10 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from otf.arrays import Floats
 from otf.driver.policy import UNTRIGGERED, Reason
 from otf.driver.records import LabelRecord
 from otf.dynamics.hybrid_monte_carlo import SamplerState
+from otf.io.committed import Trajectory
 from otf.units import MEV
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
@@ -201,26 +201,22 @@ class Books:
     total_change_meV: float
 
 
-_SUMS = ("jumps", "heat", "work", "barostat")
-
-
-def books(series: Mapping[str, Floats], history: tuple[LabelRecord, ...]) -> Books | None:
+def books(t: Trajectory, history: tuple[LabelRecord, ...]) -> Books | None:
     """From the scalars of a trajectory; None where there are too few frames or no energies."""
-    conserved = series.get("conserved_energy", np.zeros(0))
+    conserved = t.conserved_energy
     if len(conserved) < 3 or not np.isfinite(conserved).all():
         return None
-    time_ps = 1e-3 * series["time"]
+    time_ps = 1e-3 * t.time_fs
     slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
     scatter = conserved - conserved[0] - slope * time_ps - offset
     change = history[-1].total_energy - history[0].total_energy if len(history) > 1 else math.nan
-    last = {name: float(series[name][-1]) / MEV for name in _SUMS}
     return Books(
         conserved_meV_ps=float(slope) / MEV,
         conserved_scatter_meV=float(scatter.std()) / MEV,
-        jumps_meV=last["jumps"],
-        heat_meV=last["heat"],
-        work_meV=last["work"],
-        barostat_meV=last["barostat"],
+        jumps_meV=float(t.jumps[-1]) / MEV,
+        heat_meV=float(t.heat[-1]) / MEV,
+        work_meV=float(t.work[-1]) / MEV,
+        barostat_meV=float(t.barostat[-1]) / MEV,
         total_change_meV=change / MEV,
     )
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from otf.arrays import Floats
+from otf.arrays import Floats, Ints
 from otf.version import __version__
 
 Series = Mapping[str, npt.NDArray[Any]]
@@ -113,10 +113,33 @@ def n_frames(file: h5py.File) -> int:
     return len(file[group_of("position") + "/step"])
 
 
-def read_series(file: h5py.File, names: Collection[str]) -> dict[str, npt.NDArray[Any]]:
-    """Those of these series that the file has, and step and time."""
+def read_series(
+    file: h5py.File, names: Collection[str], rows: Ints | None = None
+) -> dict[str, npt.NDArray[Any]]:
+    """Those of these series that the file has, and step and time.
+
+    Parameters
+    ----------
+    rows
+        Of which frames, increasing; of all by default.
+    """
     wanted = {*names, "step", "time"}
-    return {name: dataset[()] for name, dataset in _datasets(file).items() if name in wanted}
+    return {
+        name: dataset[()] if rows is None else _rows(dataset, rows)
+        for name, dataset in _datasets(file).items()
+        if name in wanted
+    }
+
+
+def _rows(dataset: h5py.Dataset, rows: Ints) -> npt.NDArray[Any]:
+    """Some rows, chunk by chunk: no more of the file is in memory at once."""
+    size = dataset.chunks[0]
+    chunks, starts = np.unique(rows // size, return_index=True)
+    parts = [
+        dataset[chunk * size : (chunk + 1) * size][mine - chunk * size]
+        for chunk, mine in zip(chunks, np.split(rows, starts)[1:], strict=True)
+    ]
+    return np.concatenate(parts) if parts else dataset[:0]
 
 
 def read_system(file: h5py.File) -> Atoms:

@@ -21,6 +21,7 @@ import numpy as np
 from ase import Atoms
 from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
+from otf.arrays import Ints
 from otf.errors import FileError
 from otf.io.frames import Frames, unwrapped
 from otf.io.trajectory import SAMPLING, read_trajectory
@@ -69,7 +70,7 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
 
 def _read(path: Path) -> Frames:
     if path.suffix == ".h5":
-        return _otf(path)
+        return frames_of_run(path)
     if path.suffix == ".MD":
         return _siesta_md(path)
     if path.suffix in (".md", ".md0"):
@@ -80,8 +81,9 @@ def _read(path: Path) -> Frames:
     return _ase(path, read, cell)
 
 
-def _otf(path: Path) -> Frames:
-    t = read_trajectory(path)
+def frames_of_run(path: Path, rows: Ints | None = None) -> Frames:
+    """Frames of a trajectory of otf: see :func:`~otf.io.trajectory.read_trajectory`."""
+    t = read_trajectory(path, rows)
     series = {
         "potential_energy_eV": t.potential_energy,
         "kinetic_energy_eV": t.kinetic_energy,

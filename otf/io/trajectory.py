@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 from ase import Atoms
 
-from otf.arrays import Floats
+from otf.arrays import Floats, Ints
 from otf.errors import FileError
 from otf.io import durable, h5md
 from otf.io.committed import Trajectory
@@ -269,41 +269,51 @@ def _series(records: Floats) -> dict[str, npt.NDArray[Any]]:
     return series
 
 
-def read_trajectory(path: Path) -> Trajectory:
-    """All committed frames, also of a run in progress.
+def read_trajectory(path: Path, rows: Ints | None = None) -> Trajectory:
+    """Committed frames, also of a run in progress.
+
+    Parameters
+    ----------
+    rows
+        Which of them, increasing; all by default.
 
     Raises
     ------
     FileError
         If there are none, or the file is damaged or not ours.
     """
-    atoms, series, stages = _read(path, h5md.UNITS)
+    atoms, series, stages = _read(path, h5md.UNITS, rows)
     for name in ("velocity", "force"):  # which an exported part may lack
         series.setdefault(name, np.full_like(series["position"], np.nan))
     series["force"] = series["force"] * KJ_PER_MOL
     return Trajectory(atoms, stages, series)
 
 
-def read_scalars(path: Path) -> dict[str, Floats]:
-    """Energies, temperature and all else that is one number a frame, by their names in H5MD.
+def read_scalars(path: Path) -> Trajectory:
+    """All committed frames without their vectors: what is one number a frame, and no more.
 
     Raises
     ------
     FileError
         As :func:`read_trajectory`.
     """
-    return _read(path, _SCALARS)[1]
+    atoms, series, stages = _read(path, _SCALARS)
+    return Trajectory(atoms, stages, series)
 
 
 def _read(
-    path: Path, names: Collection[str]
+    path: Path, names: Collection[str], rows: Ints | None = None
 ) -> tuple[Atoms, dict[str, npt.NDArray[Any]], tuple[str, ...]]:
     """The system, these series (frames that are still in the tail included), names of stages."""
     try:
         with h5py.File(path, "r") as file:
-            atoms, series = h5md.read_system(file), h5md.read_series(file, names)
-            stages = h5md.stage_names(file)
-            tail = _series(_newer(_read_tail(_tail_of(path), len(atoms)), file))
+            atoms, stages = h5md.read_system(file), h5md.stage_names(file)
+            newer = _newer(_read_tail(_tail_of(path), len(atoms)), file)
+            folded = None
+            if rows is not None:
+                n = h5md.n_frames(file)
+                folded, newer = rows[rows < n], newer[rows[rows >= n] - n]
+            series, tail = h5md.read_series(file, names, folded), _series(newer)
     except FileNotFoundError as error:
         raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
     except _DAMAGE as error:

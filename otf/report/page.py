@@ -20,11 +20,11 @@ from otf.driver.warm_start import gains
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
-from otf.io.read_frames import read_frames
+from otf.io.read_frames import frames_of_run
 from otf.io.trajectory import read_scalars, read_trajectory
 from otf.learning.force_model import read_model
 from otf.report import pictures
-from otf.report.viewer import viewer
+from otf.report.viewer import shown, viewer
 from otf.version import __version__
 
 _MOST_FRAMES = 2000  # for g(r)
@@ -65,11 +65,11 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
     if not run.checkpoint.exists():
         raise RunError(f"{path}: has no label yet; there is nothing to report")
     state, _, _ = load_state(run.checkpoint)
-    trajectory = read_trajectory(run.trajectory)
-    if len(trajectory) == 0:
+    scalars = read_scalars(run.trajectory)
+    if len(scalars) == 0:
         raise RunError(f"{path}: has no frame yet; there is nothing to report")
     target = output or run.path / "report.html"
-    page = _page(run, config, state, trajectory, refresh_s, target.parent)
+    page = _page(run, config, state, scalars, refresh_s, target.parent)
     replace_file(target, lambda aside: aside.write_text(page, encoding="utf-8"))
     return target
 
@@ -84,8 +84,8 @@ def _page(
 ) -> str:
     sections = [
         *_errors(run, config, state),
-        *_energies(run, config, state, t),
-        _found(run),
+        *_energies(config, state, t),
+        _found(run, t),
         _atoms(run, t),
         _files(run, beside),
     ]
@@ -196,9 +196,9 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
     return sections
 
 
-def _energies(run: RunDirectory, config: Config, state: RunState, t: Trajectory) -> list[_Section]:
+def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
     dt, out = config.dynamics.timestep_fs, []
-    found = books(read_scalars(run.trajectory), state.history)
+    found = books(t, state.history)
     if found is not None:
         text = (
             f"K + V less jumps, heat and work is conserved to {found.conserved_meV_ps:+.3f} meV/ps "
@@ -218,12 +218,12 @@ def _energies(run: RunDirectory, config: Config, state: RunState, t: Trajectory)
     return out
 
 
-def _found(run: RunDirectory) -> _Section:
-    frames = read_frames(run.path).of_stage(None)
-    frames = frames.between(None, None, max(1, len(frames) // _MOST_FRAMES))
-    curves = rdf([frames], cutoff_A=_CUTOFF_A, bin_A=0.05)
+def _found(run: RunDirectory, t: Trajectory) -> _Section:
+    rows = np.flatnonzero(t.stage == t.stage.max())
+    rows = rows[:: max(1, len(rows) // _MOST_FRAMES)]
+    curves = rdf([frames_of_run(run.trajectory, rows)], cutoff_A=_CUTOFF_A, bin_A=0.05)
     text = (
-        f"Over {len(frames)} frames of the last stage, with two standard errors of ten blocks. "
+        f"Over {len(rows)} frames of the last stage, with two standard errors of ten blocks. "
         f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> tells what the model "
         "did to it."
     )
@@ -236,7 +236,8 @@ def _atoms(run: RunDirectory, t: Trajectory) -> _Section:
     text = "Drawn by 3Dmol; turn it with the mouse or a finger."
     if model is not None:
         text += " The colours are the force errors that the model, as the run left it, expects."
-    return _Section("The atoms", text, viewer(t, model))
+    frames = read_trajectory(run.trajectory, shown(t))
+    return _Section("The atoms", text, viewer(frames, model))
 
 
 def _files(run: RunDirectory, beside: Path) -> _Section:

@@ -25,6 +25,8 @@ def viewer(t: Trajectory, model: ForceModel | None) -> str:
 
     Parameters
     ----------
+    t
+        Frames to show, see :func:`shown`.
     model
         What expects; without one the species give the colours.
     """
@@ -38,15 +40,15 @@ def viewer(t: Trajectory, model: ForceModel | None) -> str:
     )
 
 
-def _shown(t: Trajectory) -> Ints:
-    """Which frames: evenly spaced, the last one among them."""
+def shown(t: Trajectory) -> Ints:
+    """Which frames of a trajectory to show: evenly spaced, the last one among them."""
     count = max(1, min(_MOST_FRAMES, _MOST_ATOMS // len(t.atoms), len(t)))
     return np.unique(np.linspace(len(t) - 1, 0, count).round().astype(np.int64))
 
 
 def scene(t: Trajectory, model: ForceModel | None) -> dict[str, Any]:
     """What the script in the page needs: lengths in 0.01 Angstrom, errors in meV/Angstrom."""
-    rows = _shown(t)
+    rows = range(len(t))
     periodic = bool(t.atoms.pbc.all())
     found: dict[str, Any] = {
         "symbols": list(t.atoms.symbols),

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+from ase import Atoms
 
 from otf.driver.records import LabelRecord
 from otf.driver.statistics import books, contract
+from otf.io.committed import Trajectory
 
 
 def label(index: int, mae_meV_A: float, *, elapsed: int = 10, reason: str = "scheduled", **more):
@@ -74,6 +76,7 @@ def test_books_of_a_drifting_run():
     time = np.arange(0.0, 1000.0, 10.0)
     zero = np.zeros_like(time)
     series = {
+        "step": np.arange(len(time)),
         "time": time,
         "conserved_energy": -5.0 + 2e-6 * time,
         "jumps": zero + 0.003,
@@ -82,9 +85,11 @@ def test_books_of_a_drifting_run():
         "barostat": zero,
     }
     history = (label(0, 1.0, total_energy=-4.0), label(1, 1.0, total_energy=-4.002))
-    found = books(series, history)
+    atoms = Atoms("H")
+    found = books(Trajectory(atoms, ("run",), series), history)
     assert found.conserved_meV_ps == pytest.approx(2.0)
     assert found.conserved_scatter_meV == pytest.approx(0.0, abs=1e-9)
     assert found.jumps_meV == pytest.approx(3.0)
     assert found.total_change_meV == pytest.approx(-2.0)
-    assert books(series | {"conserved_energy": zero * np.nan}, history) is None
+    series["conserved_energy"] = zero * np.nan
+    assert books(Trajectory(atoms, ("run",), series), history) is None

@@ -18,7 +18,7 @@ from otf.errors import FileError
 from otf.io.durable import is_owned, sole_owner
 from otf.io.labels import LabelFile
 from otf.io.state_file import read_state, write_state
-from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_trajectory
+from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_scalars, read_trajectory
 from otf.labels import Labels
 
 
@@ -190,6 +190,21 @@ def test_frames_are_safe_before_they_are_folded(tmp_path):
     assert (tmp_path / "trajectory.tail").stat().st_size > 0
     writer._stream.close()  # the process dies here, without close()
     assert steps_of(path) == list(range(2010))
+
+
+def test_some_frames_are_those_of_all_of_them(tmp_path):
+    path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
+    writer = TrajectoryWriter(path, atoms)
+    writer.append(frames(atoms, range(2500)))  # of several chunks
+    writer.append(frames(atoms, range(2500, 2510)))  # in the tail
+    whole = read_trajectory(path)
+    for rows in ([], [0], [1023, 1024, 2499, 2500, 2509], [2505], range(0, 2510, 7)):
+        some = read_trajectory(path, np.array(rows, dtype=np.int64))
+        assert some.step.tolist() == list(rows)
+        for name in ("positions", "forces", "cells", "potential_energy", "stage"):
+            np.testing.assert_array_equal(getattr(some, name), getattr(whole, name)[list(rows)])
+    assert read_scalars(path).step.tolist() == whole.step.tolist()
+    writer.close()
 
 
 def test_frames_of_a_run_killed_before_the_first_fold_are_there(tmp_path):
