@@ -243,7 +243,7 @@ def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | No
         fewest=round(1000.0 / frame_fs) if parts.sampler is None else 200,
     )
     if run.trajectory.exists():
-        watch.look_back(read_trajectory(run.trajectory))
+        watch.look_back(read_trajectory(run.trajectory, forces=False))
     return watch
 
 

@@ -83,7 +83,7 @@ def _read(path: Path) -> Frames:
 
 def frames_of_run(path: Path, rows: Ints | None = None) -> Frames:
     """Frames of a trajectory of otf: see :func:`~otf.io.trajectory.read_trajectory`."""
-    t = read_trajectory(path, rows)
+    t = read_trajectory(path, rows, forces=False)
     series = {
         "potential_energy_eV": t.potential_energy,
         "kinetic_energy_eV": t.kinetic_energy,

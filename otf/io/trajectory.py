@@ -269,23 +269,27 @@ def _series(records: Floats) -> dict[str, npt.NDArray[Any]]:
     return series
 
 
-def read_trajectory(path: Path, rows: Ints | None = None) -> Trajectory:
+def read_trajectory(path: Path, rows: Ints | None = None, *, forces: bool = True) -> Trajectory:
     """Committed frames, also of a run in progress.
 
     Parameters
     ----------
     rows
         Which of them, increasing; all by default.
+    forces
+        Whether they are wanted: they are a third of the file.
 
     Raises
     ------
     FileError
         If there are none, or the file is damaged or not ours.
     """
-    atoms, series, stages = _read(path, h5md.UNITS, rows)
-    for name in ("velocity", "force"):  # which an exported part may lack
+    names = h5md.UNITS.keys() - (set() if forces else {"force"})
+    atoms, series, stages = _read(path, names, rows)
+    for name in names & {"velocity", "force"}:  # which an exported part may lack
         series.setdefault(name, np.full_like(series["position"], np.nan))
-    series["force"] = series["force"] * KJ_PER_MOL
+    if forces:
+        series["force"] *= KJ_PER_MOL
     return Trajectory(atoms, stages, series)
 
 
