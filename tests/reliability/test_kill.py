@@ -109,7 +109,10 @@ def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> b
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("job", ["nve", "csvr", "langevin", "slhmc", "siesta"])
+@pytest.mark.parametrize(
+    "job",
+    ["nve", "langevin", "slhmc", "siesta", pytest.param("csvr", marks=pytest.mark.thorough)],
+)
 def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed, job, long):
     """Kills at random moments: predicting, labelling, writing, resuming; 25 in all, or 250."""
     config, reference = undisturbed(job)

@@ -52,7 +52,10 @@ def same(one: Path, other: Path) -> bool:
     )
 
 
-@pytest.mark.parametrize("largest_kB", [0, 1, 8, 16, 100, 280, 800])
+@pytest.mark.parametrize(
+    "largest_kB",
+    [0, 16, 280, *(pytest.param(size, marks=pytest.mark.thorough) for size in (1, 8, 100, 800))],
+)
 def test_files_that_cannot_grow_stop_the_run_and_it_resumes(tmp_path, undisturbed, largest_kB):
     """The system refuses to let any file grow beyond so much, as a full disk does."""
     config, reference = undisturbed
@@ -83,7 +86,7 @@ def mounted(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.mark.parametrize("size_kB", [12, 60, 300])
+@pytest.mark.parametrize("size_kB", [12, 60, pytest.param(300, marks=pytest.mark.thorough)])
 def test_full_disk(tmp_path, undisturbed, size_kB):
     config, reference = undisturbed
     done = mounted(
