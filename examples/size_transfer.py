@@ -34,7 +34,7 @@ parser.add_argument("--pseudos", required=True, help="folder with C.psf and H.ps
 parser.add_argument("--basis", default="SZP")
 parser.add_argument("--train", type=int, nargs="+", default=[8, 9], help="carbons in a chain")
 parser.add_argument("--each", type=int, default=20, help="structures of each")
-parser.add_argument("--test", type=int, nargs="+", default=[9, 32], help="carbons")
+parser.add_argument("--test", type=int, nargs="+", default=[9, 32, 40], help="carbons")
 parser.add_argument("--budget", type=int, default=5, help="of the features of bonds")
 parser.add_argument("--around", type=float, default=4.5, help="reach of surroundings, Angstrom")
 parser.add_argument("--reach", type=float, default=7.0, help="of bonds, Angstrom")

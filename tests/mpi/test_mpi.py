@@ -75,7 +75,7 @@ def positions(run: Path) -> np.ndarray:
     ("ranks", "mpirun"),
     [
         (2, MPICH),
-        (3, MPICH),
+        pytest.param(3, MPICH, marks=pytest.mark.thorough),
         pytest.param(2, OPEN_MPI, marks=needs_open_mpi),
     ],
     ids=["2", "3", "open mpi"],

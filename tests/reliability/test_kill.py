@@ -111,10 +111,15 @@ def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> b
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "job",
-    ["nve", "langevin", "slhmc", "siesta", pytest.param("csvr", marks=pytest.mark.thorough)],
+    [
+        "langevin",
+        "slhmc",
+        "siesta",
+        *(pytest.param(job, marks=pytest.mark.thorough) for job in ("nve", "csvr")),
+    ],
 )
 def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed, job, long):
-    """Kills at random moments: predicting, labelling, writing, resuming; 25 in all, or 250."""
+    """Kills at random moments: predicting, labelling, writing, resuming; 15 in all, or 250."""
     config, reference = undisturbed(job)
     total, kills, rng = written(reference), 0, random.Random(job)
     while kills < (50 if long else 5):
