@@ -9,7 +9,7 @@ s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1  :meth:`GradedProblem.choose`
 ==================================================  ==================================
 
 with the labels B left out one after the other; sources in :mod:`otf.model.normal_equations`.
-Nothing is forgotten: older labels of a trajectory say as much about a Hamiltonian as later ones.
+Nothing is forgotten: predicting the next labels of a trajectory of C2H6, forgetting gained nothing.
 """
 
 from collections.abc import Sequence
