@@ -31,12 +31,12 @@ from ase import Atoms
 from ase.build import bulk
 
 from otf.config.schema import Model
-from otf.driver.assemble import make_trainer
-from otf.driver.offline import fit_file
-from otf.labels import Labels
+from otf.engines.labels import Labels
 from otf.learning.calculator import ModelCalculator
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
+from otf.postprocess.hindcast import fit_file
+from otf.runs.assemble import make_trainer
 
 STEPS = 20
 Step = Callable[[], object]

@@ -21,11 +21,11 @@ from pyscf import dft, gto
 from tblite.ase import TBLite
 
 from otf.arrays import Floats
+from otf.electrons.density_guesses import describe
 from otf.electrons.density_matrix import energy_density, of_hamiltonian, purified
-from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
-from otf.labels import LabelFailure
-from otf.orbitals import BlockMatrix
+from otf.engines.labels import LabelFailure
+from otf.orbitals.block_matrices import BlockMatrix
 from otf.units import BOHR, HARTREE
 from otf_pyscf.engine import Options, PyscfEngine
 from otf_pyscf.one_shot import take_as_answer

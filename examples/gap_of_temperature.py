@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from otf.cli.main import main
-from otf.driver.electronic import gap
 from otf.io.read_frames import read_frames
+from otf.postprocess.electronic.levels import gap
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--molecule", default="C2H4")

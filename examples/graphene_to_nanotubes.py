@@ -14,10 +14,10 @@ import numpy as np
 from ase import Atoms
 from ase.build import graphene, nanotube
 
-from otf.electrons.guesses import describe
+from otf.electrons.density_guesses import describe
 from otf.electrons.levels import levels_of
 from otf.electrons.matrix_model import MatrixModel
-from otf.orbitals import Matrices
+from otf.orbitals.block_matrices import Matrices
 from otf_siesta.engine import SiestaEngine
 from otf_siesta.options import Options
 

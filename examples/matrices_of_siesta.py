@@ -26,9 +26,9 @@ from otf.electrons import bloch
 from otf.electrons.density_matrix import of_hamiltonian, purified
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import Description, MatrixModel
-from otf.engine import Guess
-from otf.labels import LabelFailure
-from otf.orbitals import BlockMatrix
+from otf.engines.labels import LabelFailure
+from otf.engines.protocol import DensityGuess
+from otf.orbitals.block_matrices import BlockMatrix
 from otf_siesta import fdf, guesses, matrices, orbitals
 from otf_siesta.engine import SiestaEngine
 from otf_siesta.geometry import read_structure
@@ -143,8 +143,8 @@ def forces_off(
         found = []
         for index, (atoms, hamiltonian, overlap) in enumerate(tests):
             exact = engine.label(atoms, index=index)
-            guess = Guess(filled(hamiltonian, overlap, electrons, occupation))
-            answer = engine.opinion(atoms, guess, index=index + 1)
+            guess = DensityGuess(filled(hamiltonian, overlap, electrons, occupation))
+            answer = engine.check_forces(atoms, guess, index=index + 1)
             if isinstance(exact, LabelFailure) or answer is None:
                 raise SystemExit(f"no forces: {exact}")
             found.append((exact.forces, answer.forces - exact.forces))

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from otf.driver.learned import learned
-from otf.model.ranks import MpiRanks, help_out, started_ranks, world_of
+from otf.model.ranks import MpiRanks, started_ranks, worker_loop, world_of
+from otf.postprocess.stored_model import stored_model
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("run", type=Path)
@@ -22,11 +22,11 @@ ranks = None
 if started_ranks() > 1:
     world = world_of(started_ranks())
     if world.rank:
-        help_out(world)
+        worker_loop(world)
         raise SystemExit
     ranks = MpiRanks(world)
 
-model, atoms = learned(options.run, None)
+model, atoms = stored_model(options.run, None)
 atoms = atoms.repeat(options.repeat)
 model.energy_model.ranks = ranks
 model.energy_model.workers.threads = 1

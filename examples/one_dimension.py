@@ -23,7 +23,7 @@ import numpy as np
 import scipy.linalg
 
 from otf.arrays import Floats, Ints
-from otf.electrons.graded import graded_solution
+from otf.electrons.ridge import ridge_solution
 from otf.model.normal_equations import NormalEquations
 
 Snapshot = tuple[Ints, Floats, Floats]
@@ -236,7 +236,7 @@ class Model:
                 self.equations = NormalEquations(np.ones(rows.shape[1]), keep_blocks=0)
             self.equations.add(rows, density, block=block)
         assert self.equations is not None
-        self.coefficients = graded_solution(self.equations, self.degrees, strength=1e-14, finer=3.0)
+        self.coefficients = ridge_solution(self.equations, self.degrees, strength=1e-14, finer=3.0)
 
     def errors(self, data: list[Snapshot]) -> tuple[float, float]:
         """Mean squared error, and relative L2."""

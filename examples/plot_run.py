@@ -10,10 +10,10 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 
-from otf.driver.audit import audit
-from otf.driver.directory import open_run
-from otf.driver.state import load_state
 from otf.io.trajectory import read_trajectory
+from otf.postprocess.audit import audit
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import open_run
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 path, out = Path(sys.argv[1]), sys.argv[2]
 every = int(sys.argv[3]) if len(sys.argv) > 3 else 20
 run, config, _ = open_run(path)
-state, *_ = load_state(run.checkpoint)
+state = read_checkpoint(run.checkpoint).state
 trajectory = read_trajectory(run.trajectory)
 femtoseconds = config.dynamics.timestep_fs
 frames = list(audit(path, every=every))

@@ -3,9 +3,9 @@
 from pathlib import Path
 
 from otf.config import read_config
-from otf.driver.directory import create_run, open_run
-from otf.driver.session import run_session
 from otf.io.trajectory import read_trajectory
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import run_session
 
 source = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
 run = create_run(read_config(source), source, Path("runs/from_python"))

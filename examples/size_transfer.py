@@ -17,14 +17,14 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from tblite.ase import TBLite
 
+from otf.electrons.density_guesses import describe
 from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.environment import Reach
-from otf.electrons.guesses import describe
 from otf.electrons.matrix_model import MatrixModel
 from otf.electrons.overlap import Overlaps
-from otf.engine import Guess
-from otf.labels import LabelFailure, Labels
-from otf.orbitals import BlockMatrix, Matrices
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import DensityGuess
+from otf.orbitals.block_matrices import BlockMatrix, Matrices
 from otf_siesta.engine import SiestaEngine
 from otf_siesta.options import Options
 
@@ -133,7 +133,7 @@ with tempfile.TemporaryDirectory() as folder:
         found = model.predict(atoms)["hamiltonian"]
         learned, overlap = found.dense(), overlaps.of(atoms, found.pairs).dense()
         density = of_hamiltonian(learned, overlap, truth.electrons)
-        guess = Guess(BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density))
+        guess = DensityGuess(BlockMatrix.of_dense(atoms.numbers, truth.density.shells, density))
         learned_s = time.perf_counter() - began
         shot = engine.label(atoms, index=1, guess=guess)
         assert isinstance(shot, Labels)

@@ -14,10 +14,10 @@ from ase.calculators.calculator import FileIOCalculator, PropertyNotImplementedE
 from ase.calculators.genericfileio import GenericFileIOCalculator
 from pydantic import BaseModel, ConfigDict, Field
 
-from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.protocol import Capabilities
 from otf.errors import EngineError
-from otf.labels import EngineReport, LabelFailure, Labels
 
 
 class Options(BaseModel):
@@ -84,7 +84,7 @@ class AseEngine:
                 f"({type(error).__name__}: {error})"
             ) from error
         if isinstance(self._calculator, FileIOCalculator | GenericFileIOCalculator):
-            # Runs and walkers side by side must not read each other's files.
+            # Runs and replicas side by side must not read each other's files.
             scratch.mkdir(parents=True, exist_ok=True)
             own = Path(self._calculator.directory).name
             self._calculator.directory = type(self._calculator.directory)(scratch / own)
@@ -95,7 +95,7 @@ class AseEngine:
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.Engine`."""
+        """See :class:`otf.engines.protocol.Engine`."""
         if self._calculator is None:
             raise EngineError("the ase engine was not opened")
         began = time.perf_counter()

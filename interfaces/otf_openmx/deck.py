@@ -3,7 +3,7 @@
 from importlib.resources import files
 from pathlib import Path
 
-from otf.deck import Deck, Entry
+from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
 
 # Names the input routines of OpenMX 3.9 ask for; it passes over any other without a word.

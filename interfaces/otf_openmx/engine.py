@@ -14,19 +14,19 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
-from otf.atomic_densities import DensityOfAtoms
-from otf.deck import Deck
-from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
-from otf.engine import Capabilities, Guess, WarmStart
+from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
+from otf.engines.input_deck import Deck
+from otf.engines.label_directories import LabelDirectories
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.launch import Launch, launch
+from otf.engines.placement import name_species, periodic_cell, placed
+from otf.engines.process import Finished, Patience, run_program
+from otf.engines.protocol import Capabilities, DensityGuess, WarmStart
+from otf.engines.sanity import impossible, misplaced, too_close
 from otf.errors import EngineError
-from otf.grid import Grid
-from otf.label_directories import LabelDirectories
-from otf.labels import EngineReport, LabelFailure, Labels
-from otf.launch import Launch, launch
-from otf.orbitals import Matrices
-from otf.placement import name_species, periodic_cell, placed
-from otf.plausible import impossible, misplaced, too_close
-from otf.process import Finished, Patience, run_program
+from otf.orbitals.atomic_densities import DensityOfAtoms
+from otf.orbitals.block_matrices import Matrices
+from otf.orbitals.grids import Grid
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
@@ -75,13 +75,13 @@ class OpenmxEngine:
         self._patience = Patience(options.timeout_s)
 
     @property
-    def tells_matrices(self) -> bool:
-        """See :class:`otf.engine.WithMatrices`."""
+    def keeps_matrices(self) -> bool:
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         return self._options.keep_matrices or self.warm_start != "previous"
 
     @property
     def warm_start(self) -> WarmStart:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         chosen = self._options.warm_start
         return "previous" if isinstance(chosen, bool) else chosen
 
@@ -116,7 +116,7 @@ class OpenmxEngine:
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._densities = self._initial(valence)
-        if self.tells_matrices:
+        if self.keeps_matrices:
             key = "engine.keep_matrices" if self._options.keep_matrices else "engine.warm_start"
             self._occupation = occupation_of(self._deck, atoms, valence, key)
             self._needs_orbitals()
@@ -131,9 +131,9 @@ class OpenmxEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: Guess | None = None,
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         if self._directories is None:
             raise EngineError("the openmx engine was not opened")
         refused = too_close(atoms, "OpenMX")
@@ -168,7 +168,7 @@ class OpenmxEngine:
         return answer
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         if self._ended_in is None or self._occupation is None:
             return None
         try:
@@ -215,7 +215,7 @@ class OpenmxEngine:
         deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
         deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
         # Without a fixed origin the grid follows the atoms, and energies jump with it.
-        if self.tells_matrices:
+        if self.keeps_matrices:
             deck.put("HS.fileout", "on")
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
@@ -272,7 +272,7 @@ class OpenmxEngine:
                 f"{self._deck.value('DATA.PATH')}/PAO, where one is missing; leave it at true"
             )
 
-    def _begin_from(self, guess: Guess, atoms: Atoms, index: int, directory: Path) -> None:
+    def _begin_from(self, guess: DensityGuess, atoms: Atoms, index: int, directory: Path) -> None:
         """Replace the density of the last label by that of a guess."""
         assert self._directories is not None
         assert self._occupation is not None

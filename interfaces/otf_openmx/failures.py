@@ -5,7 +5,7 @@ OpenMX ends with exit code 0 in most of these cases, so the code proves nothing.
 
 from dataclasses import dataclass
 
-from otf.diagnosis import (
+from otf.engines.failures import (
     CONVERGENCE_REMEDIES,
     FROM_SCRATCH,
     ONCE_MORE,
@@ -15,7 +15,7 @@ from otf.diagnosis import (
     signal_number,
     timed_out,
 )
-from otf.process import Finished
+from otf.engines.process import Finished
 from otf_openmx.output import Cycle, finished, read_cycle
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
-from otf.deck import Deck
+from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf_openmx.output import BOHR_A
 

@@ -8,10 +8,10 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
-from otf.atomic_densities import RoundDensity
-from otf.deck import Deck
+from otf.engines.input_deck import Deck
 from otf.errors import EngineError
-from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
+from otf.orbitals.atomic_densities import RoundDensity
+from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
 from otf_openmx.geometry import species_elements
 from otf_openmx.orbitals import atomic_densities, radial_functions, shells_of, to_blocks
 from otf_openmx.scfout import read_scfout

@@ -5,10 +5,10 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from otf.deck import Deck
-from otf.engine import WarmStart
+from otf.engines.input_deck import Deck
+from otf.engines.launch import LaunchOptions
+from otf.engines.protocol import WarmStart
 from otf.errors import EngineError
-from otf.launch import LaunchOptions
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.geometry import valence_electrons
 

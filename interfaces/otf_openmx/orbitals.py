@@ -1,4 +1,4 @@
-"""OpenMX's matrices by pairs of atoms, in the order of :mod:`otf.orbitals`.
+"""OpenMX's matrices by pairs of atoms, in the order of :mod:`otf.orbitals.block_matrices`.
 
 OpenMX's orbitals of an atom come by degree, each with all its multiplicities, and then as real
 harmonics: p as x, y, z; d as 3z2-r2, x2-y2, xy, xz, yz. Signs are as ours.
@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from otf.arrays import Floats, Ints
-from otf.atomic_densities import RoundDensity
-from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells, width
+from otf.orbitals.atomic_densities import RoundDensity
+from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions, Shells, width
 from otf_openmx.output import BOHR_A
 from otf_openmx.scfout import Matrix, ScfOut
 

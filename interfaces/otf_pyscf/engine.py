@@ -13,11 +13,11 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
-from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, Guess, Opinion, WarmStart
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.protocol import Capabilities, DensityGuess, ForceCheck, WarmStart
 from otf.errors import EngineError
-from otf.labels import EngineReport, LabelFailure, Labels
-from otf.orbitals import Matrices
+from otf.orbitals.block_matrices import Matrices
 from otf.units import BOHR, HARTREE
 from otf_pyscf.one_shot import FORCE_ERROR_PER_ROTATION, take_as_answer
 from otf_pyscf.orbitals import from_blocks, radial_functions, to_blocks
@@ -87,13 +87,13 @@ class PyscfEngine:
         self._matrices: Matrices | None = None
 
     @property
-    def tells_matrices(self) -> bool:
-        """See :class:`otf.engine.WithMatrices`."""
+    def keeps_matrices(self) -> bool:
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         return self.warm_start != "previous"
 
     @property
     def warm_start(self) -> WarmStart:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         return "previous" if self._spin else self._options.warm_start
 
     @property
@@ -148,9 +148,9 @@ class PyscfEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: Guess | None = None,
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         if self._scratch is None:
             raise EngineError("the pyscf engine was not opened")
         self._matrices = None
@@ -192,14 +192,14 @@ class PyscfEngine:
         self._matrices = None if self._spin else _matrices(mean_field, self._options.basis)
         return labels
 
-    def opinion(self, atoms: Atoms, guess: Guess, *, index: int) -> Opinion | None:
-        """See :class:`otf.engine.WithOpinions`."""
+    def check_forces(self, atoms: Atoms, guess: DensityGuess, *, index: int) -> ForceCheck | None:
+        """See :class:`otf.engines.protocol.ChecksForces`."""
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
         mean_field, within = self._taken(guess)
-        return Opinion(self._forces(mean_field), within)
+        return ForceCheck(self._forces(mean_field), within)
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         return self._matrices
 
     def close(self) -> None:
@@ -218,7 +218,7 @@ class PyscfEngine:
         threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
 
-    def _one_shot(self, guess: Guess, index: int, began: float) -> Labels | None:
+    def _one_shot(self, guess: DensityGuess, index: int, began: float) -> Labels | None:
         """A label from a density matrix as it is; None where that is not good enough.
 
         Its matrices are not told: what was learned would be learned once more.
@@ -229,7 +229,7 @@ class PyscfEngine:
         how = f" (one shot, forces within {1e3 * within:.2f} meV/A)"
         return self._labels(mean_field, index, 0, began, how)
 
-    def _taken(self, guess: Guess) -> tuple[Any, float]:
+    def _taken(self, guess: DensityGuess) -> tuple[Any, float]:
         """A calculation that ends in a guess, and the largest error of its forces, eV/Angstrom."""
         mean_field = self._mean_field(())
         rotation = take_as_answer(mean_field, from_blocks(guess.density_matrix, self._molecule))

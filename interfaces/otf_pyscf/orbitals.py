@@ -1,4 +1,4 @@
-"""The order of PySCF's orbitals, and of those of :mod:`otf.orbitals`.
+"""The order of PySCF's orbitals, and of those of :mod:`otf.orbitals.block_matrices`.
 
 PySCF has shells with all contractions of one degree after the other, p as x, y, z, and from d on
 real harmonics m = -l … l.
@@ -11,7 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
-from otf.orbitals import BlockMatrix, RadialFunctions, Shells
+from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions, Shells
 from otf.units import BOHR
 
 _P_FROM_XYZ = (1, 2, 0)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from ase import Atoms
 
-from otf.diagnosis import FROM_SCRATCH, diagnose
-from otf.labels import LabelFailure
-from otf.plausible import impossible, misplaced
-from otf.process import Finished
+from otf.engines.failures import FROM_SCRATCH, diagnose
+from otf.engines.labels import LabelFailure
+from otf.engines.process import Finished
+from otf.engines.sanity import impossible, misplaced
 from otf_siesta.changes import NAME
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.output import (

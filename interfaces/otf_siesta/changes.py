@@ -3,8 +3,8 @@
 import json
 from collections.abc import Collection
 
-from otf.deck import Deck
-from otf.diagnosis import MORE_ITERATIONS, SAFE_MIXING
+from otf.engines.failures import MORE_ITERATIONS, SAFE_MIXING
+from otf.engines.input_deck import Deck
 
 NAME = "otf"
 """``SystemLabel``, which the names of all files begin with."""

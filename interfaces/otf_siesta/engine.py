@@ -13,17 +13,17 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
-from otf.deck import Deck
-from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Capabilities, Guess, Opinion, WarmStart
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.input_deck import Deck
+from otf.engines.label_directories import LabelDirectories
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.launch import Launch, launch
+from otf.engines.placement import name_species, periodic_cell, placed
+from otf.engines.process import Finished, Patience, run_program
+from otf.engines.protocol import Capabilities, DensityGuess, ForceCheck, WarmStart
+from otf.engines.sanity import too_close
 from otf.errors import EngineError
-from otf.label_directories import LabelDirectories
-from otf.labels import EngineReport, LabelFailure, Labels
-from otf.launch import Launch, launch
-from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
-from otf.placement import name_species, periodic_cell, placed
-from otf.plausible import too_close
-from otf.process import Finished, Patience, run_program
+from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
 from otf_siesta import answers
 from otf_siesta.answers import ERRORS, OUTPUT, read_label, read_one_shot
 from otf_siesta.changes import (
@@ -93,13 +93,13 @@ class SiestaEngine:
         return Capabilities(periodic=True, stress=True, atomic_energies=False, level="DFT")
 
     @property
-    def tells_matrices(self) -> bool:
-        """See :class:`otf.engine.WithMatrices`."""
+    def keeps_matrices(self) -> bool:
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         return self.warm_start != "previous"
 
     @property
     def warm_start(self) -> WarmStart:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         chosen = self._options.warm_start
         return "previous" if isinstance(chosen, bool) else chosen
 
@@ -120,14 +120,14 @@ class SiestaEngine:
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
         self._deck = original.copy()
-        if self.tells_matrices:
+        if self.keeps_matrices:
             self._occupation = occupation_of(self._deck, atoms, self._spin)
         elements = species_elements(self._deck)
         self._species = name_species(
             symbols, species_of_atoms(self._deck), elements, self._deck.source
         )
         depth = self._options.history_depth
-        set_output(self._deck, history_depth=depth, hamiltonian=self.tells_matrices)
+        set_output(self._deck, history_depth=depth, hamiltonian=self.keeps_matrices)
         for label in elements:
             self._files_of(label)
         if self._options.template is not None:
@@ -143,9 +143,9 @@ class SiestaEngine:
         *,
         index: int,
         remedies: Collection[str] = (),
-        guess: Guess | None = None,
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.WithMatrices`."""
+        """See :class:`otf.engines.protocol.WithMatrices`."""
         density_matrix = None if guess is None else guess.density_matrix
         if self._directories is None:
             raise EngineError("the siesta engine was not opened")
@@ -171,8 +171,8 @@ class SiestaEngine:
             self._stop_server()  # its state is not known any more
         return answer
 
-    def opinion(self, atoms: Atoms, guess: Guess, *, index: int) -> Opinion | None:
-        """See :class:`otf.engine.WithOpinions`."""
+    def check_forces(self, atoms: Atoms, guess: DensityGuess, *, index: int) -> ForceCheck | None:
+        """See :class:`otf.engines.protocol.ChecksForces`."""
         if self._directories is None:
             raise EngineError("the siesta engine was not opened")
         before = self._directories.left_by(index - 1, self._basis)
@@ -180,11 +180,11 @@ class SiestaEngine:
             return None
         boxed = placed(atoms, self._cell)
         answer, within, _ = self._shot(boxed, index, before, guess.density_matrix)
-        return None if answer is None else Opinion(answer.forces, within)
+        return None if answer is None else ForceCheck(answer.forces, within)
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engine.WithMatrices`."""
-        if self._ended_in is None or not self.tells_matrices:
+        """See :class:`otf.engines.protocol.WithMatrices`."""
+        if self._ended_in is None or not self.keeps_matrices:
             return None
         try:
             found = read_matrices(self._ended_in, NAME, self._occupation)

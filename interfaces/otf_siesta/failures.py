@@ -9,7 +9,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from otf.diagnosis import (
+from otf.engines.failures import (
     CONVERGENCE_REMEDIES,
     FROM_SCRATCH,
     ONCE_MORE,
@@ -19,7 +19,7 @@ from otf.diagnosis import (
     signal_number,
     timed_out,
 )
-from otf.process import Finished
+from otf.engines.process import Finished
 from otf_siesta.output import iterations_so_far
 
 

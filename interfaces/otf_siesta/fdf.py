@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
 
-from otf.deck import Deck, Entry
+from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
 
 _COMMENT = re.compile(r"""("[^"]*"|'[^']*'|`[^`]*`)|[#;!].*""")

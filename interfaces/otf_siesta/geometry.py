@@ -11,7 +11,7 @@ from ase.data import chemical_symbols
 from ase.geometry import cellpar_to_cell
 
 from otf.arrays import Floats
-from otf.deck import Deck
+from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf_siesta.output import BOHR_A
 

@@ -13,9 +13,9 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats
-from otf.deck import Deck
+from otf.engines.input_deck import Deck
 from otf.errors import EngineError
-from otf.orbitals import BlockMatrix, Matrices, RadialFunctions
+from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
 from otf_siesta.geometry import species_elements
 from otf_siesta.output import read_valences
 

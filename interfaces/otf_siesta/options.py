@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal, Self
 from ase.data import atomic_numbers
 from pydantic import Field, model_validator
 
-from otf.deck import Deck
-from otf.engine import WarmStart
+from otf.engines.input_deck import Deck
+from otf.engines.launch import LaunchOptions
+from otf.engines.protocol import WarmStart
 from otf.errors import EngineError
-from otf.launch import LaunchOptions
 from otf_siesta.fdf import Fdf, read
 
 FilePath = Annotated[Path, Field(strict=False)]

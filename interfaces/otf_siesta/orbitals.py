@@ -1,4 +1,4 @@
-"""SIESTA's matrices by pairs of atoms, in the order and signs of :mod:`otf.orbitals`.
+"""SIESTA's matrices by pairs of atoms, in the order and signs of :mod:`otf.orbitals.block_matrices`.
 
 SIESTA's orbitals come shell by shell with m = -l … l, as ours; its real harmonics are (-1)^m times
 ours. Columns count the orbitals of the auxiliary supercell.
@@ -13,7 +13,7 @@ import scipy.sparse
 import sisl
 
 from otf.arrays import Floats, Ints
-from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells
+from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions, Shells
 
 _LEAST = 1e-14
 _POINTS = 2000  # of a radial function

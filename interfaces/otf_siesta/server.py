@@ -18,8 +18,8 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.socketio import IPIProtocol, SocketClosed, actualunixsocketname
 
-from otf.launch import Launch
-from otf.process import Finished, end_group, start_program
+from otf.engines.launch import Launch
+from otf.engines.process import Finished, end_group, start_program
 from otf_siesta.output import BOHR_A
 
 _LOOK_S = 0.2  # how often a process that does not connect is looked at

@@ -13,9 +13,9 @@ from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
 from tblite.interface import Calculator
 from threadpoolctl import ThreadpoolController
 
-from otf.engine import Capabilities
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.protocol import Capabilities
 from otf.errors import EngineError
-from otf.labels import EngineReport, LabelFailure, Labels
 from otf.units import BOHR, HARTREE, KELVIN
 
 SAFE_MIXING = "weaker mixing and more iterations"
@@ -100,7 +100,7 @@ class TbliteEngine:
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engine.Engine`."""
+        """See :class:`otf.engines.protocol.Engine`."""
         if self._calculator is None:
             raise EngineError("the tblite engine was not opened")
         began = time.perf_counter()

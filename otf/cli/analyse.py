@@ -46,10 +46,10 @@ def _of_frames(
         output: tuple[Path, ...],
         **options: Any,
     ) -> None:
-        from otf.driver.directory import walkers_below
         from otf.io.read_frames import read_frames
+        from otf.runs.directory import replicas_below
 
-        paths = tuple(p for path in paths for p in walkers_below(path) or [path])
+        paths = tuple(p for path in paths for p in replicas_below(path) or [path])
         runs = [
             read_frames(path, timestep_fs=timestep_fs)
             .of_stage(stage)
@@ -96,7 +96,7 @@ def _by_engine(
     run: Path | None, runs: list["Frames"], analyse: Callable[[list["Frames"]], "Curves"]
 ) -> "Curves":
     """Analyse the frames; of a run directory, corrected to the engine."""
-    from otf.driver.corrected import corrected
+    from otf.postprocess.reweighted import corrected
 
     if run is None:
         return analyse(runs)
@@ -251,7 +251,7 @@ def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 
     Of runs whose engine tells its matrices (engine.warm_start: auto or learned).
     """
-    from otf.driver.electronic import gap as analyse
+    from otf.postprocess.electronic.levels import gap as analyse
 
     return analyse(paths, runs)
 
@@ -269,7 +269,7 @@ def dos(
     above_eV: float,
 ) -> "Curves":
     """Density of states, a mean over the frames; of runs as `gap` takes them."""
-    from otf.driver.electronic import level_density
+    from otf.postprocess.electronic.levels import level_density
 
     return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
 
@@ -289,7 +289,7 @@ def bands(
     above_eV: float,
 ) -> "Curves":
     """Bands of a crystal along a path, a mean over the frames; of runs as `gap` takes them."""
-    from otf.driver.electronic import bands as analyse
+    from otf.postprocess.electronic.levels import bands as analyse
 
     return analyse(paths, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV)
 
@@ -298,7 +298,7 @@ def bands(
 @_of_runs
 def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     """Mulliken charges over time, and their means; of runs as `gap` takes them."""
-    from otf.driver.electronic import charges as analyse
+    from otf.postprocess.electronic.levels import charges as analyse
 
     return analyse(paths, runs)
 
@@ -307,7 +307,7 @@ def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 @_of_runs
 def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     """Dipole moment of a molecule over time, and its mean; of runs as `gap` takes them."""
-    from otf.driver.densities import dipoles
+    from otf.postprocess.electronic.densities import dipoles
 
     return dipoles(paths, runs)
 
@@ -347,7 +347,7 @@ def density(
 
     Steep cores fall between the points of a grid, as the electrons counted on it tell.
     """
-    from otf.driver.densities import densities
+    from otf.postprocess.electronic.densities import densities
 
     if files and route == "dm":
         raise click.UsageError("--learn is for --route points: a density tells no density matrix")
@@ -385,7 +385,7 @@ def phonons(
     output: tuple[Path, ...],
 ) -> None:
     """Phonons of a run's model, at the minimum of its energy, by finite displacements."""
-    from otf.driver.phonons import phonons as analyse
+    from otf.postprocess.phonons import phonons as analyse
 
     found = analyse(
         run_dir,

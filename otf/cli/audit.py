@@ -19,7 +19,7 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
     Only frames that the model moved are counted. The engine is asked anew for each of them, away
     from the run's own files.
     """
-    from otf.driver.audit import audit, summarise
+    from otf.postprocess.audit import audit, summarise
 
     frames = list(audit(run_dir, every=every))
     summary = summarise(frames)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from otf.driver.doctor import Trial
+    from otf.postprocess.doctor import Trial
 
 
 @click.command("doctor")
@@ -22,7 +22,7 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
     With --try, its starting structure is labelled from scratch, and again from there with all atoms
     moved a little: what a label costs, what a warm start saves, how noisy the forces are.
     """
-    from otf.driver.doctor import examine, try_job
+    from otf.postprocess.doctor import examine, try_job
 
     if compute and config is None:
         raise click.UsageError("--try needs a CONFIG to try")

@@ -36,10 +36,10 @@ def command(
 
     SOURCE is a run directory or any trajectory that `otf analyse` reads.
     """
-    from otf.driver.directory import one_run
     from otf.io.export import FRAME_FORMATS, LABEL_FORMATS, write_frames, write_labels
     from otf.io.labels import read_labels
     from otf.io.read_frames import read_frames
+    from otf.runs.directory import one_run
 
     kind = (
         kind

@@ -18,12 +18,12 @@ def command(model: Path, folder: Path, structure: Path | None) -> None:
 
     MODEL is a run directory or a model file.
     """
-    from otf.driver.directory import RunDirectory
-    from otf.driver.learned import learned
     from otf.lammps.export import export
+    from otf.postprocess.stored_model import stored_model
+    from otf.runs.directory import RunDirectory
 
     source = RunDirectory(model).model if model.is_dir() else model
-    what, atoms = learned(model, structure)
+    what, atoms = stored_model(model, structure)
     export(what, source, atoms, folder)
     if atoms.constraints:
         click.echo(

@@ -25,23 +25,24 @@ def command(
     """
     from otf.config import read_config
     from otf.config.schema import Model
-    from otf.driver.offline import fit_file
+    from otf.learning.model_file import write_model
+    from otf.postprocess.hindcast import fit_file
 
     report = fit_file(read_config(config).model if config else Model(), train, test)
     if output is not None:
-        report.trainer.force_model.write(output)
+        write_model(output, report.trainer.force_model)
     choice = report.trainer.choice
     if as_json:
         numbers = {
             "model": str(report.trainer.size),
             "train": asdict(report.train),
-            "rank": choice.rank,
+            "order": choice.order,
             "lambda": choice.strength,
         }
         numbers["test"] = None if report.test is None else asdict(report.test)
         click.echo(to_json(numbers))
         return
-    click.echo(f"{report.trainer.size}, rank {choice.rank}, lambda {choice.strength:.1e}")
+    click.echo(f"{report.trainer.size}, order {choice.order}, lambda {choice.strength:.1e}")
     for name, errors in (("train", report.train), ("test", report.test)):
         if errors is not None:
             click.echo(

@@ -24,7 +24,7 @@ def command(trajectory: Path, config: Path, as_json: bool) -> None:
     made before the next label, so they are larger than those of a run, which replays each segment.
     """
     from otf.config import read_config
-    from otf.driver.offline import hindcast_file, hindcast_summary
+    from otf.postprocess.hindcast import hindcast_file, hindcast_summary
 
     summary = hindcast_summary(list(hindcast_file(read_config(config), trajectory)))
     if as_json:

@@ -11,7 +11,7 @@ import click
 )
 def command(folder: Path) -> None:
     """The runs in a folder and below, a line each."""
-    from otf.driver.overview import overview, runs_below
+    from otf.postprocess.status import overview, runs_below
 
     found = [overview(path) for path in runs_below(folder)]
     if not found:

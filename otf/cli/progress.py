@@ -105,20 +105,20 @@ def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None
 
 
 @contextmanager
-def walkers_progress(count: int) -> Iterator[Callable[[int, Record], None]]:
-    """The same for several walkers: a plain line now and then."""
+def replicas_progress(count: int) -> Iterator[Callable[[int, Record], None]]:
+    """The same for several replicas: a plain line now and then."""
     steps, labels = [0] * count, [0] * count
     printed: float | None = None
 
-    def show(walker: int, record: Record) -> None:
+    def show(replica: int, record: Record) -> None:
         nonlocal printed
         if not isinstance(record, Segment):
             return
-        steps[walker], labels[walker] = record.state.step, len(record.state.history)
+        steps[replica], labels[replica] = record.state.step, len(record.state.history)
         now = time.monotonic()
         if printed is None or now - printed >= _BATCH_SECONDS:
             printed = now
             at = " ".join(map(str, steps))
-            click.echo(f"walkers at steps {at}, labels {sum(labels)}", err=True)
+            click.echo(f"replicas at steps {at}, labels {sum(labels)}", err=True)
 
     yield show

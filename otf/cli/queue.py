@@ -6,8 +6,8 @@ import click
 @click.command("queue")
 def command() -> None:
     """Your runs in the queue of Slurm, a line each."""
-    from otf.driver.overview import overview
     from otf.errors import OtfError
+    from otf.postprocess.status import overview
     from otf.slurm.commands import my_jobs
 
     jobs = my_jobs()

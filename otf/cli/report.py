@@ -19,7 +19,7 @@ import click
 )
 def command(run_dir: Path, output: Path | None, every_s: float | None) -> None:
     """Write a page about a run, also while it goes on: errors, energies, g(r), the atoms."""
-    from otf.driver.overview import overview
+    from otf.postprocess.status import overview
     from otf.report.page import write_report
 
     while every_s is not None and overview(run_dir).state == "running":

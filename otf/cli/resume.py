@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from otf.cli.together import together
+from otf.cli.mpi import with_mpi_ranks
 
 if TYPE_CHECKING:
     from otf.model.tensor_energy import Ranks
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@together
+@with_mpi_ranks
 def command(
     run_dir: Path,
     steps: int | None,
@@ -35,9 +35,9 @@ def command(
     The trajectory continues from its last commit, to the same bits it would have had without the
     interruption; labels that were paid for are read, not computed again.
     """
-    from otf.cli.sitting import sit
-    from otf.driver.directory import change_steps
+    from otf.cli.session import run_to_end
+    from otf.runs.directory import change_steps
 
     if steps is not None:
         change_steps(run_dir, steps)
-    sit(run_dir, as_json=as_json, again=again, ranks=ranks)
+    run_to_end(run_dir, as_json=as_json, again=again, ranks=ranks)

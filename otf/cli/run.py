@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from otf.cli.together import together
+from otf.cli.mpi import with_mpi_ranks
 
 if TYPE_CHECKING:
     from otf.model.tensor_energy import Ranks
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@together
+@with_mpi_ranks
 def command(
     config: Path,
     output: Path | None,
@@ -38,14 +38,14 @@ def command(
 
     Everything goes to a new directory, from which `otf resume` continues after a stop or a kill.
     """
-    from otf.cli.sitting import sit
+    from otf.cli.session import run_to_end
     from otf.config import read_config
-    from otf.driver.directory import create_run
-    from otf.driver.session import default_directory
+    from otf.runs.directory import create_run
+    from otf.runs.session import default_directory
 
     parsed = read_config(config)
     if seed is not None:
         dynamics = parsed.dynamics.model_copy(update={"seed": seed})
         parsed = parsed.model_copy(update={"dynamics": dynamics})
     run = create_run(parsed, config, output or default_directory(parsed, config))
-    sit(run.path, as_json=as_json, again=again, ranks=ranks)
+    run_to_end(run.path, as_json=as_json, again=again, ranks=ranks)

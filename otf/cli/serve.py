@@ -30,8 +30,8 @@ def command(
 
     MODEL is a run directory or a model file.
     """
-    from otf.driver.learned import learned
-    from otf.driver.serve import Address, serve
+    from otf.postprocess.serve import Address, serve
+    from otf.postprocess.stored_model import stored_model
 
-    answered = serve(*learned(model, structure), Address(host, port, unix), wait_s=wait_s)
+    answered = serve(*stored_model(model, structure), Address(host, port, unix), wait_s=wait_s)
     click.echo(f"{answered} structures answered")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from otf.driver.overview import Overview
+    from otf.postprocess.status import Overview
 
 _BAR = 40
 
@@ -22,7 +22,7 @@ _BAR = 40
 )
 def command(run_dir: Path, every_s: float | None) -> None:
     """How a run is doing: a screen of plain text, read from its files."""
-    from otf.driver.overview import overview
+    from otf.postprocess.status import overview
 
     while True:
         found = overview(run_dir)

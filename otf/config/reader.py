@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from otf.config.cluster import Cluster
 from otf.config.schema import Config
-from otf.engine import load_engine, path_options
+from otf.engines.protocol import load_engine, path_options
 from otf.errors import ConfigError, EngineError
 
 _SCALARS: list[tuple[re.Pattern[str], Any]] = [
@@ -257,14 +257,14 @@ def _take_in_profile(document: _Document, folder: Path) -> None:
 def _check_structure(document: _Document, folder: Path) -> None:
     """The structure file must be there, so that a run does not start without it."""
     section = document.data.get("system")
-    walkers = document.data.get("walkers")
-    listed = walkers.get("structures") if isinstance(walkers, dict) else None
+    replicas = document.data.get("replicas")
+    listed = replicas.get("structures") if isinstance(replicas, dict) else None
     for number, name in enumerate(listed if isinstance(listed, list) else ()):
         if isinstance(name, str) and not (folder / name).is_file():
             document.problems.append(
                 (
-                    document.values["walkers", "structures", number],
-                    f"walkers.structures: there is no file '{name}' beside the config file",
+                    document.values["replicas", "structures", number],
+                    f"replicas.structures: there is no file '{name}' beside the config file",
                 )
             )
     for key in ("structure", "from"):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, ValidationError, model_validator
 
 from otf.config.cluster import Cluster
+from otf.config.replicas import Replicas
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
-from otf.config.walkers import Walkers
 
 Pair = Annotated[
     tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], Field(strict=False)
@@ -226,13 +226,13 @@ class Model(Section):
     l_max: Annotated[int, Field(ge=0, le=6)] | None = Field(
         None, description="angular resolution; default 3, or 4 for a single species"
     )
-    rank: Literal["auto", 1, 2] = Field(
+    order: Literal["auto", 1, 2] = Field(
         "auto",
         description="2 adds products of the principal components of the features; "
         "auto: when the leave-one-snapshot-out error says so",
     )
     components: Literal["auto"] | Annotated[int, Field(ge=1, le=60)] = Field(
-        "auto", description="principal components in the rank-2 part; auto: 10, then 20 or 30"
+        "auto", description="principal components in the order-2 part; auto: 10, then 20 or 30"
     )
     body_order: Literal["auto", 3, 4] = Field(
         "auto", description="4 adds features of four atoms; auto: where three-body ones saturate"
@@ -320,7 +320,7 @@ class Policy(Section):
         "many times the target",
     )
     guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
-    second_opinion: bool = Field(
+    force_check: bool = Field(
         False,
         description="adaptive: where the guard would have a label, see first whether the forces of "
         "the learned density matrix, without self-consistency, say that the model is good enough "
@@ -352,12 +352,12 @@ class Output(Section):
 
 
 class Stop(Section):
-    """What ends a run, or a sitting of it, before its last step."""
+    """What ends a run, or a session of it, before its last step."""
 
     labels: PositiveInt | None = Field(None, description="the run ends with this many labels")
     wall_time_min: PositiveFloat | None = Field(
         None,
-        description="the sitting ends in time to be finished then: no label is begun that would "
+        description="the session ends in time to be finished then: no label is begun that would "
         "take longer",
     )
     rdf_error: PositiveFloat | None = Field(
@@ -379,7 +379,7 @@ class Config(Section):
     stop: Stop = Stop()
     output: Output = Output()
     cluster: Cluster = Cluster()
-    walkers: Walkers = Walkers()
+    replicas: Replicas = Replicas()
 
     @model_validator(mode="after")
     def _pressure_needs_one_energy(self) -> Self:
@@ -388,38 +388,38 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
-    def _walkers_are_of_one_kind(self) -> Self:
-        walkers = self.walkers
+    def _replicas_are_of_one_kind(self) -> Self:
+        replicas = self.replicas
         for name in ("temperatures_K", "structures"):
-            given = len(getattr(walkers, name))
-            if given not in (0, walkers.count):
+            given = len(getattr(replicas, name))
+            if given not in (0, replicas.count):
                 raise ValueError(
-                    f"walkers.{name}: {given} for {walkers.count} walkers; give one for each"
+                    f"replicas.{name}: {given} for {replicas.count} replicas; give one for each"
                 )
-        if walkers.count == 1:
+        if replicas.count == 1:
             return self
         if self.dynamics.ensemble == "slhmc":
-            raise ValueError("walkers: slhmc freezes its model, which walkers go on teaching")
+            raise ValueError("replicas: slhmc freezes its model, which replicas go on teaching")
         if self.model.residual != "off":
-            raise ValueError("walkers: model.residual follows one trajectory in time; set it off")
-        if walkers.temperatures_K and self.dynamics.stages:
-            raise ValueError("walkers.temperatures_K: stages have temperatures of their own")
+            raise ValueError("replicas: model.residual follows one trajectory in time; set it off")
+        if replicas.temperatures_K and self.dynamics.stages:
+            raise ValueError("replicas.temperatures_K: stages have temperatures of their own")
         return self
 
-    def of_walker(self, number: int) -> "Config":
-        """The run of a walker alone, from 0."""
+    def of_replica(self, number: int) -> "Config":
+        """The run of a replica alone, from 0."""
         dynamics: dict[str, Any] = {"seed": self.dynamics.seed + number}
-        if self.walkers.temperatures_K:
-            dynamics["temperature_K"] = self.walkers.temperatures_K[number]
+        if self.replicas.temperatures_K:
+            dynamics["temperature_K"] = self.replicas.temperatures_K[number]
         return self.model_copy(
             update={
                 "dynamics": self.dynamics.model_copy(update=dynamics),
-                "walkers": Walkers(),
+                "replicas": Replicas(),
             }
         )
 
     @property
-    def learned(self) -> Model:
+    def effective_model(self) -> Model:
         """The model, with the stress where the dynamics needs it."""
         if self.model.stress_noise_GPa is None and self.dynamics.constant_pressure:
             return self.model.model_copy(update={"stress_noise_GPa": _STRESS_NOISE_GPA})

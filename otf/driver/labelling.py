@@ -12,11 +12,11 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 from ase import Atoms
 
-from otf.diagnosis import FROM_SCRATCH
-from otf.engine import Opinion
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import ForceCheck
 from otf.errors import RunError
 from otf.io.labels import LabelFile
-from otf.labels import LabelFailure, Labels
 
 _LOG = logging.getLogger("otf.labels")
 
@@ -35,7 +35,7 @@ class Asked(Protocol):
     def label(
         self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
     ) -> Labels | LabelFailure:
-        """See :meth:`otf.engine.Engine.label`."""
+        """See :meth:`otf.engines.protocol.Engine.label`."""
         ...
 
 
@@ -53,13 +53,13 @@ class Labeller:
     file: LabelFile
     needs_stress: bool = False
 
-    def opinion(self, atoms: Atoms, *, index: int) -> Opinion | None:
+    def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
         """What the engine knows of a structure before it is labelled."""
-        if not isinstance(self.engine, Advising):
+        if not isinstance(self.engine, ChecksForces):
             return None
         bare = atoms.copy()
         bare.set_constraint()
-        return self.engine.opinion(bare, index=index)
+        return self.engine.check_forces(bare, index=index)
 
     def label(
         self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
@@ -88,11 +88,11 @@ class Labeller:
 
 
 @runtime_checkable
-class Advising(Protocol):
+class ChecksForces(Protocol):
     """What an engine has that answers roughly, and says how roughly."""
 
-    def opinion(self, atoms: Atoms, *, index: int) -> Opinion | None:
-        """See :class:`otf.engine.WithOpinions`; None where there is none."""
+    def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
+        """See :class:`otf.engines.protocol.ChecksForces`; None where there is none."""
         ...
 
 

@@ -14,9 +14,8 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.driver.correction import Correction
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
-from otf.driver.lessons import measure, relearn
+from otf.driver.measure import measure, relearn
 from otf.driver.policy import (
     UNTRIGGERED,
     PolicyState,
@@ -24,17 +23,18 @@ from otf.driver.policy import (
     expectation,
     planned,
 )
-from otf.driver.records import Activity, LabelRecord, Opinions, Parts, Record, RunState, Segment
+from otf.driver.records import Activity, ForceChecks, LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.residual_correction import Correction
 from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.integrators import Acting
 from otf.dynamics.ledger import Ledger
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.sanity import LARGEST_STEP_A, blown_up
 from otf.errors import RunError
+from otf.io.committed import ENGINE, MODEL, Frame
 from otf.io.labels import same_geometry
-from otf.io.trajectory import ENGINE, MODEL, Frame
-from otf.labels import LabelFailure, Labels
 from otf.model.bond_graph import BondGraph
 from otf.model.tensor_energy import Prediction
-from otf.plausible import LARGEST_STEP_A, blown_up
 from otf.units import GPA
 
 _LOG = logging.getLogger("otf.loop")
@@ -79,7 +79,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.ledger = Ledger()
-        self.opinions = Opinions()
+        self.force_checks = ForceChecks()
         self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
         self.environments: set[str] = set()  # bonds an atom had in some label
 
@@ -89,7 +89,7 @@ class _Loop:
         self.parts.ensemble.restore(state.dynamics)
         self.step, self.policy, self.history = state.step, state.policy, state.history
         self.failures, self.ledger = state.failures, state.ledger
-        self.opinions = state.opinions
+        self.force_checks = state.force_checks
 
     def state(self) -> RunState:
         return RunState(
@@ -100,7 +100,7 @@ class _Loop:
             self.history,
             self.failures,
             self.ledger,
-            opinions=self.opinions,
+            force_checks=self.force_checks,
         )
 
     def begin(self) -> Iterator[Record]:
@@ -162,7 +162,7 @@ class _Loop:
 
     def model_segment(self) -> Iterator[Record]:
         """Predict to the next label, learn it, replay, commit."""
-        start, first, books = self.parts.ensemble.capture(), self.step, self.ledger
+        start, first, ledger = self.parts.ensemble.capture(), self.step, self.ledger
         n_labels = self.trainer.n_labels
         length, reason = planned(
             self.parts.policy,
@@ -175,7 +175,7 @@ class _Loop:
         for prediction in self._integrate(length, correction):
             done = self.step - first
             if prediction is None:
-                self.ledger = books
+                self.ledger = ledger
                 length, reason = self._before_explosion(start, first, done), "explosion"
                 break
             yield Activity(self.step, "predict")
@@ -187,13 +187,13 @@ class _Loop:
         labels = self._label()
         record = None
         if isinstance(labels, LabelFailure):
-            self._bear(labels)
+            self._handle_failure(labels)
         else:
             self.failures = 0
             record = self._learn(labels, reason, correction)
         correction = self._correction(n_labels)
         self.parts.ensemble.restore(start)
-        self.step, self.ledger = first, books
+        self.step, self.ledger = first, ledger
         frames: list[Frame] = []
         for prediction in self._integrate(length, correction):
             if prediction is None:
@@ -269,15 +269,15 @@ class _Loop:
 
     def _reassured(self, forces: Floats) -> bool:
         """Whether the engine's rough answer, at its worst, would leave the guard still."""
-        if not self.parts.second_opinion:
+        if not self.parts.force_check:
             return False
-        found = self.parts.labeller.opinion(self.atoms, index=self.trainer.n_labels)
+        found = self.parts.labeller.check_forces(self.atoms, index=self.trainer.n_labels)
         if found is None:
             return False
         worst = float(np.abs(forces - found.forces).mean(axis=1).max()) + found.within
         spared = not self.parts.policy.guard_fires(worst)
-        asked = self.opinions
-        self.opinions = Opinions(asked.asked + 1, asked.spared + spared)
+        asked = self.force_checks
+        self.force_checks = ForceChecks(asked.asked + 1, asked.spared + spared)
         return spared
 
     def _label(self, *, ahead: int = 0) -> Labels | LabelFailure:
@@ -310,7 +310,7 @@ class _Loop:
             elapsed=elapsed,
             wall_s=labels.wall_s,
             scf_iterations=labels.scf_iterations,
-            rank=choice.rank,
+            order=choice.order,
             strength=choice.strength,
             size=str(self.trainer.size),
             total_energy=float(self.atoms.get_kinetic_energy()) + labels.energy - self.ledger.given,
@@ -332,8 +332,8 @@ class _Loop:
         """The present step as a frame, unless it is one that is not kept."""
         if self.step % self.parts.frame_every:
             return []
-        kinetic, books = float(self.atoms.get_kinetic_energy()), self.ledger
-        assert books.potential is not None
+        kinetic, ledger = float(self.atoms.get_kinetic_energy()), self.ledger
+        assert ledger.potential is not None
         return [
             Frame(
                 step=self.step,
@@ -342,13 +342,13 @@ class _Loop:
                 positions=self.atoms.get_positions(),
                 momenta=self.atoms.get_momenta(),
                 forces=acting.forces.copy(),
-                potential_energy=books.potential,
+                potential_energy=ledger.potential,
                 kinetic_energy=kinetic,
-                conserved_energy=books.conserved(kinetic),
-                jumps=books.jumps,
-                heat=books.heat,
-                work=books.work,
-                barostat=books.barostat,
+                conserved_energy=ledger.conserved(kinetic),
+                energy_discontinuity=ledger.energy_discontinuity,
+                heat=ledger.heat,
+                work=ledger.work,
+                barostat=ledger.barostat,
                 pressure_GPa=self._pressure_GPa(acting),
                 stage=self.parts.ensemble.stage,
                 temperature_K=self.parts.ensemble.temperature(),
@@ -364,7 +364,7 @@ class _Loop:
         kinetic = 2.0 * float(self.atoms.get_kinetic_energy()) / self.atoms.get_volume()
         return float(kinetic - np.trace(acting.stress)) / (3.0 * GPA)
 
-    def _bear(self, failure: LabelFailure) -> None:
+    def _handle_failure(self, failure: LabelFailure) -> None:
         """Go on without a label, if that was asked for and is not the rule by now."""
         self.failures += 1
         if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:

@@ -9,7 +9,7 @@ from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings, SamplerState
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
-from otf.io.trajectory import SAMPLING, Frame
+from otf.io.committed import SAMPLING, Frame
 from otf.learning.learner import Learner
 from otf.learning.trainer import TrainerState
 
@@ -36,7 +36,7 @@ class LabelRecord:
         Its self-consistency cycles, or None.
     coverage
         Share of force components that lay within two predicted errors.
-    rank, strength
+    order, strength
         Rank and lambda chosen after learning it.
     size
         What the model is made of after learning it.
@@ -56,7 +56,7 @@ class LabelRecord:
     energy_error: float
     wall_s: float
     scf_iterations: int | None
-    rank: int
+    order: int
     strength: float
     coverage: float
     size: str
@@ -64,8 +64,8 @@ class LabelRecord:
 
 
 @dataclass(frozen=True)
-class Opinions:
-    """Second opinions: how often one was asked for, and how often it spared a label."""
+class ForceChecks:
+    """Second force_checks: how often one was asked for, and how often it spared a label."""
 
     asked: int = 0
     spared: int = 0
@@ -83,7 +83,7 @@ class RunState:
     failures: int = 0
     ledger: Ledger = field(default_factory=Ledger)
     sampler: SamplerState | None = None
-    opinions: Opinions = field(default_factory=Opinions)
+    force_checks: ForceChecks = field(default_factory=ForceChecks)
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Parts:
         What the autoregressive forecast of the force error is used for.
     seed
         Of the audits' times.
-    second_opinion
+    force_check
         Whether the engine is asked roughly where the guard fires.
     sampler
         For hybrid Monte Carlo: the ensemble's steps are proposals then. None for dynamics.
@@ -138,7 +138,7 @@ class Parts:
     continue_on_failure: bool = False
     residual: ResidualUse = "off"
     seed: int = 0
-    second_opinion: bool = False
+    force_check: bool = False
     sampler: SamplerSettings | None = None
 
     @property

@@ -175,7 +175,7 @@ def sampling(
 
 
 @dataclass(frozen=True)
-class Books:
+class EnergyConservation:
     """How well the energy of a run balances.
 
     Attributes
@@ -184,7 +184,7 @@ class Books:
         Slope of K + V − jumps − heat − work, which only the integrator's error moves.
     conserved_scatter_meV
         Its standard deviation about that slope.
-    jumps_meV, heat_meV, work_meV, barostat_meV
+    discontinuity_meV, heat_meV, work_meV, barostat_meV
         Sums over the run: of the potential's jumps where it changed hands, from the thermostat, of
         forces without a potential, and from the barostat.
     total_change_meV
@@ -194,14 +194,16 @@ class Books:
 
     conserved_meV_ps: float
     conserved_scatter_meV: float
-    jumps_meV: float
+    discontinuity_meV: float
     heat_meV: float
     work_meV: float
     barostat_meV: float
     total_change_meV: float
 
 
-def books(t: Trajectory, history: tuple[LabelRecord, ...]) -> Books | None:
+def energy_conservation(
+    t: Trajectory, history: tuple[LabelRecord, ...]
+) -> EnergyConservation | None:
     """From the scalars of a trajectory; None where there are too few frames or no energies."""
     conserved = t.conserved_energy
     if len(conserved) < 3 or not np.isfinite(conserved).all():
@@ -210,10 +212,10 @@ def books(t: Trajectory, history: tuple[LabelRecord, ...]) -> Books | None:
     slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
     scatter = conserved - conserved[0] - slope * time_ps - offset
     change = history[-1].total_energy - history[0].total_energy if len(history) > 1 else math.nan
-    return Books(
+    return EnergyConservation(
         conserved_meV_ps=float(slope) / MEV,
         conserved_scatter_meV=float(scatter.std()) / MEV,
-        jumps_meV=float(t.jumps[-1]) / MEV,
+        discontinuity_meV=float(t.energy_discontinuity[-1]) / MEV,
         heat_meV=float(t.heat[-1]) / MEV,
         work_meV=float(t.work[-1]) / MEV,
         barostat_meV=float(t.barostat[-1]) / MEV,

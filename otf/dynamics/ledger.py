@@ -24,12 +24,12 @@ class Ledger:
     ----------
     potential
         V; None before anything was computed.
-    jumps, heat, work, barostat
+    energy_discontinuity, heat, work, barostat
         J, Q, W and B, summed from the start of the run.
     """
 
     potential: float | None = None
-    jumps: float = 0.0
+    energy_discontinuity: float = 0.0
     heat: float = 0.0
     work: float = 0.0
     barostat: float = 0.0
@@ -37,11 +37,13 @@ class Ledger:
     def switched(self, potential: float) -> "Ledger":
         """Another potential takes over at the same positions.
 
-        >>> Ledger(potential=-10.0).switched(-9.5).jumps
+        >>> Ledger(potential=-10.0).switched(-9.5).energy_discontinuity
         0.5
         """
         jump = 0.0 if self.potential is None else potential - self.potential
-        return replace(self, potential=potential, jumps=self.jumps + jump)
+        return replace(
+            self, potential=potential, energy_discontinuity=self.energy_discontinuity + jump
+        )
 
     def moved(
         self, potential: float, *, heat: float, work: float = 0.0, barostat: float = 0.0
@@ -49,7 +51,7 @@ class Ledger:
         """A step was made on the present potential."""
         return Ledger(
             potential,
-            self.jumps,
+            self.energy_discontinuity,
             self.heat + heat,
             self.work + work,
             self.barostat + barostat,
@@ -63,9 +65,9 @@ class Ledger:
     def conserved(self, kinetic: float) -> float:
         """H̃, eV.
 
-        >>> Ledger(potential=-10.0, jumps=1.0, heat=0.25).conserved(2.0)
+        >>> Ledger(potential=-10.0, energy_discontinuity=1.0, heat=0.25).conserved(2.0)
         -9.25
         """
         if self.potential is None:
             return float("nan")
-        return kinetic + self.potential - self.jumps - self.given - self.work
+        return kinetic + self.potential - self.energy_discontinuity - self.given - self.work

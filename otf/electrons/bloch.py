@@ -15,7 +15,7 @@ from scipy.optimize import brentq
 from scipy.special import expit
 
 from otf.arrays import Complex, Floats
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 
 _MARGIN = 40.0  # smearings beyond the levels where the Fermi level surely is not
 _SHARPEST_EV = 1e-6

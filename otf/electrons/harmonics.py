@@ -3,7 +3,7 @@ r"""Rotations and couplings of real spherical harmonics.
 =====================================================  ==========================
 formula                                                code
 =====================================================  ==========================
-Y_lm in the order of :mod:`otf.orbitals`               :func:`harmonics`
+Y_lm in the order of :mod:`otf.orbitals.block_matrices`               :func:`harmonics`
 D^l with Y_l(R r) = D^l(R) Y_l(r)                      :func:`rotation_matrices`
 C^{lm}_{l1 m1 l2 m2} for real harmonics, orthonormal   :func:`coupling`
 =====================================================  ==========================

@@ -9,7 +9,7 @@ import numpy as np
 
 from otf.arrays import Floats
 from otf.electrons import bloch
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 
 _HALFWAY = 0.5
 

@@ -21,10 +21,10 @@ from otf.electrons.bond_features import (
     turned,
 )
 from otf.electrons.environment import Reach, moments, neighbours, parts, vectors_of
-from otf.electrons.graded import GradedProblem
 from otf.electrons.harmonics import rotation_matrices
+from otf.electrons.ridge import RidgeProblem
 from otf.electrons.site_features import SiteFeatures, TensorKind, from_tensors, to_tensors
-from otf.orbitals import BlockMatrix, Pairs, Shells
+from otf.orbitals.block_matrices import BlockMatrix, Pairs, Shells
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
@@ -97,8 +97,8 @@ class MatrixModel:
     names: Sequence[str]
     description: Description = field(default_factory=Description)
     n_labels: int = 0
-    _sites: dict[tuple[int, TensorKind], GradedProblem] = field(default_factory=dict)
-    _bonds: dict[tuple[tuple[int, int], Weight], GradedProblem] = field(default_factory=dict)
+    _sites: dict[tuple[int, TensorKind], RidgeProblem] = field(default_factory=dict)
+    _bonds: dict[tuple[tuple[int, int], Weight], RidgeProblem] = field(default_factory=dict)
     _longest: dict[tuple[int, int], float] = field(default_factory=dict)
     _choose_at: float = 1.0
 
@@ -146,7 +146,7 @@ class MatrixModel:
             key = site.species, kind
             if key not in self._sites:
                 degrees = self._site_features.degrees(kind)
-                self._sites[key] = GradedProblem(degrees, len(self.names))
+                self._sites[key] = RidgeProblem(degrees, len(self.names))
             self._sites[key].add(_flat(rows), _flat(targets), self.n_labels)
 
     def _learn_bonds(self, bond: _Bonds, blocks: Sequence[Floats]) -> None:
@@ -161,7 +161,7 @@ class MatrixModel:
             key = bond.species, weight
             if key not in self._bonds:
                 degrees = self._bond_features.degrees(weight)
-                self._bonds[key] = GradedProblem(degrees, len(self.names))
+                self._bonds[key] = RidgeProblem(degrees, len(self.names))
             self._bonds[key].add(_real(rows, weight), _real(targets, weight), self.n_labels)
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:

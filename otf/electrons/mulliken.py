@@ -8,7 +8,7 @@ Source: Mulliken, J. Chem. Phys. 23, 1833 (1955).
 import numpy as np
 
 from otf.arrays import Floats
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 
 
 def mulliken_charges(density: BlockMatrix, overlap: BlockMatrix, cores: Floats) -> Floats:

@@ -24,7 +24,7 @@ from otf.electrons.density.quadrature import radial, shares
 from otf.electrons.density.through_matrix import OrbitalValues
 from otf.electrons.environment import vectors_of
 from otf.electrons.harmonics import rotation_matrices
-from otf.orbitals import BlockMatrix, Pairs, RadialFunctions, Shells, width
+from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions, Shells, width
 
 _RADII = 80
 _ANGLES = 40

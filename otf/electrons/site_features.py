@@ -23,7 +23,7 @@ import numpy as np
 from otf.arrays import Floats, Ints
 from otf.electrons.bond_features import EACH_MOMENT
 from otf.electrons.harmonics import coupling
-from otf.orbitals import width
+from otf.orbitals.block_matrices import width
 
 TensorKind = tuple[int, int]
 """Degree, and 1 for a tensor or -1 for a pseudo-tensor."""

@@ -1,4 +1,4 @@
-"""Committed frames in memory, as :func:`otf.io.trajectory.read_trajectory` returns them."""
+"""Committed frames in memory: one as the loop makes it, a trajectory as it is read."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +9,60 @@ from ase import Atoms
 
 from otf.arrays import Floats, Ints
 from otf.units import FS
+
+ENGINE, MODEL = 0, 1
+"""Values of ``source``: which of the two drove a frame."""
+
+SAMPLING = ("burn-in", "sample")
+"""Stages of hybrid Monte Carlo."""
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """One committed step.
+
+    Attributes
+    ----------
+    step, time_fs
+        Place in the run.
+    cell
+        (3, 3), Angstrom; zeros where there is none.
+    positions, momenta, forces
+        (N, 3) in ASE units.
+    potential_energy, kinetic_energy
+        eV, of whichever drove the frame.
+    temperature_K
+        Over the degrees of freedom that hold energy.
+    source
+        :data:`ENGINE` or :data:`MODEL`.
+    labels
+        Labels learned when the frame was committed: the version of the model.
+    conserved_energy, energy_discontinuity, heat, work, barostat
+        The accounts of :class:`otf.dynamics.ledger.Ledger`, eV.
+    pressure_GPa
+        Of the atoms, with their motion; NaN where no stress is learned.
+    stage
+        Number of the stage.
+    """
+
+    step: int
+    time_fs: float
+    cell: Floats
+    positions: Floats
+    momenta: Floats
+    forces: Floats
+    potential_energy: float
+    kinetic_energy: float
+    temperature_K: float
+    source: int
+    labels: int
+    conserved_energy: float
+    energy_discontinuity: float
+    heat: float
+    work: float
+    barostat: float
+    pressure_GPa: float
+    stage: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,9 +130,9 @@ class Trajectory:
         return self._series["conserved_energy"]
 
     @property
-    def jumps(self) -> Floats:
+    def energy_discontinuity(self) -> Floats:
         """(frames,), eV: sum of the potential's jumps where it changed hands."""
-        return self._series["jumps"]
+        return self._series["energy_discontinuity"]
 
     @property
     def heat(self) -> Floats:
@@ -114,7 +168,7 @@ class Trajectory:
 
     @property
     def source(self) -> Ints:
-        """(frames,), :data:`~otf.io.trajectory.ENGINE` or ``MODEL``."""
+        """(frames,), either :data:`ENGINE` or ``MODEL``."""
         return self._series["source"].astype(np.int64)
 
     def frame(self, i: int) -> Atoms:

@@ -25,7 +25,7 @@ UNITS = {
     "source": None,
     "labels": None,
     "conserved_energy": "eV",
-    "jumps": "eV",
+    "energy_discontinuity": "eV",
     "heat": "eV",
     "work": "eV",
     "barostat": "eV",

@@ -15,9 +15,9 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
+from otf.engines.labels import Labels
 from otf.errors import FileError
 from otf.io import durable
-from otf.labels import Labels
 
 _LOG = logging.getLogger("otf.labels")
 

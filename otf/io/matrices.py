@@ -9,8 +9,8 @@ import numpy.typing as npt
 from ase import Atoms
 
 from otf.errors import FileError
-from otf.io.state_file import read_state, write_state
-from otf.orbitals import BlockMatrix, Matrices, Pairs
+from otf.io.array_file import read_arrays, write_arrays
+from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs
 
 _KIND = "matrices"
 _NAMES = ("hamiltonian", "overlap", "density")
@@ -47,7 +47,7 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
     """
     matrices, one = label.matrices, label.matrices.hamiltonian
     path.parent.mkdir(exist_ok=True)
-    write_state(
+    write_arrays(
         path,
         _KIND,
         {
@@ -82,7 +82,7 @@ def read_matrices(path: Path) -> LabelMatrices:
     FileError
         If it is damaged or something else.
     """
-    scalars, arrays = read_state(path, _KIND)
+    scalars, arrays = read_arrays(path, _KIND)
     try:
         return _label(scalars, arrays)
     except (KeyError, ValueError) as error:

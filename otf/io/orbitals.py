@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from otf.errors import FileError
-from otf.io.state_file import read_state, write_state
-from otf.orbitals import RadialFunctions
+from otf.io.array_file import read_arrays, write_arrays
+from otf.orbitals.block_matrices import RadialFunctions
 
 _KIND = "orbitals"
 
@@ -20,7 +20,7 @@ def write_orbitals(path: Path, basis: str, functions: Mapping[int, RadialFunctio
     """
     arrays = {f"{z}-distances": f.distances for z, f in functions.items()}
     arrays |= {f"{z}-values": f.values for z, f in functions.items()}
-    write_state(path, _KIND, {"basis": basis, "numbers": list(functions)}, arrays)
+    write_arrays(path, _KIND, {"basis": basis, "numbers": list(functions)}, arrays)
 
 
 def read_orbitals(path: Path, basis: str) -> dict[int, RadialFunctions]:
@@ -31,7 +31,7 @@ def read_orbitals(path: Path, basis: str) -> dict[int, RadialFunctions]:
     FileError
         If it is missing, damaged, or of another basis.
     """
-    scalars, arrays = read_state(path, _KIND)
+    scalars, arrays = read_arrays(path, _KIND)
     if scalars["basis"] != basis:
         raise FileError(f"{path}: its orbitals are not those of the labels' matrices")
     return {

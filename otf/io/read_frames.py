@@ -23,8 +23,9 @@ from scipy.io import FortranEOFError, FortranFile, FortranFormattingError
 
 from otf.arrays import Ints
 from otf.errors import FileError
+from otf.io.committed import SAMPLING
 from otf.io.frames import Frames, unwrapped
-from otf.io.trajectory import SAMPLING, read_trajectory
+from otf.io.trajectory import read_trajectory
 from otf.units import BOHR, FS, HARTREE
 
 _M_PER_S = 1e-5  # Angstrom/fs
@@ -47,9 +48,9 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
     FileError
         If it is not there or cannot be read.
     """
-    walkers = sorted(path.glob("walker-*/trajectory.h5"))
-    if walkers:
-        raise FileError(f"{path}: has walkers; name one of them, such as {walkers[0].parent}")
+    replicas = sorted(path.glob("replica-*/trajectory.h5"))
+    if replicas:
+        raise FileError(f"{path}: has replicas; name one of them, such as {replicas[0].parent}")
     if path.is_dir():
         path = path / "trajectory.h5"
     if not path.exists():

@@ -20,11 +20,11 @@ class _LogFile(logging.FileHandler):
 
 
 class _Formatter(logging.Formatter):
-    """Names the walker that speaks, where there are several."""
+    """Names the replica that speaks, where there are several."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)
-        if (record.threadName or "").startswith("walker-"):
+        if (record.threadName or "").startswith("replica-"):
             return line.replace(
                 f" {record.levelname} ", f" {record.levelname} {record.threadName} "
             )

@@ -8,7 +8,7 @@ from scipy.io import FortranFile, netcdf_file
 
 from otf.arrays import Floats
 from otf.errors import FileError
-from otf.grid import Grid
+from otf.orbitals.grids import Grid
 from otf.units import BOHR
 
 _SPINS = 2  # what comes after the two is the magnetisation's direction

@@ -9,7 +9,6 @@ grown to a quarter of the HDF5 file, so that copying costs a constant factor. Re
 
 import shutil
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,71 +20,17 @@ from ase import Atoms
 from otf.arrays import Floats, Ints
 from otf.errors import FileError
 from otf.io import durable, h5md
-from otf.io.committed import Trajectory
+from otf.io.committed import Frame, Trajectory
 from otf.io.durable import replace_file, reserve
 from otf.units import FS, KJ_PER_MOL
-
-ENGINE, MODEL = 0, 1
-"""Values of ``source``: which of the two drove a frame."""
-
-SAMPLING = ("burn-in", "sample")
-"""Stages of hybrid Monte Carlo."""
 
 _FOLD_BYTES = 1 << 18
 _OVERHEAD = 2  # of frames in HDF5 over those in the tail, with a margin: chunks, indices
 _SCALARS = (
     "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
-    "conserved_energy", "jumps", "heat", "work", "barostat", "pressure", "stage",
+    "conserved_energy", "energy_discontinuity", "heat", "work", "barostat", "pressure", "stage",
 )  # fmt: skip
 _DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damage
-
-
-@dataclass(frozen=True, eq=False)
-class Frame:
-    """One committed step.
-
-    Attributes
-    ----------
-    step, time_fs
-        Place in the run.
-    cell
-        (3, 3), Angstrom; zeros where there is none.
-    positions, momenta, forces
-        (N, 3) in ASE units.
-    potential_energy, kinetic_energy
-        eV, of whichever drove the frame.
-    temperature_K
-        Over the degrees of freedom that hold energy.
-    source
-        :data:`ENGINE` or :data:`MODEL`.
-    labels
-        Labels learned when the frame was committed: the version of the model.
-    conserved_energy, jumps, heat, work, barostat
-        The accounts of :class:`otf.dynamics.ledger.Ledger`, eV.
-    pressure_GPa
-        Of the atoms, with their motion; NaN where no stress is learned.
-    stage
-        Number of the stage.
-    """
-
-    step: int
-    time_fs: float
-    cell: Floats
-    positions: Floats
-    momenta: Floats
-    forces: Floats
-    potential_energy: float
-    kinetic_energy: float
-    temperature_K: float
-    source: int
-    labels: int
-    conserved_energy: float
-    jumps: float
-    heat: float
-    work: float
-    barostat: float
-    pressure_GPa: float
-    stage: int
 
 
 class TrajectoryWriter:
@@ -220,7 +165,7 @@ class TrajectoryWriter:
         velocities = f.momenta * (FS / self._masses[:, None])
         scalars = (
             f.step, f.time_fs, f.potential_energy, f.kinetic_energy, f.temperature_K, f.source,
-            f.labels, f.conserved_energy, f.jumps, f.heat, f.work, f.barostat,
+            f.labels, f.conserved_energy, f.energy_discontinuity, f.heat, f.work, f.barostat,
             f.pressure_GPa, f.stage,
         )  # fmt: skip
         arrays = (f.cell, f.positions, velocities, f.forces / KJ_PER_MOL)

@@ -10,9 +10,9 @@ from ase.io.cube import write_cube as write
 
 from otf.arrays import Floats
 from otf.errors import FileError
-from otf.grid import Grid
 from otf.io.durable import replace_file
 from otf.io.siesta_density import read_siesta_density
+from otf.orbitals.grids import Grid
 from otf.units import BOHR
 
 _KIND = "electron density"

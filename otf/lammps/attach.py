@@ -18,7 +18,8 @@ from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
 from otf.errors import RunError
-from otf.learning.force_model import ForceModel, read_model
+from otf.learning.force_model import ForceModel
+from otf.learning.model_file import read_model
 from otf.model.domain import Domain
 
 if TYPE_CHECKING:

@@ -10,7 +10,8 @@ from ase.calculators.calculator import Calculator, CalculatorSetupError, all_cha
 from ase.stress import full_3x3_to_voigt_6_stress
 
 from otf.arrays import Floats
-from otf.learning.force_model import ForceModel, read_model
+from otf.learning.force_model import ForceModel
+from otf.learning.model_file import read_model
 
 
 class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed

@@ -1,24 +1,15 @@
-"""What has been learned, ready to use and to keep: predictions, their error, a file."""
+"""A fitted force model: predictions and their expected errors."""
 
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import get_args
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.errors import FileError
-from otf.io.state_file import read_state, write_state
 from otf.kernels.energy import Tensors
-from otf.kernels.rows import Standard
 from otf.learning.uncertainty import ErrorScale
-from otf.model.descriptor import Descriptor, DescriptorSettings
 from otf.model.normal_equations import leverage
-from otf.model.sharing import Groups, Sharing
-from otf.model.tensor_energy import Coupling, Prediction, TensorEnergy
-
-_KIND = "model"
+from otf.model.tensor_energy import Prediction, TensorEnergy
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,8 +37,8 @@ class ForceModel:
     ----------
     energy_model
         Descriptor, sharing, standardisation.
-    theta, rank
-        Coefficients (columns,), eV, and the rank in use.
+    theta, order
+        Coefficients (columns,), eV, and the order in use.
     reference_energy
         Added for each atom, eV.
     scale, posterior
@@ -56,7 +47,7 @@ class ForceModel:
 
     energy_model: TensorEnergy
     theta: Floats
-    rank: int
+    order: int
     tensors: Tensors
     reference_energy: float
     scale: ErrorScale
@@ -98,82 +89,3 @@ class ForceModel:
         channels = self.energy_model.descriptor.channels(atoms)
         error = self.scale.root_mean_square(channels, self.leverage(atoms))
         return float(np.sqrt(np.mean(error**2, axis=1)).max())
-
-    def write(self, path: Path) -> None:
-        """Keep the model in a file.
-
-        Raises
-        ------
-        FileError
-            If the disk does not take it.
-        """
-        descriptor, standard = self.energy_model.descriptor, self.energy_model.standard
-        scalars = {
-            "descriptor": asdict(descriptor.settings),
-            "groups": asdict(self.energy_model.sharing.groups),
-            "coupling": self.energy_model.coupling,
-            "rank": self.rank,
-            "reference_energy": self.reference_energy,
-            "error_level": self.scale.level,
-            "force_noise": None if self.posterior is None else self.posterior.force_noise,
-        }
-        arrays = {
-            "mean": standard.mean,
-            "scale": standard.scale,
-            "components": standard.components,
-            "theta": self.theta,
-            "error_total": self.scale.total,
-            "error_weight": self.scale.weight,
-            "error_ratios": self.scale.ratios,
-        }
-        if self.posterior is not None:
-            arrays["factor"] = np.tril(self.posterior.factor)
-        write_state(path, _KIND, scalars, arrays)
-
-
-def read_model(path: Path) -> ForceModel:
-    """A model from its file.
-
-    Raises
-    ------
-    FileError
-        If it is damaged, not a model, or holds something this version does not know.
-    """
-    scalars, arrays = read_state(path, _KIND)
-    try:
-        groups = scalars["groups"]
-        sharing = Sharing(
-            Groups(
-                tuple(groups["species"]),
-                tuple(groups["classes"]),
-                tuple(groups["atoms"]),
-                groups["depth"],
-            )
-        )
-        if scalars["coupling"] not in get_args(Coupling):
-            raise FileError(f"{path}: this version of otf knows no coupling {scalars['coupling']}")
-        settings = DescriptorSettings(**scalars["descriptor"])
-        descriptor = Descriptor(np.array(sharing.groups.species), settings)
-        standard = Standard(arrays["mean"], arrays["scale"], arrays["components"])
-        energy_model = TensorEnergy(descriptor, sharing, standard, coupling=scalars["coupling"])
-        posterior = None
-        if scalars["force_noise"] is not None:
-            posterior = Posterior(np.asfortranarray(arrays["factor"]), scalars["force_noise"])
-        return ForceModel(
-            energy_model,
-            arrays["theta"],
-            scalars["rank"],
-            energy_model.tensors(arrays["theta"], rank=scalars["rank"]),
-            scalars["reference_energy"],
-            ErrorScale(
-                arrays["error_total"],
-                arrays["error_weight"],
-                arrays["error_ratios"],
-                scalars["error_level"],
-            ),
-            posterior,
-        )
-    except (KeyError, TypeError, ValueError) as error:
-        raise FileError(
-            f"{path}: lacks what this version of otf needs ({error}); use the version that wrote it"
-        ) from error

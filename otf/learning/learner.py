@@ -6,7 +6,7 @@ from typing import Protocol
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.labels import Labels
+from otf.engines.labels import Labels
 from otf.learning.force_model import ForceModel
 from otf.learning.regression import TrainerSettings
 from otf.learning.regularisation import Regularisation
@@ -17,7 +17,7 @@ from otf.model.tensor_energy import Prediction
 
 
 class Learner(Protocol):
-    """A :class:`~otf.learning.trainer.Trainer`, or one walker's part in it."""
+    """A :class:`~otf.learning.trainer.Trainer`, or one replica's part in it."""
 
     settings: TrainerSettings
 

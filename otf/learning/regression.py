@@ -6,7 +6,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.labels import Labels
+from otf.engines.labels import Labels
 from otf.model.normal_equations import NormalEquations
 from otf.model.tensor_energy import TensorEnergy
 
@@ -27,7 +27,7 @@ class TrainerSettings:
         Weight of the past at each label.
     annealing_labels
         Labels after which forgetting has faded to 1/e of its strength; None for never.
-    ranks
+    orders
         Ranks to choose from.
     keep_blocks
         Blocks of labels kept for judging the model without them.
@@ -39,7 +39,7 @@ class TrainerSettings:
     atomic_energy_noise: float | None = None
     forgetting: float = 1.0
     annealing_labels: float | None = None
-    ranks: tuple[int, ...] = (1, 2)
+    orders: tuple[int, ...] = (1, 2)
     keep_blocks: int = 12
 
     def forgetting_at(self, n_labels: int) -> float:
@@ -79,7 +79,7 @@ class Regression:
     def __init__(self, model: TensorEnergy, settings: TrainerSettings) -> None:
         self.model = model
         self.settings = settings
-        self.leading = {rank: model.leading(rank) for rank in settings.ranks}
+        self.leading = {order: model.leading(order) for order in settings.orders}
         n_columns = max(self.leading.values())
         self.equations = NormalEquations(model.prior[:n_columns], keep_blocks=settings.keep_blocks)
 

@@ -1,10 +1,10 @@
-"""Strength of the prior and rank of the model, chosen anew as labels arrive.
+"""Strength of the prior and order of the model, chosen anew as labels arrive.
 
 With few labels the evidence decides; from then on the error of each recent label predicted without
 it. What is left out is a whole snapshot together with those taken within the same 20 fs: the rows
 of a snapshot determine each other, and so do snapshots a few steps apart, which would make a model
 that follows their noise look good. The search takes one step on a grid of lambda, down the slope of
-what decides; the slope comes from the factor the solve has made anyway. Another rank must pay for
+what decides; the slope comes from the factor the solve has made anyway. Another order must pay for
 itself.
 """
 
@@ -43,10 +43,10 @@ class Regularisation:
 
     Attributes
     ----------
-    rank
+    order
         Rank in use.
     position
-        Index into :data:`GRID` for each rank that is considered.
+        Index into :data:`GRID` for each order that is considered.
     searched_at
         Number of labels at the last search.
     score
@@ -54,7 +54,7 @@ class Regularisation:
         evidence decides).
     """
 
-    rank: int
+    order: int
     position: Mapping[int, int]
     searched_at: int = 0
     score: float = field(default=float("nan"), compare=False)
@@ -62,13 +62,13 @@ class Regularisation:
     @property
     def strength(self) -> float:
         """The lambda in use."""
-        return float(GRID[self.position[self.rank]])
+        return float(GRID[self.position[self.order]])
 
 
-def start(ranks: tuple[int, ...]) -> Regularisation:
-    """Before anything is known: the lowest rank, lambda 1."""
+def start(orders: tuple[int, ...]) -> Regularisation:
+    """Before anything is known: the lowest order, lambda 1."""
     position = int(np.argmin(np.abs(np.log(GRID))))
-    return Regularisation(rank=ranks[0], position=dict.fromkeys(ranks, position))
+    return Regularisation(order=orders[0], position=dict.fromkeys(orders, position))
 
 
 def is_due(current: Regularisation, n_labels: int) -> bool:
@@ -91,7 +91,7 @@ def search(
     equations
         All that has been learned.
     leading
-        Number of columns of each rank.
+        Number of columns of each order.
     current
         The choice in force.
     thorough
@@ -99,7 +99,7 @@ def search(
         same blocks were left out.
     """
     judged = _judge(equations, leading, current.position, thorough=thorough)
-    position = {rank: j.position + j.step for rank, j in judged.items()}
+    position = {order: j.position + j.step for order, j in judged.items()}
     return _decide(equations, current, judged, position)
 
 
@@ -116,16 +116,16 @@ def converge(
     while position not in seen:
         seen.append(position)
         judged = _judge(equations, leading, position, thorough=thorough)
-        for rank, j in judged.items():
-            if rank not in best or j.score < best[rank].score:
-                best[rank] = j
-        position = {rank: j.position + j.step for rank, j in judged.items()}
-    return _decide(equations, current, best, {rank: j.position for rank, j in best.items()})
+        for order, j in judged.items():
+            if order not in best or j.score < best[order].score:
+                best[order] = j
+        position = {order: j.position + j.step for order, j in judged.items()}
+    return _decide(equations, current, best, {order: j.position for order, j in best.items()})
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Score of a rank at a position of the grid, and the step it advises."""
+    """Score of a order at a position of the grid, and the step it advises."""
 
     score: float
     position: int
@@ -139,25 +139,25 @@ def _judge(
     *,
     thorough: bool,
 ) -> dict[int, _Judged]:
-    """Every rank where it stands, or as near above as floating point allows."""
+    """Every order where it stands, or as near above as floating point allows."""
     few = equations.n_blocks < FEW_BLOCKS
     latest = None if thorough else _affordable(equations, max(leading.values()))
     blocks = [] if few else equations.blocks(latest)
     weight = equations.weight(latest)
     lowest, highest = (_LOWEST_BY_EVIDENCE if few else 0), len(GRID) - 1
     out = {}
-    for rank, start_at in position.items():
+    for order, start_at in position.items():
         for at in range(max(start_at, lowest), len(GRID)):
-            solution = equations.solve(leading[rank], float(GRID[at]))
+            solution = equations.solve(leading[order], float(GRID[at]))
             found = None
             if solution is not None:
                 found = _by_evidence(solution) if few else _by_leaving_out(solution, blocks, weight)
             if found is not None:
                 step = min(max(at + found[1], lowest), highest) - at
-                out[rank] = _Judged(found[0], at, step)
+                out[order] = _Judged(found[0], at, step)
                 break
         else:
-            out[rank] = _Judged(float("inf"), highest, 0)
+            out[order] = _Judged(float("inf"), highest, 0)
     return out
 
 
@@ -167,14 +167,14 @@ def _decide(
     judged: Mapping[int, _Judged],
     position: Mapping[int, int],
 ) -> Regularisation:
-    """Another rank only where it pays for itself."""
+    """Another order only where it pays for itself."""
     few = equations.n_blocks < FEW_BLOCKS
-    rank = min(judged, key=lambda r: judged[r].score)
-    kept = judged[current.rank].score
-    if judged[rank].score > (kept - _WORTH_EVIDENCE if few else GAIN * kept):
-        rank = current.rank
-    score = float("nan") if few else judged[rank].score
-    return Regularisation(rank, dict(position), equations.n_snapshots, score)
+    order = min(judged, key=lambda r: judged[r].score)
+    kept = judged[current.order].score
+    if judged[order].score > (kept - _WORTH_EVIDENCE if few else GAIN * kept):
+        order = current.order
+    score = float("nan") if few else judged[order].score
+    return Regularisation(order, dict(position), equations.n_snapshots, score)
 
 
 def _by_evidence(solution: Solution) -> tuple[float, int]:

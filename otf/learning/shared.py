@@ -1,4 +1,4 @@
-"""One model for several walkers: each of them learns what any of them is told."""
+"""One model for several replicas: each of them learns what any of them is told."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -6,8 +6,8 @@ from dataclasses import replace
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.labels import Labels
 from otf.learning.force_model import ForceModel
 from otf.learning.regression import TrainerSettings
 from otf.learning.regularisation import Regularisation
@@ -34,14 +34,14 @@ class SharedTrainer:
         self.order: list[int] = []
 
     def restore(self, states: Sequence[TrainerState], taught: Sequence[Sequence[Taught]]) -> None:
-        """Go back to the latest of the walkers' states, and learn what came after it.
+        """Go back to the latest of the replicas' states, and learn what came after it.
 
         Parameters
         ----------
         states
-            Of the walkers that have one.
+            Of the replicas that have one.
         taught
-            Labels of each walker, in their order.
+            Labels of each replica, in their order.
 
         Raises
         ------
@@ -53,47 +53,47 @@ class SharedTrainer:
             latest = max(states, key=lambda s: len(s.order))
             self.order = list(latest.order)
             known = []
-            for walker in self.order:
-                if not rest[walker]:
+            for replica in self.order:
+                if not rest[replica]:
                     raise RunError(
-                        f"walker {walker}: labels are missing; put its labels file back in its "
+                        f"replica {replica}: labels are missing; put its labels file back in its "
                         "place"
                     )
-                known.append(rest[walker].pop(0))
+                known.append(rest[replica].pop(0))
             self.trainer.restore(latest, known, sources=self.order)
-        for walker, labels in enumerate(rest):  # paid for, and not committed
+        for replica, labels in enumerate(rest):  # paid for, and not committed
             for atoms, label, time_fs in labels:
-                self.learn(walker, atoms, label, time_fs=time_fs, audited=False)
+                self.learn(replica, atoms, label, time_fs=time_fs, audited=False)
 
     def learn(
-        self, walker: int, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool
+        self, replica: int, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool
     ) -> None:
-        """Take in a label of a walker."""
-        self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, source=walker)
-        self.order.append(walker)
+        """Take in a label of a replica."""
+        self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, source=replica)
+        self.order.append(replica)
 
 
-class WalkersPart:
-    """A shared trainer as one walker sees it: its labels are counted, all are known.
+class ReplicaTrainer:
+    """A shared trainer as one replica sees it: its labels are counted, all are known.
 
     Parameters
     ----------
     shared
         The trainer.
-    walker
-        Number of the walker, from 0.
+    replica
+        Number of the replica, from 0.
     """
 
-    def __init__(self, shared: SharedTrainer, walker: int) -> None:
+    def __init__(self, shared: SharedTrainer, replica: int) -> None:
         self._shared = shared
         self._trainer = shared.trainer
-        self._walker = walker
+        self._replica = replica
         self.settings: TrainerSettings = shared.trainer.settings
 
     @property
     def n_labels(self) -> int:
-        """Labels of this walker that were learned."""
-        return self._shared.order.count(self._walker)
+        """Labels of this replica that were learned."""
+        return self._shared.order.count(self._replica)
 
     @property
     def choice(self) -> Regularisation:
@@ -123,7 +123,7 @@ class WalkersPart:
         return self._trainer.worst_error(atoms)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
-        """None: errors of walkers do not follow each other in time."""
+        """None: errors of replicas do not follow each other in time."""
         return None
 
     def error_forecast(self) -> Forecast | None:
@@ -131,16 +131,16 @@ class WalkersPart:
         return None
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
-        """Take one label in, for all walkers."""
-        self._shared.learn(self._walker, atoms, labels, time_fs=time_fs, audited=audited)
+        """Take one label in, for all replicas."""
+        self._shared.learn(self._replica, atoms, labels, time_fs=time_fs, audited=audited)
 
     def capture(self) -> TrainerState:
         """The state of the shared trainer."""
         return replace(self._trainer.capture(), order=tuple(self._shared.order))
 
     def own_labels(self, state: TrainerState) -> int:
-        """How many labels of this walker a state was made with."""
-        return state.order.count(self._walker)
+        """How many labels of this replica a state was made with."""
+        return state.order.count(self._replica)
 
     def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
         """Nothing: the shared trainer was restored for all of them."""

@@ -9,8 +9,8 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.force_model import ForceModel, Posterior
 from otf.learning.regression import Example, Regression, TrainerSettings
@@ -48,7 +48,7 @@ class TrainerState:
     residuals
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
     order
-        Whose labels they are, of a trainer that walkers share; else empty.
+        Whose labels they are, of a trainer that replicas share; else empty.
     """
 
     n_labels: int
@@ -70,7 +70,7 @@ class Trainer:
     blueprint
         How to build the energy model in any of its sizes.
     settings
-        Weights, forgetting, ranks.
+        Weights, forgetting, orders.
     """
 
     def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
@@ -83,7 +83,7 @@ class Trainer:
         self._n_blocks = 0
         self._blocks: dict[int, tuple[int, float]] = {}  # of each source, and when it began
         self._tried_at = 0
-        self._choice = regularisation.start(settings.ranks)
+        self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
         self._residuals: list[Floats] = []
         self._set_model(np.zeros(self.model.n_columns), None)
@@ -202,7 +202,7 @@ class Trainer:
 
     @in_one_thread
     def settle(self) -> None:
-        """Choose size, rank and prior as well as what was added allows, and solve.
+        """Choose size, order and prior as well as what was added allows, and solve.
 
         Raises
         ------
@@ -308,7 +308,7 @@ class Trainer:
         score = self._choice.score
         if not score > _GOOD_ENOUGH:  # also where it is not known yet
             return False
-        leading = self._regression.leading[self._choice.rank]
+        leading = self._regression.leading[self._choice.order]
         return self._regression.misfit(leading, self._choice.strength) > _SATURATED * score
 
     def _grow(self) -> bool:
@@ -341,9 +341,9 @@ class Trainer:
         return True
 
     def _solve(self) -> None:
-        leading = self._regression.leading[self._choice.rank]
+        leading = self._regression.leading[self._choice.order]
         solution = None
-        for strength in regularisation.GRID[self._choice.position[self._choice.rank] :]:
+        for strength in regularisation.GRID[self._choice.position[self._choice.order] :]:
             solution = self._regression.equations.solve(leading, float(strength))
             if solution is not None:
                 break
@@ -360,7 +360,7 @@ class Trainer:
         """Error scale and calibration from the labels kept, each as if it had not been learned."""
         regression, noise = self._regression, self.settings.force_noise
         solution = regression.equations.solve(
-            regression.leading[self._choice.rank], self._choice.strength
+            regression.leading[self._choice.order], self._choice.strength
         )
         if solution is None:
             return
@@ -383,12 +383,12 @@ class Trainer:
         self._scale = scale
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
-        rank = self._choice.rank
+        order = self._choice.order
         self._force_model = ForceModel(
             self.model,
             theta,
-            rank,
-            self.model.tensors(theta, rank=rank),
+            order,
+            self.model.tensors(theta, order=order),
             self._reference_energy,
             self._scale,
             posterior,
@@ -397,7 +397,7 @@ class Trainer:
 
 def _latest_leverage(regression: Regression, choice: Regularisation) -> float:
     """Mean of epsilon + leverage over the rows of the latest label."""
-    solution = regression.equations.solve(regression.leading[choice.rank], choice.strength)
+    solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
     if solution is None:
         return 1.0
     return float(EPSILON + solution.leverage(regression.equations.snapshots[-1].rows).mean())

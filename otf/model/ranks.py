@@ -159,7 +159,7 @@ class MpiRanks:
         return mine
 
 
-def help_out(world: Any) -> None:
+def worker_loop(world: Any) -> None:
     """What all ranks but 0 do: answer questions until there are no more."""
     with _all_or_none(world):
         _answer(world)

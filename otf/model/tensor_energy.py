@@ -111,10 +111,10 @@ class TensorEnergy:
         """Coefficients in all."""
         return self.leading(2)
 
-    def leading(self, rank: int) -> int:
-        """Columns of a model of this rank; they are the leading ones."""
+    def leading(self, order: int) -> int:
+        """Columns of a model of this order; they are the leading ones."""
         width = linear_width(self.standard)
-        if rank == 2:
+        if order == 2:
             width += quadratic_width(self.standard)
         return self.sharing.n_blocks * width
 
@@ -166,14 +166,14 @@ class TensorEnergy:
             quadratic[mine, g] = z[:, self._upper[0]] * z[:, self._upper[1]]
         return np.hstack([linear.reshape(n, -1), quadratic.reshape(n, -1)])
 
-    def tensors(self, theta: Floats, *, rank: int) -> Tensors:
+    def tensors(self, theta: Floats, *, order: int) -> Tensors:
         """Coefficients on raw features for every kind of atom, from those on standardised ones.
 
         Parameters
         ----------
         theta
             (columns,), eV; zero where a column is not used.
-        rank
+        order
             2, or 1 to leave the quadratic part out of the evaluation.
         """
         standard, leaves = self.standard, self.sharing.leaves
@@ -182,11 +182,11 @@ class TensorEnergy:
         linear = theta[:split].reshape(n_blocks, -1)
         slope = linear[:, 1:] / standard.scale
         constant = linear[:, 0] - (slope * standard.mean).sum(axis=1)
-        kept = components if rank == 2 else 0
+        kept = components if order == 2 else 0
         projection = (standard.components / standard.scale[:, None, :low])[:, :kept]
         offset = np.einsum("gpf,gf->gp", projection, standard.mean[:, :low])
         quadratic = np.zeros((n_blocks, kept, kept))
-        if rank == 2:
+        if order == 2:
             upper = np.zeros((n_blocks, components, components))
             upper[:, self._upper[0], self._upper[1]] = theta[split:].reshape(n_blocks, -1)
             quadratic = 0.5 * (upper + upper.transpose(0, 2, 1))

@@ -10,21 +10,21 @@ import numpy as np
 
 from otf.analysis.rdf import rdf
 from otf.config import Config
-from otf.driver.directory import RunDirectory, one_run, open_run
-from otf.driver.overview import Overview, overview
 from otf.driver.records import RunState
-from otf.driver.session import contract_of
-from otf.driver.state import load_state
-from otf.driver.statistics import books, by_kind, sampling, statistics
-from otf.driver.warm_start import gains
+from otf.driver.statistics import by_kind, energy_conservation, sampling, statistics
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
 from otf.io.read_frames import frames_of_run
 from otf.io.trajectory import read_scalars, read_trajectory
-from otf.learning.force_model import read_model
+from otf.learning.model_file import read_model
+from otf.postprocess.status import Overview, overview
 from otf.report import pictures
 from otf.report.viewer import shown, viewer
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import RunDirectory, one_run, open_run
+from otf.runs.session import contract_of
+from otf.runs.warm_start import gains
 from otf.version import __version__
 
 _MOST_FRAMES = 2000  # for g(r)
@@ -64,7 +64,7 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
     one_run(path)
     if not run.checkpoint.exists():
         raise RunError(f"{path}: has no label yet; there is nothing to report")
-    state, _, _ = load_state(run.checkpoint)
+    state = read_checkpoint(run.checkpoint).state
     scalars = read_scalars(run.trajectory)
     if len(scalars) == 0:
         raise RunError(f"{path}: has no frame yet; there is nothing to report")
@@ -198,11 +198,11 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
 
 def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
     dt, out = config.dynamics.timestep_fs, []
-    found = books(t, state.history)
+    found = energy_conservation(t, state.history)
     if found is not None:
         text = (
-            f"K + V less jumps, heat and work is conserved to {found.conserved_meV_ps:+.3f} meV/ps "
-            f"(scatter {found.conserved_scatter_meV:.3f} meV); jumps {found.jumps_meV:+.2f}, heat "
+            f"K + V less energy_discontinuity, heat and work is conserved to {found.conserved_meV_ps:+.3f} meV/ps "
+            f"(scatter {found.conserved_scatter_meV:.3f} meV); energy discontinuities {found.discontinuity_meV:+.2f}, heat "
             f"{found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f} meV; by the engine the "
             f"energy changed by {found.total_change_meV:+.2f} meV."
         )

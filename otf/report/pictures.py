@@ -123,7 +123,12 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
         time = 1e-3 * t.time_fs
         conserved = (t.conserved_energy - t.conserved_energy[0]) / MEV
         axes.plot(*thinned(time, conserved), lw=1.0, label="conserved energy", color="#3b82d0")
-        axes.plot(*thinned(time, t.jumps / MEV), lw=1.0, label="jumps of V", color="#d9822b")
+        axes.plot(
+            *thinned(time, t.energy_discontinuity / MEV),
+            lw=1.0,
+            label="discontinuities of V",
+            color="#d9822b",
+        )
         total = [(r.total_energy - history[0].total_energy) / MEV for r in history]
         steps = [1e-3 * timestep_fs * r.step for r in history]
         axes.plot(steps, total, ".", color="#2a9d60", label="K + E of the engine, at labels")

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from otf.allocation import seconds_of
+from otf.engines.allocation import seconds_of
+from otf.engines.process import clean_environment
 from otf.errors import ClusterError
-from otf.process import clean_environment
 
 _ANSWER_S = 60.0
 _JOB = re.compile(r"Submitted batch job (\d+)")

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
-from otf.allocation import Allocation, this_job
-from otf.driver.interrupt import asked_to_stop
-from otf.driver.stopping import TIME_IS_OVER
+from otf.engines.allocation import Allocation, this_job
 from otf.errors import ClusterError
+from otf.runs.signals import asked_to_stop
+from otf.runs.stopping import TIME_IS_OVER
 from otf.slurm import commands
 
 _LOG = logging.getLogger("otf.slurm")
@@ -68,8 +68,8 @@ class Continuation:
 
 
 def _committed_since(run: Path, when: float) -> bool:
-    """Whether the run or one of its walkers has come further, by the clock of files."""
-    checkpoints = [run / "checkpoint.h5", *run.glob("walker-*/checkpoint.h5")]
+    """Whether the run or one of its replicas has come further, by the clock of files."""
+    checkpoints = [run / "checkpoint.h5", *run.glob("replica-*/checkpoint.h5")]
     return any(path.exists() and path.stat().st_mtime >= when for path in checkpoints)
 
 

@@ -3,11 +3,11 @@
 from pathlib import Path
 
 from otf.config import Config, read_config
-from otf.driver.directory import create_run, open_run
-from otf.driver.session import default_directory
-from otf.driver.stopping import EXIT_FILE
 from otf.errors import ClusterError
 from otf.io.durable import replace_file
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import default_directory
+from otf.runs.stopping import EXIT_FILE
 from otf.slurm import commands
 from otf.slurm.script import batch_script, check, check_ranks, script_of
 

@@ -13,8 +13,8 @@ from otf.analysis.rdf import RdfSum
 from otf.electrons.density.local_functions import LocalFunctions
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import Description, MatrixModel
+from otf.engines.labels import Labels
 from otf.kernels.neighbours import neighbour_list, reverse_slots
-from otf.labels import Labels
 from otf.learning import regularisation
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
@@ -24,7 +24,7 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
 from otf.model.workers import Workers
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # of its own dependencies
@@ -68,7 +68,7 @@ def model_of(name, *, four_body=False, threads=1):
     blueprint = Blueprint(settings, displaced(small, seed=0), workers=Workers(threads))
     model = blueprint.build(Size(four_body=four_body))
     theta = np.random.default_rng(0).normal(scale=0.01, size=model.n_columns)
-    return model, model.tensors(theta, rank=2), atoms
+    return model, model.tensors(theta, order=2), atoms
 
 
 @pytest.mark.parametrize("threads", [1, 2], ids=["1-thread", "2-threads"])

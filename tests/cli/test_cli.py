@@ -203,7 +203,7 @@ def test_wall_time_stops_a_run_at_a_commit(tmp_path):
 def test_schema_is_json(tmp_path):
     schema = json.loads(otf("schema", cwd=tmp_path).stdout)
     assert set(schema["properties"]) == {
-        "system", "engine", "dynamics", "model", "policy", "stop", "output", "cluster", "walkers",
+        "system", "engine", "dynamics", "model", "policy", "stop", "output", "cluster", "replicas",
     }  # fmt: skip
 
 

@@ -8,14 +8,14 @@ import pytest
 from ase.build import molecule
 
 from otf.electrons.density.samples import relative_errors
-from otf.electrons.guesses import describe
+from otf.electrons.density_guesses import describe
 from otf.electrons.levels import levels_of
 from otf.electrons.matrix_model import MatrixModel
-from otf.grid import grid_of
 from otf.io.labels import read_labels
 from otf.io.matrices import read_matrices
 from otf.io.volumes import read_cube, write_cube
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
+from otf.orbitals.grids import grid_of
 from tests.cli.command import otf
 
 pytest.importorskip("pyscf")

@@ -6,7 +6,7 @@ from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.units import _amu, _e
 
-from otf.driver.phonons import _atoms, _displaced
+from otf.postprocess.phonons import _atoms, _displaced
 from tests.cli.command import otf
 
 pytest.importorskip("phonopy")

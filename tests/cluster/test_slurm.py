@@ -303,8 +303,8 @@ def test_an_mpi_program_within_the_job(otf, slurm, tmp_path, launcher, lines):
 
 
 @needs_mpich
-def test_walkers_share_the_cores_of_their_job(otf, slurm, tmp_path):
-    """Labels of several walkers, each an srun step of two ranks, side by side."""
+def test_replicas_share_the_cores_of_their_job(otf, slurm, tmp_path):
+    """Labels of several replicas, each an srun step of two ranks, side by side."""
     (tmp_path / "data/VPS").mkdir(parents=True)
     for name, electrons in (("C", 4.0), ("H", 1.0)):
         path = tmp_path / f"data/VPS/{name}_PBE19.vps"
@@ -318,18 +318,18 @@ def test_walkers_share_the_cores_of_their_job(otf, slurm, tmp_path):
         lines=[],
     )
     text = text.replace("  tasks: 2", "  tasks: 4").replace("  threads: 2\n", "", 1)
-    config.write_text(f"{text}walkers: {{count: 3}}\n")
+    config.write_text(f"{text}replicas: {{count: 3}}\n")
     job, run = number_of(otf("submit", config)), tmp_path / "runs/ch4"
     wait(slurm, job, "COMPLETED", "FAILED")
     assert squeue(slurm, job) == "COMPLETED", (run / "slurm.log").read_text()
-    assert "3 walkers, 9 steps in all" in (run / "slurm.log").read_text()
-    assert "walker-2" in (run / "run.log").read_text()
+    assert "3 replicas, 9 steps in all" in (run / "slurm.log").read_text()
+    assert "replica-2" in (run / "run.log").read_text()
 
 
-def test_walkers_of_a_python_engine_label_in_steps_of_their_own(otf, slurm, tmp_path):
+def test_replicas_of_a_python_engine_label_in_steps_of_their_own(otf, slurm, tmp_path):
     config = written(tmp_path, seconds=0.2, cluster="tasks: 2")
     text = config.read_text().replace("0.2, gap_max: 3", "20, gap_max: 30")
-    config.write_text(f"{text}walkers: {{count: 2, backend: executorlib}}\n")
+    config.write_text(f"{text}replicas: {{count: 2, backend: executorlib}}\n")
     job, run = number_of(otf("submit", config)), tmp_path / "runs/al"
     while squeue(slurm, job) == "PENDING":
         time.sleep(0.2)
@@ -340,9 +340,11 @@ def test_walkers_of_a_python_engine_label_in_steps_of_their_own(otf, slurm, tmp_
         steps |= {line for line in answer.stdout.split() if line.split(".")[1].isdecimal()}
         time.sleep(0.2)
     assert squeue(slurm, job) == "COMPLETED", (run / "slurm.log").read_text()
-    labels = [len(read_labels(walker / "labels.extxyz")) for walker in sorted(run.glob("walker-?"))]
+    labels = [
+        len(read_labels(replica / "labels.extxyz")) for replica in sorted(run.glob("replica-?"))
+    ]
     assert 2 < len(steps) <= sum(labels)
-    assert "2 walkers, 120 steps in all" in (run / "slurm.log").read_text()
+    assert "2 replicas, 120 steps in all" in (run / "slurm.log").read_text()
 
 
 def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):

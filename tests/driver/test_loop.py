@@ -16,13 +16,14 @@ from ase.md.verlet import VelocityVerlet
 
 import otf
 from otf.config import read_config
-from otf.driver.directory import change_steps, create_run, open_run
 from otf.driver.policy import UNTRIGGERED
 from otf.driver.records import Segment
-from otf.driver.session import run_session
-from otf.driver.stopping import ENOUGH
 from otf.errors import ConfigError, EngineError, FileError, RunError
-from otf.io.trajectory import ENGINE, MODEL, read_trajectory
+from otf.io.committed import ENGINE, MODEL
+from otf.io.trajectory import read_trajectory
+from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.session import run_session
+from otf.runs.stopping import ENOUGH
 
 MORSE = """\
 system:
@@ -123,10 +124,10 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
     kinetic_and_potential = told.kinetic_energy + told.potential_energy
     np.testing.assert_allclose(
         told.conserved_energy,
-        kinetic_and_potential - told.jumps - told.heat - told.work,
+        kinetic_and_potential - told.energy_discontinuity - told.heat - told.work,
         atol=1e-12,
     )
-    assert np.abs(np.diff(told.jumps)).max() > 1e-5  # models did differ
+    assert np.abs(np.diff(told.energy_discontinuity)).max() > 1e-5  # models did differ
     atoms = told.frame(0)
     atoms.calc = otf.load_model(path / "model.h5")
     frozen = []
@@ -134,10 +135,12 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
         frozen += [atoms.get_total_energy() for _ in dynamics.irun(300)]
     assert np.std(told.conserved_energy) < 3.0 * np.std(frozen)
     assert (np.abs(told.heat[-1]) > 1e-3) == (ensemble != "nve")
-    assert summary.books.jumps_meV == pytest.approx(1e3 * told.jumps[-1])
+    assert summary.energy_conservation.discontinuity_meV == pytest.approx(
+        1e3 * told.energy_discontinuity[-1]
+    )
     labels = ase.io.read(path / "labels.extxyz", ":")
     if ensemble == "nve":  # the engine's own energy at the first label and at the last
-        assert abs(summary.books.total_change_meV) < 50.0
+        assert abs(summary.energy_conservation.total_change_meV) < 50.0
         assert len(labels) == summary.labels
 
 
@@ -274,7 +277,7 @@ def test_residual_run_resumes_to_the_last_bit(tmp_path, residual):
         "forecast": ADAPTIVE,
         "propagate": "  kind: fixed\n  train_fs: 20\n  every: 10",
     }[residual]
-    changes = {"policy": policy, "model": f"  residual: {residual}\n  rank: 1", "steps": 80}
+    changes = {"policy": policy, "model": f"  residual: {residual}\n  order: 1", "steps": 80}
     whole, parts = (make(tmp_path, name=name, **changes) for name in ("whole", "parts"))
     summary, _ = sit(whole)
     segments, stop = [], {"forecast": 6, "propagate": 13}[residual]
@@ -289,10 +292,10 @@ def test_residual_run_resumes_to_the_last_bit(tmp_path, residual):
     again, _ = sit(parts)
     one, other = (read_trajectory(p / "trajectory.h5") for p in (whole, parts))
     assert one.positions.tobytes() == other.positions.tobytes()
-    assert again.books == summary.books
+    assert again.energy_conservation == summary.energy_conservation
     log = (whole / "run.log").read_text()
     assert ("may heat or cool" in log) == (residual == "propagate")
-    assert (summary.books.work_meV != 0.0) == (residual == "propagate")
+    assert (summary.energy_conservation.work_meV != 0.0) == (residual == "propagate")
 
 
 def test_impossible_target_hands_back_to_the_engine(tmp_path):

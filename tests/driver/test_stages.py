@@ -7,13 +7,13 @@ import pytest
 
 from otf.analysis.rdf import RdfSum
 from otf.config import read_config
-from otf.driver.directory import change_steps, create_run, open_run
 from otf.driver.records import Segment
-from otf.driver.session import run_session
-from otf.driver.stopping import ENOUGH, RDF_KNOWN
 from otf.errors import ConfigError, EngineError, RunError
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
+from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.session import run_session
+from otf.runs.stopping import ENOUGH, RDF_KNOWN
 
 CONFIG = """\
 system:
@@ -29,7 +29,7 @@ dynamics:
     - {name: press, ensemble: npt, steps: 140, pressure_GPa: 1, pressure_end_GPa: 3,
        pressure_constant_fs: 200}
     - {name: produce, steps: 80}
-model: {radial_three: 2, l_max: 2, rank: 1}
+model: {radial_three: 2, l_max: 2, order: 1}
 policy: {force_target_meV_A: 10, gap_max: 50}
 """
 
@@ -71,11 +71,11 @@ def test_each_stage_does_what_it_says(finished):
 
 def test_the_books_of_a_moving_cell_balance(finished):
     _, summary, segments = finished
-    assert abs(summary.books.conserved_meV_ps) < 10.0  # of 2.5 eV of motion
-    assert summary.books.conserved_scatter_meV < 3.0
+    assert abs(summary.energy_conservation.conserved_meV_ps) < 10.0  # of 2.5 eV of motion
+    assert summary.energy_conservation.conserved_scatter_meV < 3.0
     totals = [s.label.total_energy for s in segments]
     assert np.ptp(totals) < 0.05
-    assert summary.books.barostat_meV > 50.0  # compressed: work was done on the atoms
+    assert summary.energy_conservation.barostat_meV > 50.0  # compressed: work was done on the atoms
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
@@ -149,7 +149,7 @@ dynamics:
   stages:
     - {name: warm, ensemble: csvr, steps: 50, time_constant_fs: 20}
     - {name: produce, ensemble: csvr, steps: 5000}
-model: {radial_three: 2, l_max: 2, rank: 1}
+model: {radial_three: 2, l_max: 2, order: 1}
 policy: {force_target_meV_A: 10, gap_max: 50}
 stop: {rdf_error: 0.12, rdf_cutoff_A: 5}
 """

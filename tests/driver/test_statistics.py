@@ -5,7 +5,7 @@ import pytest
 from ase import Atoms
 
 from otf.driver.records import LabelRecord
-from otf.driver.statistics import books, contract
+from otf.driver.statistics import contract, energy_conservation
 from otf.io.committed import Trajectory
 
 
@@ -22,7 +22,7 @@ def label(index: int, mae_meV_A: float, *, elapsed: int = 10, reason: str = "sch
         "energy_error": 0.0,
         "wall_s": 1.0,
         "scf_iterations": None,
-        "rank": 1,
+        "order": 1,
         "strength": 1.0,
         "coverage": 0.95,
         "size": "",
@@ -79,17 +79,17 @@ def test_books_of_a_drifting_run():
         "step": np.arange(len(time)),
         "time": time,
         "conserved_energy": -5.0 + 2e-6 * time,
-        "jumps": zero + 0.003,
+        "energy_discontinuity": zero + 0.003,
         "heat": zero,
         "work": zero,
         "barostat": zero,
     }
     history = (label(0, 1.0, total_energy=-4.0), label(1, 1.0, total_energy=-4.002))
     atoms = Atoms("H")
-    found = books(Trajectory(atoms, ("run",), series), history)
+    found = energy_conservation(Trajectory(atoms, ("run",), series), history)
     assert found.conserved_meV_ps == pytest.approx(2.0)
     assert found.conserved_scatter_meV == pytest.approx(0.0, abs=1e-9)
-    assert found.jumps_meV == pytest.approx(3.0)
+    assert found.discontinuity_meV == pytest.approx(3.0)
     assert found.total_change_meV == pytest.approx(-2.0)
     series["conserved_energy"] = zero * np.nan
-    assert books(Trajectory(atoms, ("run",), series), history) is None
+    assert energy_conservation(Trajectory(atoms, ("run",), series), history) is None

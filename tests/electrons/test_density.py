@@ -8,8 +8,8 @@ from ase.build import bulk, molecule
 from otf.electrons.density.quadrature import quadrature
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
 from otf.electrons.environment import neighbours
-from otf.grid import grid_of
-from otf.orbitals import BlockMatrix, Pairs, RadialFunctions
+from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions
+from otf.orbitals.grids import grid_of
 
 SHELLS = {14: (0, 1)}
 

@@ -13,7 +13,7 @@ from otf.electrons.environment import Reach, moments
 from otf.electrons.harmonics import coupling, harmonics, rotation_matrices
 from otf.electrons.matrix_model import Description, MatrixModel
 from otf.electrons.site_features import SiteFeatures, from_tensors, to_tensors
-from otf.orbitals import BlockMatrix, width
+from otf.orbitals.block_matrices import BlockMatrix, width
 
 SHELLS = {1: (0, 0, 1), 8: (0, 1, 1, 2)}
 SMALL = Description(

@@ -5,7 +5,7 @@ import pytest
 from ase.build import bulk, molecule
 
 from otf.electrons.overlap import Overlaps
-from otf.orbitals import Pairs
+from otf.orbitals.block_matrices import Pairs
 from tests.electrons.test_density import SHELLS, crystal, functions
 
 gto = pytest.importorskip("pyscf.gto")

@@ -14,7 +14,7 @@ from otf.electrons.density.pointwise import DensityModel, PointDescription, desc
 from otf.electrons.density.quadrature import quadrature
 from otf.electrons.density.samples import relative_errors, sample_of_grid, sample_of_points
 from otf.electrons.environment import Reach
-from otf.grid import Grid, grid_of
+from otf.orbitals.grids import Grid, grid_of
 
 SMALL = PointDescription(LocalFunctions((10, 5, 4), 4.0), 5, Reach(3, 0.4, 3.5), 3)
 

@@ -6,7 +6,7 @@ from ase import Atoms
 from otf.electrons.bond_features import frames, to_weights, turned
 from otf.electrons.environment import vectors_of
 from otf.electrons.harmonics import rotation_matrices
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 
 
 def assert_round(overlap: BlockMatrix, atoms: Atoms, *, tolerance: float = 1e-8) -> None:

@@ -7,10 +7,10 @@ import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from otf.engine import load_engine
+from otf.engines.contract import EngineContract
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import load_engine
 from otf.errors import EngineError
-from otf.labels import LabelFailure, Labels
-from otf.testing import EngineContract
 
 
 def crystal(name: str, **keywords: object) -> Atoms:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from otf.engines.launch import LaunchOptions, launch
 from otf.errors import EngineError
-from otf.launch import LaunchOptions, launch
 
 
 @pytest.fixture

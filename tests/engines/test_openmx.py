@@ -16,20 +16,20 @@ from ase.build import bulk, molecule
 from ase.units import Hartree
 
 from otf.config import read_config
-from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
-from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
-from otf.driver.session import run_session
 from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.mulliken import mulliken_charges
-from otf.engine import Guess, load_engine
+from otf.engines.contract import EngineContract
+from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.process import Finished, clean_environment, run_program
+from otf.engines.protocol import DensityGuess, load_engine
+from otf.engines.sanity import impossible
 from otf.errors import ConfigError, EngineError
 from otf.io.matrices import read_matrices
-from otf.labels import LabelFailure, Labels
-from otf.orbitals import BlockMatrix
-from otf.plausible import impossible
-from otf.process import Finished, clean_environment, run_program
-from otf.testing import EngineContract
+from otf.orbitals.block_matrices import BlockMatrix
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import run_session
 from otf_openmx import orbitals, output
 from otf_openmx.deck import parse, read
 from otf_openmx.densities import write_density
@@ -375,7 +375,7 @@ def test_hanging_program_is_ended_with_its_children(tmp_path, options):
 
 def test_program_does_not_outlive_a_killed_otf(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from otf.process import run_program\n"
+        "import sys; from pathlib import Path; from otf.engines.process import run_program\n"
         "run_program([sys.executable, '-c', 'import os, time; print(os.getpid(), flush=True);"
         " time.sleep(600)'], Path('.'), stdout='o', stderr='e')"
     )
@@ -585,7 +585,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     written_pao(Path(given["data_path"]) / "PAO", "H6.0", 1.0)
     atoms = molecule("H2", vacuum=5.0)
     engine = opened(given, atoms, tmp_path / "s")
-    assert engine.tells_matrices
+    assert engine.keeps_matrices
     assert engine.label(atoms, index=0).scf_iterations == 12
     asked = []
 
@@ -594,7 +594,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
         return grid.sampled(lambda points: np.exp(-points[:, 0]) + points[:, 1] * points[:, 2])
 
     dense = BlockMatrix.of_dense(atoms.numbers, {1: (0,)}, np.ones((2, 2)))
-    engine.label(atoms, index=1, guess=Guess(dense, density))
+    engine.label(atoms, index=1, guess=DensityGuess(dense, density))
     ((boxed, grid),) = asked
     assert boxed.pbc.all()
     assert grid.shape == (8, 9, 10)
@@ -617,7 +617,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     (rst / "otf.crst0_1_0").write_bytes(bytes(16))  # another grid
     with pytest.raises(ValueError, match="points of a density"):
         write_density(rst, "otf", np.zeros(grid.shape))
-    labels = engine.label(atoms, index=2, guess=Guess(dense, density))
+    labels = engine.label(atoms, index=2, guess=DensityGuess(dense, density))
     assert isinstance(labels, Labels)  # a guess costs no label
 
 

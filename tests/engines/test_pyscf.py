@@ -6,9 +6,9 @@ from ase import Atoms
 from ase.build import molecule
 
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
-from otf.engine import Guess, load_engine
+from otf.engines.protocol import DensityGuess, load_engine
 from otf.errors import EngineError
-from otf.orbitals import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix
 from otf.units import BOHR
 from tests.engines.round_overlap import assert_round
 
@@ -77,7 +77,7 @@ def disturbed(density: BlockMatrix, size: float) -> BlockMatrix:
 def test_one_shot_is_within_what_it_says(tmp_path, converged, size):
     atoms, exact, density = converged
     engine = opened(tmp_path, mode="one_shot", one_shot_error_meV_A=1e6)
-    label = engine.label(atoms, index=1, guess=Guess(disturbed(density, size)))
+    label = engine.label(atoms, index=1, guess=DensityGuess(disturbed(density, size)))
     assert label.scf_iterations == 0
     assert engine.matrices() is None
     within = float(label.provenance.split("within ")[1].split()[0])
@@ -91,7 +91,7 @@ def test_one_shot_is_within_what_it_says(tmp_path, converged, size):
 def test_one_shot_falls_back_to_self_consistency(tmp_path, converged):
     atoms, exact, density = converged
     engine = opened(tmp_path, mode="one_shot", one_shot_error_meV_A=0.1)
-    label = engine.label(atoms, index=1, guess=Guess(disturbed(density, 1e-3)))
+    label = engine.label(atoms, index=1, guess=DensityGuess(disturbed(density, 1e-3)))
     assert label.scf_iterations > 0
     assert engine.matrices() is not None
     np.testing.assert_allclose(label.forces, exact.forces, atol=1e-4)

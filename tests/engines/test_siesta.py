@@ -16,18 +16,18 @@ from ase.build import bulk, molecule
 from scipy.io import FortranFile
 
 from otf.config import read_config
-from otf.diagnosis import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
-from otf.driver.directory import create_run, open_run
 from otf.driver.labelling import ask
-from otf.driver.session import run_session
 from otf.electrons.bloch import density_of
 from otf.electrons.levels import levels_of
-from otf.engine import Guess, load_engine
+from otf.engines.contract import EngineContract
+from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.process import Finished
+from otf.engines.protocol import DensityGuess, load_engine
 from otf.errors import EngineError
-from otf.labels import LabelFailure, Labels
-from otf.orbitals import BlockMatrix
-from otf.process import Finished
-from otf.testing import EngineContract
+from otf.orbitals.block_matrices import BlockMatrix
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import run_session
 from otf_siesta import fdf, guesses, matrices, orbitals, output
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.geometry import read_structure
@@ -664,7 +664,7 @@ def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connectio
     rng = np.random.default_rng(3)
     noise = rng.normal(scale=1e-3, size=known.density.dense().shape)
     dense = known.density.dense() + noise + noise.T
-    guess = Guess(BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense))
+    guess = DensityGuess(BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense))
     engine.label(atoms, index=1, guess=guess)
     (started,) = (tmp_path / "s").glob("*/started_from.DM")
     geometry = matrices.read_geometry(started.parent, "otf")
@@ -686,7 +686,7 @@ def test_one_diagonalisation_where_that_is_enough(
     given = {"mode": "one_shot", "one_shot_error_meV_A": within, "warm_start": "learned"}
     engine = opened(options(mode, connection=connection, **given), atoms)
     first = engine.label(atoms, index=0)
-    guess = Guess(engine.matrices().density)
+    guess = DensityGuess(engine.matrices().density)
     labels = engine.label(atoms, index=1, guess=guess)
     assert labels.scf_iterations == cycles
     assert ("one shot, forces within 1.0 meV/A" in labels.provenance) == (cycles == 1)
@@ -702,15 +702,15 @@ def test_an_opinion_costs_the_next_label_nothing(options, opened, connection):
     atoms = molecule("CH4")
     engine = opened(options("near", connection=connection, warm_start="learned"), atoms)
     first = engine.label(atoms, index=0)
-    guess = Guess(engine.matrices().density)
-    assert engine.opinion(atoms, guess, index=9) is None  # nothing of label 8
-    found = engine.opinion(atoms, guess, index=1)
+    guess = DensityGuess(engine.matrices().density)
+    assert engine.check_forces(atoms, guess, index=9) is None  # nothing of label 8
+    found = engine.check_forces(atoms, guess, index=1)
     assert found.within == pytest.approx(1e-3)
     np.testing.assert_allclose(found.forces, first.forces, atol=1e-9)
     assert engine.label(atoms, index=1).scf_iterations == 4  # from what label 0 left
     far = atoms.copy()
     far.positions[1] = far.positions[0]
-    assert engine.opinion(far, guess, index=2) is None
+    assert engine.check_forces(far, guess, index=2) is None
 
 
 def test_one_shot_needs_learned_matrices(options):

@@ -14,12 +14,13 @@ from ase.build import bulk, molecule
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otf.engines.labels import Labels
 from otf.errors import FileError
+from otf.io.array_file import read_arrays, write_arrays
+from otf.io.committed import MODEL, Frame
 from otf.io.durable import is_owned, sole_owner
 from otf.io.labels import LabelFile
-from otf.io.state_file import read_state, write_state
-from otf.io.trajectory import MODEL, Frame, TrajectoryWriter, read_scalars, read_trajectory
-from otf.labels import Labels
+from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
 
 
 def structure(periodic: bool, seed: int):
@@ -126,7 +127,7 @@ def frames(atoms, steps):
             source=MODEL,
             labels=2,
             conserved_energy=-1.0 - s,
-            jumps=0.1 * s,
+            energy_discontinuity=0.1 * s,
             heat=0.2,
             work=0.3,
             barostat=0.4,
@@ -251,11 +252,11 @@ def test_checkpoint_is_exact_and_replaced_whole(tmp_path):
     path = tmp_path / "checkpoint.h5"
     state = np.random.default_rng(3).bit_generator.state
     array = np.random.default_rng(4).normal(size=(5, 3))
-    write_state(path, "checkpoint", {"old": 1}, {})
-    write_state(
+    write_arrays(path, "checkpoint", {"old": 1}, {})
+    write_arrays(
         path, "checkpoint", {"random": state, "x": 0.1 + 0.2, "nan": float("nan")}, {"a": array}
     )
-    scalars, arrays = read_state(path, "checkpoint")
+    scalars, arrays = read_arrays(path, "checkpoint")
     assert scalars["random"] == state
     assert scalars["x"] == 0.1 + 0.2
     assert scalars["nan"] != scalars["nan"]
@@ -266,20 +267,20 @@ def test_checkpoint_is_exact_and_replaced_whole(tmp_path):
 @given(cut=st.floats(0, 0.999))
 def test_truncated_checkpoint_is_named(tmp_path, cut):
     path = tmp_path / "checkpoint.h5"
-    write_state(path, "checkpoint", {"step": 1}, {"a": np.ones(100)})
+    write_arrays(path, "checkpoint", {"step": 1}, {"a": np.ones(100)})
     text = path.read_bytes()
     path.write_bytes(text[: int(cut * len(text))])
     with pytest.raises(FileError, match="is damaged or not a checkpoint"):
-        read_state(path, "checkpoint")
+        read_arrays(path, "checkpoint")
 
 
 def test_checkpoint_of_a_later_version_is_refused(tmp_path):
     path = tmp_path / "checkpoint.h5"
-    write_state(path, "checkpoint", {}, {})
+    write_arrays(path, "checkpoint", {}, {})
     with h5py.File(path, "r+") as file:
         file.attrs["format"] = 99
     with pytest.raises(FileError, match="has format 99"):
-        read_state(path, "checkpoint")
+        read_arrays(path, "checkpoint")
 
 
 def test_labels_are_what_ase_reads(tmp_path):
@@ -295,20 +296,20 @@ def test_labels_are_what_ase_reads(tmp_path):
 
 def test_file_of_another_kind_is_refused(tmp_path):
     path = tmp_path / "model.h5"
-    write_state(path, "model", {}, {})
+    write_arrays(path, "model", {}, {})
     with pytest.raises(FileError, match="is a model file, not a checkpoint file"):
-        read_state(path, "checkpoint")
+        read_arrays(path, "checkpoint")
 
 
 def test_files_of_one_name_may_be_written_at_once(tmp_path):
-    """Walkers' matrices are, each in a directory of its own."""
+    """Replicas' matrices are, each in a directory of its own."""
     array = {"x": np.zeros(200_000)}
 
     def write(folder):
         folder.mkdir()
         for _ in range(20):
-            write_state(folder / "same.h5", "test", {}, array)
-        return read_state(folder / "same.h5", "test")[1]["x"].shape
+            write_arrays(folder / "same.h5", "test", {}, array)
+        return read_arrays(folder / "same.h5", "test")[1]["x"].shape
 
     with ThreadPoolExecutor(4) as pool:
         shapes = list(pool.map(write, [tmp_path / str(k) for k in range(4)]))

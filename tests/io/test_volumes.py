@@ -10,10 +10,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from scipy.io import FortranFile
 
-from otf.driver.point_densities import learn_points
 from otf.errors import FileError
-from otf.grid import grid_of
 from otf.io.volumes import read_cube, read_density, write_cube, write_volume
+from otf.orbitals.grids import grid_of
+from otf.postprocess.electronic.point_densities import learn_points
 from otf.units import BOHR
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "siesta" / "g_h2o_rho"

@@ -51,7 +51,7 @@ class Model:
     """A model with random coefficients on a structure."""
 
     def __init__(
-        self, atoms: Atoms, size=SIZES["four-body"], *, rank: int = 2, coupling="joint", threads=1
+        self, atoms: Atoms, size=SIZES["four-body"], *, order: int = 2, coupling="joint", threads=1
     ) -> None:
         self.atoms = atoms
         choices = Choices(sharing=(size.sharing,), most_columns=10**6)
@@ -64,9 +64,9 @@ class Model:
         )
         self.energy_model = blueprint.build(size)
         self.theta = np.random.default_rng(5).normal(size=self.energy_model.n_columns) * 0.1
-        if rank == 1:
+        if order == 1:
             self.theta[self.energy_model.leading(1) :] = 0.0
-        self.tensors = self.energy_model.tensors(self.theta, rank=rank)
+        self.tensors = self.energy_model.tensors(self.theta, order=order)
 
     def __call__(self, atoms: Atoms):
         return self.energy_model.evaluate(atoms, self.tensors)
@@ -141,8 +141,8 @@ def test_rows_times_coefficients_are_the_prediction(model):
 
 
 def test_rank_one_tensors_leave_the_quadratic_part_out(model):
-    linear = Model(model.atoms, SIZES["three-body"], rank=1)
-    full = linear.energy_model.tensors(linear.theta, rank=2)
+    linear = Model(model.atoms, SIZES["three-body"], order=1)
+    full = linear.energy_model.tensors(linear.theta, order=2)
     assert linear.tensors.quadratic.size == 0
     np.testing.assert_allclose(
         linear(model.atoms).forces,

@@ -13,10 +13,11 @@ from ase.calculators.emt import EMT
 
 import otf
 from otf.config.schema import Model
-from otf.driver.assemble import make_trainer
+from otf.engines.labels import Labels
 from otf.errors import FileError
-from otf.labels import Labels
+from otf.learning.model_file import write_model
 from otf.model.descriptor import displaced
+from otf.runs.assemble import make_trainer
 
 
 def forces_of(model, atoms):
@@ -45,7 +46,7 @@ def trainer():
 
 @pytest.fixture
 def path(trainer, tmp_path):
-    trainer.force_model.write(tmp_path / "model.h5")
+    write_model(tmp_path / "model.h5", trainer.force_model)
     return tmp_path / "model.h5"
 
 

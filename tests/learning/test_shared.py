@@ -1,15 +1,15 @@
-"""A model shared by walkers, restored from the order in which their labels came."""
+"""A model shared by replicas, restored from the order in which their labels came."""
 
 import numpy as np
 import pytest
 from ase.build import bulk
 
 from otf.config.schema import Model
-from otf.driver.assemble import make_trainer
+from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.labels import Labels
-from otf.learning.shared import SharedTrainer, WalkersPart
+from otf.learning.shared import ReplicaTrainer, SharedTrainer
 from otf.model.descriptor import displaced
+from otf.runs.assemble import make_trainer
 
 ATOMS = bulk("Al", a=4.05, cubic=True)
 
@@ -26,15 +26,15 @@ def label(seed: int):
     return moved, Labels(energy=float(seed), forces=forces - forces.mean(axis=0), wall_s=0.0)
 
 
-def test_each_walker_counts_its_own_and_all_know_everything():
+def test_each_replica_counts_its_own_and_all_know_everything():
     shared = fresh()
-    parts = [WalkersPart(shared, k) for k in range(3)]
+    parts = [ReplicaTrainer(shared, k) for k in range(3)]
     taught: list[list] = [[], [], []]
     states = []
-    for i, walker in enumerate([0, 2, 2, 0, 1, 2, 0]):
+    for i, replica in enumerate([0, 2, 2, 0, 1, 2, 0]):
         atoms, labels = label(i)
-        parts[walker].learn(atoms, labels, time_fs=5.0 * i, audited=i % 2 == 0)
-        taught[walker].append((atoms, labels, 5.0 * i))
+        parts[replica].learn(atoms, labels, time_fs=5.0 * i, audited=i % 2 == 0)
+        taught[replica].append((atoms, labels, 5.0 * i))
         if i == 5:
             states = [part.capture() for part in parts]
     assert [part.n_labels for part in parts] == [3, 1, 3]
@@ -48,5 +48,5 @@ def test_each_walker_counts_its_own_and_all_know_everything():
     complete.restore([part.capture() for part in parts], taught)
     found = complete.trainer.predict(probe).forces
     assert found.tobytes() == expected.tobytes()
-    with pytest.raises(RunError, match="walker 2: labels are missing"):
+    with pytest.raises(RunError, match="replica 2: labels are missing"):
         fresh().restore([parts[0].capture()], [taught[0], taught[1], taught[2][:1]])

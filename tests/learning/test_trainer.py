@@ -8,10 +8,10 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from ase.calculators.morse import MorsePotential
 
+from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.labels import Labels
 from otf.learning import regularisation
-from otf.learning.offline import fit
+from otf.learning.fit import fit
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.learning.uncertainty import EPSILON, ErrorScale
@@ -72,9 +72,9 @@ def test_energies_come_with_their_zero():
 def test_rank_two_is_chosen_where_it_pays_and_only_there():
     data, test = labelled(40), labelled(10, seed=1)
     free = learn(trainer(), data)
-    alone = {rank: force_error(learn(trainer(ranks=(rank,)), data), test) for rank in (1, 2)}
+    alone = {order: force_error(learn(trainer(orders=(order,)), data), test) for order in (1, 2)}
     best = min(alone, key=lambda r: alone[r])
-    assert free.choice.rank == best
+    assert free.choice.order == best
     assert force_error(free, test) < 1.2 * alone[best]
 
 
@@ -218,7 +218,7 @@ def test_converged_choice_has_the_score_it_reports():
         found = regularisation.converge(
             equations, leading, regularisation.start((1, 2)), thorough=True
         )
-        solution = equations.solve(leading[found.rank], found.strength)
+        solution = equations.solve(leading[found.order], found.strength)
         residual, _ = solution.left_out(equations.blocks())
         assert found.score == pytest.approx(np.sqrt(np.mean(residual**2)))
 
@@ -297,7 +297,7 @@ def test_self_coupling_learns_forces_without_energies():
 
 def test_residual_forecast_is_what_the_model_in_force_leaves():
     data = labelled(12)
-    model = learn(trainer(ranks=(1,)), data)
+    model = learn(trainer(orders=(1,)), data)
     atoms, labels, _ = data[9]
     left = labels.forces - model.predict(atoms).forces
     np.testing.assert_allclose(model.residual_forecast(10).mean(0.0), left, atol=1e-12)

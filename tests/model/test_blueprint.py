@@ -114,7 +114,7 @@ def test_a_new_environment_starts_from_its_species():
     broken = molecule("CH3CH2OH")
     broken.positions[broken.symbols.search("O")[0]] += (0.0, 0.0, 2.5)
     theta = np.random.default_rng(0).normal(size=before.n_columns)
-    energies = before.evaluate(broken, before.tensors(theta, rank=2)).atomic_energies
+    energies = before.evaluate(broken, before.tensors(theta, order=2)).atomic_energies
     assert blueprint.see(broken)
     assert not blueprint.see(broken)
     after = blueprint.build(size)
@@ -130,7 +130,7 @@ def test_a_new_environment_starts_from_its_species():
         block[:3] = known[:3]
         for i, name in enumerate(old.classes):
             block[3 + new.classes.index(name)] = known[3 + i]
-    predicted = after.evaluate(broken, after.tensors(grown, rank=2)).atomic_energies
+    predicted = after.evaluate(broken, after.tensors(grown, order=2)).atomic_energies
     np.testing.assert_allclose(predicted, energies, atol=1e-8)
 
 

@@ -6,10 +6,10 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from otf.config.schema import Model
-from otf.driver.assemble import make_trainer
-from otf.labels import Labels
+from otf.engines.labels import Labels
 from otf.model.descriptor import displaced
 from otf.model.domain import Domain
+from otf.runs.assemble import make_trainer
 
 
 def taught(atoms: Atoms, **settings) -> object:

@@ -10,7 +10,7 @@ from scipy import stats
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
-from otf.labels import Labels
+from otf.engines.labels import Labels
 from otf.learning.calculator import ModelCalculator
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer

@@ -10,9 +10,9 @@ from tblite.ase import TBLite
 from threadpoolctl import threadpool_limits
 
 from otf.config import read_config
-from otf.driver.directory import create_run, open_run
-from otf.driver.session import run_session
 from otf.io.read_frames import read_frames
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import run_session
 
 CONFIG = """\
 system: {{molecule: CH4}}

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from otf.config import read_config
-from otf.driver.audit import audit, summarise
-from otf.driver.directory import create_run, open_run
-from otf.driver.session import run_session
+from otf.postprocess.audit import audit, summarise
+from otf.runs.directory import create_run, open_run
+from otf.runs.session import run_session
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

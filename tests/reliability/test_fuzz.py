@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 import otf
 from otf.config import read_config
-from otf.driver.directory import change_steps, create_run, open_run
-from otf.driver.session import run_session
 from otf.errors import ConfigError, OtfError
 from otf.io.trajectory import read_trajectory
+from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.session import run_session
 
 CONFIG = """\
 system:

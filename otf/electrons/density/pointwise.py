@@ -21,10 +21,10 @@ from otf.arrays import Floats, Ints
 from otf.electrons.density.local_functions import LocalFunctions
 from otf.electrons.density.samples import Sample
 from otf.electrons.environment import Reach, moments
-from otf.electrons.graded import graded_solution
+from otf.electrons.ridge import ridge_solution
 from otf.electrons.site_features import SiteFeatures
-from otf.images import images_near
 from otf.model.normal_equations import NormalEquations
+from otf.orbitals.periodic_images import images_near
 
 _STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
 _FINER = 10.0  # times more for each degree of a feature
@@ -152,7 +152,7 @@ class DensityModel:
             raise ValueError(f"no density of elements {sorted(strange)} was learned")
         if self._coefficients is None:
             degrees = np.tile(self._degrees, len(self.species))
-            self._coefficients = graded_solution(
+            self._coefficients = ridge_solution(
                 self._equations, degrees, strength=_STRENGTH, finer=_FINER
             )
         d, features = self.description, self._of_sites(atoms)

@@ -7,8 +7,8 @@ from ase import Atoms
 from scipy.spatial import cKDTree
 
 from otf.arrays import Floats, Ints
-from otf.grid import Grid
-from otf.images import images_near
+from otf.orbitals.grids import Grid
+from otf.orbitals.periodic_images import images_near
 
 _SOFT = 0.067  # electrons per cubic Angstrom (0.01 per cubic bohr): where errors count half
 _SPARSE = 0.03 * _SOFT  # what a point without density counts among the drawn

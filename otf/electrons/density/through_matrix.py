@@ -13,9 +13,9 @@ from scipy.interpolate import CubicSpline
 
 from otf.arrays import Floats, Ints
 from otf.electrons.harmonics import harmonics
-from otf.grid import Grid
-from otf.images import Images, images_near
-from otf.orbitals import BlockMatrix, RadialFunctions, Shells, width
+from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions, Shells, width
+from otf.orbitals.grids import Grid
+from otf.orbitals.periodic_images import Images, images_near
 
 _CHUNK = 2048
 _TINY = 1e-12

@@ -1,0 +1,209 @@
+"""The loop of self-learning hybrid Monte Carlo: propose by the model, judge by the engine.
+
+Every step is a proposal and yields a frame, the sample it leaves. During the burn-in the model
+learns from every proposal; from then on neither it nor the length of segments changes.
+"""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict, replace
+
+import numpy as np
+
+from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
+from otf.driver.measure import measure, relearn
+from otf.driver.policy import PolicyState
+from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
+from otf.dynamics.hybrid_monte_carlo import (
+    SamplerSettings,
+    SamplerState,
+    acceptance,
+    adapted,
+    segment_length,
+)
+from otf.dynamics.velocities import thermal_momenta
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.sanity import blown_up
+from otf.io.committed import ENGINE, Frame
+
+_LOG = logging.getLogger("otf.hybrid_monte_carlo")
+
+_FIRST_LENGTH = 5.0
+_BLOCK_FS = 20.0  # proposals are far apart: each is left out alone when the model is judged
+
+
+def sample(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
+    """Sample to the end, from the start or from where a checkpoint left off.
+
+    Raises
+    ------
+    RunError
+        If the engine gives no label, and the run is not to go on without.
+    """
+    assert parts.sampler is not None
+    sampler = _Sampler(parts, parts.sampler)
+    if state is None:
+        yield from sampler.begin()
+    else:
+        sampler.restore(state)
+    while sampler.step < parts.ensemble.steps:
+        yield from sampler.propose()
+
+
+class _Sampler:
+    def __init__(self, parts: Parts, settings: SamplerSettings) -> None:
+        self.parts = parts
+        self.settings = settings
+        self.atoms = parts.ensemble.atoms
+        self.trainer = parts.trainer
+        self.step = 0
+        self.now = SamplerState(min(_FIRST_LENGTH, float(settings.segment_max)))
+        self.history: tuple[LabelRecord, ...] = ()
+        self.failures = 0
+
+    def restore(self, state: RunState) -> None:
+        assert state.sampler is not None
+        relearn(self.parts, state, fs_per_step=_BLOCK_FS)
+        self.parts.ensemble.restore(state.dynamics)
+        self.step, self.now, self.history = state.step, state.sampler, state.history
+        self.failures = state.failures
+
+    def state(self) -> RunState:
+        return RunState(
+            self.step,
+            self.parts.ensemble.capture(),
+            PolicyState(self.now.length, by_engine=False),
+            self.trainer.capture(),
+            self.history,
+            self.failures,
+            sampler=self.now,
+        )
+
+    def begin(self) -> Iterator[Record]:
+        """Label the starting structure."""
+        yield Activity(0, "label")
+        labels = self.parts.labeller.label(self.atoms, index=0, step=0)
+        if isinstance(labels, LabelFailure):
+            raise unlabelled(0, labels)
+        yield Segment(self._frame(), self._account(labels, steps=0, learn=True), self.state())
+
+    @property
+    def current(self) -> Labels:
+        """Of the present sample."""
+        return self.parts.labeller.file[self.now.current].labels
+
+    def propose(self) -> Iterator[Record]:
+        """One proposal, accepted or not."""
+        ensemble, settings, atoms = self.parts.ensemble, self.settings, self.atoms
+        momenta = thermal_momenta(
+            atoms, settings.temperature_K, ensemble.rng, translation=ensemble.translation
+        )
+        atoms.set_momenta(momenta)
+        length = segment_length(self.now, ensemble.rng)
+        start = ensemble.capture()
+        before = self.current.energy + float(atoms.get_kinetic_energy())
+        yield Activity(self.step, "predict")
+        self.step += 1
+        burning = self.step <= settings.burn_in
+        record, chance = None, 0.0
+        labels = None
+        if self._integrate(length):
+            yield Activity(self.step, "label")
+            labels = self._label()
+        if labels is not None:
+            change = labels.energy + float(atoms.get_kinetic_energy()) - before
+            chance = acceptance(change, settings.temperature_K)
+            record = self._account(labels, steps=length, learn=burning)
+        accepted = ensemble.rng.random() < chance
+        if accepted:
+            self.now = replace(self.now, current=len(self.history) - 1)
+        else:
+            # The random numbers that were drawn stay drawn.
+            ensemble.restore(replace(start, random=ensemble.capture().random))
+        if burning:
+            self.now = adapted(self.now, settings, accepted=chance, proposals=self.step)
+        else:
+            self.now = replace(
+                self.now, accepted=self.now.accepted + accepted, tried=self.now.tried + 1
+            )
+        yield Segment(self._frame(), record, self.state())
+
+    def _integrate(self, length: int) -> bool:
+        """Move the atoms along the model; False where its dynamics blows up."""
+        acting = self.trainer.predict(self.atoms)
+        for _ in range(length):
+            before = self.atoms.get_positions()
+            acting = self.parts.ensemble.step(0, acting, self.trainer.predict)
+            if blown_up(before, self.atoms.positions, acting.forces):
+                return False
+        return True
+
+    def _label(self) -> Labels | None:
+        """Of the proposal; None, which rejects it, where it has none and the run may go on.
+
+        That keeps detailed balance as long as it is the structure that has no label.
+        """
+        expected = float("nan")
+        if self.trainer.n_labels >= SENSIBLE:
+            expected = self.trainer.predict(self.atoms).energy
+        labels = self.parts.labeller.label(
+            self.atoms, index=len(self.history), step=self.step, expected=expected
+        )
+        if isinstance(labels, Labels):
+            self.failures = 0
+            return labels
+        self.failures += 1
+        if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:
+            raise unlabelled(self.step, labels)
+        _LOG.warning("step %d: no label (%s); the proposal is rejected", self.step, labels.reason)
+        return None
+
+    def _account(self, labels: Labels, *, steps: int, learn: bool) -> LabelRecord:
+        """Measure the model against a label, and learn it if that is still allowed."""
+        measured = measure(self.trainer, self.atoms, labels)
+        if learn:
+            time_fs = _BLOCK_FS * self.step
+            self.trainer.learn(self.atoms, labels, time_fs=time_fs, audited=True)
+        choice = self.trainer.choice
+        record = LabelRecord(
+            index=len(self.history),
+            step=self.step,
+            reason="burn-in" if learn else "proposal",
+            elapsed=steps,
+            wall_s=labels.wall_s,
+            scf_iterations=labels.scf_iterations,
+            order=choice.order,
+            strength=choice.strength,
+            size=str(self.trainer.size),
+            **asdict(measured),
+        )
+        self.history = (*self.history, record)
+        return record
+
+    def _frame(self) -> list[Frame]:
+        """The present sample, unless it is one that is not kept."""
+        if self.step % self.parts.frame_every:
+            return []
+        atoms, current = self.atoms, self.current
+        return [
+            Frame(
+                step=self.step,
+                time_fs=self.step * self.parts.timestep_fs,
+                cell=atoms.cell.array.copy(),
+                positions=atoms.get_positions(),
+                momenta=atoms.get_momenta(),
+                forces=current.forces.copy(),
+                potential_energy=current.energy,
+                kinetic_energy=float(atoms.get_kinetic_energy()),
+                temperature_K=self.parts.ensemble.temperature(),
+                source=ENGINE,
+                labels=self.trainer.n_labels,
+                conserved_energy=float(np.nan),
+                energy_discontinuity=0.0,
+                heat=0.0,
+                work=0.0,
+                barostat=0.0,
+                pressure_GPa=float(np.nan),
+                stage=0 if self.step <= self.settings.burn_in else 1,
+            )
+        ]

@@ -1,0 +1,81 @@
+"""What a label teaches: measured before it is learned, learned once more after a resume."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.driver.records import Parts, RunState
+from otf.engines.labels import Labels
+from otf.errors import RunError
+from otf.io.labels import StoredLabel
+from otf.learning.learner import Learner
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Errors of the model at a label it has not learned; see :class:`~.records.LabelRecord`."""
+
+    force_mae: float
+    force_p95: float
+    force_max: float
+    predicted: float
+    energy_error: float
+    coverage: float
+
+
+def measure(
+    trainer: Learner, atoms: Atoms, labels: Labels, *, added: Floats | None = None
+) -> Measured:
+    """Compare the model with a label; NaN before anything was learned.
+
+    Parameters
+    ----------
+    added
+        (N, 3), what was added to the model's forces, eV/Angstrom.
+    """
+    error = predicted = np.full((1, 3), np.nan)
+    energy_error = coverage = float("nan")
+    if trainer.n_labels:
+        prediction = trainer.predict(atoms)
+        forces = prediction.forces if added is None else prediction.forces + added
+        error = np.abs(forces - labels.forces)
+        energy_error = (prediction.energy - labels.energy) / len(atoms)
+        predicted = trainer.predicted_error(atoms)
+        if np.isfinite(predicted).all():
+            coverage = float(np.mean(error <= 2.0 * predicted))
+    return Measured(
+        force_mae=float(error.mean()),
+        force_p95=float(np.percentile(error, 95)),
+        force_max=float(error.max()),
+        predicted=float(np.sqrt(np.mean(predicted**2))),
+        energy_error=energy_error,
+        coverage=coverage,
+    )
+
+
+def relearn(parts: Parts, state: RunState, *, fs_per_step: float) -> list[StoredLabel]:
+    """Bring the trainer back to where a checkpoint left it, from the labels on the disk.
+
+    Returns
+    -------
+    list
+        The labels it has learned.
+
+    Raises
+    ------
+    RunError
+        If they are not those the checkpoint was made with.
+    """
+    file, numbers = parts.labeller.file, parts.ensemble.atoms.numbers
+    known = [file[i] for i in range(min(len(file), parts.trainer.own_labels(state.trainer)))]
+    for label in known:
+        if not np.array_equal(label.atoms.numbers, numbers):
+            raise RunError(
+                f"{file.path}: label {label.index} has other atoms than this run; put the "
+                "labels file of this run back in its place"
+            )
+    labelled = ((s.atoms, s.labels, s.step * fs_per_step) for s in known)
+    parts.trainer.restore(state.trainer, labelled)
+    return known

@@ -1,0 +1,1 @@
+"""What a DFT interface is built of."""

@@ -1,0 +1,103 @@
+"""HDF5 files of scalars, as JSON, and arrays, with a digest; written aside and renamed."""
+
+import hashlib
+import json
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+import numpy.typing as npt
+
+from otf.errors import FileError
+from otf.io.durable import replace_file
+
+_FORMAT = 4
+
+
+def write_arrays(
+    path: Path, kind: str, scalars: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
+) -> None:
+    """Replace the file; a kill leaves the old one or the new one.
+
+    Parameters
+    ----------
+    kind
+        What it is, such as ``"checkpoint"``: read back only as the same.
+    scalars
+        Anything JSON can hold (floats survive to the last bit).
+    arrays
+        By name.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+    # Made in memory: HDF5 itself may crash on a full disk. Two of one name are one file to it.
+    name = f"{path.name}.{threading.get_ident()}"
+    with h5py.File(name, "w", driver="core", backing_store=False) as file:
+        file.attrs["kind"] = kind
+        file.attrs["format"] = _FORMAT
+        text = json.dumps(scalars)
+        file.attrs["digest"] = _digest(text, arrays)
+        file["scalars"] = text
+        group = file.create_group("arrays")
+        for name, value in arrays.items():
+            group[name] = value
+        file.flush()
+        image = file.id.get_file_image()
+    try:
+        replace_file(path, lambda aside: aside.write_bytes(image))
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror}); make room or repair the file system, "
+            "then resume the run"
+        ) from error
+
+
+def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
+    """Scalars and arrays of a file of this kind.
+
+    Raises
+    ------
+    FileError
+        If it is damaged, something else, or of a format this version does not know.
+    """
+    try:
+        with h5py.File(path, "r") as file:
+            if file.attrs["kind"] != kind:
+                raise FileError(f"{path}: is a {file.attrs['kind']} file, not a {kind} file")
+            found = int(file.attrs["format"])
+            if found != _FORMAT:
+                raise FileError(
+                    f"{path}: has format {found}, this version of otf reads {_FORMAT}; use the "
+                    "version that wrote it, or start a new run"
+                )
+            text = file["scalars"].asstr()[()]
+            arrays = {name: data[()] for name, data in file["arrays"].items()}
+            if file.attrs["digest"] != _digest(text, arrays):
+                raise ValueError("its content is not what was written")
+            scalars: dict[str, Any] = json.loads(text)
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+        raise FileError(
+            f"{path}: is damaged or not a {kind} file ({error}); restore it from a backup"
+            + (
+                ", or remove it and resume: the run then starts again and reuses the labels it has"
+                if kind == "checkpoint"
+                else ""
+            )
+        ) from error
+    return scalars, arrays
+
+
+def _digest(text: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
+    """Of all that the file holds: HDF5 itself would not notice a flipped bit."""
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        value = np.ascontiguousarray(arrays[name])
+        digest.update(f"{name} {value.dtype.str} {value.shape}".encode())
+        digest.update(value.tobytes())
+    return digest.hexdigest()

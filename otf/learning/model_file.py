@@ -1,0 +1,93 @@
+"""``model.h5``: a force model in a file."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from otf.arrays import Floats
+from otf.errors import FileError
+from otf.io.dataclass_file import read_dataclass, write_dataclass
+from otf.kernels.rows import Standard
+from otf.learning.force_model import ForceModel, Posterior
+from otf.learning.uncertainty import ErrorScale
+from otf.model.descriptor import Descriptor, DescriptorSettings
+from otf.model.sharing import Groups, Sharing
+from otf.model.tensor_energy import Coupling, TensorEnergy
+
+_KIND = "model"
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored:
+    """The fields of a model file; see :class:`ForceModel`."""
+
+    descriptor: DescriptorSettings
+    groups: Groups
+    coupling: Coupling
+    standard: Standard
+    theta: Floats
+    order: int
+    reference_energy: float
+    scale: ErrorScale
+    posterior: Posterior | None
+
+
+def write_model(path: Path, model: ForceModel) -> None:
+    """Keep a model in a file.
+
+    Raises
+    ------
+    FileError
+        If the disk does not take it.
+    """
+    energy_model, posterior = model.energy_model, model.posterior
+    if posterior is not None:
+        posterior = Posterior(np.tril(posterior.factor), posterior.force_noise)
+    stored = _Stored(
+        energy_model.descriptor.settings,
+        energy_model.sharing.groups,
+        energy_model.coupling,
+        energy_model.standard,
+        model.theta,
+        model.order,
+        model.reference_energy,
+        model.scale,
+        posterior,
+    )
+    write_dataclass(path, _KIND, stored)
+
+
+def read_model(path: Path) -> ForceModel:
+    """A model from its file.
+
+    Raises
+    ------
+    FileError
+        If it is damaged, not a model, or holds something this version does not know.
+    """
+    stored = read_dataclass(path, _KIND, _Stored)
+    posterior = stored.posterior
+    if posterior is not None:
+        posterior = Posterior(np.asfortranarray(posterior.factor), posterior.force_noise)
+    try:
+        energy_model = TensorEnergy(
+            Descriptor(np.array(stored.groups.species), stored.descriptor),
+            Sharing(stored.groups),
+            stored.standard,
+            coupling=stored.coupling,
+        )
+        tensors = energy_model.tensors(stored.theta, order=stored.order)
+    except ValueError as error:
+        raise FileError(
+            f"{path}: holds no model ({error}); use the version that wrote it"
+        ) from error
+    return ForceModel(
+        energy_model,
+        stored.theta,
+        stored.order,
+        tensors,
+        stored.reference_energy,
+        stored.scale,
+        posterior,
+    )

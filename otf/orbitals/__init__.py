@@ -1,0 +1,1 @@
+"""Matrices and grids of atomic orbitals."""

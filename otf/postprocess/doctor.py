@@ -1,0 +1,128 @@
+"""What is on this machine: otf, Python, threads, engines; and one job tried out on it."""
+
+import os
+import platform
+import shutil
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Any
+
+import numba
+import numpy as np
+from ase import Atoms
+
+from otf.config import read_config
+from otf.driver.labelling import ask
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import Engine, installed_engines, load_engine
+from otf.errors import EngineError, RunError
+from otf.runs.assemble import make_engine
+from otf.runs.structure import make_structure
+from otf.units import MEV
+from otf.version import __version__
+
+_SHIFT_A = (0.11, -0.07, 0.05)  # a fraction of a real-space grid's spacing in every direction
+
+
+def examine() -> dict[str, Any]:
+    """Facts about the machine, and a report of each engine by kind."""
+    engines: dict[str, Any] = {}
+    for kind in sorted(installed_engines()):
+        try:
+            engines[kind] = asdict(load_engine(kind).doctor())
+        except EngineError as error:
+            engines[kind] = {"available": False, "version": "", "notes": [str(error)]}
+    machine = {
+        "otf": __version__,
+        "python": platform.python_version(),
+        "numpy": version("numpy"),
+        "ase": version("ase"),
+        "numba": version("numba"),
+        "cores": len(os.sched_getaffinity(0)),
+        "threads": f"OMP_NUM_THREADS={os.environ.get('OMP_NUM_THREADS', 'not set')}, "
+        f"numba {numba.config.NUMBA_NUM_THREADS}",
+    }
+    return {"machine": machine, "engines": engines}
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A job's engine, opened and maybe asked twice.
+
+    Attributes
+    ----------
+    scf_cold, scf_warm, wall_cold_s, wall_warm_s
+        Cycles and seconds of a label from scratch, and of one that begins from it. None where it
+        was not asked or does not tell.
+    noise_meV_A
+        Mean change of the forces when all atoms are moved together: no model can err less.
+    """
+
+    kind: str
+    formula: str
+    atoms: int
+    provenance: str = ""
+    energy_eV: float | None = None
+    scf_cold: int | None = None
+    scf_warm: int | None = None
+    wall_cold_s: float | None = None
+    wall_warm_s: float | None = None
+    noise_meV_A: float | None = None
+
+
+def try_job(source: Path, *, compute: bool) -> Trial:
+    """Open the engine of a configuration as a run would, and ask it for labels if wanted.
+
+    Parameters
+    ----------
+    source
+        The configuration; nothing is written beside it.
+    compute
+        Label the starting structure from scratch, and once more from there, moved as a whole.
+
+    Raises
+    ------
+    ConfigError, EngineError
+        If a run could not begin.
+    RunError
+        If the engine gives no label.
+    """
+    config = read_config(source)
+    atoms = make_structure(config, source.parent)
+    engine = make_engine(config, atoms)
+    kind, formula = config.engine.kind, atoms.get_chemical_formula()
+    scratch = Path(mkdtemp(prefix="otf-doctor-"))  # stays to be looked at if a label fails
+    try:
+        engine.open(atoms, scratch)
+        trial = _compare(engine, atoms, Trial(kind, formula, len(atoms))) if compute else None
+    finally:
+        engine.close()
+    shutil.rmtree(scratch)
+    return trial or Trial(kind, formula, len(atoms))
+
+
+def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
+    """Two labels: from scratch, and from there with all atoms moved together."""
+    cold = _label(engine, atoms, 0)
+    moved = atoms.copy()
+    moved.positions += _SHIFT_A
+    warm = _label(engine, moved, 1)
+    return replace(
+        trial,
+        provenance=cold.provenance,
+        energy_eV=cold.energy,
+        scf_cold=cold.scf_iterations,
+        scf_warm=warm.scf_iterations,
+        wall_cold_s=cold.wall_s,
+        wall_warm_s=warm.wall_s,
+        noise_meV_A=float(np.abs(warm.forces - cold.forces).mean()) / MEV,
+    )
+
+
+def _label(engine: Engine, atoms: Atoms, index: int) -> Labels:
+    answer = ask(engine, atoms, index=index)
+    if isinstance(answer, LabelFailure):
+        raise RunError(f"no label: {answer.reason}. {answer.advice}")
+    return answer

@@ -1,0 +1,1 @@
+"""Electronic structure along a trajectory, from learned matrices and densities."""

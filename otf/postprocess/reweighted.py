@@ -1,0 +1,129 @@
+"""What a run found as the engine would have it, by the run's labels."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from otf.analysis.curves import Curves
+from otf.analysis.reweighting import correction
+from otf.arrays import Floats
+from otf.config import Config
+from otf.driver.policy import UNTRIGGERED
+from otf.errors import RunError
+from otf.io.frames import Frames
+from otf.io.labels import StoredLabel, read_labels
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import open_run
+
+Analysis = Callable[[Frames], Curves]
+
+
+def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
+    """Averages corrected from the model to the engine.
+
+    To each curve and number comes what the correction adds, with its own error: the statistical
+    error of the frames and the error of the model stand apart. What a single structure does not
+    have, such as a series in time, stays as it is.
+
+    Parameters
+    ----------
+    path
+        The run directory.
+    frames
+        Those of its trajectory that count.
+    analyse
+        Gives averages over frames, on an axis that does not depend on them.
+
+    Raises
+    ------
+    RunError
+        If it is a run whose samples need no correction.
+    """
+    run, config, atoms = open_run(path)
+    if config.dynamics.ensemble == "slhmc":
+        raise RunError(f"{path}: hybrid Monte Carlo samples the engine itself; leave --correct out")
+    state = read_checkpoint(run.checkpoint).state
+    stored = read_labels(run.labels)
+    span = _steps_of(frames, config.dynamics.timestep_fs)
+    chosen = [
+        r
+        for r in state.history
+        if r.reason in UNTRIGGERED and r.index < len(stored) and span[0] <= r.step <= span[1]
+    ]
+    differences = np.array([-r.energy_error * len(atoms) for r in chosen])
+    labels = [stored[r.index] for r in chosen]
+    energies = np.array([label.labels.energy for label in labels])
+    by_engine = [analyse(_one(frames, *pair)) for pair in zip(labels, energies, strict=True)]
+    by_model = [
+        analyse(_one(frames, *pair)) for pair in zip(labels, energies - differences, strict=True)
+    ]
+    temperature = _temperature_K(frames, config)
+    before = analyse(frames)
+    y, numbers, told = dict(before.y), dict(before.numbers), None
+    for results in (y, numbers):
+        for name, plain in list(results.items()):
+            samples = _values(by_engine, name, np.shape(plain.mean))
+            if samples is None:
+                continue
+            found = correction(
+                samples,
+                differences,
+                temperature_K=temperature,
+                by_model=_values(by_model, name, np.shape(plain.mean)),
+            )
+            told = found
+            if found.method != "none":
+                results[name] = replace(plain, mean=plain.mean + found.shift.mean)
+                results[f"{name}_shift"] = found.shift
+    if told is None:
+        raise RunError(f"{path}: nothing of this can be had from single labels")
+    notes = (
+        *before.notes,
+        f"correction to the engine: {told.method}; {told.why}",
+        *(
+            [f"model and engine differ by {told.scatter_kT:.2f} kT over {told.labels} labels"]
+            if np.isfinite(told.scatter_kT)
+            else []
+        ),
+    )
+    return replace(before, y=y, numbers=numbers, notes=notes)
+
+
+def _steps_of(frames: Frames, timestep_fs: float) -> tuple[float, float]:
+    """First and last step of the frames: labels of other times are of another ensemble."""
+    assert frames.time_fs is not None  # hybrid Monte Carlo was refused
+    steps = np.round(frames.time_fs / timestep_fs)
+    return float(steps.min()), float(steps.max())
+
+
+def _temperature_K(frames: Frames, config: Config) -> float:
+    """Of the thermostat, where it holds one temperature for all the frames; else as measured."""
+    stages = list(config.dynamics.staged().values())
+    numbers = np.unique(frames.stage) if frames.stage is not None else np.arange(len(stages))
+    if len(numbers) == 1:
+        stage = stages[int(numbers[0])]
+        if stage.ensemble != "nve" and stage.temperature_end_K is None:
+            return stage.temperature_K
+    return float(frames.series["temperature_K"].mean())
+
+
+def _one(frames: Frames, label: StoredLabel, energy: float) -> Frames:
+    """The structure of a label as a frame of the run."""
+    return replace(
+        frames,
+        positions=np.array([label.atoms.positions]),
+        cells=np.array([label.atoms.cell.array]),
+        time_fs=None,
+        velocities=None,
+        series={"potential_energy_eV": np.array([energy])},
+    )
+
+
+def _values(single: list[Curves], name: str, shape: tuple[int, ...]) -> Floats | None:
+    """(labels, …) of a curve or number, or None where single structures do not have it."""
+    found = [{**c.y, **c.numbers}.get(name) for c in single]
+    if any(f is None or np.shape(f.mean) != shape for f in found):
+        return None
+    return np.array([f.mean for f in found if f is not None])

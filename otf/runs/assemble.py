@@ -1,0 +1,350 @@
+"""Configuration to objects: the only place that knows both."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from ase import Atoms
+from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
+
+from otf.config.reader import looks_like_no_text
+from otf.config.schema import (
+    CONSTANT_PRESSURE,
+    Config,
+    Dynamics,
+    EnsembleName,
+    Model,
+    Policy,
+)
+from otf.driver.labelling import Asked, Labeller
+from otf.driver.policy import AdaptivePolicy, FixedPolicy
+from otf.driver.policy import Policy as SwitchPolicy
+from otf.driver.records import Parts
+from otf.dynamics.ensembles import EnsembleSettings
+from otf.dynamics.hybrid_monte_carlo import SamplerSettings
+from otf.dynamics.stages import Stage, StagedEnsemble
+from otf.dynamics.velocities import draw_velocities, remove_motion
+from otf.engines.protocol import ChecksForces, Engine, WithMatrices, load_engine, path_options
+from otf.errors import ConfigError, EngineError
+from otf.io.labels import LabelFile
+from otf.learning.learner import Learner
+from otf.learning.regression import TrainerSettings
+from otf.learning.trainer import Trainer
+from otf.model.blueprint import Blueprint, Choices
+from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.tensor_energy import Ranks
+from otf.model.workers import Workers
+from otf.units import GPA, MEV
+
+_MOST_COLUMNS = 20000  # more than a workstation solves in a minute
+
+
+def make_engine(config: Config, atoms: Atoms) -> Engine:
+    """The engine, checked against the structure but not opened."""
+    engine_class = load_engine(config.engine.kind)
+    options = engine_class.Options.model_validate(config.engine.options)
+    engine = engine_class(options, charge=config.system.charge, spin=config.system.spin)
+    if atoms.pbc.any() and not engine.capabilities.periodic:
+        raise EngineError(
+            f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
+            f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
+        )
+    if config.policy.force_check:
+        _check_force_check(config, engine)
+    if config.stop.rdf_error is not None and not atoms.pbc.all():
+        raise ConfigError(
+            [
+                "stop.rdf_error: g(r) needs a density, and the structure's pbc is "
+                f"{atoms.pbc.tolist()}; remove it"
+            ]
+        )
+    if config.dynamics.constant_pressure:
+        if not atoms.pbc.all():
+            raise ConfigError(
+                [
+                    "dynamics.ensemble: constant pressure needs a structure that is periodic in "
+                    f"all three directions, and its pbc is {atoms.pbc.tolist()}"
+                ]
+            )
+        if not engine.capabilities.stress:
+            raise EngineError(
+                f"engine '{config.engine.kind}' gives no stress, and constant pressure needs it; "
+                "switch the stress on in its options (stress: true) or use another ensemble"
+            )
+    return engine
+
+
+def _check_force_check(config: Config, engine: Engine) -> None:
+    """Refuse to ask for what nobody can tell."""
+    learned = isinstance(engine, WithMatrices) and engine.warm_start in ("auto", "learned")
+    pooled = config.replicas is not None and config.replicas.backend == "executorlib"
+    if pooled or not (learned and isinstance(engine, ChecksForces)):
+        raise ConfigError(
+            [
+                "policy.force_check: it is that of an engine that learns matrices, in this "
+                "process: pyscf (closed shells) or siesta, engine.warm_start auto or learned, "
+                "and not replicas.backend executorlib; remove it"
+            ]
+        )
+
+
+def make_trainer(
+    model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12, ranks: Ranks | None = None
+) -> Trainer:
+    """A model that has learned nothing yet.
+
+    Parameters
+    ----------
+    samples
+        Structures that show the species, the periodicity and how the features vary.
+    keep_blocks
+        Blocks of labels kept for judging the model without them.
+    ranks
+        MPI ranks that share the work on atoms.
+    """
+    periodic = any(a.pbc.any() for a in samples)
+    # One species leaves room for a finer description at the same number of coefficients.
+    single = len({int(z) for a in samples for z in a.numbers}) == 1
+    settings = DescriptorSettings(
+        cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
+        cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
+        r_min=model.r_min_A,
+        radial_two=model.radial_two,
+        radial_three=model.radial_three or (5 if single else 3),
+        l_max=model.l_max if model.l_max is not None else (4 if single else 3),
+        radial_four=4 if single else 2,
+        l_four=4 if single else 2,
+        degree_four=10 if single else 6,
+    )
+    choices = Choices(
+        sharing=("species", "environment") if model.sharing == "auto" else (model.sharing,),
+        components=_components(model),
+        four_body={"auto": (False, True), 3: (False,), 4: (True,)}[model.body_order],
+        most_columns=model.most_columns if model.sharing == "auto" else _MOST_COLUMNS,
+    )
+    blueprint = Blueprint(
+        settings,
+        samples,
+        choices,
+        coupling=model.coupling,
+        depth=model.environment_depth,
+        # Ranks stand for threads.
+        workers=Workers(model.threads if ranks is None else model.threads or 1),
+        ranks=ranks,
+    )
+    needed = blueprint.n_columns(blueprint.choices.smallest())
+    if needed > _MOST_COLUMNS:
+        raise ConfigError(
+            [
+                f"model.sharing: {needed} coefficients would need "
+                f"{2e-9 * 8 * needed**2:.0f} GB; share by species or environment, or make the "
+                "descriptor smaller (radial_two, radial_three, l_max)"
+            ]
+        )
+    return Trainer(
+        blueprint,
+        TrainerSettings(
+            energy_noise=model.energy_noise_meV * MEV,
+            force_noise=model.force_noise_meV_A * MEV,
+            stress_noise=None if model.stress_noise_GPa is None else model.stress_noise_GPa * GPA,
+            atomic_energy_noise=None
+            if model.atomic_energy_noise_meV is None
+            else model.atomic_energy_noise_meV * MEV,
+            forgetting=model.forgetting,
+            annealing_labels=model.annealing_labels,
+            keep_blocks=keep_blocks,
+            orders=(1, 2) if model.order == "auto" else (model.order,),
+        ),
+    )
+
+
+def _components(model: Model) -> tuple[int, ...]:
+    """Numbers of principal components to choose from; none where nothing is quadratic."""
+    if model.order == 1:
+        return (0,)
+    return (10, 20, 30) if model.components == "auto" else (model.components,)
+
+
+def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
+    """The switch between engine and model."""
+    if policy.kind == "fixed":
+        return FixedPolicy(train_steps=round(policy.train_fs / timestep_fs), every=policy.every)
+    return AdaptivePolicy(
+        target=policy.force_target_meV_A * MEV,
+        gap_max=policy.gap_max,
+        guard=policy.guard,
+        guard_every=policy.guard_every,
+        audit_fraction=policy.audit_fraction,
+    )
+
+
+def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
+    """The integrators on ``atoms``, which gets its initial velocities."""
+    stages = dynamics.staged()
+    kinds = {stage.ensemble for stage in stages.values()}
+    _check_constraints(kinds, atoms)
+    rng = np.random.default_rng(dynamics.seed)
+    held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
+    translation = dynamics.remove_translation and len(atoms) > 1 and not held
+    rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any() and not held
+    if rotation and "slhmc" in kinds:
+        raise ConfigError(
+            ["dynamics.remove_rotation: slhmc draws all momenta anew; remove the key"]
+        )
+    if dynamics.velocities == "maxwell":
+        draw_velocities(
+            atoms,
+            next(iter(stages.values())).temperature_K,
+            rng,
+            remove_translation=translation,
+            remove_rotation=rotation,
+        )
+    elif not atoms.has("momenta"):
+        raise ConfigError(
+            ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
+        )
+    remove_motion(atoms, translation=translation, rotation=rotation)
+    first = next(iter(stages.values())).ensemble
+    if first not in ("nve", "langevin", "slhmc") and atoms.get_kinetic_energy() < 1e-12:
+        raise ConfigError(
+            [f"dynamics.ensemble: {first} scales velocities and there are none; use 'maxwell'"]
+        )
+    return StagedEnsemble(
+        atoms,
+        [_stage(name, stage) for name, stage in stages.items()],
+        rng,
+        translation=translation,
+        rotation=rotation,
+    )
+
+
+def _check_constraints(kinds: set[EnsembleName], atoms: Atoms) -> None:
+    bonds = any(isinstance(c, FixBondLengths) for c in atoms.constraints)
+    if "langevin" in kinds and bonds:
+        raise ConfigError(
+            ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
+        )
+    if bonds and "slhmc" in kinds:
+        raise ConfigError(
+            ["dynamics.ensemble: slhmc cannot keep bond lengths; fix atoms, or use csvr or nhc"]
+        )
+    if atoms.constraints and not kinds.isdisjoint(CONSTANT_PRESSURE):
+        raise ConfigError(
+            [
+                "dynamics.ensemble: nothing can be fixed while the cell moves; remove the "
+                "constraints (system.fixed_atoms, fixed_bonds, those of the file) or keep the cell"
+            ]
+        )
+    if atoms.get_number_of_degrees_of_freedom() < 1:
+        raise ConfigError(["system.fixed_atoms: nothing is left to move"])
+
+
+def _sampler(dynamics: Dynamics) -> SamplerSettings | None:
+    if dynamics.ensemble != "slhmc":
+        return None
+    return SamplerSettings(dynamics.temperature_K, dynamics.burn_in, dynamics.segment_max)
+
+
+def _stage(name: str, dynamics: Dynamics) -> Stage:
+    return Stage(
+        name=name,
+        steps=dynamics.total_steps,
+        settings=EnsembleSettings(
+            kind="nve" if dynamics.ensemble == "slhmc" else dynamics.ensemble,
+            timestep_fs=dynamics.timestep_fs,
+            temperature_K=dynamics.temperature_K,
+            time_constant_fs=dynamics.time_constant_fs,
+            friction_per_ps=dynamics.friction_per_ps,
+            pressure_GPa=dynamics.pressure_GPa,
+            pressure_constant_fs=dynamics.pressure_constant_fs,
+        ),
+        temperature_end_K=dynamics.temperature_end_K,
+        pressure_end_GPa=dynamics.pressure_end_GPa,
+    )
+
+
+def make_parts(
+    config: Config,
+    atoms: Atoms,
+    engine: Asked,
+    file: LabelFile,
+    *,
+    ranks: Ranks | None = None,
+    trainer: Learner | None = None,
+) -> Parts:
+    """Everything the loop needs.
+
+    Parameters
+    ----------
+    atoms
+        The starting structure, moved in place by the loop.
+    engine
+        Opened.
+    file
+        Where labels are kept.
+    ranks
+        MPI ranks that share the work of the model.
+    trainer
+        What learns, if not one of its own.
+    """
+    if trainer is None:
+        samples = displaced(atoms, seed=config.dynamics.seed)
+        trainer = make_trainer(config.effective_model, samples, ranks=ranks)
+    return Parts(
+        ensemble=make_ensemble(config.dynamics, atoms),
+        trainer=trainer,
+        policy=make_policy(config.policy, config.dynamics.timestep_fs),
+        labeller=Labeller(
+            engine, file, needs_stress=config.effective_model.stress_noise_GPa is not None
+        ),
+        timestep_fs=config.dynamics.timestep_fs,
+        frame_every=config.output.every,
+        continue_on_failure=config.policy.on_engine_failure == "continue",
+        residual=config.model.residual,
+        seed=config.dynamics.seed,
+        force_check=config.policy.force_check,
+        sampler=_sampler(config.dynamics),
+    )
+
+
+def engine_files(config: Config) -> dict[str, Path]:
+    """Files the engine's options name; they belong to the run."""
+    options = config.engine.options
+    named = path_options(load_engine(config.engine.kind).Options)
+    paths = {name: Path(options[name]) for name in named if options.get(name) is not None}
+    return {name: path for name, path in paths.items() if path.is_file()}
+
+
+def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> str:
+    """The configuration with every default filled in, reading the structure kept in the run.
+
+    Parameters
+    ----------
+    structure
+        Name of the structure file in the run directory.
+    files
+        Names there of the files of :func:`engine_files`, by option.
+    """
+    data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
+    data["system"] = {
+        "structure": structure,
+        "charge": config.system.charge,
+        "spin": config.system.spin,
+    }
+    data["engine"].update(files)
+    data["output"].pop("directory", None)
+    return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False)
+
+
+class _ExactDumper(yaml.SafeDumper):
+    """Quotes every text that the configuration's reader would take for something else."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
+    style = "'" if looks_like_no_text(text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_ExactDumper.add_representer(str, _represent_text)

@@ -1,0 +1,247 @@
+"""The run directory: what is called what, and how a run comes to own one."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from otf.config import Config, read_config
+from otf.engines.protocol import keep_input
+from otf.errors import ConfigError, FileError, RunError
+from otf.io.durable import replace_file, sole_owner
+from otf.runs.assemble import (
+    engine_files,
+    make_engine,
+    make_ensemble,
+    resolved_yaml,
+)
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.settings import changes, settings
+from otf.runs.structure import make_structure
+
+_LOG = logging.getLogger("otf.directory")
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Names of the files of a run."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """Configuration with all defaults filled in."""
+        return self.path / "config.resolved.yaml"
+
+    @property
+    def structure(self) -> Path:
+        """Starting structure."""
+        return self.path / "start.traj"
+
+    @property
+    def labels(self) -> Path:
+        """Every label paid for."""
+        return self.path / "labels.extxyz"
+
+    @property
+    def trajectory(self) -> Path:
+        """Committed frames."""
+        return self.path / "trajectory.h5"
+
+    @property
+    def checkpoint(self) -> Path:
+        """State after the last committed segment."""
+        return self.path / "checkpoint.h5"
+
+    @property
+    def model(self) -> Path:
+        """The model as the last session left it."""
+        return self.path / "model.h5"
+
+    @property
+    def log(self) -> Path:
+        """What happened."""
+        return self.path / "run.log"
+
+    @property
+    def lock(self) -> Path:
+        """Held by the process that runs here."""
+        return self.path / ".lock"
+
+    @property
+    def matrices(self) -> Path:
+        """Hamiltonian and density matrix of every label, where the engine tells them."""
+        return self.path / "matrices"
+
+    @property
+    def orbitals(self) -> Path:
+        """The orbitals of those matrices in space."""
+        return self.matrices / "orbitals.h5"
+
+    @property
+    def scratch(self) -> Path:
+        """The engine's own files."""
+        return self.path / "engine"
+
+
+def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
+    """Make the directory of a new run, complete enough to be resumed from the first moment.
+
+    Parameters
+    ----------
+    config, source
+        The configuration and the file it was read from.
+    path
+        The directory to make.
+
+    Raises
+    ------
+    FileError
+        If there is already something there.
+    ConfigError, EngineError
+        If the structure cannot be had or the engine cannot do it; nothing is made then.
+    """
+    run = RunDirectory(path)
+    labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
+    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if paid or not (run.config.exists() or _barely_begun(run)):
+            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
+            raise FileError(
+                f"{path}: already exists ({remedy}); to start afresh choose another directory with "
+                "--output, or remove this one"
+            )
+        with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
+            _LOG.info("%s holds no label yet and is used again", path)
+            for replica in replicas_below(path):
+                shutil.rmtree(replica)
+    try:
+        atoms = make_structure(config, source.parent)
+        # What cannot work is found out before there is a directory in the way of the next try.
+        make_engine(config, atoms)
+        make_ensemble(config.dynamics, atoms.copy())
+        structures = _structures_of_replicas(config, source.parent, atoms)
+    except ConfigError as error:
+        raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        ase.io.write(run.structure, atoms)
+        copied = {}
+        for option, file in engine_files(config).items():
+            copied[option] = f"engine_{option}{file.suffix}"
+            keep_input(config.engine.kind, file, path / copied[option])
+        for number, structure in enumerate(structures):
+            ase.io.write(path / f"replica-{number}.traj", structure)
+        kept = [Path(f"replica-{number}.traj") for number in range(len(structures))]
+        replicas = config.replicas.model_copy(update={"structures": kept})
+        config = config.model_copy(update={"replicas": replicas})
+        text = resolved_yaml(config, run.structure.name, copied)
+        replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be made ({error.strerror}); choose another directory"
+        ) from error
+    return run
+
+
+def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[Atoms]:
+    """The replicas' own structures, with the masses and constraints of ``system``."""
+    out = []
+    for number, name in enumerate(config.replicas.structures):
+        named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
+        system = config.system.model_copy(update={**named, "repeat": (1, 1, 1)})
+        atoms = make_structure(config.model_copy(update={"system": system}), folder)
+        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
+            raise ConfigError(
+                [
+                    f"replicas.structures: {name}, of replica {number}, holds {atoms.symbols}, and "
+                    f"the system {first.symbols}; all need the same atoms in the same order"
+                ]
+            )
+        out.append(atoms)
+    return out
+
+
+def replica_directory(run: RunDirectory, number: int) -> RunDirectory:
+    """Where the run of a replica is."""
+    return RunDirectory(run.path / f"replica-{number}")
+
+
+def replicas_below(path: Path) -> list[Path]:
+    """Directories of the replicas of a run, in their order; none where it has no replicas."""
+    found = [p.parent for p in path.glob("replica-*/config.resolved.yaml")]
+    return sorted(found, key=lambda p: (len(p.name), p.name))
+
+
+def one_run(path: Path) -> Path:
+    """The same directory, which must not be that of replicas.
+
+    Raises
+    ------
+    RunError
+        If it is.
+    """
+    replicas = replicas_below(path)
+    if replicas:
+        raise RunError(f"{path}: has replicas; name one of them, such as {replicas[0]}")
+    return path
+
+
+def _barely_begun(run: RunDirectory) -> bool:
+    """Whether there is nothing but what is written before the configuration: a kill came then."""
+    return run.path.is_dir() and all(
+        item.name in (run.structure.name, f"{run.config.name}.new")
+        or item.name.startswith(("engine_", "replica-"))
+        for item in run.path.iterdir()
+    )
+
+
+def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
+    """A run directory with its configuration and starting structure.
+
+    Raises
+    ------
+    FileError
+        If it is not a run.
+    ConfigError
+        If its configuration was damaged.
+    """
+    run = RunDirectory(path)
+    if not run.config.exists():
+        raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
+    config = read_config(run.config)
+    return run, config, make_structure(config, path)
+
+
+def change_steps(path: Path, steps: int) -> None:
+    """Give a run another length, in its own configuration.
+
+    Raises
+    ------
+    FileError, ConfigError
+        If it is not a run, or its configuration was damaged.
+    """
+    run, config, _ = open_run(path)
+    for number in range(config.replicas.count if config.replicas.count > 1 else 0):
+        if replica_directory(run, number).config.exists():
+            change_steps(replica_directory(run, number).path, steps)
+    dynamics, stages = config.dynamics, list(config.dynamics.stages)
+    if stages:
+        rest = steps - (dynamics.total_steps - stages[-1].steps)
+        if rest < 1:
+            raise ConfigError([f"--steps: the last of the stages begins at {steps - rest}"])
+        stages[-1] = stages[-1].model_copy(update={"steps": rest})
+        dynamics = dynamics.model_copy(update={"stages": stages})
+    else:
+        dynamics = dynamics.model_copy(update={"steps": steps})
+    changed = config.model_copy(update={"dynamics": dynamics})
+    if run.checkpoint.exists():  # what is refused is refused before it is written
+        before = read_checkpoint(run.checkpoint).settings
+        changes(before, settings(changed), kind=config.engine.kind, source=str(run.config))
+    names = {option: file.name for option, file in engine_files(config).items()}
+    text = resolved_yaml(changed, run.structure.name, names)
+    replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -1,0 +1,178 @@
+"""Labels in processes of their own, started by executorlib: steps of a job, or on one machine.
+
+What Python computes inside this process shares its locks and its cores; labels of replicas by such
+engines run side by side, and on other nodes, only in other processes. Each label has its own, so
+that nothing is held between labels: engines start warm from what is on the disk.
+"""
+
+import importlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Collection
+from contextlib import closing
+from typing import cast
+
+from ase import Atoms
+
+from otf.config import Config
+from otf.engines.allocation import Allocation
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import DensityGuess, Engine, WarmStart, WithMatrices
+from otf.errors import EngineError, RunError
+from otf.orbitals.block_matrices import Matrices
+from otf.runs.assemble import make_engine
+from otf.runs.directory import RunDirectory
+
+_GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
+
+
+class EngineProcesses:
+    """Starts processes that label, as many as may run at once.
+
+    Parameters
+    ----------
+    processes
+        How many.
+    cores
+        Of each.
+    job
+        The job they are to be steps of, or None.
+
+    Raises
+    ------
+    RunError
+        If executorlib is missing.
+    """
+
+    def __init__(self, processes: int, cores: int, job: Allocation | None) -> None:
+        try:
+            executorlib = importlib.import_module("executorlib")
+        except ImportError as error:
+            raise RunError(
+                f"replicas.backend: executorlib is missing ({error}): "
+                "pip install 'otf-aimd[executorlib]'"
+            ) from error
+        resources: dict[str, object] = {"cores": 1, "threads_per_core": cores}
+        kind = executorlib.SingleNodeExecutor
+        if job is not None:
+            kind = executorlib.SlurmJobExecutor
+            resources["slurm_cmd_args"] = ["--exact"]
+        self._parent = os.getpid() if job is None else None
+        self._executor = kind(
+            max_workers=processes, resource_dict=resources, hostname_localhost=job is None
+        )
+
+    def label(
+        self,
+        config: Config,
+        run: RunDirectory,
+        start: Atoms,
+        atoms: Atoms,
+        index: int,
+        remedies: Collection[str],
+        guess: DensityGuess | None,
+    ) -> tuple[Labels | LabelFailure, Matrices | None]:
+        """As an engine of this run labels, and its matrices; ``start`` is what it is opened with.
+
+        Raises
+        ------
+        EngineError
+            As the engine does.
+        """
+        future = self._executor.submit(
+            _label_here, config, run, start, atoms, index, tuple(remedies), guess, self._parent
+        )
+        try:
+            answer = future.result()
+        except RuntimeError as error:
+            if type(error).__name__ != "ExecutorlibSocketError":
+                raise
+            failure = LabelFailure(
+                "the process that labelled ended without an answer",
+                "see whether there is enough memory; replicas.labels_at_once makes them fewer",
+            )
+            return failure, None
+        if isinstance(answer, EngineError):
+            raise answer
+        return cast(tuple[Labels | LabelFailure, Matrices | None], answer)
+
+    def close(self) -> None:
+        """Wait for all of them."""
+        self._executor.shutdown(wait=True)
+
+
+class EngineInProcesses:
+    """The engine of a run, asked in the processes; the part that answers.
+
+    Follows :class:`otf.engines.protocol.WithMatrices`, as far as the engine does.
+    """
+
+    def __init__(
+        self,
+        processes: EngineProcesses,
+        engine: Engine,
+        config: Config,
+        run: RunDirectory,
+        atoms: Atoms,
+    ) -> None:
+        self.warm_start: WarmStart = "previous"
+        self.keeps_matrices = False
+        if isinstance(engine, WithMatrices):
+            self.warm_start = engine.warm_start
+            self.keeps_matrices = engine.keeps_matrices
+        self._matrices: Matrices | None = None
+        self._processes = processes
+        self._config = config
+        self._run = RunDirectory(run.path.absolute())
+        self._start = atoms.copy()
+
+    def label(
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
+    ) -> Labels | LabelFailure:
+        """See :meth:`otf.engines.protocol.WithMatrices.label`."""
+        answer, self._matrices = self._processes.label(
+            self._config, self._run, self._start, atoms, index, remedies, guess
+        )
+        return answer
+
+    def matrices(self) -> Matrices | None:
+        """See :class:`otf.engines.protocol.WithMatrices`."""
+        return self._matrices
+
+
+def _label_here(
+    config: Config,
+    run: RunDirectory,
+    start: Atoms,
+    atoms: Atoms,
+    index: int,
+    remedies: Collection[str],
+    guess: DensityGuess | None,
+    parent: int | None,
+) -> tuple[Labels | LabelFailure, Matrices | None] | EngineError:
+    """A label by an engine that lives as long as this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the run waits for its labels
+    threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
+    try:
+        with closing(make_engine(config, start)) as engine:
+            engine.open(start, run.scratch)
+            if isinstance(engine, WithMatrices):
+                answer = engine.label(atoms, index=index, remedies=remedies, guess=guess)
+                return answer, engine.matrices() if isinstance(answer, Labels) else None
+            return engine.label(atoms, index=index, remedies=remedies), None
+    except EngineError as error:
+        return error
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it was killed; Slurm does so for its steps."""
+    while os.getppid() == parent:
+        time.sleep(_GLANCE_S)
+    os._exit(1)

@@ -1,0 +1,408 @@
+"""Several replicas, one model: every label teaches all, and none waits for another's.
+
+Each replica is a run of its own, in a directory of its own, in a thread of its own. A model_lock lets one
+of them compute with the model at a time; it is laid down only while its replica waits for a label.
+So the model changes between a replica's prediction and its label, and never in the middle of
+either; a label is learned and its segment committed before anybody else moves. Which label was
+learned when depends on how long labels take: a killed run goes on from the last commit of each
+replica, with all labels that were paid for, but not on the course it would have taken.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Collection
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.config import Config
+from otf.driver.labelling import Asked
+from otf.driver.records import Record
+from otf.driver.statistics import LabelStatistics, statistics
+from otf.engines.allocation import this_job
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.launch import UNBOUND
+from otf.engines.process import split_command
+from otf.engines.protocol import Engine
+from otf.errors import ConfigError, OtfError, RunError
+from otf.io.durable import sole_owner
+from otf.io.labels import LabelFile
+from otf.io.runlog import run_log
+from otf.learning.model_file import write_model
+from otf.learning.shared import ReplicaTrainer, SharedTrainer
+from otf.model.descriptor import displaced
+from otf.model.tensor_energy import Ranks
+from otf.model.workers import available_cores
+from otf.runs.assemble import make_engine, make_parts, make_trainer
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import (
+    RunDirectory,
+    create_run,
+    open_run,
+    replica_directory,
+    replicas_below,
+)
+from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
+from otf.runs.session import Summary, commit_all, summarise
+from otf.runs.settings import changes, settings
+from otf.runs.signals import StopRequest, stop_on_signals
+from otf.runs.stopping import DONE, EXIT_FILE
+from otf.runs.warm_start import warm_started
+
+_LOG = logging.getLogger("otf.replicas")
+_LAUNCHERS = ("mpirun", "mpiexec", "srun")
+_GLANCE_S = 0.2  # between looks at the threads, so that signals are heard
+
+ReplicaWatcher = Callable[[int, Record], None]
+
+
+@dataclass(frozen=True)
+class ReplicasSummary:
+    """What a run of replicas came to.
+
+    Attributes
+    ----------
+    replicas
+        What each of them came to.
+    labels
+        Engine calls of all.
+    measured
+        Errors at all labels whose time did not depend on the model's opinion, or None.
+    stopped_by
+        What ended it early, or None.
+    """
+
+    directory: str
+    replicas: list[Summary]
+    labels: int
+    measured: LabelStatistics | None
+    session_wall_s: float
+    stopped_by: str | None
+
+    @property
+    def steps(self) -> int:
+        """Of all replicas."""
+        return sum(replica.steps for replica in self.replicas)
+
+
+def run_replicas(
+    run: RunDirectory,
+    config: Config,
+    watch: ReplicaWatcher = lambda _replica, _record: None,
+    *,
+    ranks: Ranks | None = None,
+) -> ReplicasSummary:
+    """Run all replicas, or go on with them, to their ends or to a signal.
+
+    Raises
+    ------
+    RunError, EngineError, FileError, ConfigError
+        If one of them cannot go on; all stop then, and what was committed can be resumed.
+    """
+    began = time.monotonic()
+    with (
+        sole_owner(run.lock),
+        run_log(run.log),
+        stop_on_signals() as request,
+        ExitStack() as stack,
+    ):
+        job = this_job()
+        if job is not None:
+            _LOG.info("%s", job)
+        _make_missing(run, config)
+        replicas = [_opened(run, config, k) for k in range(config.replicas.count)]
+        at_once = _labels_at_once(config)
+        _LOG.info("%d replicas, %d labels at once", config.replicas.count, at_once)
+        if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
+            os.environ.update(UNBOUND)
+        limit = threading.BoundedSemaphore(at_once)
+        model_lock = threading.Lock()
+        shared = SharedTrainer(
+            make_trainer(config.effective_model, _samples([a for _, _, a in replicas]), ranks=ranks)
+        )
+        team: list[_Replica] = []
+        processes = None
+        if config.replicas.backend == "executorlib":
+            processes = stack.enter_context(
+                closing(EngineProcesses(at_once, _cores_of_a_label(config), job))
+            )
+        for number, (directory, own, atoms) in enumerate(replicas):
+            stack.enter_context(sole_owner(directory.lock))
+            engine = make_engine(own, atoms)
+            asked: Asked = engine
+            if processes is None:
+                stack.callback(engine.close)
+                engine.open(atoms, directory.scratch)
+                asked = warm_started(engine, directory.matrices)
+            else:
+                pooled = EngineInProcesses(processes, engine, own, directory, atoms)
+                asked = warm_started(pooled, directory.matrices)
+            file = stack.enter_context(closing(LabelFile(directory.labels)))
+            patient = _TurnTakingEngine(
+                asked, model_lock, limit, request, pauses=at_once < config.replicas.count
+            )
+            team.append(
+                _Replica(
+                    number,
+                    directory,
+                    own,
+                    atoms,
+                    engine,
+                    patient,
+                    file,
+                    model_lock,
+                    shared,
+                    request,
+                )
+            )
+        _restore(shared, team)
+        try:
+            _run_all(team, watch, began, request, run.path / EXIT_FILE)
+        except Exception as error:
+            _LOG.error("stopped: %s", error)
+            raise
+        finally:
+            if shared.trainer.n_labels:
+                write_model(run.model, shared.trainer.force_model)
+        summary = _summary(run, team, time.monotonic() - began)
+        _LOG.info("%s", summary)
+    return summary
+
+
+def _make_missing(run: RunDirectory, config: Config) -> None:
+    """Directories of replicas that are not there yet.
+
+    Raises
+    ------
+    ConfigError
+        If there are more than there are to be.
+    """
+    there = len(replicas_below(run.path))
+    if there > config.replicas.count:
+        raise ConfigError(
+            [f"{run.config}: replicas.count: there are {there} replicas; set it to {there} or more"]
+        )
+    for number in range(config.replicas.count):
+        directory = replica_directory(run, number)
+        if directory.config.exists():
+            continue
+        own = config.of_replica(number)
+        if config.replicas.structures:
+            named = {"structure": config.replicas.structures[number], "repeat": (1, 1, 1)}
+            own = own.model_copy(update={"system": own.system.model_copy(update=named)})
+        create_run(own, run.config, directory.path)
+
+
+def _opened(run: RunDirectory, config: Config, number: int) -> tuple[RunDirectory, Config, Atoms]:
+    """A replica's run; what may change is as the configuration of all of them has it.
+
+    Raises
+    ------
+    ConfigError
+        If something else was changed there.
+    """
+    directory, own, atoms = open_run(replica_directory(run, number).path)
+    wanted = config.of_replica(number)
+    free = {"policy": wanted.policy, "output": wanted.output, "stop": wanted.stop}
+    own = own.model_copy(update=free)
+    kept = [
+        {k: v for k, v in settings(c).items() if k.startswith(("dynamics.", "model."))}
+        for c in (own, wanted)
+    ]
+    changes(kept[0], kept[1], kind=config.engine.kind, source=str(run.config))
+    return directory, own, atoms
+
+
+def _samples(structures: list[Atoms]) -> list[Atoms]:
+    """Displacements of every structure that differs from those before."""
+    different: list[Atoms] = []
+    for atoms in structures:
+        if not any(np.array_equal(atoms.positions, a.positions) for a in different):
+            different.append(atoms)
+    return [moved for k, atoms in enumerate(different) for moved in displaced(atoms, seed=1 + k)]
+
+
+def _labels_at_once(config: Config) -> int:
+    """As told, else as many engines as there are cores for."""
+    if config.replicas.labels_at_once is not None:
+        return config.replicas.labels_at_once
+    job, options = this_job(), config.engine.options
+    cores = available_cores() if job is None else job.cpus
+    words = split_command(str(options.get("command") or ""))
+    if options.get("ranks") is None and words and Path(words[0]).name in _LAUNCHERS:
+        return 1  # of who knows how many ranks
+    return max(1, min(config.replicas.count, cores // _cores_of_a_label(config)))
+
+
+def _cores_of_a_label(config: Config) -> int:
+    options = config.engine.options
+    return int(options.get("ranks") or 1) * int(options.get("threads") or 1)
+
+
+class _Replica:
+    """A run among others: an engine that lays the model_lock down, and a thread."""
+
+    def __init__(
+        self,
+        number: int,
+        run: RunDirectory,
+        config: Config,
+        atoms: Atoms,
+        engine: Engine,
+        asked: Asked,
+        file: LabelFile,
+        model_lock: threading.Lock,
+        shared: SharedTrainer,
+        request: StopRequest,
+    ) -> None:
+        self.number = number
+        self.run = run
+        self.config = config
+        self.engine = engine
+        self.file = file
+        self._model_lock = model_lock
+        self._request = request
+        self.parts = make_parts(
+            config,
+            atoms,
+            asked,
+            file,
+            trainer=ReplicaTrainer(shared, number),
+        )
+        self.summary: Summary | None = None
+        self.error: Exception | None = None
+
+    def go(self, watch: ReplicaWatcher, began: float) -> None:
+        """Run to the end, or until somebody asks to stop; what a thread does."""
+        with self._model_lock:
+            try:
+                try:
+                    state, stopped_by = commit_all(
+                        self.run,
+                        self.config,
+                        self.parts,
+                        lambda record: watch(self.number, record),
+                        self._request,
+                        began=began,
+                    )
+                except _StoppedError:
+                    known = self.run.checkpoint.exists()
+                    state = read_checkpoint(self.run.checkpoint).state if known else None
+                    stopped_by = self._request.signal
+                write_model(self.run.model, self.parts.trainer.force_model)
+                wall_s = time.monotonic() - began
+                self.summary = summarise(
+                    self.run, self.config, self.engine, state, stopped_by, wall_s
+                )
+            except Exception as error:  # reaches the main thread
+                self.error = error
+
+
+class _StoppedError(Exception):
+    """The run was asked to stop while a replica waited for its turn to be labelled."""
+
+
+class _TurnTakingEngine:
+    """An engine that lets others compute with the model while it is asked.
+
+    Parameters
+    ----------
+    pauses
+        Whether it gives back its cores after each label, because others wait for them.
+    """
+
+    def __init__(
+        self,
+        engine: Asked,
+        model_lock: threading.Lock,
+        limit: threading.BoundedSemaphore,
+        request: StopRequest,
+        *,
+        pauses: bool,
+    ) -> None:
+        self._engine = engine
+        self._model_lock = model_lock
+        self._limit = limit
+        self._request = request
+        self._pause = getattr(engine, "pause", None) if pauses else None
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        self._model_lock.release()
+        try:
+            with self._limit:
+                if self._request:
+                    raise _StoppedError
+                answer = self._engine.label(atoms, index=index, remedies=remedies)
+                if self._pause is not None:
+                    self._pause()
+                return answer
+        finally:
+            self._model_lock.acquire()
+
+
+def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
+    """Bring the shared model back to where the latest checkpoint left it."""
+    states = [read_checkpoint(w.run.checkpoint).state for w in team if w.run.checkpoint.exists()]
+    fs = [w.config.dynamics.timestep_fs for w in team]
+    taught = [
+        [
+            (s.atoms, s.labels, s.step * fs[w.number])
+            for s in (w.file[i] for i in range(len(w.file)))
+        ]
+        for w in team
+    ]
+    shared.restore([state.trainer for state in states], taught)
+
+
+def _run_all(
+    team: list[_Replica],
+    watch: ReplicaWatcher,
+    began: float,
+    request: StopRequest,
+    exit_file: Path,
+) -> None:
+    """Let all replicas go, and wait for them; the first error stops all."""
+    threads = [  # daemons: who interrupts twice does not want to wait for them
+        threading.Thread(target=w.go, args=(watch, began), name=f"replica-{w.number}", daemon=True)
+        for w in team
+    ]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        for thread in threads:
+            thread.join(_GLANCE_S / len(threads))
+        if exit_file.exists() and not request:
+            exit_file.unlink()
+            request.signal = f"the file {EXIT_FILE}"
+        failed = next((w for w in team if w.error is not None), None)
+        if failed is not None and not request:
+            _LOG.error("replica %d: %s", failed.number, failed.error)
+            request.signal = f"the failure of replica {failed.number}"
+    for replica in team:
+        if replica.error is not None:
+            if isinstance(replica.error, OtfError):
+                raise RunError(f"replica {replica.number}: {replica.error}") from replica.error
+            raise replica.error
+
+
+def _summary(run: RunDirectory, team: list[_Replica], wall_s: float) -> ReplicasSummary:
+    summaries = [w.summary for w in team if w.summary is not None]
+    histories = [
+        read_checkpoint(w.run.checkpoint).state.history for w in team if w.run.checkpoint.exists()
+    ]
+    early = [s.stopped_by for s in summaries if s.stopped_by and s.stopped_by not in DONE]
+    return ReplicasSummary(
+        directory=str(run.path),
+        replicas=summaries,
+        labels=sum(s.labels for s in summaries),
+        measured=statistics(tuple(record for history in histories for record in history)),
+        session_wall_s=wall_s,
+        stopped_by=early[0] if early else None,
+    )

@@ -1,0 +1,53 @@
+"""Signals that ask a run to stop: it stops at its last committed segment."""
+
+import logging
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_LOG = logging.getLogger("otf.signals")
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+
+
+class StopRequest:
+    """Set once a signal has arrived."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+_latest = StopRequest()
+
+
+def asked_to_stop() -> str | None:
+    """What asked the present session to stop, or the last one there was."""
+    return _latest.signal
+
+
+@contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turn SIGINT, SIGTERM and SIGUSR1 into a request while the context lasts.
+
+    A second SIGINT interrupts at once, as usual.
+    """
+    global _latest
+    request = _latest = StopRequest()
+
+    def remember(number: int, _: FrameType | None) -> None:
+        if request and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if request and number == signal.SIGUSR1:
+            return  # the end of the job is no news to who was told to stop for good
+        request.signal = signal.Signals(number).name
+        _LOG.warning("%s: stopping at the next safe point", request.signal)
+
+    before = {number: signal.signal(number, remember) for number in _SIGNALS}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,268 @@
+"""Labels started from the density matrix that is likely nearest to the answer.
+
+Matrices of every label are kept in a file each. What a label is started from follows from the files
+of the labels before it, so that a resumed run repeats its labels exactly.
+"""
+
+import functools
+import logging
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from otf.driver.labelling import Asked
+from otf.driver.records import LabelRecord
+from otf.electrons.density.through_matrix import OrbitalValues, density_on
+from otf.electrons.density_guesses import EXTRAPOLATED, LEARNED, PREVIOUS, DensityGuesses
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import ChecksForces, DensityGuess, ForceCheck, WarmStart, WithMatrices
+from otf.errors import FileError
+from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
+from otf.io.orbitals import read_orbitals, write_orbitals
+from otf.orbitals.block_matrices import BlockMatrix, Matrices
+
+_LOG = logging.getLogger("otf.warm_start")
+
+SCRATCH = "scratch"
+_ORBITALS = "orbitals.h5"
+_RECENT = 3  # labels that tell which guess is the best
+_TRY_EVERY = 8  # labels, of what did not pay
+_CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
+    "auto": (PREVIOUS, EXTRAPOLATED, *LEARNED),
+    "extrapolate": (EXTRAPOLATED,),
+    "learned": LEARNED,
+    "previous": (),
+}
+
+
+def warm_started(engine: Asked, folder: Path) -> Asked:
+    """The engine, or one that starts it better, and keeps its matrices, where it has any.
+
+    Parameters
+    ----------
+    folder
+        Where matrices of labels are kept.
+    """
+    if not isinstance(engine, WithMatrices) or not engine.keeps_matrices:
+        return engine
+    return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start])
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a label was started from, the cycles that took, and how far off all guesses were."""
+
+    name: str
+    iterations: int | None
+    errors: dict[str, float]
+
+
+class WarmStarted:
+    """An engine whose labels start from the best guess.
+
+    Parameters
+    ----------
+    candidates
+        What may be used; without any, labels start as the engine would, and matrices are kept.
+    """
+
+    def __init__(self, engine: WithMatrices, folder: Path, candidates: tuple[str, ...]) -> None:
+        self._engine = engine
+        self._folder = folder
+        self._candidates = candidates
+        self._guesses = DensityGuesses()
+        self._learned = 0  # labels before this one are known
+        self._starts: list[_Start] = []
+        self._basis: str | None = None  # of the orbitals that are written
+
+    def label(
+        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+    ) -> Labels | LabelFailure:
+        """See :meth:`otf.engines.protocol.Engine.label`."""
+        with suppress(OSError):
+            self._file(index).unlink()  # of an answer that was not taken
+        guesses: dict[str, BlockMatrix] = {}
+        chosen = SCRATCH if FROM_SCRATCH in remedies or index == 0 else PREVIOUS
+        if self._candidates:
+            self._catch_up(index)
+            guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
+            chosen = self._best(guesses, index)
+        # From the density matrix of the label before an engine starts by itself.
+        guess = None if chosen in (PREVIOUS, SCRATCH) else self._guess(guesses[chosen])
+        answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
+        matrices = self._engine.matrices() if isinstance(answer, Labels) else None
+        if isinstance(answer, Labels) and matrices is not None:
+            errors = {
+                name: _distance(p, matrices.density)
+                for name, p in guesses.items()
+                if p.shells == matrices.density.shells
+            }
+            label = LabelMatrices(atoms, matrices, chosen, answer.scf_iterations, errors)
+            try:
+                write_matrices(self._file(index), label)
+                self._keep_orbitals(matrices)
+            except (FileError, OSError) as error:  # the label itself is worth more
+                _LOG.warning("label %d: its matrices are not kept: %s", index, error)
+            _LOG.info("label %d: started from: %s", index, chosen)
+        return answer
+
+    def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
+        """Forces of the guess that was nearest of late; None without one that was learned."""
+        if not isinstance(self._engine, ChecksForces):
+            return None
+        self._catch_up(index)
+        guesses = self._guesses.of(atoms)
+        chosen = self._best(guesses, index)
+        if chosen in (SCRATCH, PREVIOUS):
+            return None
+        return self._engine.check_forces(atoms, self._guess(guesses[chosen]), index=index)
+
+    def pause(self) -> None:
+        """As the engine's own, where it has one."""
+        getattr(self._engine, "pause", lambda: None)()
+
+    def _guess(self, density_matrix: BlockMatrix) -> DensityGuess:
+        """With its density in space, where the orbitals are known there."""
+        try:
+            functions = read_orbitals(self._folder / _ORBITALS, self._guesses.basis)
+        except FileError:
+            return DensityGuess(density_matrix)
+        values = OrbitalValues(density_matrix.shells, functions)
+        return DensityGuess(density_matrix, functools.partial(density_on, density_matrix, values))
+
+    def _keep_orbitals(self, matrices: Matrices) -> None:
+        """Write the orbitals in space, which are the same for all labels of a basis."""
+        if matrices.orbitals is None or self._basis == matrices.basis:
+            return
+        write_orbitals(self._folder / _ORBITALS, matrices.basis, matrices.orbitals)
+        self._basis = matrices.basis
+
+    def _best(self, guesses: Mapping[str, BlockMatrix], index: int) -> str:
+        """The candidate that was nearest of late, each measured at the latest labels.
+
+        Where the nearest ones took more cycles of late than the density matrix of the label before,
+        that one is used, but for a try now and then: programs see other errors than this measure.
+        """
+        if not guesses:
+            return SCRATCH
+        recent = [start.errors for start in self._starts[-_RECENT:]]
+        known = [
+            name
+            for name in self._candidates
+            if name in guesses and recent and all(name in errors for errors in recent)
+        ]
+        if not known:
+            return PREVIOUS
+        nearest = min(known, key=lambda name: sum(errors[name] for errors in recent))
+        if PREVIOUS in self._candidates and nearest != PREVIOUS and index % _TRY_EVERY:
+            better, usual = self._cycles(better=True), self._cycles(better=False)
+            if len(better) == _RECENT and usual and np.mean(better) > np.mean(usual):
+                return PREVIOUS
+        return nearest
+
+    def _cycles(self, *, better: bool) -> list[int]:
+        """Of the latest labels that started from the label before, or better than that."""
+        found = [
+            start.iterations
+            for start in self._starts
+            if start.iterations is not None
+            and start.name != SCRATCH
+            and (start.name != PREVIOUS) == better
+        ]
+        return found[-_RECENT:]
+
+    def _catch_up(self, index: int) -> None:
+        """Learn the labels before this one, and no other: it may be asked for twice."""
+        if self._learned > index:
+            self._guesses, self._learned, self._starts = DensityGuesses(), 0, []
+        for number in range(self._learned, index):
+            label = _read(self._file(number))
+            if label is not None:
+                self._guesses.learn(label.atoms, label.matrices)
+                self._starts.append(_Start(label.start, label.iterations, label.errors))
+        self._learned = index
+
+    def _file(self, index: int) -> Path:
+        return self._folder / f"{index:06d}.h5"
+
+
+@dataclass(frozen=True)
+class Gains:
+    """What better starts were worth.
+
+    Attributes
+    ----------
+    by_start
+        Number of labels, and mean of their cycles, by what they were started from.
+    cycles, seconds
+        Saved against starts from the label before, as they were in the same run; None where there
+        were none.
+    """
+
+    by_start: dict[str, tuple[int, float]]
+    cycles: float | None
+    seconds: float | None
+
+    def in_words(self) -> list[str]:
+        """A line for each start, and one for what was saved."""
+        lines = [
+            f"{mean:.1f} from the {name} ({count})"
+            for name, (count, mean) in self.by_start.items()
+            if name != SCRATCH
+        ]
+        if self.cycles is not None and self.seconds is not None:
+            lines.append(f"{self.cycles:.0f} cycles saved by it, or {self.seconds:.0f} s")
+        return lines
+
+
+def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
+    """What the starts of the labels of a run were worth; None where they were not chosen.
+
+    Seconds are cycles times what one more of them was seen to cost.
+    """
+    found: dict[str, list[int]] = {}
+    for record in history:
+        path = folder / f"{record.index:06d}.h5"
+        label = _read(path) if record.scf_iterations is not None else None
+        if label is not None and record.scf_iterations is not None:
+            found.setdefault(label.start, []).append(record.scf_iterations)
+    if not found:
+        return None
+    by_start = {name: (len(cycles), float(np.mean(cycles))) for name, cycles in found.items()}
+    better = [
+        n for name, cycles in found.items() if name not in (SCRATCH, PREVIOUS) for n in cycles
+    ]
+    if PREVIOUS not in by_start or not better:
+        return Gains(by_start, None, None)
+    usual = by_start[PREVIOUS][1]
+    saved = sum(usual - n for n in better)
+    known = [r for r in history if r.scf_iterations is not None]
+    cycles = np.array([float(r.scf_iterations or 0) for r in known])
+    walls = np.array([r.wall_s for r in known])
+    spread = cycles - cycles.mean()
+    variance = float(spread @ spread)
+    each = float(spread @ walls) / variance if variance else 0.0
+    return Gains(by_start, saved, max(0.0, each) * saved)
+
+
+def _read(path: Path) -> LabelMatrices | None:
+    """Matrices of a label; None where there are none, or the file is damaged."""
+    if not path.exists():
+        return None
+    try:
+        return read_matrices(path)
+    except FileError as error:
+        _LOG.warning("%s; the run goes on without it", error)
+        return None
+
+
+def _distance(one: BlockMatrix, other: BlockMatrix) -> float:
+    """Root mean square of the difference, over the elements that the other one has."""
+    there = other.values != 0.0
+    difference = one.on(other.pairs).values[there] - other.values[there]
+    return float(np.sqrt(np.mean(difference**2)))

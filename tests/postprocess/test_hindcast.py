@@ -1,0 +1,147 @@
+"""Fitting and hindcasting recorded structures, as the commands do it."""
+
+import ase.io
+import numpy as np
+import pytest
+from ase import units
+from ase.build import bulk
+from ase.calculators.emt import EMT
+from ase.md.langevin import Langevin
+
+from otf.config import read_config
+from otf.config.schema import Model
+from otf.errors import FileError
+from otf.postprocess.hindcast import fit_file, hindcast_file, hindcast_summary
+
+SMALL = Model(radial_two=6, radial_three=2, l_max=2)
+
+CONFIG = """\
+system:
+  structure: start.xyz
+engine:
+  kind: ase
+  calculator: ase.calculators.emt:EMT
+dynamics:
+  steps: 300
+  timestep_fs: 2.0
+model: {{radial_two: 6, radial_three: 2, l_max: 2}}
+policy: {policy}
+"""
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A real EMT trajectory, and a config beside it."""
+    folder = tmp_path_factory.mktemp("recorded")
+    atoms = bulk("Al", cubic=True)
+    atoms.calc = EMT()
+    rng = np.random.default_rng(0)
+    atoms.set_momenta(rng.normal(size=(4, 3)) * np.sqrt(27 * 300 * units.kB))
+    dynamics = Langevin(atoms, 2 * units.fs, temperature_K=300, friction=0.02, fixcm=False, rng=rng)
+    frames = []
+    for _ in range(300):
+        dynamics.run(1)
+        frames.append(atoms.copy())
+        frames[-1].calc = EMT()
+        frames[-1].get_forces()
+    ase.io.write(folder / "recorded.extxyz", frames)
+    ase.io.write(folder / "start.xyz", frames[0])
+    return folder
+
+
+def summary_of(recorded, policy):
+    (recorded / "config.yaml").write_text(CONFIG.format(policy=policy))
+    config = read_config(recorded / "config.yaml")
+    frames = list(hindcast_file(config, recorded / "recorded.extxyz"))
+    return frames, hindcast_summary(frames)
+
+
+def test_hindcast_follows_the_fixed_schedule(recorded):
+    frames, summary = summary_of(recorded, "{kind: fixed, train_fs: 20, every: 25}")
+    assert [f.index for f in frames if f.labelled] == [*range(11), *range(35, 300, 25), 299]
+    assert summary["labels"] == 23
+    assert summary["predicted_frames"] == 277
+    assert set(summary["force_mae_meV_A_by_steps_since_label"]) == {
+        "1-1", "2-4", "5-9", "10-19", "20-49",
+    }  # fmt: skip
+    assert [f.since_label for f in frames[11:37]] == [*range(1, 26), 1]
+
+
+def test_hindcast_adapts_to_the_target(recorded):
+    loose, tight = (
+        summary_of(recorded, f"{{force_target_meV_A: {target}, gap_max: 60}}")[1]
+        for target in (30, 0.5)
+    )
+    assert loose["labels"] < tight["labels"] < 250
+    assert tight["force_mae_meV_A"] < loose["force_mae_meV_A"]
+    assert tight["force_mae_meV_A"] < 3
+
+
+def test_hindcast_where_nothing_is_predicted(recorded):
+    _, summary = summary_of(recorded, "{force_target_meV_A: 1e-9}")
+    assert summary["labels"] == 300
+    assert summary["predicted_frames"] == 0
+
+
+def test_fit_learns_and_generalises(recorded, tmp_path):
+    frames = ase.io.read(recorded / "recorded.extxyz", ":")
+    ase.io.write(tmp_path / "train.extxyz", frames[:200:4])
+    ase.io.write(tmp_path / "test.extxyz", frames[200::10])
+    report = fit_file(SMALL, tmp_path / "train.extxyz", tmp_path / "test.extxyz")
+    size = np.mean([np.abs(a.get_forces()).mean() for a in frames])
+    assert report.train.frames == 50
+    assert report.test.frames == 10
+    assert report.test.force_mae < 0.03 * size
+    assert report.test.energy_mae < 1e-3
+
+
+def test_fit_does_not_depend_on_the_order_of_the_file(recorded, tmp_path):
+    frames = ase.io.read(recorded / "recorded.extxyz", ":")[:100:5]
+    errors = []
+    for name, chosen in (("a", frames), ("b", frames[::-1])):
+        ase.io.write(tmp_path / f"{name}.extxyz", chosen)
+        errors.append(fit_file(SMALL, tmp_path / f"{name}.extxyz", None).train.force_mae)
+    assert errors[0] == pytest.approx(errors[1], rel=1e-3)
+
+
+def test_structures_of_several_sizes_and_species_are_fitted_together(tmp_path):
+    frames = []
+    for i, (name, repeat) in enumerate([("Cu", 1), ("Ag", 1), ("Cu", 2)] * 5):
+        atoms = bulk(name, cubic=True) * (repeat, 1, 1)
+        atoms.rattle(0.05, seed=i)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        frames.append(atoms)
+    ase.io.write(tmp_path / "mixed.extxyz", frames)
+    report = fit_file(SMALL, tmp_path / "mixed.extxyz", None)
+    assert report.train.energy_mae < 5e-3
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "cannot be read"),
+        ("", "cannot be read|holds no structures"),
+        ("2\n\nH 0 0 0\nH 0 0 0.7\n", "frame 0: has no energy"),
+        ("1\nenergy=1.0\nH 0 0 0\n", "frame 0: has no forces"),
+        (
+            "1\nProperties=species:S:1:pos:R:3:forces:R:3 energy=1.0\nH 0 0 0 nan 0 0\n",
+            "frame 0: forces are not finite",
+        ),
+    ],
+)
+def test_bad_files_are_named(tmp_path, text, message):
+    path = tmp_path / "train.extxyz"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(FileError, match=message):
+        fit_file(SMALL, path, None)
+
+
+def test_changing_atoms_are_not_a_trajectory(recorded, tmp_path):
+    frames = ase.io.read(recorded / "recorded.extxyz", ":3")
+    frames[2].numbers[0] = 29
+    ase.io.write(tmp_path / "t.extxyz", [a.copy() for a in frames])
+    (recorded / "config.yaml").write_text(CONFIG.format(policy="{}"))
+    with pytest.raises(FileError, match="not a trajectory"):
+        list(hindcast_file(read_config(recorded / "config.yaml"), tmp_path / "t.extxyz"))
