@@ -144,7 +144,7 @@ def forces_off(
         for index, (atoms, hamiltonian, overlap) in enumerate(tests):
             exact = engine.label(atoms, index=index)
             guess = DensityGuess(filled(hamiltonian, overlap, electrons, occupation))
-            answer = engine.check_forces(atoms, guess, index=index + 1)
+            answer = engine.check_forces(atoms, index=index + 1, guess=guess)
             if isinstance(exact, LabelFailure) or answer is None:
                 raise SystemExit(f"no forces: {exact}")
             found.append((exact.forces, answer.forces - exact.forces))

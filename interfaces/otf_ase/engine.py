@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Capabilities
+from otf.engines.protocol import Capabilities, DensityGuess, Engine
 from otf.errors import EngineError
 
 
@@ -36,7 +36,7 @@ class Options(BaseModel):
     )
 
 
-class AseEngine:
+class AseEngine(Engine):
     """An ASE calculator in this process. Charge and spin are the calculator's own keywords."""
 
     kind: ClassVar[str] = "ase"
@@ -93,9 +93,14 @@ class AseEngine:
             raise EngineError(f"engine.calculator: {self._options.calculator} is no ASE calculator")
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engines.protocol.Engine`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         if self._calculator is None:
             raise EngineError("the ase engine was not opened")
         began = time.perf_counter()

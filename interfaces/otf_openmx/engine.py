@@ -21,7 +21,7 @@ from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import Launch, launch
 from otf.engines.placement import name_species, periodic_cell, placed
 from otf.engines.process import Finished, Patience, run_program
-from otf.engines.protocol import Capabilities, DensityGuess, WarmStart
+from otf.engines.protocol import Capabilities, DensityGuess, Engine, WarmStart
 from otf.engines.sanity import impossible, misplaced, too_close
 from otf.errors import EngineError
 from otf.orbitals.atomic_densities import DensityOfAtoms
@@ -48,7 +48,7 @@ _ECHO_A = 2e-5  # positions are echoed with five decimals
 _LAUNCH_S = 20.0
 
 
-class OpenmxEngine:
+class OpenmxEngine(Engine):
     """OpenMX, started anew for every label and warm-started from what the last label left."""
 
     kind: ClassVar[str] = "openmx"
@@ -75,13 +75,8 @@ class OpenmxEngine:
         self._patience = Patience(options.timeout_s)
 
     @property
-    def keeps_matrices(self) -> bool:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
-        return self._options.keep_matrices or self.warm_start != "previous"
-
-    @property
     def warm_start(self) -> WarmStart:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """Initial densities to start labels from."""
         chosen = self._options.warm_start
         return "previous" if isinstance(chosen, bool) else chosen
 
@@ -93,6 +88,7 @@ class OpenmxEngine:
             stress=self._options.stress,
             atomic_energies=self._options.atomic_energies,
             level="DFT",
+            matrices=self._options.keep_matrices or self.warm_start != "previous",
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
@@ -116,7 +112,7 @@ class OpenmxEngine:
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._densities = self._initial(valence)
-        if self.keeps_matrices:
+        if self.capabilities.matrices:
             key = "engine.keep_matrices" if self._options.keep_matrices else "engine.warm_start"
             self._occupation = occupation_of(self._deck, atoms, valence, key)
             self._needs_orbitals()
@@ -133,7 +129,7 @@ class OpenmxEngine:
         remedies: Collection[str] = (),
         guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         if self._directories is None:
             raise EngineError("the openmx engine was not opened")
         refused = too_close(atoms, "OpenMX")
@@ -168,7 +164,7 @@ class OpenmxEngine:
         return answer
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         if self._ended_in is None or self._occupation is None:
             return None
         try:
@@ -215,7 +211,7 @@ class OpenmxEngine:
         deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
         deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
         # Without a fixed origin the grid follows the atoms, and energies jump with it.
-        if self.keeps_matrices:
+        if self.capabilities.matrices:
             deck.put("HS.fileout", "on")
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):

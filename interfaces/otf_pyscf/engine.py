@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Capabilities, DensityGuess, ForceCheck, WarmStart
+from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices
 from otf.units import BOHR, HARTREE
@@ -68,7 +68,7 @@ class Options(BaseModel):
     )
 
 
-class PyscfEngine:
+class PyscfEngine(Engine):
     """PySCF, in this process."""
 
     kind: ClassVar[str] = "pyscf"
@@ -87,19 +87,21 @@ class PyscfEngine:
         self._matrices: Matrices | None = None
 
     @property
-    def keeps_matrices(self) -> bool:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
-        return self.warm_start != "previous"
-
-    @property
     def warm_start(self) -> WarmStart:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """Open shells start from the label before: only closed shells are learned."""
         return "previous" if self._spin else self._options.warm_start
 
     @property
     def capabilities(self) -> Capabilities:
         """Molecules only."""
-        return Capabilities(periodic=False, stress=False, atomic_energies=False, level="DFT")
+        return Capabilities(
+            periodic=False,
+            stress=False,
+            atomic_energies=False,
+            level="DFT",
+            matrices=self.warm_start != "previous",
+            force_check=self.warm_start in ("auto", "learned"),
+        )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Set the molecule, basis and functional up.
@@ -150,7 +152,7 @@ class PyscfEngine:
         remedies: Collection[str] = (),
         guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         if self._scratch is None:
             raise EngineError("the pyscf engine was not opened")
         self._matrices = None
@@ -192,14 +194,18 @@ class PyscfEngine:
         self._matrices = None if self._spin else _matrices(mean_field, self._options.basis)
         return labels
 
-    def check_forces(self, atoms: Atoms, guess: DensityGuess, *, index: int) -> ForceCheck | None:
-        """See :class:`otf.engines.protocol.ChecksForces`."""
+    def check_forces(
+        self, atoms: Atoms, *, index: int, guess: DensityGuess | None = None
+    ) -> ForceCheck | None:
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        if guess is None:
+            return None
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
         mean_field, within = self._taken(guess)
         return ForceCheck(self._forces(mean_field), within)
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         return self._matrices
 
     def close(self) -> None:

@@ -14,7 +14,7 @@ from tblite.interface import Calculator
 from threadpoolctl import ThreadpoolController
 
 from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Capabilities
+from otf.engines.protocol import Capabilities, DensityGuess, Engine
 from otf.errors import EngineError
 from otf.units import BOHR, HARTREE, KELVIN
 
@@ -39,7 +39,7 @@ class Options(BaseModel):
     )
 
 
-class TbliteEngine:
+class TbliteEngine(Engine):
     """tblite, in this process. Every label starts from the superposition of atoms.
 
     Nothing is carried from label to label, so a label depends on its structure only.
@@ -98,9 +98,14 @@ class TbliteEngine:
             ) from error
 
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :class:`otf.engines.protocol.Engine`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         if self._calculator is None:
             raise EngineError("the tblite engine was not opened")
         began = time.perf_counter()

@@ -3,7 +3,7 @@
 from typing import Any
 
 from otf.config.schema import Config
-from otf.engines.protocol import installed_engines, load_engine
+from otf.engines.registry import installed_engines, load_engine
 from otf.errors import EngineError
 
 

@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 
 from otf.config.cluster import Cluster
 from otf.config.schema import Config
-from otf.engines.protocol import load_engine, path_options
+from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError, EngineError
 
 _SCALARS: list[tuple[re.Pattern[str], Any]] = [

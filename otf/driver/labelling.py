@@ -5,16 +5,15 @@ answer in a wrong state converges like a right one, but not twice from different
 """
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from ase import Atoms
 
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import ForceCheck
+from otf.engines.protocol import ForceCheck, LabelSource
 from otf.errors import RunError
 from otf.io.labels import LabelFile
 
@@ -29,16 +28,6 @@ _UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by 
 _SAME_EV = 0.005  # an atom: two answers to one question
 
 
-class Asked(Protocol):
-    """The part of an engine that answers."""
-
-    def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
-    ) -> Labels | LabelFailure:
-        """See :meth:`otf.engines.protocol.Engine.label`."""
-        ...
-
-
 @dataclass(frozen=True, eq=False)
 class Labeller:
     """An engine and the file its answers are kept in.
@@ -49,14 +38,12 @@ class Labeller:
         Whether a label without stress is of no use.
     """
 
-    engine: Asked
+    engine: LabelSource
     file: LabelFile
     needs_stress: bool = False
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
-        """What the engine knows of a structure before it is labelled."""
-        if not isinstance(self.engine, ChecksForces):
-            return None
+        """Forces of a learned density matrix, without self-consistency; None without any."""
         bare = atoms.copy()
         bare.set_constraint()
         return self.engine.check_forces(bare, index=index)
@@ -87,17 +74,8 @@ class Labeller:
         return answer
 
 
-@runtime_checkable
-class ChecksForces(Protocol):
-    """What an engine has that answers roughly, and says how roughly."""
-
-    def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
-        """See :class:`otf.engines.protocol.ChecksForces`; None where there is none."""
-        ...
-
-
 def ask(
-    engine: Asked, atoms: Atoms, *, index: int, expected: float = float("nan")
+    engine: LabelSource, atoms: Atoms, *, index: int, expected: float = float("nan")
 ) -> Labels | LabelFailure:
     """Ask an engine; twice where its energy is far from the expected one (eV).
 
@@ -143,7 +121,7 @@ def _differ(one: float, other: float, bound_eV: float, atoms: Atoms) -> bool:
 
 
 def _ask_with_remedies(
-    engine: Asked, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
+    engine: LabelSource, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
 ) -> Labels | LabelFailure:
     """Ask an engine, trying each remedy it offers once."""
     bare = atoms.copy()

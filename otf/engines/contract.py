@@ -23,7 +23,8 @@ from ase.build import molecule
 
 from otf.arrays import Floats
 from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Engine, load_engine
+from otf.engines.protocol import Engine
+from otf.engines.registry import load_engine
 from otf.errors import EngineError
 
 

@@ -1,17 +1,16 @@
-"""The seam between otf and the programs that compute energies and forces.
+"""The interface between otf and the programs that compute energies and forces.
 
-otf imports no engine. It finds them by the entry-point group ``otf.engines``, where each entry is
-a class that follows :class:`Engine`. :mod:`otf.engines.contract` holds the tests such a class must pass.
+otf imports no engine. It finds them by the entry-point group ``otf.engines``
+(:mod:`otf.engines.registry`), where each entry is a class derived from :class:`Engine`.
+:mod:`otf.engines.contract` holds the tests such a class must pass.
 """
 
-import difflib
-import importlib.util
 import shutil
+from abc import abstractmethod
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import ClassVar, Literal, Protocol
 
 from ase import Atoms
 from pydantic import BaseModel
@@ -22,12 +21,10 @@ from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Matrices
 from otf.orbitals.grids import Grid
 
-ENTRY_POINT_GROUP = "otf.engines"
-
 
 @dataclass(frozen=True)
 class Capabilities:
-    """What an engine can do, known before anything is computed.
+    """What an engine can do with its options, known before anything is computed.
 
     Attributes
     ----------
@@ -38,27 +35,133 @@ class Capabilities:
     atomic_energies
         Splits the energy into atoms.
     level
-        What kind of answer it is: ``"DFT"``, ``"semi-empirical"``, ``"force field"``, …
+        Kind of method: ``"DFT"``, ``"semi-empirical"``, ``"force field"``, …
+    matrices
+        Returns Hamiltonian, overlap and density matrix of each label, and starts labels from
+        initial density guesses.
+    force_check
+        Returns the forces of a learned density matrix without self-consistency.
     """
 
     periodic: bool
     stress: bool
     atomic_energies: bool
     level: str
+    matrices: bool = False
+    force_check: bool = False
 
 
-@runtime_checkable
-class Engine(Protocol):
+WarmStart = Literal["auto", "previous", "extrapolate", "learned"]
+"""Initial density of a label: the density matrix of the label before (``previous``), extrapolated
+from the latest labels by their overlaps, learned, or whichever had the least error recently
+(``auto``)."""
+
+
+@dataclass(frozen=True, eq=False)
+class DensityGuess:
+    """An initial density for a label.
+
+    Attributes
+    ----------
+    density_matrix
+        Sum over both spins.
+    density
+        Electrons per cubic Angstrom on a grid, for the structure in the cell that the engine puts
+        it into; None where the orbitals are not known in real space.
+    """
+
+    density_matrix: BlockMatrix
+    density: Callable[[Atoms, Grid], Floats] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class ForceCheck:
+    """Forces of an initial density guess without self-consistency.
+
+    Attributes
+    ----------
+    forces
+        (N, 3) eV/Angstrom.
+    within
+        Bound on the error of a component, eV/Angstrom.
+    """
+
+    forces: Floats
+    within: float
+
+
+class LabelSource(Protocol):
+    """What labels structures during a run: an engine, or a wrapper around one.
+
+    A wrapper passes on every method, or declares in its ``capabilities`` that it does not.
+    """
+
+    @property
+    @abstractmethod
+    def capabilities(self) -> Capabilities:
+        """What it can do with its options."""
+        ...
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """Initial densities to start labels from."""
+        return "previous"
+
+    @abstractmethod
+    def label(
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
+    ) -> Labels | LabelFailure:
+        """Energy and forces of one structure.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        index
+            Number of this label in the run, from 0. An engine that warm-starts does so from what
+            label ``index - 1`` left in its scratch, so that a resumed run repeats a label exactly.
+        remedies
+            Remedies to apply, from earlier failures of this same label, or
+            :data:`otf.engines.failures.FROM_SCRATCH` where an answer is doubted: use nothing that
+            earlier labels left.
+        guess
+            Initial density to start from; only where ``capabilities.matrices``.
+        """
+        ...
+
+    def matrices(self) -> Matrices | None:
+        """Matrices that the latest label converged to; None where there are none."""
+        return None
+
+    def check_forces(
+        self, atoms: Atoms, *, index: int, guess: DensityGuess | None = None
+    ) -> ForceCheck | None:
+        """Forces of a density guess for a structure, without self-consistency.
+
+        Nothing is left behind that label ``index``, or a later one, would depend on.
+
+        Returns
+        -------
+        None where there is no guess or no answer; always where not ``capabilities.force_check``.
+        """
+        return None
+
+    def pause(self) -> None:
+        """Give back what is held between labels (cores, memory) until the next one."""
+        return
+
+
+class Engine(LabelSource, Protocol):
     """A program that labels structures. Opened once, closed once, restartable.
 
-    An engine class is constructed as ``Engine(options, charge=…, spin=…)`` with a validated
-    instance of its own ``Options``; construction must not start anything.
-
-    A class may have more: ``structure(path)`` and ``whole_text(path)``, see :func:`read_input` and
-    :func:`keep_input`; and ``may_change``, names of options that may be others when a run is
-    resumed: they have no part in the answers, or only in reaching them; ``pause()``, which
-    gives back what it holds between labels (cores, memory) until the next one; and what
-    :class:`WithMatrices` has.
+    Derive from this class: what has a body here is a default for an engine that has no more. An
+    engine is constructed as ``Engine(options, charge=…, spin=…)`` with a validated instance of its
+    own ``Options``; construction must not start anything.
     """
 
     kind: ClassVar[str]
@@ -67,13 +170,13 @@ class Engine(Protocol):
     Options: ClassVar[type[BaseModel]]
     """Schema of the ``engine`` section without ``kind``; unknown keys must be forbidden."""
 
+    may_change: ClassVar[tuple[str, ...]] = ()
+    """Options that may be changed when a run is resumed: they do not affect the answers, or only
+    how they are reached."""
+
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None: ...
 
-    @property
-    def capabilities(self) -> Capabilities:
-        """What it can do with these options."""
-        ...
-
+    @abstractmethod
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Get ready to label structures like ``atoms``.
 
@@ -92,238 +195,39 @@ class Engine(Protocol):
         """
         ...
 
-    def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
-    ) -> Labels | LabelFailure:
-        """Energy and forces of one structure.
-
-        Parameters
-        ----------
-        atoms
-            The structure.
-        index
-            Number of this label in the run, from 0. An engine that warm-starts does so from what
-            label ``index - 1`` left in its scratch, so that a resumed run repeats a label exactly.
-        remedies
-            Remedies to apply, from earlier failures of this same label, or
-            :data:`otf.engines.failures.FROM_SCRATCH` where an answer is doubted: use nothing that earlier
-            labels left.
-        """
-        ...
-
+    @abstractmethod
     def close(self) -> None:
         """Release everything; may be called twice."""
         ...
 
     @classmethod
+    @abstractmethod
     def doctor(cls) -> EngineReport:
         """What is there and what is missing, without computing anything."""
         ...
 
+    @classmethod
+    def structure(cls, path: Path) -> Atoms:
+        """The structure in an input file of the program.
 
-WarmStart = Literal["auto", "previous", "extrapolate", "learned"]
-"""What a label starts from: the density matrix of the one before; of the latest ones, by their
-overlaps; of what was learned; or whichever of these was nearest to the truth of late."""
-
-
-@dataclass(frozen=True, eq=False)
-class DensityGuess:
-    """What a label is to be started from.
-
-    Attributes
-    ----------
-    density_matrix
-        Of both spins.
-    density
-        Its electrons per cubic Angstrom on a grid, for the structure in the cell an engine puts it
-        into; None where the orbitals are not known in space.
-    """
-
-    density_matrix: BlockMatrix
-    density: Callable[[Atoms, Grid], Floats] | None = None
-
-
-@runtime_checkable
-class WithMatrices(Protocol):
-    """What an engine has that starts labels from any guess, and tells where they end."""
-
-    @property
-    def warm_start(self) -> WarmStart:
-        """What its options say."""
-        ...
-
-    @property
-    def keeps_matrices(self) -> bool:
-        """Whether matrices of labels are to be kept."""
-        ...
-
-    def label(
-        self,
-        atoms: Atoms,
-        *,
-        index: int,
-        remedies: Collection[str] = (),
-        guess: DensityGuess | None = None,
-    ) -> Labels | LabelFailure:
-        """As :meth:`Engine.label`, started from this guess where there is one."""
-        ...
-
-    def matrices(self) -> Matrices | None:
-        """What the latest label ended with; None where it has none to tell."""
-        ...
-
-
-@dataclass(frozen=True, eq=False)
-class ForceCheck:
-    """What a guess has to say, as it is.
-
-    Attributes
-    ----------
-    forces
-        (N, 3) eV/Angstrom.
-    within
-        Largest error of one of their components, eV/Angstrom.
-    """
-
-    forces: Floats
-    within: float
-
-
-@runtime_checkable
-class ChecksForces(Protocol):
-    """What an engine has that tells the forces of a guess without self-consistency."""
-
-    def check_forces(self, atoms: Atoms, guess: DensityGuess, *, index: int) -> ForceCheck | None:
-        """Forces of a guess for the structure that label ``index`` may be asked of next.
-
-        Nothing is left behind that this label, or one after it, would depend on. None where there
-        is no answer.
+        Raises
+        ------
+        EngineError
+            If the engine reads no structures, or not this one.
         """
-        ...
+        raise EngineError(
+            f"system.from: engine '{cls.kind}' reads no structures; use system.structure"
+        )
 
+    @classmethod
+    def keep_input(cls, path: Path, target: Path) -> None:
+        """Copy a file that the options name, with what it includes.
 
-def read_input(kind: str, path: Path) -> Atoms:
-    """The structure of an engine's own input file, by its optional class method ``structure``.
-
-    Raises
-    ------
-    EngineError
-        If there is no such engine, it reads no structures, or not this one.
-    """
-    read = getattr(load_engine(kind), "structure", None)
-    if read is None:
-        raise EngineError(f"system.from: engine '{kind}' reads no structures; use system.structure")
-    atoms = read(path)
-    assert isinstance(atoms, Atoms)
-    return atoms
-
-
-def keep_input(kind: str, path: Path, target: Path) -> None:
-    """Copy a file that an engine's options name.
-
-    Where the engine has the optional class method ``whole_text``, files it includes become part of
-    the copy.
-
-    Raises
-    ------
-    OSError
-        If it cannot be copied.
-    EngineError
-        If an included file is missing.
-    """
-    whole = getattr(load_engine(kind), "whole_text", None)
-    if whole is None:
+        Raises
+        ------
+        OSError
+            If it cannot be copied.
+        EngineError
+            If an included file is missing.
+        """
         shutil.copy(path, target)
-    else:
-        target.write_text(whole(path), encoding="utf-8")
-
-
-def path_options(options: type[BaseModel]) -> list[str]:
-    """Names of the options that are files or folders.
-
-    Relative ones start at the configuration file; files become part of the run directory.
-    """
-    return [
-        name
-        for name, info in options.model_fields.items()
-        if any(
-            Path in (part, *get_args(part))
-            for part in (info.annotation, *get_args(info.annotation))
-        )
-    ]
-
-
-def installed_engines() -> dict[str, EntryPoint]:
-    """Entry points of the engines on this machine, by kind.
-
-    Raises
-    ------
-    EngineError
-        If two installed distributions offer the same kind.
-    """
-    found: dict[str, EntryPoint] = {}
-    for entry in entry_points(group=ENTRY_POINT_GROUP):
-        other = found.setdefault(entry.name, entry)
-        if other.value != entry.value:
-            raise EngineError(
-                f"two engines are called '{entry.name}': {_origin(other)} and {_origin(entry)}; "
-                "uninstall one of the distributions"
-            )
-    return found
-
-
-def load_engine(kind: str) -> type[Engine]:
-    """The class of an engine.
-
-    Raises
-    ------
-    EngineError
-        If there is no such engine, or its module does not import; the message names the file that
-        was imported instead when another module is in the way.
-    """
-    engines = installed_engines()
-    if kind not in engines:
-        close = difflib.get_close_matches(kind, engines, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        raise EngineError(
-            f"no engine is called '{kind}'; {hint}installed: {', '.join(sorted(engines))}"
-        )
-    entry = engines[kind]
-    try:
-        engine = entry.load()
-    except (ImportError, AttributeError) as error:
-        raise EngineError(
-            f"engine '{kind}' ({_origin(entry)}) does not import: {error}. "
-            + _what_shadows(entry, error)
-        ) from error
-    if not isinstance(engine, type) or not hasattr(engine, "label"):
-        raise EngineError(f"engine '{kind}' ({_origin(entry)}) is not an engine class")
-    return cast(type[Engine], engine)
-
-
-def _origin(entry: EntryPoint) -> str:
-    distribution = f" of {entry.dist.name}" if entry.dist is not None else ""
-    return f"{entry.value}{distribution}"
-
-
-def _what_shadows(entry: EntryPoint, error: ImportError | AttributeError) -> str:
-    """Where the modules in question really come from, to show a file that hides a package."""
-    failed = getattr(error, "name", None)
-    names = {entry.module.partition(".")[0]}
-    if isinstance(error, ImportError) and failed:
-        names.add(failed.partition(".")[0])
-    lines = []
-    for name in sorted(names):
-        try:
-            spec = importlib.util.find_spec(name)
-        except (ImportError, ValueError):
-            spec = None
-        if spec is None:
-            lines.append(f"'{name}' is not installed: pip install the package that has it")
-        else:
-            origin = spec.origin or str(next(iter(spec.submodule_search_locations or ["?"])))
-            lines.append(
-                f"'{name}' is taken from {origin}: if that is not the installed package, rename "
-                "or move that file, or unset PYTHONPATH"
-            )
-    return "; ".join(lines)

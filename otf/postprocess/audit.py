@@ -78,7 +78,7 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
     trajectory = read_trajectory(run.trajectory, chosen)
     learned = config.effective_model.stress_noise_GPa is not None and run.model.exists()
     model = read_model(run.model) if learned else None
-    engine = make_engine(config, start)
+    engine = make_engine(config)
     with TemporaryDirectory(prefix="otf-audit-") as scratch:
         try:
             engine.open(start, Path(scratch))

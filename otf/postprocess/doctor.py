@@ -16,9 +16,11 @@ from ase import Atoms
 from otf.config import read_config
 from otf.driver.labelling import ask
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import Engine, installed_engines, load_engine
+from otf.engines.protocol import Engine
+from otf.engines.registry import installed_engines, load_engine
 from otf.errors import EngineError, RunError
 from otf.runs.assemble import make_engine
+from otf.runs.check import check
 from otf.runs.structure import make_structure
 from otf.units import MEV
 from otf.version import __version__
@@ -91,7 +93,8 @@ def try_job(source: Path, *, compute: bool) -> Trial:
     """
     config = read_config(source)
     atoms = make_structure(config, source.parent)
-    engine = make_engine(config, atoms)
+    engine = make_engine(config)
+    check(config, atoms, engine.capabilities)
     kind, formula = config.engine.kind, atoms.get_chemical_formula()
     scratch = Path(mkdtemp(prefix="otf-doctor-"))  # stays to be looked at if a label fails
     try:

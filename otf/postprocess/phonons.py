@@ -70,7 +70,7 @@ def phonons(
     _force_constants(found["model"], _by_model(calculator))
     if by_engine:
         found["engine"] = _displaced(rest, supercell, displacement_A)
-        engine = make_engine(config, start)
+        engine = make_engine(config)
         with TemporaryDirectory(prefix="otf-phonons-") as scratch:
             try:
                 # Engines remember the species of each atom: phonopy orders them in its own way.

@@ -1,4 +1,4 @@
-"""Configuration to objects: the only place that knows both."""
+"""From a configuration to the parts of a run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,18 +7,15 @@ from typing import Any
 import numpy as np
 import yaml
 from ase import Atoms
-from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
 from otf.config.reader import looks_like_no_text
 from otf.config.schema import (
-    CONSTANT_PRESSURE,
     Config,
     Dynamics,
-    EnsembleName,
     Model,
     Policy,
 )
-from otf.driver.labelling import Asked, Labeller
+from otf.driver.labelling import Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
@@ -26,8 +23,9 @@ from otf.dynamics.ensembles import EnsembleSettings
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
-from otf.engines.protocol import ChecksForces, Engine, WithMatrices, load_engine, path_options
-from otf.errors import ConfigError, EngineError
+from otf.engines.protocol import Engine, LabelSource
+from otf.engines.registry import load_engine, path_options
+from otf.errors import ConfigError
 from otf.io.labels import LabelFile
 from otf.learning.learner import Learner
 from otf.learning.regression import TrainerSettings
@@ -36,58 +34,23 @@ from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
+from otf.runs.check import holds_atoms
 from otf.units import GPA, MEV
 
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
 
-def make_engine(config: Config, atoms: Atoms) -> Engine:
-    """The engine, checked against the structure but not opened."""
+def make_engine(config: Config) -> Engine:
+    """The engine, not opened.
+
+    Raises
+    ------
+    EngineError
+        If there is no such engine.
+    """
     engine_class = load_engine(config.engine.kind)
     options = engine_class.Options.model_validate(config.engine.options)
-    engine = engine_class(options, charge=config.system.charge, spin=config.system.spin)
-    if atoms.pbc.any() and not engine.capabilities.periodic:
-        raise EngineError(
-            f"engine '{config.engine.kind}' does molecules only, and the structure is periodic "
-            f"(pbc = {atoms.pbc.tolist()}); use another engine or a structure without pbc"
-        )
-    if config.policy.force_check:
-        _check_force_check(config, engine)
-    if config.stop.rdf_error is not None and not atoms.pbc.all():
-        raise ConfigError(
-            [
-                "stop.rdf_error: g(r) needs a density, and the structure's pbc is "
-                f"{atoms.pbc.tolist()}; remove it"
-            ]
-        )
-    if config.dynamics.constant_pressure:
-        if not atoms.pbc.all():
-            raise ConfigError(
-                [
-                    "dynamics.ensemble: constant pressure needs a structure that is periodic in "
-                    f"all three directions, and its pbc is {atoms.pbc.tolist()}"
-                ]
-            )
-        if not engine.capabilities.stress:
-            raise EngineError(
-                f"engine '{config.engine.kind}' gives no stress, and constant pressure needs it; "
-                "switch the stress on in its options (stress: true) or use another ensemble"
-            )
-    return engine
-
-
-def _check_force_check(config: Config, engine: Engine) -> None:
-    """Refuse to ask for what nobody can tell."""
-    learned = isinstance(engine, WithMatrices) and engine.warm_start in ("auto", "learned")
-    pooled = config.replicas is not None and config.replicas.backend == "executorlib"
-    if pooled or not (learned and isinstance(engine, ChecksForces)):
-        raise ConfigError(
-            [
-                "policy.force_check: it is that of an engine that learns matrices, in this "
-                "process: pyscf (closed shells) or siesta, engine.warm_start auto or learned, "
-                "and not replicas.backend executorlib; remove it"
-            ]
-        )
+    return engine_class(options, charge=config.system.charge, spin=config.system.spin)
 
 
 def make_trainer(
@@ -183,16 +146,10 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
 def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
     """The integrators on ``atoms``, which gets its initial velocities."""
     stages = dynamics.staged()
-    kinds = {stage.ensemble for stage in stages.values()}
-    _check_constraints(kinds, atoms)
     rng = np.random.default_rng(dynamics.seed)
-    held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
-    translation = dynamics.remove_translation and len(atoms) > 1 and not held
-    rotation = dynamics.remove_rotation and len(atoms) > 1 and not atoms.pbc.any() and not held
-    if rotation and "slhmc" in kinds:
-        raise ConfigError(
-            ["dynamics.remove_rotation: slhmc draws all momenta anew; remove the key"]
-        )
+    free = len(atoms) > 1 and not holds_atoms(atoms)
+    translation = dynamics.remove_translation and free
+    rotation = dynamics.remove_rotation and free and not atoms.pbc.any()
     if dynamics.velocities == "maxwell":
         draw_velocities(
             atoms,
@@ -201,16 +158,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
             remove_translation=translation,
             remove_rotation=rotation,
         )
-    elif not atoms.has("momenta"):
-        raise ConfigError(
-            ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
-        )
     remove_motion(atoms, translation=translation, rotation=rotation)
-    first = next(iter(stages.values())).ensemble
-    if first not in ("nve", "langevin", "slhmc") and atoms.get_kinetic_energy() < 1e-12:
-        raise ConfigError(
-            [f"dynamics.ensemble: {first} scales velocities and there are none; use 'maxwell'"]
-        )
     return StagedEnsemble(
         atoms,
         [_stage(name, stage) for name, stage in stages.items()],
@@ -218,27 +166,6 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
         translation=translation,
         rotation=rotation,
     )
-
-
-def _check_constraints(kinds: set[EnsembleName], atoms: Atoms) -> None:
-    bonds = any(isinstance(c, FixBondLengths) for c in atoms.constraints)
-    if "langevin" in kinds and bonds:
-        raise ConfigError(
-            ["dynamics.ensemble: langevin cannot keep bond lengths; use csvr or nhc with them"]
-        )
-    if bonds and "slhmc" in kinds:
-        raise ConfigError(
-            ["dynamics.ensemble: slhmc cannot keep bond lengths; fix atoms, or use csvr or nhc"]
-        )
-    if atoms.constraints and not kinds.isdisjoint(CONSTANT_PRESSURE):
-        raise ConfigError(
-            [
-                "dynamics.ensemble: nothing can be fixed while the cell moves; remove the "
-                "constraints (system.fixed_atoms, fixed_bonds, those of the file) or keep the cell"
-            ]
-        )
-    if atoms.get_number_of_degrees_of_freedom() < 1:
-        raise ConfigError(["system.fixed_atoms: nothing is left to move"])
 
 
 def _sampler(dynamics: Dynamics) -> SamplerSettings | None:
@@ -268,7 +195,7 @@ def _stage(name: str, dynamics: Dynamics) -> Stage:
 def make_parts(
     config: Config,
     atoms: Atoms,
-    engine: Asked,
+    engine: LabelSource,
     file: LabelFile,
     *,
     ranks: Ranks | None = None,

@@ -10,15 +10,15 @@ import numpy as np
 from ase import Atoms
 
 from otf.config import Config, read_config
-from otf.engines.protocol import keep_input
+from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import replace_file, sole_owner
 from otf.runs.assemble import (
     engine_files,
     make_engine,
-    make_ensemble,
     resolved_yaml,
 )
+from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.settings import changes, settings
 from otf.runs.structure import make_structure
@@ -122,8 +122,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     try:
         atoms = make_structure(config, source.parent)
         # What cannot work is found out before there is a directory in the way of the next try.
-        make_engine(config, atoms)
-        make_ensemble(config.dynamics, atoms.copy())
+        check(config, atoms, make_engine(config).capabilities)
         structures = _structures_of_replicas(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
@@ -133,7 +132,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         copied = {}
         for option, file in engine_files(config).items():
             copied[option] = f"engine_{option}{file.suffix}"
-            keep_input(config.engine.kind, file, path / copied[option])
+            load_engine(config.engine.kind).keep_input(file, path / copied[option])
         for number, structure in enumerate(structures):
             ase.io.write(path / f"replica-{number}.traj", structure)
         kept = [Path(f"replica-{number}.traj") for number in range(len(structures))]

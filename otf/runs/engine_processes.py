@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import closing
+from dataclasses import replace
 from typing import cast
 
 from ase import Atoms
@@ -19,7 +20,7 @@ from ase import Atoms
 from otf.config import Config
 from otf.engines.allocation import Allocation
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import DensityGuess, Engine, WarmStart, WithMatrices
+from otf.engines.protocol import Capabilities, DensityGuess, Engine, LabelSource, WarmStart
 from otf.errors import EngineError, RunError
 from otf.orbitals.block_matrices import Matrices
 from otf.runs.assemble import make_engine
@@ -103,11 +104,8 @@ class EngineProcesses:
         self._executor.shutdown(wait=True)
 
 
-class EngineInProcesses:
-    """The engine of a run, asked in the processes; the part that answers.
-
-    Follows :class:`otf.engines.protocol.WithMatrices`, as far as the engine does.
-    """
+class EngineInProcesses(LabelSource):
+    """An engine whose labels are computed in processes of their own."""
 
     def __init__(
         self,
@@ -117,16 +115,24 @@ class EngineInProcesses:
         run: RunDirectory,
         atoms: Atoms,
     ) -> None:
-        self.warm_start: WarmStart = "previous"
-        self.keeps_matrices = False
-        if isinstance(engine, WithMatrices):
-            self.warm_start = engine.warm_start
-            self.keeps_matrices = engine.keeps_matrices
+        self._warm_start = engine.warm_start
+        # Processes label, and do nothing else.
+        self._capabilities = replace(engine.capabilities, force_check=False)
         self._matrices: Matrices | None = None
         self._processes = processes
         self._config = config
         self._run = RunDirectory(run.path.absolute())
         self._start = atoms.copy()
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the engine, without force checks."""
+        return self._capabilities
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        return self._warm_start
 
     def label(
         self,
@@ -136,14 +142,14 @@ class EngineInProcesses:
         remedies: Collection[str] = (),
         guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :meth:`otf.engines.protocol.WithMatrices.label`."""
+        """See :meth:`otf.engines.protocol.LabelSource.label`."""
         answer, self._matrices = self._processes.label(
             self._config, self._run, self._start, atoms, index, remedies, guess
         )
         return answer
 
     def matrices(self) -> Matrices | None:
-        """See :class:`otf.engines.protocol.WithMatrices`."""
+        """See :class:`otf.engines.protocol.LabelSource`."""
         return self._matrices
 
 
@@ -161,12 +167,10 @@ def _label_here(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the run waits for its labels
     threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
     try:
-        with closing(make_engine(config, start)) as engine:
+        with closing(make_engine(config)) as engine:
             engine.open(start, run.scratch)
-            if isinstance(engine, WithMatrices):
-                answer = engine.label(atoms, index=index, remedies=remedies, guess=guess)
-                return answer, engine.matrices() if isinstance(answer, Labels) else None
-            return engine.label(atoms, index=index, remedies=remedies), None
+            answer = engine.label(atoms, index=index, remedies=remedies, guess=guess)
+            return answer, engine.matrices() if isinstance(answer, Labels) else None
     except EngineError as error:
         return error
 

@@ -12,23 +12,21 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 
 from otf.config import Config
-from otf.driver.labelling import Asked
-from otf.driver.records import Record
+from otf.driver.records import Parts, Record
 from otf.driver.statistics import LabelStatistics, statistics
-from otf.engines.allocation import this_job
-from otf.engines.labels import LabelFailure, Labels
+from otf.engines.allocation import Allocation, this_job
 from otf.engines.launch import UNBOUND
 from otf.engines.process import split_command
-from otf.engines.protocol import Engine
+from otf.engines.protocol import Engine, LabelSource
 from otf.errors import ConfigError, OtfError, RunError
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
@@ -39,6 +37,7 @@ from otf.model.descriptor import displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import available_cores
 from otf.runs.assemble import make_engine, make_parts, make_trainer
+from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import (
     RunDirectory,
@@ -52,6 +51,7 @@ from otf.runs.session import Summary, commit_all, summarise
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import DONE, EXIT_FILE
+from otf.runs.turn_taking import StoppedError, TurnTakingEngine
 from otf.runs.warm_start import warm_started
 
 _LOG = logging.getLogger("otf.replicas")
@@ -115,63 +115,118 @@ def run_replicas(
         if job is not None:
             _LOG.info("%s", job)
         _make_missing(run, config)
-        replicas = [_opened(run, config, k) for k in range(config.replicas.count)]
-        at_once = _labels_at_once(config)
-        _LOG.info("%d replicas, %d labels at once", config.replicas.count, at_once)
-        if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
-            os.environ.update(UNBOUND)
-        limit = threading.BoundedSemaphore(at_once)
-        model_lock = threading.Lock()
-        shared = SharedTrainer(
-            make_trainer(config.effective_model, _samples([a for _, _, a in replicas]), ranks=ranks)
+        opened = [_opened(run, config, k) for k in range(config.replicas.count)]
+        samples = _samples([atoms for _, _, atoms in opened])
+        common = _Common(
+            SharedTrainer(make_trainer(config.effective_model, samples, ranks=ranks)),
+            request,
+            watch,
+            began,
         )
-        team: list[_Replica] = []
-        processes = None
-        if config.replicas.backend == "executorlib":
-            processes = stack.enter_context(
-                closing(EngineProcesses(at_once, _cores_of_a_label(config), job))
-            )
-        for number, (directory, own, atoms) in enumerate(replicas):
-            stack.enter_context(sole_owner(directory.lock))
-            engine = make_engine(own, atoms)
-            asked: Asked = engine
-            if processes is None:
-                stack.callback(engine.close)
-                engine.open(atoms, directory.scratch)
-                asked = warm_started(engine, directory.matrices)
-            else:
-                pooled = EngineInProcesses(processes, engine, own, directory, atoms)
-                asked = warm_started(pooled, directory.matrices)
-            file = stack.enter_context(closing(LabelFile(directory.labels)))
-            patient = _TurnTakingEngine(
-                asked, model_lock, limit, request, pauses=at_once < config.replicas.count
-            )
-            team.append(
-                _Replica(
-                    number,
-                    directory,
-                    own,
-                    atoms,
-                    engine,
-                    patient,
-                    file,
-                    model_lock,
-                    shared,
-                    request,
-                )
-            )
-        _restore(shared, team)
+        replicas = _assembled(config, opened, common, job, stack)
+        _restore(common.trainer, replicas)
         try:
-            _run_all(team, watch, began, request, run.path / EXIT_FILE)
+            _run_all(replicas, common, run.path / EXIT_FILE)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
         finally:
-            if shared.trainer.n_labels:
-                write_model(run.model, shared.trainer.force_model)
-        summary = _summary(run, team, time.monotonic() - began)
+            if common.trainer.trainer.n_labels:
+                write_model(run.model, common.trainer.trainer.force_model)
+        summary = _summary(run, replicas, time.monotonic() - began)
         _LOG.info("%s", summary)
     return summary
+
+
+@dataclass(frozen=True, eq=False)
+class _Common:
+    """What the replicas of a run share.
+
+    Attributes
+    ----------
+    trainer
+        The model that all of them teach.
+    request
+        Whether the run is to stop.
+    watch
+        Called with each record of a replica.
+    began
+        Start of the session on the monotonic clock, s.
+    model_lock
+        Held by the replica that computes with the model.
+    """
+
+    trainer: SharedTrainer
+    request: StopRequest
+    watch: ReplicaWatcher
+    began: float
+    model_lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+@dataclass(eq=False)
+class _Replica:
+    """A run among others, and what became of it.
+
+    Attributes
+    ----------
+    summary, error
+        Set when its thread ends.
+    """
+
+    number: int
+    run: RunDirectory
+    config: Config
+    engine: Engine
+    file: LabelFile
+    parts: Parts
+    summary: Summary | None = None
+    error: Exception | None = None
+
+
+_Opened = tuple[RunDirectory, Config, Atoms]
+
+
+def _assembled(
+    config: Config,
+    opened: list[_Opened],
+    common: _Common,
+    job: Allocation | None,
+    stack: ExitStack,
+) -> list[_Replica]:
+    """The replicas, with their engines opened; the stack closes what is opened."""
+    at_once = _labels_at_once(config)
+    _LOG.info("%d replicas, %d labels at once", config.replicas.count, at_once)
+    if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
+        os.environ.update(UNBOUND)
+    limit = threading.BoundedSemaphore(at_once)
+    processes = None
+    if config.replicas.backend == "executorlib":
+        processes = stack.enter_context(
+            closing(EngineProcesses(at_once, _cores_of_a_label(config), job))
+        )
+    replicas = []
+    for number, (directory, own, atoms) in enumerate(opened):
+        stack.enter_context(sole_owner(directory.lock))
+        engine = make_engine(own)
+        check(own, atoms, engine.capabilities)
+        source: LabelSource = engine
+        if processes is None:
+            stack.callback(engine.close)
+            engine.open(atoms, directory.scratch)
+        else:
+            source = EngineInProcesses(processes, engine, own, directory, atoms)
+        in_turn = TurnTakingEngine(
+            warm_started(source, directory.matrices),
+            common.model_lock,
+            limit=limit,
+            request=common.request,
+            pauses=at_once < config.replicas.count,
+        )
+        file = stack.enter_context(closing(LabelFile(directory.labels)))
+        trainer = ReplicaTrainer(common.trainer, number)
+        parts = make_parts(own, atoms, in_turn, file, trainer=trainer)
+        replicas.append(_Replica(number, directory, own, engine, file, parts))
+    return replicas
 
 
 def _make_missing(run: RunDirectory, config: Config) -> None:
@@ -244,107 +299,31 @@ def _cores_of_a_label(config: Config) -> int:
     return int(options.get("ranks") or 1) * int(options.get("threads") or 1)
 
 
-class _Replica:
-    """A run among others: an engine that lays the model_lock down, and a thread."""
-
-    def __init__(
-        self,
-        number: int,
-        run: RunDirectory,
-        config: Config,
-        atoms: Atoms,
-        engine: Engine,
-        asked: Asked,
-        file: LabelFile,
-        model_lock: threading.Lock,
-        shared: SharedTrainer,
-        request: StopRequest,
-    ) -> None:
-        self.number = number
-        self.run = run
-        self.config = config
-        self.engine = engine
-        self.file = file
-        self._model_lock = model_lock
-        self._request = request
-        self.parts = make_parts(
-            config,
-            atoms,
-            asked,
-            file,
-            trainer=ReplicaTrainer(shared, number),
-        )
-        self.summary: Summary | None = None
-        self.error: Exception | None = None
-
-    def go(self, watch: ReplicaWatcher, began: float) -> None:
-        """Run to the end, or until somebody asks to stop; what a thread does."""
-        with self._model_lock:
-            try:
-                try:
-                    state, stopped_by = commit_all(
-                        self.run,
-                        self.config,
-                        self.parts,
-                        lambda record: watch(self.number, record),
-                        self._request,
-                        began=began,
-                    )
-                except _StoppedError:
-                    known = self.run.checkpoint.exists()
-                    state = read_checkpoint(self.run.checkpoint).state if known else None
-                    stopped_by = self._request.signal
-                write_model(self.run.model, self.parts.trainer.force_model)
-                wall_s = time.monotonic() - began
-                self.summary = summarise(
-                    self.run, self.config, self.engine, state, stopped_by, wall_s
-                )
-            except Exception as error:  # reaches the main thread
-                self.error = error
-
-
-class _StoppedError(Exception):
-    """The run was asked to stop while a replica waited for its turn to be labelled."""
-
-
-class _TurnTakingEngine:
-    """An engine that lets others compute with the model while it is asked.
-
-    Parameters
-    ----------
-    pauses
-        Whether it gives back its cores after each label, because others wait for them.
-    """
-
-    def __init__(
-        self,
-        engine: Asked,
-        model_lock: threading.Lock,
-        limit: threading.BoundedSemaphore,
-        request: StopRequest,
-        *,
-        pauses: bool,
-    ) -> None:
-        self._engine = engine
-        self._model_lock = model_lock
-        self._limit = limit
-        self._request = request
-        self._pause = getattr(engine, "pause", None) if pauses else None
-
-    def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
-    ) -> Labels | LabelFailure:
-        self._model_lock.release()
+def _run_one(replica: _Replica, common: _Common) -> None:
+    """Run a replica to its end, or until the run is to stop; what a thread does."""
+    run = replica.run
+    with common.model_lock:
         try:
-            with self._limit:
-                if self._request:
-                    raise _StoppedError
-                answer = self._engine.label(atoms, index=index, remedies=remedies)
-                if self._pause is not None:
-                    self._pause()
-                return answer
-        finally:
-            self._model_lock.acquire()
+            try:
+                state, stopped_by = commit_all(
+                    run,
+                    replica.config,
+                    replica.parts,
+                    lambda record: common.watch(replica.number, record),
+                    common.request,
+                    began=common.began,
+                )
+            except StoppedError:
+                known = run.checkpoint.exists()
+                state = read_checkpoint(run.checkpoint).state if known else None
+                stopped_by = common.request.signal
+            write_model(run.model, replica.parts.trainer.force_model)
+            wall_s = time.monotonic() - common.began
+            replica.summary = summarise(
+                run, replica.config, replica.engine, state, stopped_by, wall_s
+            )
+        except Exception as error:  # reaches the main thread
+            replica.error = error
 
 
 def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
@@ -361,16 +340,11 @@ def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
     shared.restore([state.trainer for state in states], taught)
 
 
-def _run_all(
-    team: list[_Replica],
-    watch: ReplicaWatcher,
-    began: float,
-    request: StopRequest,
-    exit_file: Path,
-) -> None:
-    """Let all replicas go, and wait for them; the first error stops all."""
+def _run_all(team: list[_Replica], common: _Common, exit_file: Path) -> None:
+    """Run all replicas in threads, and wait for them; the first error stops all."""
+    request = common.request
     threads = [  # daemons: who interrupts twice does not want to wait for them
-        threading.Thread(target=w.go, args=(watch, began), name=f"replica-{w.number}", daemon=True)
+        threading.Thread(target=_run_one, args=(w, common), name=f"replica-{w.number}", daemon=True)
         for w in team
     ]
     for thread in threads:

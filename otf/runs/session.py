@@ -34,6 +34,7 @@ from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
 from otf.runs.assemble import make_engine, make_parts
+from otf.runs.check import check
 from otf.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from otf.runs.directory import RunDirectory
 from otf.runs.settings import changes, settings
@@ -138,7 +139,8 @@ def run_session(
         The run cannot go on; what was committed can be resumed.
     """
     began = time.monotonic()
-    engine = make_engine(config, atoms)
+    engine = make_engine(config)
+    check(config, atoms, engine.capabilities)
     with sole_owner(run.lock), run_log(run.log):
         job = this_job()
         if job is not None:
@@ -152,8 +154,8 @@ def run_session(
         try:
             engine.open(atoms, run.scratch)
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
-                asked = warm_started(engine, run.matrices)
-                parts = make_parts(config, atoms, asked, file, ranks=ranks)
+                source = warm_started(engine, run.matrices)
+                parts = make_parts(config, atoms, source, file, ranks=ranks)
                 state, stopped_by = commit_all(run, config, parts, watch, request, began=began)
                 write_model(run.model, parts.trainer.force_model)
         except Exception as error:

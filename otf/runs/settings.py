@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from otf.config import Config
-from otf.engines.protocol import load_engine
+from otf.engines.registry import load_engine
 from otf.errors import ConfigError
 
 _MAY_CHANGE = ("model.threads",)
@@ -40,7 +40,7 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
     ConfigError
         If something is another that a run must keep.
     """
-    free = [f"engine.{name}" for name in getattr(load_engine(kind), "may_change", ())]
+    free = [f"engine.{name}" for name in load_engine(kind).may_change]
     told, refused = [], []
     for name in sorted({*before, *now}):
         old, new = before.get(name, "not set"), now.get(name, "not set")

@@ -13,7 +13,7 @@ from ase.build.molecule import extra
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
 from otf.config.schema import Config, System
-from otf.engines.protocol import read_input
+from otf.engines.registry import load_engine
 from otf.errors import ConfigError, EngineError
 
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
@@ -37,7 +37,7 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     try:
         if system.from_ is not None:
             where = f"system.from: {system.from_}"
-            atoms = read_input(config.engine.kind, folder / system.from_)
+            atoms = load_engine(config.engine.kind).structure(folder / system.from_)
         elif system.structure is not None:
             where = f"system.structure: {system.structure}"
             atoms = ase.io.read(folder / system.structure)

@@ -14,13 +14,12 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from otf.driver.labelling import Asked
 from otf.driver.records import LabelRecord
 from otf.electrons.density.through_matrix import OrbitalValues, density_on
 from otf.electrons.density_guesses import EXTRAPOLATED, LEARNED, PREVIOUS, DensityGuesses
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import ChecksForces, DensityGuess, ForceCheck, WarmStart, WithMatrices
+from otf.engines.protocol import Capabilities, DensityGuess, ForceCheck, LabelSource, WarmStart
 from otf.errors import FileError
 from otf.io.matrices import LabelMatrices, read_matrices, write_matrices
 from otf.io.orbitals import read_orbitals, write_orbitals
@@ -40,15 +39,15 @@ _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
 }
 
 
-def warm_started(engine: Asked, folder: Path) -> Asked:
-    """The engine, or one that starts it better, and keeps its matrices, where it has any.
+def warm_started(engine: LabelSource, folder: Path) -> LabelSource:
+    """The engine, wrapped to start from density guesses where it returns matrices.
 
     Parameters
     ----------
     folder
         Where matrices of labels are kept.
     """
-    if not isinstance(engine, WithMatrices) or not engine.keeps_matrices:
+    if not engine.capabilities.matrices:
         return engine
     return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start])
 
@@ -62,7 +61,7 @@ class _Start:
     errors: dict[str, float]
 
 
-class WarmStarted:
+class WarmStarted(LabelSource):
     """An engine whose labels start from the best guess.
 
     Parameters
@@ -71,7 +70,7 @@ class WarmStarted:
         What may be used; without any, labels start as the engine would, and matrices are kept.
     """
 
-    def __init__(self, engine: WithMatrices, folder: Path, candidates: tuple[str, ...]) -> None:
+    def __init__(self, engine: LabelSource, folder: Path, candidates: tuple[str, ...]) -> None:
         self._engine = engine
         self._folder = folder
         self._candidates = candidates
@@ -80,10 +79,25 @@ class WarmStarted:
         self._starts: list[_Start] = []
         self._basis: str | None = None  # of the orbitals that are written
 
+    @property
+    def capabilities(self) -> Capabilities:
+        """Those of the engine."""
+        return self._engine.capabilities
+
+    @property
+    def warm_start(self) -> WarmStart:
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        return self._engine.warm_start
+
     def label(
-        self, atoms: Atoms, *, index: int, remedies: Collection[str] = ()
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """See :meth:`otf.engines.protocol.Engine.label`."""
+        """A label started from ``guess``, or without one from the best density guess there is."""
         with suppress(OSError):
             self._file(index).unlink()  # of an answer that was not taken
         guesses: dict[str, BlockMatrix] = {}
@@ -93,9 +107,10 @@ class WarmStarted:
             guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
             chosen = self._best(guesses, index)
         # From the density matrix of the label before an engine starts by itself.
-        guess = None if chosen in (PREVIOUS, SCRATCH) else self._guess(guesses[chosen])
+        if guess is None and chosen not in (PREVIOUS, SCRATCH):
+            guess = self._guess(guesses[chosen])
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
-        matrices = self._engine.matrices() if isinstance(answer, Labels) else None
+        matrices = self.matrices() if isinstance(answer, Labels) else None
         if isinstance(answer, Labels) and matrices is not None:
             errors = {
                 name: _distance(p, matrices.density)
@@ -111,20 +126,26 @@ class WarmStarted:
             _LOG.info("label %d: started from: %s", index, chosen)
         return answer
 
-    def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
-        """Forces of the guess that was nearest of late; None without one that was learned."""
-        if not isinstance(self._engine, ChecksForces):
-            return None
-        self._catch_up(index)
-        guesses = self._guesses.of(atoms)
-        chosen = self._best(guesses, index)
-        if chosen in (SCRATCH, PREVIOUS):
-            return None
-        return self._engine.check_forces(atoms, self._guess(guesses[chosen]), index=index)
+    def matrices(self) -> Matrices | None:
+        """Those of the engine."""
+        return self._engine.matrices()
+
+    def check_forces(
+        self, atoms: Atoms, *, index: int, guess: DensityGuess | None = None
+    ) -> ForceCheck | None:
+        """Forces of ``guess``, or without one of the best density guess that was learned."""
+        if guess is None:
+            self._catch_up(index)
+            guesses = self._guesses.of(atoms)
+            chosen = self._best(guesses, index)
+            if chosen in (SCRATCH, PREVIOUS):
+                return None
+            guess = self._guess(guesses[chosen])
+        return self._engine.check_forces(atoms, index=index, guess=guess)
 
     def pause(self) -> None:
-        """As the engine's own, where it has one."""
-        getattr(self._engine, "pause", lambda: None)()
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        self._engine.pause()
 
     def _guess(self, density_matrix: BlockMatrix) -> DensityGuess:
         """With its density in space, where the orbitals are known there."""

@@ -9,7 +9,7 @@ from ase.build import bulk, molecule
 
 from otf.engines.contract import EngineContract
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import load_engine
+from otf.engines.registry import load_engine
 from otf.errors import EngineError
 
 

@@ -23,7 +23,8 @@ from otf.engines.contract import EngineContract
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.process import Finished, clean_environment, run_program
-from otf.engines.protocol import DensityGuess, load_engine
+from otf.engines.protocol import DensityGuess
+from otf.engines.registry import load_engine
 from otf.engines.sanity import impossible
 from otf.errors import ConfigError, EngineError
 from otf.io.matrices import read_matrices
@@ -585,7 +586,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     written_pao(Path(given["data_path"]) / "PAO", "H6.0", 1.0)
     atoms = molecule("H2", vacuum=5.0)
     engine = opened(given, atoms, tmp_path / "s")
-    assert engine.keeps_matrices
+    assert engine.capabilities.matrices
     assert engine.label(atoms, index=0).scf_iterations == 12
     asked = []
 

@@ -6,7 +6,8 @@ from ase import Atoms
 from ase.build import molecule
 
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues
-from otf.engines.protocol import DensityGuess, load_engine
+from otf.engines.protocol import DensityGuess
+from otf.engines.registry import load_engine
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix
 from otf.units import BOHR

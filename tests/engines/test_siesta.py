@@ -23,7 +23,8 @@ from otf.engines.contract import EngineContract
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.process import Finished
-from otf.engines.protocol import DensityGuess, load_engine
+from otf.engines.protocol import DensityGuess
+from otf.engines.registry import load_engine
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix
 from otf.runs.directory import create_run, open_run
@@ -598,7 +599,7 @@ def test_inet_server_listens_on_this_machine_only(options, opened):
     atoms = molecule("CH4")
     engine = opened(options(connection="inet"), atoms)
     assert isinstance(engine.label(atoms, index=0), Labels)
-    deck = fdf.read(next(engine._scratch.glob("server-*/otf.fdf")))
+    deck = fdf.read(next(engine._job.scratch.glob("server-*/otf.fdf")))
     assert deck.value("Master.address") == "127.0.0.1"
     with pytest.raises(OSError, match="refused"):  # nobody listens once SIESTA is there
         socket.create_connection(("127.0.0.1", int(deck.value("Master.port"))), timeout=5)
@@ -703,14 +704,14 @@ def test_an_opinion_costs_the_next_label_nothing(options, opened, connection):
     engine = opened(options("near", connection=connection, warm_start="learned"), atoms)
     first = engine.label(atoms, index=0)
     guess = DensityGuess(engine.matrices().density)
-    assert engine.check_forces(atoms, guess, index=9) is None  # nothing of label 8
-    found = engine.check_forces(atoms, guess, index=1)
+    assert engine.check_forces(atoms, index=9, guess=guess) is None  # nothing of label 8
+    found = engine.check_forces(atoms, index=1, guess=guess)
     assert found.within == pytest.approx(1e-3)
     np.testing.assert_allclose(found.forces, first.forces, atol=1e-9)
     assert engine.label(atoms, index=1).scf_iterations == 4  # from what label 0 left
     far = atoms.copy()
     far.positions[1] = far.positions[0]
-    assert engine.check_forces(far, guess, index=2) is None
+    assert engine.check_forces(far, index=2, guess=guess) is None
 
 
 def test_one_shot_needs_learned_matrices(options):
@@ -738,7 +739,7 @@ def test_matrices_that_cannot_be_read_cost_no_label(options, opened, caplog):
     atoms = molecule("CH4")
     engine = opened(options(warm_start="auto", connection="process"), atoms)
     assert isinstance(engine.label(atoms, index=0), Labels)
-    (path,) = Path(engine._scratch).glob("label-000000/otf.TSHS")
+    (path,) = Path(engine._job.scratch).glob("label-000000/otf.TSHS")
     path.write_bytes(path.read_bytes()[:500])
     assert engine.matrices() is None
     assert "cannot be read" in caplog.text

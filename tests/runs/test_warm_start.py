@@ -15,7 +15,7 @@ from otf.electrons.bond_features import BondFeatures
 from otf.electrons.density_guesses import LEARNED, PREVIOUS, DensityGuesses, describe
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import load_engine
+from otf.engines.registry import load_engine
 from otf.errors import ConfigError
 from otf.io.array_file import read_arrays, write_arrays
 from otf.io.matrices import read_matrices

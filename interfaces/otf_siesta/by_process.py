@@ -1,0 +1,62 @@
+"""Labels by one process each: to self-consistency, or by a single diagonalisation."""
+
+import shutil
+
+import numpy as np
+
+from otf.engines.labels import LabelFailure
+from otf.engines.process import Finished
+from otf_siesta.answers import completed, read_label, read_one_shot
+from otf_siesta.changes import NAME, ONE_CYCLE
+from otf_siesta.guesses import begin_from
+from otf_siesta.job import DENSITY_MATRIX, Ended, Job, Question
+from otf_siesta.output import Answer
+
+_SINGLE_POINT: dict[str, object] = {"MD.TypeOfRun": "CG", "MD.Steps": 0}
+
+
+class ByProcess:
+    """Starts SIESTA anew for each label."""
+
+    def __init__(self, job: Job) -> None:
+        self._job = job
+
+    def label(self, question: Question) -> Ended | LabelFailure:
+        """A self-consistent label."""
+        job, before = self._job, question.before
+        directory = job.directories.fresh(question.index)
+        job.prepare(directory, question.atoms, _SINGLE_POINT, question.remedies)
+        if before is not None:
+            shutil.copyfile(before / DENSITY_MATRIX, directory / DENSITY_MATRIX)
+        begin_from(question.guess, before, directory, NAME)
+        done = job.run(directory)
+        found = read_label(
+            directory,
+            question.atoms,
+            done,
+            question.remedies,
+            warm=before is not None,
+            completed=completed(directory),
+        )
+        if isinstance(found, LabelFailure):
+            return found
+        answer, cycles = found
+        return Ended(job.labels(directory, answer, done, cycles=cycles), directory)
+
+    def stop(self) -> None:
+        """Nothing: no process outlives its label."""
+
+
+def diagonalise_once(job: Job, question: Question) -> tuple[Answer | None, float, Finished]:
+    """One diagonalisation from a density matrix, in the directory of a label.
+
+    Returns
+    -------
+    The answer, if any, the bound on the error of its forces (eV/Angstrom), and how it ended.
+    """
+    directory = job.directories.fresh(question.index)
+    job.prepare(directory, question.atoms, {**_SINGLE_POINT, **ONE_CYCLE}, ())
+    begin_from(question.guess, question.before, directory, NAME)
+    done = job.run(directory)
+    answer, error = read_one_shot(directory, question.atoms) or (None, np.inf)
+    return answer, error, done

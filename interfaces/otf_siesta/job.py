@@ -1,0 +1,160 @@
+"""What all labels of a run share: the input, its files, and how SIESTA is started."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from otf.engines.input_deck import Deck
+from otf.engines.label_directories import LabelDirectories
+from otf.engines.labels import Labels
+from otf.engines.launch import Launch
+from otf.engines.process import Finished, Patience, run_program
+from otf.errors import EngineError
+from otf.orbitals.block_matrices import BlockMatrix
+from otf_siesta.answers import ERRORS, OUTPUT, version_of
+from otf_siesta.changes import NAME, apply_remedies
+from otf_siesta.geometry import species_elements, write_structure
+from otf_siesta.output import Answer
+
+INPUT = f"{NAME}.fdf"
+DENSITY_MATRIX = f"{NAME}.DM"
+
+_PSEUDOPOTENTIALS = ("psf", "vps", "psml")
+_BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
+
+
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A label that is asked for.
+
+    Attributes
+    ----------
+    atoms
+        The structure in its cell.
+    index
+        Number of the label.
+    before
+        Directory of the label before, to start from its density matrix; None to start from
+        scratch.
+    remedies
+        Remedies to apply.
+    guess
+        Density matrix to start from instead, or None.
+    """
+
+    atoms: Atoms
+    index: int
+    before: Path | None
+    remedies: tuple[str, ...] = ()
+    guess: BlockMatrix | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Ended:
+    """A label, and the directory that holds its matrices."""
+
+    labels: Labels
+    directory: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """An input file without a structure, and how SIESTA runs it.
+
+    Attributes
+    ----------
+    launch
+        Command and environment.
+    deck
+        The input; every label gets a copy with its structure.
+    species
+        Species label of each atom.
+    pseudo_path
+        Folder of the pseudopotentials.
+    scratch
+        Where directories of labels and servers are.
+    directories
+        Directories of labels below it.
+    patience
+        Time limit, from the labels so far.
+    """
+
+    launch: Launch
+    deck: Deck
+    species: list[str]
+    pseudo_path: Path
+    scratch: Path
+    directories: LabelDirectories
+    patience: Patience
+
+    def check_files(self) -> None:
+        """See that every species has its pseudopotential.
+
+        Raises
+        ------
+        EngineError
+            If one has none.
+        """
+        for label in species_elements(self.deck):
+            self._files_of(label)
+
+    def prepare(
+        self,
+        directory: Path,
+        atoms: Atoms,
+        keywords: Mapping[str, object],
+        remedies: Collection[str],
+    ) -> None:
+        """Write the input file, and link the pseudopotentials, into a directory."""
+        deck = self.deck.copy()
+        write_structure(deck, atoms, self.species)
+        for name, value in keywords.items():
+            deck.put(name, value)
+        apply_remedies(deck, remedies)
+        (directory / INPUT).write_text(deck.text(), encoding="utf-8")
+        for label in species_elements(deck):
+            for path in self._files_of(label):
+                (directory / path.name).symlink_to(path.resolve())
+
+    def run(self, directory: Path) -> Finished:
+        """Run SIESTA in a prepared directory to its end."""
+        return run_program(
+            self.launch.words,
+            directory,
+            stdin=INPUT,
+            stdout=OUTPUT,
+            stderr=ERRORS,
+            timeout_s=self.patience.limit_s,
+            environment=self.launch.environment,
+        )
+
+    def labels(
+        self, directory: Path, answer: Answer, done: Finished, *, cycles: int | None, how: str = ""
+    ) -> Labels:
+        """Labels from an answer, with their provenance."""
+        method = self.deck.value("XC.Authors") or "CA"
+        mesh = self.deck.value("MeshCutoff") or "default mesh"
+        return Labels(
+            energy=answer.energy,
+            forces=answer.forces,
+            stress=answer.stress,
+            scf_iterations=cycles,
+            wall_s=done.wall_s,
+            provenance=f"SIESTA {version_of(directory)} {method} {mesh}{how}",
+        )
+
+    def _files_of(self, label: str) -> list[Path]:
+        """Pseudopotential of a species, and its basis where the input says so."""
+        here = [self.pseudo_path / f"{label}.{end}" for end in _PSEUDOPOTENTIALS]
+        found = [path for path in here if path.is_file()]
+        if self.deck.flag("User.Basis") or self.deck.flag("User.Basis.NetCDF"):
+            basis = [self.pseudo_path / f"{label}.{end}" for end in _BASIS_FILES]
+            found += [path for path in basis if path.is_file()]
+        if not found:
+            raise EngineError(
+                f"engine.pseudo_path: {self.pseudo_path} has no {here[0].name} (nor .vps, .psml); "
+                "pseudopotentials are named by the species label"
+            )
+        return found
