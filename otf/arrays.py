@@ -1,4 +1,4 @@
-"""The array types that cross function boundaries, of full precision, so a resume is exact."""
+"""Array types used in function signatures; double precision, so that resuming is exact."""
 
 from typing import TypeAlias
 

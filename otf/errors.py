@@ -1,10 +1,10 @@
-"""The error families. A message says what is wrong and what to do next."""
+"""Exception classes. A message says what is wrong and what to do next."""
 
 from collections.abc import Sequence
 
 
 class OtfError(Exception):
-    """Base of every error that is meant for the user: printed without a traceback."""
+    """Base class of errors meant for the user, which are printed without a traceback."""
 
 
 class ConfigError(OtfError):
@@ -26,12 +26,12 @@ class EngineError(OtfError):
 
 
 class RunError(OtfError):
-    """A run cannot go on; everything committed so far is on disk and can be resumed."""
+    """A run cannot continue; all committed segments are on disk and can be resumed."""
 
 
 class ClusterError(OtfError):
-    """The batch system is missing, refuses a job, or cannot run what was asked for."""
+    """The batch system is missing, rejects a job, or cannot run the requested one."""
 
 
 class FileError(OtfError):
-    """A file or directory of a run is missing, damaged, or in the way."""
+    """A file or directory of a run is missing, damaged, or already exists."""

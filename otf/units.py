@@ -1,4 +1,4 @@
-"""Conversions at the borders; inside, everything is in ASE's units (eV, Angstrom, amu, K)."""
+"""Unit conversions for input and output; internally, ASE units (eV, Angstrom, amu, K)."""
 
 from ase import units
 

@@ -1,1 +1,1 @@
-"""Moving the atoms: ase.md with exact capture and restore of state."""
+"""Molecular dynamics by ase.md, with exact capture and restoration of its state."""

@@ -1,4 +1,4 @@
-"""Ensembles: which integrator moves the atoms, and the state that makes a step repeatable."""
+"""Ensembles: their settings, integrators and complete dynamical state."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -28,7 +28,7 @@ A = TypeVar("A", bound=Acting)
 
 @dataclass(frozen=True)
 class EnsembleSettings:
-    """Which ensemble, and its constants.
+    """Type and parameters of an ensemble.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class EnsembleSettings:
         J. Chem. Phys. 138, 174102 (2013)); ``nhc``, a chain of three Nosé–Hoover thermostats
         (Martyna, Klein and Tuckerman, J. Chem. Phys. 97, 2635 (1992)); ``npt`` and ``npt_full``,
         such chains on atoms and cell (Martyna, Tobias and Klein, J. Chem. Phys. 101, 4177
-        (1994)), the cell as a whole or all of its six strains.
+        (1994)), with isotropic or fully flexible cell (six strains).
     time_constant_fs, pressure_constant_fs
         Relaxation times of thermostat and barostat.
     """
@@ -54,7 +54,7 @@ class EnsembleSettings:
 
 @dataclass(frozen=True, eq=False)
 class DynamicsState:
-    """All that the next step depends on.
+    """Complete state of the dynamics, which determines the next step.
 
     Attributes
     ----------
@@ -63,11 +63,11 @@ class DynamicsState:
     cell
         (3, 3), Angstrom.
     random
-        State of the random generator, as numpy gives it.
+        State of the random number generator, as returned by NumPy.
     baths
-        Positions and momenta of thermostat and barostat, flat; empty without any.
+        Positions and momenta of thermostat and barostat, flat; empty if there are none.
     stage
-        Number of the stage of a run.
+        Index of the stage of the run.
     """
 
     positions: Floats
@@ -79,18 +79,19 @@ class DynamicsState:
 
 
 class Ensemble:
-    """Atoms that move, and can go back to a state they were in.
+    """Propagates atoms in an ensemble; its state can be captured and restored.
 
     Parameters
     ----------
     atoms
-        The structure; it is moved in place.
+        The structure; propagated in place.
     settings
-        Ensemble and constants.
+        Ensemble and its parameters.
     rng
         Source of all random numbers of the dynamics.
     conserved
-        Degrees of freedom that hold no energy because their momentum was removed and is conserved.
+        Number of degrees of freedom without kinetic energy: their momentum was removed and is
+        conserved.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Ensemble:
         conserved: int = 0,
     ) -> None:
         self.atoms = atoms
-        # Langevin noise drives every degree of freedom, whatever the initial velocities lacked.
+        # Langevin noise excites every degree of freedom, also those removed initially.
         free = 0 if settings.kind == "langevin" else conserved
         self._degrees = max(1, atoms.get_number_of_degrees_of_freedom() - free)
         self._rng = rng
@@ -115,7 +116,7 @@ class Ensemble:
         if settings.kind == "nve":
             return Verlet(atoms, timestep)
         if settings.kind == "nhc":
-            # It counts three degrees of freedom an atom.
+            # The chain counts three degrees of freedom per atom.
             masses = atoms.get_masses()[:, None]
             chain = Chain(self._degrees / 3, masses, temperature_K, time_constant)
             return Verlet(atoms, timestep, chain)
@@ -125,7 +126,7 @@ class Ensemble:
             )
             return Csvr(bussi, self._degrees)
         if settings.kind == "langevin":
-            self._source.knows(atoms, _Nothing(np.zeros_like(atoms.positions)))  # asked at once
+            self._source.knows(atoms, _Nothing(np.zeros_like(atoms.positions)))  # read by BAOAB
             baoab = LangevinBAOAB(
                 atoms,
                 timestep,
@@ -147,47 +148,47 @@ class Ensemble:
 
     @property
     def heat(self) -> float:
-        """Energy the thermostat put into the atoms during the last step, eV."""
+        """Energy transferred by the thermostat to the atoms during the last step, eV."""
         return self._integrator.heat
 
     @property
     def barostat(self) -> float:
-        """Energy the barostat put into the atoms during the last step, eV."""
+        """Energy transferred by the barostat to the atoms during the last step, eV."""
         return self._integrator.barostat
 
     def set_temperature(self, temperature_K: float) -> None:
-        """Another temperature for the thermostat, from the next step on.
+        """Set the temperature of the thermostat from the next step on.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If there is no thermostat.
         """
         self._integrator.set_temperature(temperature_K)
 
     def set_pressure(self, pressure_GPa: float) -> None:
-        """Another pressure for the barostat, from the next step on.
+        """Set the pressure of the barostat from the next step on.
 
         Raises
         ------
         ValueError
-            If there is none.
+            If there is no barostat.
         """
         self._integrator.set_pressure(pressure_GPa * GPA)
 
     def step(self, acting: A, next_acting: Callable[[Atoms], A]) -> A:
-        """One timestep.
+        """Propagate by one timestep.
 
         Parameters
         ----------
         acting
-            Forces, and stress at constant pressure, at the present structure.
+            Forces, and stress at constant pressure, of the current structure.
         next_acting
-            Called once with the structure after it has moved.
+            Called once with the structure at its new positions.
 
         Returns
         -------
-        What acts there.
+        Forces and stress of the new structure, as returned by ``next_acting``.
         """
         seen: list[A] = []
 
@@ -197,17 +198,17 @@ class Ensemble:
 
         self._source.knows(self.atoms, acting, then=ask)
         self._integrator.step(acting)
-        if not seen:  # nothing has moved: at rest without forces
+        if not seen:  # no atom has moved: at rest without forces
             ask(self.atoms)
         self._integrator.finished(seen[-1])
         return seen[-1]
 
     def temperature(self) -> float:
-        """Kinetic temperature over the degrees of freedom that hold energy, K."""
+        """Kinetic temperature of the unconstrained degrees of freedom, K."""
         return float(2.0 * self.atoms.get_kinetic_energy() / (self._degrees * KELVIN))
 
     def capture(self) -> DynamicsState:
-        """The present state, independent of what happens next."""
+        """A copy of the current state."""
         return DynamicsState(
             self.atoms.get_positions(),
             self.atoms.get_momenta(),
@@ -217,7 +218,7 @@ class Ensemble:
         )
 
     def restore(self, state: DynamicsState) -> None:
-        """Go back to a captured state, to the last bit."""
+        """Restore a captured state bit by bit."""
         self.atoms.set_cell(state.cell)
         self.atoms.set_positions(state.positions, apply_constraint=False)
         self.atoms.set_momenta(state.momenta, apply_constraint=False)
@@ -232,12 +233,12 @@ class _Nothing:
 
 
 class _Source:
-    """The calculator ase.md asks: it knows what acts at one structure, and asks for the next."""
+    """Calculator for ase.md: holds forces and stress of one structure, computes the next."""
 
     def knows(
         self, atoms: Atoms, acting: Acting, *, then: Callable[[Atoms], Acting] | None = None
     ) -> None:
-        """Start from what acts on ``atoms`` as they are."""
+        """Set forces and stress of ``atoms`` at their current positions."""
         self._ask = then
         self._set(atoms, acting)
 
@@ -249,16 +250,16 @@ class _Source:
         same = np.array_equal(atoms.positions, self._positions)
         if not (same and np.array_equal(atoms.cell.array, self._cell)):
             if self._ask is None:
-                raise RuntimeError("forces were asked for outside of a step")
+                raise RuntimeError("forces were requested outside of a step")
             self._set(atoms, self._ask(atoms))
         return self._acting
 
     def get_forces(self, atoms: Atoms) -> Floats:
-        return self._at(atoms).forces.copy()  # constraints take their share away in place
+        return self._at(atoms).forces.copy()  # constraints modify them in place
 
     def get_stress(self, atoms: Atoms) -> Floats:
         stress = self._at(atoms).stress
         if stress is None:
-            raise RuntimeError("constant pressure needs a stress, and there is none")
+            raise RuntimeError("constant pressure needs a stress, and none is available")
         voigt: Floats = full_3x3_to_voigt_6_stress(stress)
         return voigt

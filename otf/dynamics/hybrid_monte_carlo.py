@@ -1,9 +1,9 @@
-r"""Self-learning hybrid Monte Carlo: trajectories on a model, judged by the engine's energy.
+r"""Self-learning hybrid Monte Carlo: proposals by the model, acceptance by the engine's energy.
 
-A proposal (x', p') comes from (x, p), with p drawn anew, by n steps of velocity Verlet on the
-model, which are reversible and keep volumes in phase space whatever the model is. Accepted with
+A proposal (x', p') is generated from (x, p), with p drawn anew, by n steps of velocity Verlet on
+the model, which are reversible and preserve phase-space volume for any model. With the acceptance
 probability :math:`\min(1, e^{-\Delta / kT})`, :math:`\Delta = E(x') + K(p') - E(x) - K(p)` by the
-engine, the samples are exact for the engine as long as model and lengths do not depend on the past
+engine, the samples are exact for the engine if model and lengths do not depend on the history
 (Duane et al., Phys. Lett. B 195, 216 (1987); Nagai et al., Phys. Rev. B 102, 041124 (2020)).
 """
 
@@ -14,22 +14,22 @@ import numpy as np
 
 from otf.units import KELVIN
 
-_WANTED = 0.7  # share of proposals to accept
-_GAIN = 0.5  # how fast the length follows at first
-_SETTLING = 30  # proposals over which the gain halves
-_SHORTEST = 0.5  # share of the length that a segment has at least: one length has resonances
+_WANTED = 0.7  # target acceptance rate
+_GAIN = 0.5  # initial gain of the adaptation of the length
+_SETTLING = 30  # proposals after which the gain is halved
+_SHORTEST = 0.5  # shortest segment as a fraction of the longest: a fixed length has resonances
 
 
 @dataclass(frozen=True)
 class SamplerSettings:
-    """Constants of a sampling run.
+    """Parameters of a sampling run.
 
     Attributes
     ----------
     burn_in
-        Proposals the model learns from, and the length of segments with it.
+        Number of proposals during which the model is trained and the segment length adapted.
     segment_max
-        Longest segment, steps.
+        Maximum length of a segment, steps.
     """
 
     temperature_K: float
@@ -39,16 +39,16 @@ class SamplerSettings:
 
 @dataclass(frozen=True)
 class SamplerState:
-    """What the next proposal depends on, besides structure and model.
+    """State of the sampler, besides structure and model.
 
     Attributes
     ----------
     length
-        Longest segment that is drawn now, a real number so that small factors add up.
+        Current maximum length of a segment; a real number, so that small changes accumulate.
     current
-        Index of the label of the present sample.
+        Index of the label of the current sample.
     accepted, tried
-        Since the end of the burn-in.
+        Numbers of proposals since the end of the burn-in.
     """
 
     length: float
@@ -58,7 +58,7 @@ class SamplerState:
 
 
 def acceptance(change: float, temperature_K: float) -> float:
-    """Probability to accept a proposal whose total energy is higher by ``change`` (eV).
+    """Metropolis probability of accepting a proposal that changes the energy by ``change`` (eV).
 
     >>> acceptance(-0.1, 300.0), round(acceptance(0.0179, 300.0), 2)
     (1.0, 0.5)
@@ -67,7 +67,7 @@ def acceptance(change: float, temperature_K: float) -> float:
 
 
 def segment_length(state: SamplerState, rng: np.random.Generator) -> int:
-    """Steps of the next segment."""
+    """Draw the number of steps of the next segment."""
     longest = int(state.length)
     return int(rng.integers(max(1, math.ceil(_SHORTEST * longest)), longest + 1))
 
@@ -75,10 +75,10 @@ def segment_length(state: SamplerState, rng: np.random.Generator) -> int:
 def adapted(
     state: SamplerState, settings: SamplerSettings, *, accepted: float, proposals: int
 ) -> SamplerState:
-    """The length after so many proposals, the last one accepted with a probability.
+    """Adapt the segment length to an acceptance rate of 70 %.
 
-    Longer segments where more than 70 % are accepted, shorter ones where fewer are, by less and
-    less (Robbins and Monro).
+    Robbins-Monro iteration with a gain that decreases with the number of proposals;
+    ``accepted`` is the acceptance probability of the last one.
 
     >>> settings = SamplerSettings(300.0, burn_in=100, segment_max=50)
     >>> adapted(SamplerState(10.0), settings, accepted=1.0, proposals=1).length > 11.0

@@ -1,7 +1,7 @@
-"""The integrators of ase.md, each with the energy its baths put in and the state they keep.
+"""Integrators of ase.md with the energy transferred by their baths and the state of the baths.
 
-ase.md gives no other way to the state of its chains than names with an underscore, and its counts
-of degrees of freedom ignore what was taken out of the momenta; tests notice if either changes.
+ase.md exposes the state of its chains only through private attributes, and its counts of degrees of
+freedom ignore momenta that were removed; tests detect if either changes.
 """
 
 from abc import ABC, abstractmethod
@@ -25,7 +25,7 @@ from otf.units import KELVIN
 
 
 class Acting(Protocol):
-    """What moves the atoms at one structure."""
+    """Forces and stress of one structure."""
 
     @property
     def forces(self) -> Floats:
@@ -34,19 +34,19 @@ class Acting(Protocol):
 
     @property
     def stress(self) -> Floats | None:
-        """(3, 3), eV/Angstrom^3, ASE's sign; asked for at constant pressure only."""
+        """(3, 3), eV/Angstrom^3, ASE's sign; used at constant pressure only."""
         ...
 
 
 class Integrator(ABC):
-    """One timestep after another.
+    """Base class of the integrators.
 
     Attributes
     ----------
     heat
-        Energy the thermostat put into the atoms during the last step, eV.
+        Energy transferred by the thermostat to the atoms during the last step, eV.
     barostat
-        The same for the barostat: by strain, at the cost of its own energy.
+        The same for the barostat, eV.
     """
 
     heat = 0.0
@@ -54,31 +54,31 @@ class Integrator(ABC):
 
     @abstractmethod
     def step(self, acting: Acting) -> None:
-        """Move the atoms by a timestep, from what acts on them now."""
+        """Propagate the atoms by a timestep, given the current forces and stress."""
 
     def finished(self, acting: Acting) -> None:
-        """Account for a step, from what acts on the atoms after it."""
+        """Complete the energy account of a step, given the forces after it."""
         return
 
     def set_temperature(self, temperature_K: float) -> None:
-        """Another temperature for the baths, from the next step on."""
+        """Set the temperature of the baths from the next step on."""
         raise ValueError("there is no thermostat")
 
     def set_pressure(self, pressure: float) -> None:
-        """Another pressure for the barostat, eV/Angstrom^3, from the next step on."""
+        """Set the pressure of the barostat, eV/Angstrom^3, from the next step on."""
         raise ValueError("there is no barostat")
 
     def capture(self) -> Floats:
-        """State of the baths, flat; empty where they have none."""
+        """State of the baths, flat; empty if they have none."""
         return np.zeros(0)
 
     def restore(self, state: Floats) -> None:
-        """Go back to a captured state of the baths."""
+        """Restore a captured state of the baths."""
         return
 
 
 class Verlet(Integrator):
-    """Velocity Verlet, with or without a Nosé–Hoover chain in half steps around it."""
+    """Velocity Verlet, optionally between half steps of a Nosé–Hoover chain."""
 
     def __init__(self, atoms: Atoms, timestep: float, chain: "Chain | None" = None) -> None:
         self._atoms = atoms
@@ -99,7 +99,7 @@ class Verlet(Integrator):
 
     def _half_chain(self, chain: "Chain") -> None:
         momenta = chain.integrate_nhc(self._atoms.get_momenta(), self._half)
-        self._atoms.set_momenta(momenta, apply_constraint=False)  # scaled: constraints still hold
+        self._atoms.set_momenta(momenta, apply_constraint=False)  # scaling preserves constraints
 
     def set_temperature(self, temperature_K: float) -> None:
         """See :class:`Integrator`."""
@@ -121,17 +121,17 @@ class Verlet(Integrator):
 
 
 class Csvr(Integrator):
-    """Velocity Verlet and stochastic velocity rescaling."""
+    """Velocity Verlet with stochastic velocity rescaling."""
 
     def __init__(self, bussi: Bussi, degrees: int) -> None:
         self._bussi = bussi
-        # ase.md.bussi counts 3N; conserved momenta never receive their share of the energy.
+        # ase.md.bussi counts 3N; conserved momenta never receive kinetic energy.
         bussi.ndof = degrees
         self.set_temperature(bussi.temp / KELVIN)
 
     def step(self, acting: Acting) -> None:
         """See :class:`Integrator`."""
-        self._bussi.transferred_energy = 0.0  # a sum would round as its past does
+        self._bussi.transferred_energy = 0.0  # a running sum would round depending on its history
         self._bussi.step(acting.forces)
         self.heat = self._bussi.transferred_energy
 
@@ -141,7 +141,7 @@ class Csvr(Integrator):
 
 
 class Langevin(Integrator):
-    """BAOAB; its heat is what happens between the two kicks, which are known."""
+    """Langevin dynamics (BAOAB); its heat is the change of kinetic energy between the two kicks."""
 
     def __init__(self, atoms: Atoms, timestep: float, baoab: LangevinBAOAB) -> None:
         self._atoms = atoms
@@ -162,7 +162,7 @@ class Langevin(Integrator):
         self.heat = kinetic_energy(unkicked, self._masses) - self._kicked
 
     def _free(self, forces: Floats) -> Floats:
-        """Forces (N, 3) without what constraints take away."""
+        """Forces (N, 3) after the constraints are applied."""
         free = forces.copy()
         for constraint in self._atoms.constraints:
             constraint.adjust_forces(self._atoms, free)
@@ -174,16 +174,16 @@ class Langevin(Integrator):
 
 
 class ConstantPressure(Integrator):
-    """Martyna, Tobias and Klein's equations, isotropic or for all of the cell.
+    """Martyna-Tobias-Klein dynamics with isotropic or fully flexible cell.
 
-    The cell is that of the atoms, so that all there is to keep are momenta and chains.
+    The cell is that of the atoms; the state to capture is cell momenta and chains only.
 
     Parameters
     ----------
     degrees
-        Of freedom that hold energy.
+        Number of unconstrained degrees of freedom.
     time_constant, pressure_constant
-        Of thermostat and barostat, ASE units.
+        Time constants of thermostat and barostat, ASE units.
     """
 
     def __init__(
@@ -202,13 +202,13 @@ class ConstantPressure(Integrator):
         self._isotropic = isotropic
         kind = IsotropicMTKNPT if isotropic else MTKNPT
         md = kind(atoms, timestep, temperature_K, pressure, time_constant, pressure_constant)
-        n = degrees / 3  # three degrees of freedom an atom are counted
+        n = degrees / 3  # ase.md counts three degrees of freedom per atom
         self._chain = Chain(n, atoms.get_masses()[:, None], temperature_K, time_constant)
         bath = IsotropicMTKBarostat if isotropic else MTKBarostat
         self._cell_chain = _CellChain(bath(n, temperature_K, pressure_constant))
         if not isotropic:
-            # Momenta of the cell are symmetric: six degrees of freedom, where ase.md counts nine
-            # and so keeps the cell half as hot again.
+            # Cell momenta are symmetric: six degrees of freedom. ase.md counts nine, which gives
+            # the cell 1.5 times the target temperature.
             self._cell_chain.bath._cell_dof = 6
         md._num_atoms_global, md._thermostat, md._barostat = n, self._chain, self._cell_chain
         self._md: Any = md
@@ -265,16 +265,16 @@ class ConstantPressure(Integrator):
 
 
 class Chain:
-    """A Nosé–Hoover chain of three on the atoms that tells the heat it has given.
+    """A Nosé–Hoover chain on the atoms that records the heat it transfers.
 
     Parameters
     ----------
     n
-        Atoms, at three degrees of freedom each; no whole number where some were taken out.
+        Number of atoms, at three degrees of freedom each; fractional if some were removed.
     masses
-        (N, 1).
+        (N, 1), amu.
     time_constant
-        ASE units.
+        Relaxation time, ASE units.
     """
 
     def __init__(
@@ -285,7 +285,7 @@ class Chain:
         self.heat = 0.0
 
     def integrate_nhc(self, p: Floats, delta: float) -> Floats:
-        """Momenta after ``delta``; named as in ase.md, whose integrators call it."""
+        """Momenta after ``delta``; called by the integrators of ase.md under this name."""
         before = kinetic_energy(p, self._masses)
         out: Floats = self.bath.integrate_nhc(p, delta)
         self.heat += kinetic_energy(out, self._masses) - before
@@ -293,7 +293,7 @@ class Chain:
 
 
 class _CellChain:
-    """The same on the cell's momenta."""
+    """A Nosé–Hoover chain on the cell momenta that records the heat it transfers."""
 
     def __init__(self, bath: Any) -> None:
         self.bath = bath
@@ -301,7 +301,7 @@ class _CellChain:
         self.heat = 0.0
 
     def integrate_nhc_baro(self, p: Any, delta: float) -> Any:
-        """Momenta of the cell after ``delta``; named as in ase.md, whose integrators call it."""
+        """Cell momenta after ``delta``; called by the integrators of ase.md under this name."""
         before = np.sum(p**2)
         out = self.bath.integrate_nhc_baro(p, delta)
         self.heat += float(np.sum(out**2) - before) / (2.0 * self.W)
@@ -309,5 +309,5 @@ class _CellChain:
 
 
 def kinetic_energy(momenta: Floats, masses: Floats) -> float:
-    """Of momenta (N, 3) and masses (N, 1), ASE units, eV."""
+    """Kinetic energy (eV) from momenta (N, 3) and masses (N, 1) in ASE units."""
     return float(0.5 * np.sum(momenta**2 / masses))

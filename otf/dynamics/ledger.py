@@ -1,15 +1,15 @@
-"""The accounts of a run's energy: what is conserved, and where the rest went.
+"""Energy account of a run: the conserved energy and its contributions.
 
-H̃ = K + V − J − Q − W − B stays constant to the integrator's error, whatever is learned on the way:
+H̃ = K + V − J − Q − W − B is conserved up to the integrator's error, also when the model is updated:
 
 ===  ==========================================================================================
 K    kinetic energy
-V    potential that moves the atoms: the model's, or the engine's where it moves them
-J    sum of the jumps of V where it changes hands: a model that has learned, a switch
+V    potential energy of the model, or of the engine where it drives the dynamics
+J    sum of the energy discontinuities of V at model updates and changes of potential
 Q    heat from the thermostat
-W    work of forces that have no potential (the autoregressive residual)
-B    work of the barostat on the atoms, at the cost of P·volume, of the cell's kinetic energy and
-     of its own thermostat
+W    work of non-conservative forces (the autoregressive residual)
+B    work of the barostat on the atoms, taken from P·volume, from the kinetic energy of the cell
+     and from its thermostat
 ===  ==========================================================================================
 """
 
@@ -18,14 +18,14 @@ from dataclasses import dataclass, replace
 
 @dataclass(frozen=True)
 class Ledger:
-    """Accounts up to the present step, eV.
+    """Energy account up to the current step, eV.
 
     Attributes
     ----------
     potential
-        V; None before anything was computed.
+        V; None before the first evaluation.
     energy_discontinuity, heat, work, barostat
-        J, Q, W and B, summed from the start of the run.
+        J, Q, W and B, accumulated since the start of the run.
     """
 
     potential: float | None = None
@@ -35,7 +35,7 @@ class Ledger:
     barostat: float = 0.0
 
     def switched(self, potential: float) -> "Ledger":
-        """Another potential takes over at the same positions.
+        """Account after a change of the potential at fixed positions.
 
         >>> Ledger(potential=-10.0).switched(-9.5).energy_discontinuity
         0.5
@@ -48,7 +48,7 @@ class Ledger:
     def moved(
         self, potential: float, *, heat: float, work: float = 0.0, barostat: float = 0.0
     ) -> "Ledger":
-        """A step was made on the present potential."""
+        """Account after a step on the current potential."""
         return Ledger(
             potential,
             self.energy_discontinuity,
@@ -59,11 +59,11 @@ class Ledger:
 
     @property
     def given(self) -> float:
-        """Energy from thermostat and barostat, eV."""
+        """Energy supplied by thermostat and barostat, eV."""
         return self.heat + self.barostat
 
     def conserved(self, kinetic: float) -> float:
-        """H̃, eV.
+        """Conserved energy H̃, eV.
 
         >>> Ledger(potential=-10.0, energy_discontinuity=1.0, heat=0.25).conserved(2.0)
         -9.25

@@ -1,4 +1,4 @@
-"""A run in stages, each with its own ensemble, temperature and pressure."""
+"""Runs in stages, each with its own ensemble, temperature and pressure."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -10,17 +10,17 @@ from otf.dynamics.ensembles import A, DynamicsState, Ensemble, EnsembleSettings
 from otf.dynamics.velocities import remove_motion, thermal_momenta
 
 _SCALING = ("csvr", "nhc", "npt", "npt_full")
-_AT_REST = 1e-12  # eV: rounding alone moves the atoms of a perfect crystal
+_AT_REST = 1e-12  # eV: rounding errors alone move the atoms of a perfect crystal
 
 
 @dataclass(frozen=True)
 class Stage:
-    """Part of a run.
+    """One stage of a run.
 
     Attributes
     ----------
     temperature_end_K, pressure_end_GPa
-        Where the baths go in a straight line from what the settings say; None where they stay.
+        Final values of linear ramps that start at those of ``settings``; None for constant ones.
     """
 
     name: str
@@ -31,19 +31,20 @@ class Stage:
 
 
 class StagedEnsemble:
-    """An ensemble that becomes another one where the next stage begins.
+    """Propagates atoms through a sequence of stages.
 
     Parameters
     ----------
     atoms, rng
         As for :class:`~otf.dynamics.ensembles.Ensemble`.
     stages
-        In their order.
+        The stages in order.
     translation, rotation
-        Whether motion of the whole is taken out: of the initial velocities, and after a stage with
-        Langevin noise, which drives it.
+        Whether to remove centre-of-mass motion and rotation: from the initial velocities, and after
+        a Langevin stage, whose noise excites them.
 
-    Atoms at rest get velocities where a thermostat begins that can only scale them.
+    Atoms at rest are given thermal velocities at the start of a stage whose thermostat can only
+    scale them.
     """
 
     def __init__(
@@ -71,29 +72,30 @@ class StagedEnsemble:
 
     @property
     def stage(self) -> int:
-        """Number of the present stage."""
+        """Index of the current stage."""
         return self._number
 
     @property
     def steps(self) -> int:
-        """Of all stages."""
+        """Total number of steps of all stages."""
         return int(self._ends[-1])
 
     def stage_of(self, step: int) -> int:
-        """Number of the stage that the step from ``step`` on belongs to; the last one at the end.
+        """Index of the stage that contains ``step``; the last stage beyond the end.
 
-        A length that was changed on resume makes the last stage longer or shorter.
+        A run length changed on resume makes the last stage longer or shorter.
         """
         return min(int(np.searchsorted(self._ends, step, side="right")), len(self.stages) - 1)
 
     def rest(self, step: int) -> int:
-        """Steps left in that stage."""
+        """Number of steps left in the stage that contains ``step``."""
         return int(self._ends[self.stage_of(step)]) - step
 
     def step(self, step: int, acting: A, next_acting: Callable[[Atoms], A]) -> A:
-        """The timestep from ``step`` on; see :meth:`otf.dynamics.ensembles.Ensemble.step`.
+        """Propagate from ``step`` to the next; see :meth:`otf.dynamics.ensembles.Ensemble.step`.
 
-        Its heat and what the barostat did are in ``heat`` and ``barostat`` afterwards, eV.
+        The energies transferred by thermostat and barostat are in ``heat`` and ``barostat``
+        afterwards, eV.
         """
         number, removed = self.stage_of(step), 0.0
         if number != self._number:
@@ -114,7 +116,7 @@ class StagedEnsemble:
         return after
 
     def _set_baths(self, step: int) -> None:
-        """Temperature and pressure of this step, where they change."""
+        """Set temperature and pressure of this step if they are ramped."""
         stage = self.stages[self._number]
         first = int(self._ends[self._number]) - stage.steps
         done = min(1.0, (step - first) / max(1, stage.steps - 1))
@@ -127,15 +129,15 @@ class StagedEnsemble:
             self._now.set_pressure(start.pressure_GPa + done * rise)
 
     def temperature(self) -> float:
-        """Kinetic temperature over the degrees of freedom that hold energy, K."""
+        """Kinetic temperature of the unconstrained degrees of freedom, K."""
         return self._now.temperature()
 
     def capture(self) -> DynamicsState:
-        """The present state, independent of what happens next."""
+        """A copy of the current state."""
         return replace(self._now.capture(), stage=self._number)
 
     def restore(self, state: DynamicsState) -> None:
-        """Go back to a captured state, to the last bit."""
+        """Restore a captured state bit by bit."""
         if state.stage != self._number:
             self._enter(state.stage)
         self._now.restore(state)

@@ -1,4 +1,4 @@
-"""Initial velocities, and motion of the whole that is taken out of them."""
+"""Initial velocities, and removal of centre-of-mass motion and rotation."""
 
 import numpy as np
 from ase import Atoms
@@ -16,15 +16,15 @@ def draw_velocities(
     remove_translation: bool,
     remove_rotation: bool,
 ) -> None:
-    """Give the atoms Maxwell-Boltzmann momenta whose kinetic temperature is as wanted.
+    """Set Maxwell-Boltzmann momenta, rescaled to the exact kinetic temperature.
 
     Parameters
     ----------
     temperature_K
-        Exact, over the degrees of freedom that are left: a small molecule's draw alone could be
-        off by a factor of three.
+        Kinetic temperature of the remaining degrees of freedom; without rescaling that of a small
+        molecule could be off by a factor of three.
     remove_translation, remove_rotation
-        What to take out, see :func:`remove_motion`.
+        What to remove; see :func:`remove_motion`.
     """
     atoms.set_momenta(thermal_momenta(atoms, temperature_K, rng, translation=False))
     conserved = remove_motion(atoms, translation=remove_translation, rotation=remove_rotation)
@@ -38,12 +38,12 @@ def draw_velocities(
 def thermal_momenta(
     atoms: Atoms, temperature_K: float, rng: np.random.Generator, *, translation: bool
 ) -> Floats:
-    """Momenta (N, 3) from the Maxwell-Boltzmann distribution, whatever temperature they come to.
+    """Momenta (N, 3) from the Maxwell-Boltzmann distribution, without rescaling.
 
     Parameters
     ----------
     translation
-        Whether to draw among those with the centre of mass at rest.
+        Whether to remove the centre-of-mass motion.
     """
     drawn = atoms.copy()
     width = np.sqrt(KELVIN * temperature_K * atoms.get_masses())
@@ -54,12 +54,12 @@ def thermal_momenta(
 
 
 def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
-    """Take the motion of the whole out of the momenta.
+    """Remove centre-of-mass motion and rotation from the momenta.
 
     Returns
     -------
     int
-        Degrees of freedom that hold no energy any more.
+        Number of degrees of freedom removed.
     """
     conserved = 0
     if translation:
@@ -71,7 +71,7 @@ def remove_motion(atoms: Atoms, *, translation: bool, rotation: bool) -> int:
 
 
 def _stop_rotation(atoms: Atoms) -> int:
-    """Take the rigid rotation out; 3 degrees of freedom, 2 for a linear molecule.
+    """Remove rigid rotation: 3 degrees of freedom, 2 for a linear molecule.
 
     ase.md's ZeroRotation divides by zero for linear molecules.
     """

@@ -1,1 +1,1 @@
-"""Hamiltonians and density matrices learned from those of the labels."""
+"""Models of Hamiltonians, density matrices and densities trained on labels."""

@@ -1,12 +1,12 @@
-r"""Density matrices of crystals, by Bloch sums over a grid of k points, with smeared occupations.
+r"""Bands and density matrices of crystals by Bloch sums over k points, with Fermi smearing.
 
 .. math::
 
    H(k) = \sum_R e^{2\pi i k \cdot R} H_R, \qquad
    P_R = \frac{2}{N_k} \sum_k e^{-2\pi i k \cdot R} C f(\epsilon) C^\dagger
 
-Source: Ashcroft and Mermin, Solid State Physics (1976), ch. 8 and 10; occupations by Fermi and
-Dirac.
+Source: Ashcroft and Mermin, Solid State Physics (1976), ch. 8 and 10;
+Fermi-Dirac occupations.
 """
 
 import numpy as np
@@ -17,13 +17,13 @@ from scipy.special import expit
 from otf.arrays import Complex, Floats
 from otf.orbitals.block_matrices import BlockMatrix
 
-_MARGIN = 40.0  # smearings beyond the levels where the Fermi level surely is not
+_MARGIN = 40.0  # widths beyond the lowest and highest level that bracket the Fermi level
 _SHARPEST_EV = 1e-6
 _SPIN = 2.0
 
 
 def grid(counts: tuple[int, int, int], shift: tuple[float, float, float]) -> Floats:
-    """All k points (K, 3) of a grid, fractional; shifts in units of its spacing."""
+    """All k points (K, 3) of a grid, fractional; shifts in units of the grid spacing."""
     axes = [(np.arange(n) + s) / n for n, s in zip(counts, shift, strict=True)]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
@@ -62,7 +62,7 @@ def density_of(
 
 
 def bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats) -> Floats:
-    """Energies (K, orbitals) in eV at k points in their order.
+    """Band energies (K, orbitals) in eV at the given k points.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats) -> Fl
 def levels(
     hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats
 ) -> tuple[Floats, Floats]:
-    """Energies (K, orbitals) in eV and weights (K,), of one of each pair k and -k.
+    """Band energies (K, orbitals) in eV and weights (K,), for one of each pair k and -k.
 
     Raises
     ------
@@ -89,7 +89,7 @@ def levels(
 def _solved(
     hamiltonian: BlockMatrix, overlap: BlockMatrix, half: list[tuple[Floats, float]]
 ) -> tuple[Floats, list[Complex]]:
-    """Energies (K, orbitals) and orbitals of each k point."""
+    """Eigenvalues (K, orbitals) and eigenvectors at each k point."""
     energies, orbitals = [], []
     for k, _ in half:
         try:
@@ -102,7 +102,7 @@ def _solved(
 
 
 def _one_of_each(kpoints: Floats) -> list[tuple[Floats, float]]:
-    """K points with weights, one of k and -k: their density matrices are conjugates."""
+    """One of each pair k and -k with its weight: their density matrices are conjugates."""
     out: list[tuple[Floats, float]] = []
     left = {tuple(np.round(k % 1.0, 9) % 1.0): k for k in kpoints}
     while left:
@@ -124,7 +124,7 @@ def _occupations(levels: Floats, weights: Floats, electrons: float, smearing_eV:
 
 
 def _at(matrix: BlockMatrix, k: Floats) -> Complex:
-    """A matrix at a k point."""
+    """Bloch sum of a matrix at a k point."""
     pairs, starts = matrix.pairs, np.concatenate([[0], np.cumsum(matrix.widths)])
     phases = np.exp(2j * np.pi * (pairs.shifts @ k))
     out = np.zeros((starts[-1], starts[-1]), dtype=np.complex128)
@@ -136,7 +136,7 @@ def _at(matrix: BlockMatrix, k: Floats) -> Complex:
 
 
 def _add(values: Floats, like: BlockMatrix, density: Complex, phases: Complex) -> None:
-    """What a k point adds to the blocks."""
+    """Add the contribution of a k point to the blocks."""
     pairs, starts = like.pairs, np.concatenate([[0], np.cumsum(like.widths)])
     for i, j, at, phase in zip(pairs.first, pairs.second, like.starts, phases, strict=True):
         block = density[starts[i] : starts[i + 1], starts[j] : starts[j + 1]]

@@ -1,7 +1,7 @@
-r"""Features of a pair of atoms, for the block of a matrix between them, in the frame of the bond.
+r"""Features of a pair of atoms, for the matrix block between them, in the frame of the bond.
 
-With the bond along z the symmetry left is that of a cylinder, O(2), whose representations are
-complex numbers of weight M: they turn by :math:`e^{iM\phi}` and are conjugated by a mirror. So no
+With the bond along z the remaining symmetry is O(2), whose representations are complex numbers of
+weight M: a rotation multiplies them by :math:`e^{iM\phi}`, a reflection conjugates them. So no
 Clebsch-Gordan coefficients are needed, and all coefficients are real.
 
 ==================================================  ==================================
@@ -14,8 +14,8 @@ g_k(r) {1, Z_m, Z_m Z_m'^(*)}                       :meth:`BondFeatures.of`
 ==================================================  ==================================
 
 Here c and s are the orbitals with cos(m phi) and sin(m phi), and :math:`Z_{Znlm} = A_{Znlm} + i
-A_{Znl-m}` are the moments of either end without the other, in the frame of the bond. At weight 0
-real and imaginary parts are even and odd under the mirror, and are learned apart.
+A_{Znl-m}` are the moments of one atom of the bond without the other, in the frame of the bond. At
+weight 0 real and imaginary parts are even and odd under reflection, and are fitted separately.
 """
 
 from collections.abc import Mapping
@@ -28,11 +28,11 @@ import numpy as np
 from otf.arrays import Complex, Floats, Ints
 
 Weight = int | Literal["odd"]
-"""M, where 0 is even under the mirror; ``"odd"`` is weight 0 and odd."""
+"""M, where 0 is even under reflection; ``"odd"`` is weight 0, odd under reflection."""
 
 
 def frames(vectors: Floats) -> Floats:
-    """Rotations (B, 3, 3) that bring each vector to the z axis."""
+    """Rotations (B, 3, 3) that align each vector with the z axis."""
     z = vectors / np.linalg.norm(vectors, axis=1)[:, None]
     least = np.eye(3)[np.argmin(np.abs(z), axis=1)]
     x = least - np.einsum("bi,bi->b", least, z)[:, None] * z
@@ -48,7 +48,7 @@ def turned(
     *,
     back: bool = False,
 ) -> Floats:
-    """Blocks (B, orbitals, orbitals) after rotations D^l of all orbitals, or turned back."""
+    """Rotate blocks (B, orbitals, orbitals) by D^l, or back by the inverse."""
     left, right = _block_diagonal(rotations, rows), _block_diagonal(rotations, columns)
     if back:
         left, right = left.transpose(0, 2, 1), right.transpose(0, 2, 1)
@@ -70,12 +70,12 @@ def _block_diagonal(rotations: list[Floats], shells: tuple[int, ...]) -> Floats:
 def _transformation(
     rows: tuple[int, ...], columns: tuple[int, ...]
 ) -> tuple[list[tuple[Weight, bool]], Floats, Floats]:
-    """How a flattened block becomes real and imaginary parts, and back.
+    """Transformation of a flattened block to real and imaginary parts, and its inverse.
 
     Returns
     -------
     kinds
-        Weight of each part, and whether it is imaginary.
+        Weight of each part and whether it is imaginary.
     forward, backward
         Matrices (parts, elements) and (elements, parts).
     """
@@ -120,7 +120,7 @@ def _transformation(
 def to_weights(
     blocks: Floats, rows: tuple[int, ...], columns: tuple[int, ...]
 ) -> dict[Weight, Complex]:
-    """Blocks (B, orbitals, orbitals) in the frame of their bond as numbers (B, how many)."""
+    """Blocks (B, orbitals, orbitals) in the bond frame as complex numbers (B, count) by weight."""
     kinds, forward, _ = _transformation(rows, columns)
     flat = blocks.reshape(len(blocks), -1) @ forward.T
     out: dict[Weight, Complex] = {}
@@ -139,7 +139,7 @@ def to_weights(
 def from_weights(
     numbers: Mapping[Weight, Complex], rows: tuple[int, ...], columns: tuple[int, ...]
 ) -> Floats:
-    """The inverse of :func:`to_weights`."""
+    """Inverse of :func:`to_weights`."""
     kinds, _, backward = _transformation(rows, columns)
     n = len(next(iter(numbers.values())))
     flat = np.zeros((n, len(kinds)))
@@ -156,9 +156,9 @@ def from_weights(
 
 @dataclass(frozen=True)
 class _Plan:
-    """Which features a weight has: indices of radial functions and of moments.
+    """The features of a weight: indices of radial functions and of moments.
 
-    ``conjugated`` tells whether the second moment of a product is.
+    In ``conjugated`` the second moment of each product is complex conjugated.
     """
 
     bare: Ints
@@ -168,20 +168,20 @@ class _Plan:
 
 
 EACH_MOMENT = 2
-"""Degrees that a moment counts for besides its own: fewer neighbours at once come first."""
+"""Degrees added for each moment in a product, so that low body orders come first."""
 
 
 class BondFeatures:
-    """Features of every weight.
+    """Features of bonds for every weight.
 
     Parameters
     ----------
     n_bond
-        Radial functions of the bond.
+        Number of radial functions of the bond.
     n_species, n_radial, l_max
-        Of the moments.
+        Sizes of the moments.
     budget
-        Most that k + n + l of a product may sum up to.
+        Maximum sum of k + n + l of a product.
     """
 
     def __init__(self, n_bond: int, n_species: int, n_radial: int, l_max: int, budget: int) -> None:
@@ -200,7 +200,7 @@ class BondFeatures:
         self._plans: dict[Weight, _Plan] = {}
 
     def of(self, radial: Floats, moments: Complex, weight: Weight) -> Complex:
-        """Features (B, how many); of weight 0 the real part counts, of ``"odd"`` the imaginary.
+        """Features (B, count); only the real part is used for 0, the imaginary part for ``"odd"``.
 
         Parameters
         ----------
@@ -222,7 +222,7 @@ class BondFeatures:
         return np.concatenate(columns, axis=1)
 
     def degrees(self, weight: Weight) -> Ints:
-        """How fine each feature is: k + n + l of all its factors, and more for each moment."""
+        """Degree of each feature: the sum of k + n + l, plus :data:`EACH_MOMENT` per moment."""
         plan = self._plan(weight)
         out = [plan.bare]
         for radial, *moments in (plan.single, plan.double, plan.conjugated):
@@ -261,7 +261,7 @@ class BondFeatures:
         return _Plan(bare, (single[:, 0], single[:, 1]), double, conjugated)
 
     def _with_radial(self, first: Ints, second: Ints) -> tuple[Ints, Ints, Ints]:
-        """All radial functions that fit with these products."""
+        """All combinations of radial functions with these products within the budget."""
         cost = self._cost[first] + self._cost[second]
         k = np.arange(self._n_bond)
         allowed = np.argwhere(k[None, :] + cost[:, None] <= self._budget)
@@ -269,7 +269,7 @@ class BondFeatures:
 
 
 def moments_in_frame(ends: tuple[Floats, Floats], rotations: list[Floats]) -> Complex:
-    """Moments (B, species, n, lm) of both ends as complex numbers in the frame of the bond."""
+    """Moments (B, species, n, lm) of both atoms as complex numbers in the frame of the bond."""
     l_max = round(np.sqrt(ends[0].shape[3])) - 1
     out = []
     for moments in ends:

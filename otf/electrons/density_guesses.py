@@ -1,4 +1,4 @@
-"""Density matrices to start a label from, made of what earlier labels ended with."""
+"""Initial density guesses for labels, from the converged matrices of earlier labels."""
 
 from collections import deque
 from collections.abc import Sequence
@@ -21,15 +21,15 @@ DIAGONALISED = "learned Hamiltonian"
 MEAN = "mean of both learned"
 LEARNED = (PURIFIED, DIAGONALISED, MEAN)
 _HISTORY = 8
-_FEWEST = 2  # labels before anything but the previous one is worth a try
+_FEWEST = 2  # labels before models are used besides the previous density matrix
 _NAMES = ("hamiltonian", "overlap", "density")
-_WEIGHTS = 6  # of bonds that have about as many features as weight 0
-_MOST_BYTES = 1_000_000_000  # of all equations with their solutions
+_WEIGHTS = 6  # number of weights with about as many features as weight 0
+_MOST_BYTES = 1_000_000_000  # of all equations and their solutions
 _LEAST_BUDGET = 2
 
 
 class DensityGuesses:
-    """Learns the matrices of labels, and guesses the density matrix of the next."""
+    """Model of the matrices of labels that provides initial density guesses."""
 
     def __init__(self) -> None:
         self.n_labels = 0
@@ -38,12 +38,12 @@ class DensityGuesses:
 
     @property
     def basis(self) -> str:
-        """Of the matrices that are known, empty without any."""
+        """Basis of the matrices learned; empty if there are none."""
         return self._latest[-1][1].basis if self._latest else ""
 
     @in_one_thread
     def learn(self, atoms: Atoms, matrices: Matrices) -> None:
-        """Take in what a label ended with; one of another basis makes all before it forgotten."""
+        """Add the converged matrices of a label; a change of basis discards all earlier ones."""
         if self._latest and self._latest[-1][1].basis != matrices.basis:
             self._model, self.n_labels = None, 0
             self._latest.clear()
@@ -57,11 +57,11 @@ class DensityGuesses:
 
     @in_one_thread
     def of(self, atoms: Atoms) -> dict[str, BlockMatrix]:
-        """Density matrices by what they were made of.
+        """Initial density guesses by method; empty before the first label.
 
-        Empty before there are labels. What is learned misses something at the latest label, which
-        is added; the learned density matrix is purified, the learned Hamiltonian diagonalised. Of
-        crystals only the latter: a density matrix reaches further than its grid of k points tells.
+        Predicted matrices are corrected by their error at the latest label. The predicted density
+        matrix is purified, the predicted Hamiltonian diagonalised. For crystals only the latter:
+        the range of a density matrix exceeds what the grid of k points resolves.
         """
         if self._model is None:
             return {}
@@ -80,13 +80,13 @@ class DensityGuesses:
         made = self._of_molecule if known.kpoints is None else self._of_crystal
         try:
             return guesses | made(corrected, known)
-        except ValueError:  # two labels far apart: the learned overlap is no overlap yet
+        except ValueError:  # labels far apart: the predicted overlap is not positive definite
             return guesses
 
     def _of_crystal(
         self, matrices: Sequence[BlockMatrix], known: Matrices
     ) -> dict[str, BlockMatrix]:
-        """Density matrices made of learned matrices, in the order of their names."""
+        """Density matrix from predicted matrices, which are in the order of ``_NAMES``."""
         assert known.kpoints is not None
         hamiltonian, overlap, _ = matrices
         density = bloch.density_of(
@@ -97,7 +97,7 @@ class DensityGuesses:
     def _of_molecule(
         self, matrices: Sequence[BlockMatrix], known: Matrices
     ) -> dict[str, BlockMatrix]:
-        """The same, where all orbitals are full or empty."""
+        """The same for a molecule, with doubly occupied or empty orbitals."""
         hamiltonian, overlap, density = (matrix.dense() for matrix in matrices)
         found: dict[str, Floats] = {}
         found[PURIFIED] = density_matrix.purified(density, overlap)
@@ -116,7 +116,7 @@ class DensityGuesses:
 
 
 def describe(matrix: BlockMatrix) -> Description:
-    """A description fine enough for the orbitals of a matrix, and no larger than can be solved."""
+    """Description for the orbitals of a matrix, limited by the memory of the solve."""
     highest = max(max(degrees) for degrees in matrix.shells.values())
     n_species, usual = len(matrix.shells), Description()
     described = replace(
@@ -124,7 +124,7 @@ def describe(matrix: BlockMatrix) -> Description:
         l_max=max(3, 2 * highest),
         site_budget={1: 8, 2: 8, 3: 6}.get(n_species, 5),
     )
-    # Bonds of crystals have more around them.
+    # Bonds in crystals have more neighbours.
     for budget in range(5 if matrix.pairs.shifts.any() else 4, _LEAST_BUDGET, -1):
         features = len(
             BondFeatures(
@@ -138,5 +138,5 @@ def describe(matrix: BlockMatrix) -> Description:
 
 
 def _counts(density: Floats, overlap: Floats, electrons: float) -> bool:
-    """Whether a density matrix has its electrons, or nearly."""
+    """Whether a density matrix has the right number of electrons within 1 %."""
     return bool(abs(np.vdot(density, overlap) - electrons) < 0.01 * electrons)

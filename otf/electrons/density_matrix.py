@@ -1,6 +1,6 @@
-r"""Density matrices: from a Hamiltonian, purified, and with them the energy density matrix.
+r"""Density matrices by diagonalisation, purification and extrapolation; energy density matrices.
 
-Closed shells, both spins together, no smearing; S is the overlap.
+Closed shells, summed over spins, no smearing; S is the overlap.
 
 ==============================================  =========================
 formula                                         code
@@ -22,20 +22,20 @@ import scipy.linalg
 
 from otf.arrays import Floats
 
-_SINGULAR = 1e-6  # directions of the history that are weaker than this are noise
+_SINGULAR = 1e-6  # relative singular values of the history below this are noise
 
 
 def of_hamiltonian(hamiltonian: Floats, overlap: Floats, electrons: float) -> Floats:
-    """Density matrix of the lowest orbitals.
+    """Density matrix of the lowest orbitals of a Hamiltonian.
 
     Raises
     ------
     ValueError
-        If the electrons are not pairs, or the overlap is not positive definite.
+        If the number of electrons is not even, or the overlap is not positive definite.
     """
     pairs = round(electrons / 2)
     if abs(electrons - 2 * pairs) > 1e-3:
-        raise ValueError(f"{electrons} electrons are not pairs")
+        raise ValueError(f"{electrons} electrons cannot be paired (closed shells only)")
     try:
         orbitals = scipy.linalg.eigh(hamiltonian, overlap, subset_by_index=(0, pairs - 1))[1]
     except np.linalg.LinAlgError as error:
@@ -44,7 +44,7 @@ def of_hamiltonian(hamiltonian: Floats, overlap: Floats, electrons: float) -> Fl
 
 
 def purified(density: Floats, overlap: Floats, *, times: int = 2) -> Floats:
-    """The density matrix brought nearer to a projector; its error is squared each time."""
+    """Purify a density matrix by McWeeny iterations, each of which squares the error."""
     half = 0.5 * density
     for _ in range(times):
         once = half @ overlap @ half
@@ -55,7 +55,7 @@ def purified(density: Floats, overlap: Floats, *, times: int = 2) -> Floats:
 def extrapolated(
     overlaps: Sequence[Floats], densities: Sequence[Floats], overlap: Floats
 ) -> Floats:
-    """The density matrix of a structure from those of others with like overlaps, purified."""
+    """Extrapolate the density matrix by a least-squares fit of the overlap, and purify it."""
     rows = np.array([s.ravel() for s in overlaps])
     weights = np.linalg.lstsq(rows.T, overlap.ravel(), rcond=_SINGULAR)[0]
     mixed = np.tensordot(weights, np.array(densities), axes=1)
@@ -63,5 +63,5 @@ def extrapolated(
 
 
 def energy_density(density: Floats, hamiltonian: Floats) -> Floats:
-    """Energy density matrix, in the units of the Hamiltonian, for forces: rebuilt, not learned."""
+    """Energy density matrix for forces, in the units of the Hamiltonian."""
     return np.asarray(0.5 * density @ hamiltonian @ density)

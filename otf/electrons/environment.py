@@ -1,4 +1,4 @@
-r"""What surrounds an atom: moments of the density of its neighbours.
+r"""Moments of the neighbour density of atoms.
 
 .. math:: A_{i,Z n l m} = \sum_{j \in Z} R_n(r_{ij})\, Y_{lm}(\hat r_{ij})
 
@@ -19,7 +19,7 @@ from otf.kernels.radial import radial_values, recursion_table
 
 @dataclass(frozen=True)
 class Reach:
-    """Radial polynomials: how many, and between which distances in Angstrom."""
+    """Number and range (Angstrom) of radial polynomials."""
 
     count: int
     r_min: float
@@ -42,20 +42,20 @@ def _radial(distances: Floats, r_min: float, cutoff: float, table: Floats, out: 
 
 
 def parts(vectors: Floats, reach: Reach, l_max: int) -> Floats:
-    """R_n Y_lm of vectors (B, 3) as (B, n, lm): what one neighbour adds to the moments."""
+    """R_n Y_lm of vectors (B, 3) as (B, n, lm): contributions of neighbours to the moments."""
     distances = np.linalg.norm(vectors, axis=1)
     angular = harmonics(vectors / distances[:, None], l_max)
     return np.asarray(reach.values(distances)[:, :, None] * angular[:, None, :])
 
 
 def vectors_of(atoms: Atoms, first: Ints, second: Ints, shifts: Ints) -> Floats:
-    """(P, 3) from the first atom of each pair to the second in its cell."""
+    """Vectors (P, 3) from the first atom of each pair to the second in its cell."""
     offset = shifts @ atoms.cell.array
     return np.asarray(atoms.positions[second] + offset - atoms.positions[first])
 
 
 def neighbours(atoms: Atoms, cutoff: float) -> tuple[Ints, Ints, Ints]:
-    """Ordered pairs (first, second, shifts) of different atoms, or images, within a cutoff."""
+    """Ordered pairs (first, second, shifts) of distinct atoms or images within a cutoff."""
     cell = np.ascontiguousarray(atoms.cell.complete().array)
     starts, second, shifts = neighbour_list(
         atoms.positions, cell, np.linalg.inv(cell), atoms.pbc.astype(np.int64), cutoff

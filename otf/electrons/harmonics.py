@@ -3,7 +3,7 @@ r"""Rotations and couplings of real spherical harmonics.
 =====================================================  ==========================
 formula                                                code
 =====================================================  ==========================
-Y_lm in the order of :mod:`otf.orbitals.block_matrices`               :func:`harmonics`
+Y_lm as in :mod:`otf.orbitals.block_matrices`          :func:`harmonics`
 D^l with Y_l(R r) = D^l(R) Y_l(r)                      :func:`rotation_matrices`
 C^{lm}_{l1 m1 l2 m2} for real harmonics, orthonormal   :func:`coupling`
 =====================================================  ==========================
@@ -57,10 +57,9 @@ def rotation_matrices(rotations: Floats, l_max: int) -> list[Floats]:
 
 @cache
 def coupling(l1: int, l2: int, degree: int) -> Floats:
-    """Coefficients (2l + 1, 2l1 + 1, 2l2 + 1) that make a tensor of this degree from two.
+    """Coefficients (2l + 1, 2l1 + 1, 2l2 + 1) that couple two tensors to one of this degree.
 
-    For every degree their rows are orthonormal. Where l1 + l2 + l is odd the result is a
-    pseudo-tensor.
+    Their rows are orthonormal. The result is a pseudo-tensor if l1 + l2 + l is odd.
     """
     standard = np.zeros((2 * degree + 1, 2 * l1 + 1, 2 * l2 + 1))
     for m1 in range(-l1, l1 + 1):
@@ -80,7 +79,7 @@ def coupling(l1: int, l2: int, degree: int) -> Floats:
 
 
 def _clebsch_gordan(l1: int, m1: int, l2: int, m2: int, degree: int) -> float:
-    """<l1 m1 l2 m2 | l m1+m2>, by the sum of Racah."""
+    """<l1 m1 l2 m2 | l m1+m2>, by Racah's formula."""
     m = m1 + m2
     f = factorial
     triangle = f(l1 + l2 - degree) * f(l1 - l2 + degree) * f(degree - l1 + l2)
@@ -98,7 +97,7 @@ def _clebsch_gordan(l1: int, m1: int, l2: int, m2: int, degree: int) -> float:
 
 
 def _from_standard(degree: int) -> npt.NDArray[np.complex128]:
-    """Real harmonics (rows) as sums of those with the Condon-Shortley sign (columns)."""
+    """Real harmonics (rows) in terms of complex ones with Condon-Shortley phase (columns)."""
     out = np.zeros((2 * degree + 1, 2 * degree + 1), dtype=complex)
     out[degree, degree] = 1.0
     for m in range(1, degree + 1):

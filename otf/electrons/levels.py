@@ -1,6 +1,6 @@
-"""Orbital energies of a structure: the gap, and how many levels there are at each energy.
+"""Orbital energies of a structure, its gap and density of states.
 
-Closed shells. Levels of a crystal are those of all its k points together.
+Closed shells. Levels of a crystal are those of all its k points.
 """
 
 from dataclasses import dataclass
@@ -23,9 +23,9 @@ class Levels:
     energies
         (levels,) eV, ascending.
     weights
-        (levels,) share of each: 1 for a molecule, those of one band sum to 1 for a crystal.
+        (levels,): 1 for a molecule; for a crystal those of one band sum to 1.
     occupied
-        How many of them have two electrons; of a metal, those below its Fermi level.
+        Number of doubly occupied levels; for a metal, of levels below the Fermi level.
     """
 
     energies: Floats
@@ -34,11 +34,11 @@ class Levels:
 
     @property
     def gap(self) -> float:
-        """Between the highest level with electrons and the next, eV."""
+        """Gap between the highest occupied and the lowest unoccupied level, eV."""
         return float(self.energies[self.occupied] - self.energies[self.occupied - 1])
 
     def density(self, grid: Floats, width: float) -> Floats:
-        """Levels per eV (grid,), each a Gaussian of this standard deviation, eV."""
+        """Density of states (grid,) per eV, with Gaussian broadening of this width (eV)."""
         x = (grid[:, None] - self.energies[None, :]) / width
         return np.asarray(np.exp(-0.5 * x * x) @ self.weights / (width * np.sqrt(2.0 * np.pi)))
 
@@ -54,12 +54,12 @@ def levels_of(
     Parameters
     ----------
     kpoints
-        (K, 3) of a crystal, fractional; None for a molecule.
+        (K, 3), fractional, for a crystal; None for a molecule.
 
     Raises
     ------
     ValueError
-        If the overlap is not positive definite, as it must be, or all orbitals are full.
+        If the overlap is not positive definite, or all orbitals are occupied.
     """
     at = np.zeros((1, 3)) if kpoints is None else kpoints
     bands, of_k = bloch.levels(hamiltonian, overlap, at)

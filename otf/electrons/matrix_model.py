@@ -1,7 +1,7 @@
-"""Matrices between orbitals as a linear function of the structure, learned label by label.
+"""Linear equivariant models of matrices in a basis of orbitals, updated label by label.
 
 Each kind of tensor on the sites of a species, and each weight on the bonds of a pair of species,
-is one problem of least squares with many right-hand sides: all shells, all matrices.
+is one least-squares problem with many right-hand sides: all shells, all matrices.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,24 +28,24 @@ from otf.orbitals.block_matrices import BlockMatrix, Pairs, Shells
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
-_CHUNK = 512  # bonds at a time: bounds the memory
-_LATER = 1.5  # times more labels until the priors are chosen anew
-_MARGIN_A = 0.1  # beyond the longest bond that was seen
+_CHUNK = 512  # bonds per batch: bounds the memory
+_LATER = 1.5  # factor of the number of labels after which priors are chosen anew
+_MARGIN_A = 0.1  # beyond the longest bond in the training data
 
 
 @dataclass(frozen=True)
 class Description:
-    """How structures are described.
+    """Sizes of the features of sites and bonds.
 
     Attributes
     ----------
     around
         Radial functions of the moments.
     l_max
-        Of the moments: twice that of the orbitals, else the highest tensors on a site have no
-        feature of first order.
+        Highest degree of the moments: twice that of the orbitals, else the highest tensors on a
+        site have no feature of first order.
     bond
-        Radial functions of a bond, which end where orbitals no longer meet.
+        Radial functions of a bond; their cutoff is the range of the orbitals.
     site_budget, bond_budget
         See :class:`SiteFeatures` and :class:`BondFeatures`.
     """
@@ -59,7 +59,7 @@ class Description:
 
 @dataclass(frozen=True, eq=False)
 class _Sites:
-    """Atoms of a species: where their blocks are, and their features."""
+    """Sites of a species: indices of their pairs, and moments of the atoms."""
 
     species: int
     chosen: Ints
@@ -68,7 +68,7 @@ class _Sites:
 
 @dataclass(frozen=True, eq=False)
 class _Bonds:
-    """Pairs of two species: where their blocks are, the frame of each, and what surrounds it."""
+    """Bonds of two species: indices of their pairs, frames, and features of each."""
 
     species: tuple[int, int]
     chosen: Ints
@@ -80,17 +80,17 @@ class _Bonds:
 
 @dataclass(eq=False)
 class MatrixModel:
-    """Learns matrices of one basis.
+    """Model of matrices in one basis.
 
-    Bonds longer than any that was seen are zero: of their like nothing is known, and matrices end
-    somewhere. Blocks that are all zero count as not seen.
+    Bonds longer than any in the training data are predicted as zero. Blocks that are all zero are
+    not used for training.
 
     Parameters
     ----------
     shells
-        Of each species.
+        Shells of each species.
     names
-        Of the matrices, learned together.
+        Names of the matrices, which are fitted together.
     """
 
     shells: Shells
@@ -111,7 +111,7 @@ class MatrixModel:
         self._l_turned = max(highest, d.l_max)
 
     def pairs(self, atoms: Atoms) -> Pairs:
-        """Sites, and bonds up to the reach."""
+        """Sites, and bonds up to the bond cutoff."""
         first, second, shifts = neighbours(atoms, self.description.bond.cutoff)
         n = np.arange(len(atoms))
         return Pairs(
@@ -121,7 +121,7 @@ class MatrixModel:
         )
 
     def learn(self, atoms: Atoms, matrices: Mapping[str, BlockMatrix]) -> None:
-        """Take in the matrices of one structure, which all have the same blocks."""
+        """Add the matrices of one structure, all with the same blocks, to the training data."""
         ours = [matrices[name] for name in self.names]
         sites, bonds = self._described(atoms, ours[0].pairs, _not_zero(ours))
         for site in sites:
@@ -165,7 +165,7 @@ class MatrixModel:
             self._bonds[key].add(_real(rows, weight), _real(targets, weight), self.n_labels)
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:
-        """Matrices of a structure, hermitian; by default with all blocks within the reach."""
+        """Predict Hermitian matrices of a structure; by default, all blocks within the cutoff."""
         pairs = self.pairs(atoms) if pairs is None else pairs
         numbers = np.asarray(atoms.numbers, dtype=np.int64)
         blank = BlockMatrix(numbers, self.shells, pairs, np.empty(0))
@@ -183,7 +183,7 @@ class MatrixModel:
         }
 
     def _short_enough(self, atoms: Atoms, pairs: Pairs) -> Mask:
-        """(P,) whether bonds of such species and lengths were seen."""
+        """(P,) whether a bond is no longer than those of its species in the training data."""
         limits = np.zeros((len(self._species),) * 2)
         for (one, other), length in self._longest.items():
             a, b = np.searchsorted(self._species, (one, other))
@@ -233,7 +233,7 @@ class MatrixModel:
     def _described(
         self, atoms: Atoms, pairs: Pairs, wanted: Mask
     ) -> tuple[list[_Sites], list[_Bonds]]:
-        """Features of all sites, and of those wanted bonds whose first species is not the later."""
+        """Features of all sites, and of the wanted bonds with species in ascending order."""
         d = self.description
         around = moments(atoms, self._species, d.around, d.l_max)
         kind = np.searchsorted(self._species, atoms.numbers)
@@ -273,7 +273,7 @@ class MatrixModel:
             (pairs.second[chosen], kinds[0], -1.0),
         ):
             mine = around[atom].copy()
-            mine[:, partner] -= parts(sign * along, d.around, d.l_max)  # of the other end
+            mine[:, partner] -= parts(sign * along, d.around, d.l_max)  # of the other atom
             ends.append(mine)
         return _Bonds(
             species,
@@ -286,7 +286,7 @@ class MatrixModel:
 
 
 def _not_zero(matrices: Sequence[BlockMatrix]) -> Mask:
-    """(P,) whether a block of any matrix has anything in it."""
+    """(P,) whether a block is non-zero in any of the matrices."""
     starts = matrices[0].starts
     mask: Mask = np.any(
         [np.maximum.reduceat(np.abs(matrix.values), starts) > 0.0 for matrix in matrices], axis=0
@@ -295,12 +295,12 @@ def _not_zero(matrices: Sequence[BlockMatrix]) -> Mask:
 
 
 def _flat(tensors: Floats) -> Floats:
-    """Components of tensors (B, 2l + 1, how many) as rows; an empty row where there are none."""
+    """Components of tensors (B, 2l + 1, count) as rows; rows are empty if there are none."""
     return tensors.reshape(tensors.shape[0] * tensors.shape[1], tensors.shape[2])
 
 
 def _real(numbers: Complex, weight: Weight) -> Floats:
-    """Rows of numbers as real rows: the coefficients are real."""
+    """Complex rows as real ones, since the coefficients are real."""
     if weight == 0:
         return np.ascontiguousarray(numbers.real)
     if weight == "odd":
@@ -309,7 +309,7 @@ def _real(numbers: Complex, weight: Weight) -> Floats:
 
 
 def _complex(rows: Floats, weight: Weight) -> Complex:
-    """The inverse of :func:`_real`."""
+    """Inverse of :func:`_real`."""
     if weight == 0:
         return rows.astype(np.complex128)
     if weight == "odd":
@@ -319,19 +319,19 @@ def _complex(rows: Floats, weight: Weight) -> Complex:
 
 
 def _partners(pairs: Pairs) -> Ints:
-    """(P,) where the transposed block of each pair is, itself for a site."""
+    """(P,) index of the pair of the transposed block; of itself for a site."""
     key = np.column_stack([pairs.first, pairs.second, pairs.shifts])
     turned_key = np.column_stack([pairs.second, pairs.first, -pairs.shifts])
     order, turned_order = np.lexsort(key.T), np.lexsort(turned_key.T)
     partner = np.empty(len(key), dtype=np.int64)
     partner[turned_order] = order
     if not np.array_equal(key[partner], turned_key):
-        raise ValueError("a pair is there in one direction only")
+        raise ValueError("a pair of atoms is present in one direction only")
     return partner
 
 
 def _hermitian(matrix: BlockMatrix, partner: Ints) -> BlockMatrix:
-    """Blocks between like atoms as means with their transposed partners; else what is known."""
+    """Symmetrise blocks of like species; copy those of unlike species from their partners."""
     values = matrix.values.copy()
     kinds = matrix.numbers[matrix.pairs.first], matrix.numbers[matrix.pairs.second]
     for one in np.unique(matrix.numbers):

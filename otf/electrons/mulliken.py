@@ -1,4 +1,4 @@
-r"""Charges of atoms by Mulliken's division of the density matrix.
+r"""Mulliken charges.
 
 .. math:: q_A = Z_A - \sum_{\mu \in A} (PS)_{\mu\mu}
 
@@ -12,12 +12,12 @@ from otf.orbitals.block_matrices import BlockMatrix
 
 
 def mulliken_charges(density: BlockMatrix, overlap: BlockMatrix, cores: Floats) -> Floats:
-    """Charge (N,) of each atom, in elementary charges.
+    """Mulliken charges (N,) in elementary charges.
 
     Parameters
     ----------
     cores
-        (N,) charge of each core: of the nucleus, less what electrons are not described.
+        (N,) core charges: of the nuclei, minus the electrons that are not described.
     """
     products = density.on(overlap.pairs).values * overlap.values
     of_pairs = np.add.reduceat(products, overlap.starts)

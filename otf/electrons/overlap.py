@@ -1,14 +1,14 @@
-r"""Overlaps of orbitals, from the orbitals themselves.
+r"""Overlap matrices computed from the radial functions of the orbitals.
 
-With the bond along z only orbitals of equal m overlap, and as functions of its length alone:
+With the bond along z only orbitals of equal m overlap, as functions of the bond length alone:
 
 .. math:: S_{ab,m}(R) = (1 + \delta_{m0})\,\pi \int \phi_{am}(r)\, \phi_{bm}(r - R e_z)\,
    \rho\, d\rho\, dz
 
-in the half plane where m > 0 is its cosine. The plane is shared out between the two atoms as by
-Becke (see :mod:`otf.electrons.density.quadrature`), and each part integrated by Gauss and Chebyshev
-along the radius and Gauss and Legendre along its angle. Source of the form: Slater and Koster,
-Phys. Rev. 94, 1498 (1954).
+in the half plane in which the cosine of m > 0 is one. The plane is partitioned between the two
+atoms as by Becke (see :mod:`otf.electrons.density.quadrature`), and each part is integrated by
+Gauss-Chebyshev quadrature along the radius and Gauss-Legendre quadrature along the angle. Source:
+Slater and Koster, Phys. Rev. 94, 1498 (1954).
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ _RADII = 80
 _ANGLES = 40
 _STEP_A = 0.05
 _NEAREST_A = 0.4
-_SMOOTH_A = 3.0  # from here on every other point will do
+_SMOOTH_A = 3.0  # beyond this distance twice the step suffices
 _FARTHEST_A = 12.0
 
 
@@ -40,7 +40,7 @@ class Overlaps:
     Parameters
     ----------
     shells, functions
-        Of each element.
+        Shells and radial functions of each element.
     """
 
     def __init__(self, shells: Shells, functions: Mapping[int, RadialFunctions]) -> None:
@@ -50,7 +50,7 @@ class Overlaps:
         self._tables: dict[tuple[int, int], CubicSpline] = {}
 
     def of(self, atoms: Atoms, pairs: Pairs) -> BlockMatrix:
-        """The overlap matrix (…) with these blocks."""
+        """The overlap matrix of a structure on these pairs."""
         numbers = np.asarray(atoms.numbers, dtype=np.int64)
         blank = BlockMatrix(numbers, self._shells, pairs, np.empty(0))
         total = int((blank.widths[pairs.first] * blank.widths[pairs.second]).sum())
@@ -99,7 +99,7 @@ class Overlaps:
         )
 
     def _table(self, one: int, other: int) -> CubicSpline:
-        """Blocks along z as functions of the length."""
+        """Blocks of bonds along z as functions of the bond length."""
         reach = min(self._values.reach[one] + self._values.reach[other], _FARTHEST_A)
         far = np.arange(_SMOOTH_A, max(reach, _SMOOTH_A) + 2 * _STEP_A, 2 * _STEP_A)
         lengths = np.concatenate([np.arange(_NEAREST_A, _SMOOTH_A - 1e-9, _STEP_A), far])
@@ -132,12 +132,12 @@ class Overlaps:
             out += here.T @ (share[near, None] * there)
         out *= np.where(m1 == 0, 2.0 * np.pi, np.pi)[:, None]
         out[m1[:, None] != m2] = 0.0
-        # Sines overlap as cosines do, and vanish in the plane.
+        # Sines vanish in the plane; their overlaps equal those of the cosines.
         for m in range(1, int(m1.max(initial=0)) + 1):
             out[np.ix_(m1 == -m, m2 == -m)] = out[np.ix_(m1 == m, m2 == m)]
         return out
 
 
 def _orders(degrees: tuple[int, ...]) -> Ints:
-    """M of each orbital."""
+    """Order m of each orbital."""
     return np.concatenate([np.arange(-degree, degree + 1) for degree in degrees])

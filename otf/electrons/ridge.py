@@ -1,4 +1,4 @@
-r"""Ridge problems whose prior wants fine features smaller than coarse ones.
+r"""Ridge regression with a prior that grows with the degree of the features.
 
 ==================================================  ==================================
 formula                                             code
@@ -8,8 +8,8 @@ L = diag(X^T X) 5^degree
 s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1  :meth:`RidgeProblem.choose`
 ==================================================  ==================================
 
-with the labels B left out one after the other; sources in :mod:`otf.model.normal_equations`.
-Nothing is forgotten: predicting the next labels of a trajectory of C2H6, forgetting gained nothing.
+with each label B left out in turn; sources in :mod:`otf.model.normal_equations`. There is no
+forgetting: it did not improve predictions of the next labels of a trajectory of C2H6.
 """
 
 from collections.abc import Sequence
@@ -20,11 +20,11 @@ import numpy as np
 from otf.arrays import Floats, Ints
 from otf.model.normal_equations import NormalEquations, Rows, Solution
 
-_FLOOR = 1e-12  # of a feature that never varied, relative to the largest
+_FLOOR = 1e-12  # prior of a feature that never varied, relative to the largest
 _STRENGTHS = tuple(10.0**power for power in (-7, -9, -11, -13, -15))
-_USUAL = 1e-13  # as long as there are too few labels to choose by, or too many rows to keep
-_FINER = 5.0  # times more for each degree: with few labels fine features would fit anything
-_LEFT_OUT = 12  # labels at most
+_USUAL = 1e-13  # if there are too few labels for cross-validation, or too many rows to keep
+_FINER = 5.0  # factor of the prior per degree: prevents overfitting with few labels
+_LEFT_OUT = 12  # most labels in the cross-validation
 _MOST_ROWS = 600
 _FEWEST_LABELS = 3
 
@@ -32,22 +32,22 @@ _FEWEST_LABELS = 3
 def ridge_solution(
     equations: NormalEquations, degrees: Ints, *, strength: float, finer: float
 ) -> Floats:
-    """Coefficients, those of features that were never seen but zero being zero.
+    """Ridge coefficients; zero for features that are zero in all rows.
 
     Parameters
     ----------
     degrees
-        (features,) how fine each of them is.
+        (features,) degree of each feature.
     strength
-        Of the prior, relative to the diagonal of the equations; made larger where it is too little
-        for floating point.
+        Strength of the prior, relative to the diagonal of the equations; increased if it is too
+        small in floating point.
     finer
-        How many times stronger the prior is for each degree.
+        Factor of the prior for each degree.
 
     Raises
     ------
     ValueError
-        If there are numbers in the equations that are none.
+        If the equations contain NaN or infinity.
     """
     if not np.diag(equations.gram).any():
         return np.zeros_like(equations.moment)
@@ -55,7 +55,7 @@ def ridge_solution(
         solution = _solved(equations, degrees, float(tried), finer)
         if solution is not None:
             return solution.coefficients
-    raise ValueError("what was learned are not numbers")
+    raise ValueError("the training data contain NaN or infinity")
 
 
 def _solved(
@@ -64,22 +64,22 @@ def _solved(
     diagonal = np.diag(equations.gram)
     equations.prior = np.maximum(diagonal, _FLOOR * float(diagonal.max())) * finer**degrees
     solution = equations.solve(len(diagonal), strength)
-    equations.forget_solutions()  # the factor is not needed any more
+    equations.forget_solutions()  # the factor is no longer needed
     return solution
 
 
 @dataclass(eq=False)
 class RidgeProblem:
-    """Least squares of numbers of one kind, of several matrices that share their features.
+    """Ridge problem of several matrices that share their features.
 
-    How strong the prior is, is chosen for each matrix by leaving out labels.
+    The strength of the prior is chosen for each matrix by cross-validation over labels.
 
     Attributes
     ----------
     degrees
-        (features,) how fine each of them is.
+        (features,) degree of each feature.
     n_matrices
-        The right-hand sides are those of one matrix after the other, equally many of each.
+        Number of matrices; each has equally many of the right-hand sides, one after the other.
     """
 
     degrees: Ints
@@ -92,7 +92,7 @@ class RidgeProblem:
         self._strengths = [_USUAL] * self.n_matrices
 
     def add(self, rows: Floats, targets: Floats, label: int) -> None:
-        """Take in rows (m, features) with their targets (m, right-hand sides)."""
+        """Add rows (m, features) with their targets (m, right-hand sides)."""
         if not len(self.degrees):
             self._coefficients = np.zeros((0, targets.shape[1]))
             return
@@ -105,7 +105,7 @@ class RidgeProblem:
         self._equations.add(rows, targets, block=label)
 
     def choose(self) -> None:
-        """Choose the strengths of the prior anew, where there are enough labels to leave out."""
+        """Choose the strengths of the prior by cross-validation if there are enough labels."""
         if self._equations is None or not np.diag(self._equations.gram).any():
             return
         blocks = self._equations.blocks()
@@ -117,7 +117,7 @@ class RidgeProblem:
         self._coefficients = None
 
     def _left_out(self, blocks: Sequence[Rows], strength: float) -> list[float]:
-        """Sum of the errors at labels left out, for each matrix."""
+        """Sum of the left-out errors for each matrix."""
         assert self._equations is not None
         solution = _solved(self._equations, self.degrees, strength, _FINER)
         residuals = None if solution is None else solution.left_out_residuals(blocks)
@@ -126,12 +126,12 @@ class RidgeProblem:
         return [float(np.abs(r).sum()) for r in np.split(residuals, self.n_matrices, axis=1)]
 
     def predict(self, rows: Floats) -> Floats:
-        """Right-hand sides (m, …); zero where the description has no features of their kind.
+        """Predict right-hand sides (m, …); zero if there are no features.
 
         Raises
         ------
         ValueError
-            If there are numbers in what was learned that are none.
+            If the training data contain NaN or infinity.
         """
         if self._coefficients is None:
             assert self._equations is not None

@@ -1,8 +1,8 @@
-r"""Equivariant features of an atom, for the blocks of a matrix on its own site.
+r"""Equivariant features of an atom, for the on-site blocks of a matrix.
 
 A block between shells of degrees l1 and l2 is a sum of tensors of degree
 :math:`|l_1 - l_2| \ldots l_1 + l_2`, even or odd under inversion like :math:`(-1)^{l_1 + l_2}`.
-Features of the same kind are made of the moments of the neighbours:
+Features of the same kind are products of the moments of the neighbours:
 
 ==================================================  =====================================
 formula                                             code
@@ -34,7 +34,7 @@ def _span(degree: int) -> slice:
 
 
 def _couplings(shells: tuple[int, ...]) -> list[tuple[TensorKind, slice, slice, Floats]]:
-    """For each pair of shells and each degree: the kind, where the shells are, coefficients."""
+    """Kind, slices of both shells and coefficients, for each pair of shells and each degree."""
     ends = np.cumsum([2 * degree + 1 for degree in shells])
     spans = [slice(end - 2 * degree - 1, end) for end, degree in zip(ends, shells, strict=True)]
     out = []
@@ -47,7 +47,7 @@ def _couplings(shells: tuple[int, ...]) -> list[tuple[TensorKind, slice, slice, 
 
 
 def to_tensors(blocks: Floats, shells: tuple[int, ...]) -> dict[TensorKind, Floats]:
-    """Blocks (B, orbitals, orbitals) as tensors (B, 2l + 1, how many) of each kind."""
+    """Blocks (B, orbitals, orbitals) as tensors (B, 2l + 1, count) of each kind."""
     found: dict[TensorKind, list[Floats]] = {}
     for kind, rows, columns, coefficients in _couplings(shells):
         tensor = np.einsum("mpq,bpq->bm", coefficients, blocks[:, rows, columns])
@@ -56,7 +56,7 @@ def to_tensors(blocks: Floats, shells: tuple[int, ...]) -> dict[TensorKind, Floa
 
 
 def from_tensors(tensors: Mapping[TensorKind, Floats], shells: tuple[int, ...]) -> Floats:
-    """The inverse of :func:`to_tensors`."""
+    """Inverse of :func:`to_tensors`."""
     n, size = len(next(iter(tensors.values()))), width(shells)
     out = np.zeros((n, size, size))
     used = dict.fromkeys(tensors, 0)
@@ -69,7 +69,7 @@ def from_tensors(tensors: Mapping[TensorKind, Floats], shells: tuple[int, ...]) 
 
 @dataclass(frozen=True)
 class _Product:
-    """Moments to be coupled: of degrees l1, l2, of channels a[i], b[i]."""
+    """Moments to couple: degrees l1, l2 and channels first[i], second[i]."""
 
     l1: int
     l2: int
@@ -78,14 +78,14 @@ class _Product:
 
 
 class SiteFeatures:
-    """Features of every kind of tensor.
+    """Features of atoms for every kind of tensor.
 
     Parameters
     ----------
     n_species, n_radial, l_max
-        Of the moments.
+        Sizes of the moments.
     budget
-        Most that n + l of a product may sum up to.
+        Maximum sum of n + l of a product.
     """
 
     def __init__(self, n_species: int, n_radial: int, l_max: int, budget: int) -> None:
@@ -94,7 +94,7 @@ class SiteFeatures:
         self._n_channels = n_species * n_radial
         self._budget = budget
         radial = np.arange(self._n_channels) % n_radial
-        self._degrees = radial  # of a channel; l comes on top
+        self._degrees = radial  # of a channel, without l
         self._products = {
             (l1, l2): self._pairs(l1, l2) for l1 in range(l_max + 1) for l2 in range(l1, l_max + 1)
         }
@@ -109,7 +109,7 @@ class SiteFeatures:
         return _Product(l1, l2, tuple(a for a, _ in pairs), tuple(b for _, b in pairs))
 
     def degrees(self, kind: TensorKind) -> Ints:
-        """How fine each feature is: n + l of all its factors, and more for each moment."""
+        """Degree of each feature: the sum of n + l, plus ``EACH_MOMENT`` per moment."""
         degree, sign = kind
         out = []
         if kind == (0, 1):
@@ -123,7 +123,7 @@ class SiteFeatures:
         return np.concatenate(out) if out else np.zeros(0, dtype=np.int64)
 
     def _coupled(self, kind: TensorKind) -> Iterator[tuple[tuple[int, int], _Product]]:
-        """Products that have a part of this kind."""
+        """Products that have a component of this kind."""
         degree, sign = kind
         for (l1, l2), product in self._products.items():
             allowed = abs(l1 - l2) <= degree <= l1 + l2 and (-1) ** (l1 + l2 + degree) == sign
@@ -131,7 +131,7 @@ class SiteFeatures:
                 yield (l1, l2), product
 
     def of(self, moments: Floats, kind: TensorKind) -> Floats:
-        """Features (B, 2l + 1, how many) of atoms with these moments (B, species, n, lm)."""
+        """Features (B, 2l + 1, count) of atoms with these moments (B, species, n, lm)."""
         degree, sign = kind
         flat = moments.reshape(len(moments), self._n_channels, -1)
         columns = []

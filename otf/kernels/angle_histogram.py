@@ -1,4 +1,4 @@
-"""Histogram of the angles between neighbours of an atom."""
+"""Histogram of the angles between the neighbours of an atom."""
 
 import numpy as np
 
@@ -23,12 +23,12 @@ def count_angles(
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
-        (N,) from 0.
+        (N,) species indices from 0.
     first, indices, shifts
         All pairs closer than the cutoff, see :func:`otf.kernels.neighbours.neighbour_list`.
     counts
-        (centre, one neighbour, other neighbour, bins) over 0 to pi; the neighbours' species in
-        ascending order.
+        (centre, neighbour, neighbour, bins) over 0 to pi; species of the neighbours in ascending
+        order.
     """
     n_bins = counts.shape[3]
     most = 0

@@ -1,4 +1,4 @@
-"""Which pairs of a neighbour list are bonded."""
+"""Bonded pairs of a neighbour list."""
 
 import numpy as np
 import numpy.typing as npt

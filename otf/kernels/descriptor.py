@@ -1,4 +1,4 @@
-r"""Features of one atom and everything needed to differentiate them.
+r"""Features of one atom and their derivatives.
 
 .. math::
 
@@ -7,8 +7,8 @@ r"""Features of one atom and everything needed to differentiate them.
    V_{cc'l}(i) &= \sum_m A_{c,lm} A_{c',lm}, \qquad c \le c'
 
 By the addition theorem the sum over m is :math:`P_l(\cos\theta)` of every pair of neighbours, at
-the cost of one loop over neighbours. The features of an atom are the two-body ones, the three-body
-ones ("low" together), then those of :mod:`otf.kernels.four_body`, made of the same moments.
+the cost of one loop over neighbours. The features of an atom are ordered: two-body, three-body
+(together "low"), then those of :mod:`otf.kernels.four_body`, products of the same moments.
 
 =======================  ==============================================
 formula                  code
@@ -60,7 +60,7 @@ class Neighbours(NamedTuple):
 class Workspace(NamedTuple):
     """Buffers for one atom, reused for every atom; rows are its neighbours inside the cutoff.
 
-    ``slot`` holds the place of each of these neighbours in the neighbour list.
+    ``slot`` holds the index of each of these neighbours in the neighbour list.
     """
 
     atom: Ints
@@ -97,7 +97,7 @@ def make_basis(
     l_four: int = 0,
     degree_four: int = -1,
 ) -> Basis:
-    """Basis with its recursion tables, norms and couplings."""
+    """Make a basis with its recursion tables, norms and couplings."""
     return Basis(
         n_species,
         r_min,
@@ -118,7 +118,7 @@ def make_basis(
 
 
 def low_count(basis: Basis) -> int:
-    """Two- and three-body features of an atom."""
+    """Number of two- and three-body features of an atom."""
     channels = basis.n_species * basis.three_table.shape[0]
     two = basis.n_species * basis.two_table.shape[0]
     return int(two + channels * (channels + 1) // 2 * basis.norm.shape[0])
@@ -130,7 +130,7 @@ def feature_count(basis: Basis) -> int:
 
 
 def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> Workspace:
-    """Buffers for atoms with up to ``most_neighbours`` neighbours and so many components z."""
+    """Allocate buffers for up to ``most_neighbours`` neighbours and ``components`` components z."""
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
@@ -172,7 +172,7 @@ def visit_neighbours(
     """Fill the two-body features, the moments and the per-neighbour buffers of atom i.
 
     Returns the number of neighbours inside the larger cutoff. The three-body buffers of neighbours
-    beyond ``cutoff_three`` are not filled: whoever reads them looks at the distance first.
+    beyond ``cutoff_three`` are not filled: check the distance before reading them.
     """
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
@@ -243,14 +243,14 @@ def power_spectrum(basis: Basis, work: Workspace) -> None:
 def feature_gradient(
     neighbour: int, species_j: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
 ) -> None:
-    """Derivatives of every feature of the centre by the position of one neighbour.
+    """Derivatives of every feature of the centre with respect to the position of one neighbour.
 
     Parameters
     ----------
     neighbour, species_j
-        Row in the workspace, and the species of that neighbour.
+        Row in the workspace, and species, of that neighbour.
     work
-        With ``four_jacobian`` filled.
+        Buffers of the centre, with ``four_jacobian`` filled.
     moment
         Scratch (n_three, n_lm, 3): derivatives of this neighbour's own moments.
     out
@@ -273,7 +273,7 @@ def feature_gradient(
         for degree in range(degrees):
             for lm in range(degree * degree, (degree + 1) * (degree + 1)):
                 harmonic = work.harmonic[neighbour, lm]
-                # The gradient of Y_lm(r/|r|) is that of the solid harmonic less its radial part.
+                # The gradient of Y_lm(r/|r|) is that of the solid harmonic minus its radial part.
                 radial = slope * harmonic - degree * value * harmonic / r
                 for c in range(3):
                     moment[k, lm, c] = (
@@ -299,7 +299,7 @@ def feature_gradient(
 def _four_body_gradient(
     first_channel: int, n_three: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
 ) -> None:
-    """The same for the four-body features, whose Jacobian by the moments is in the workspace."""
+    """The same for the four-body features, from their Jacobian in the workspace."""
     four = basis.four
     n_lm = basis.norm.shape[0] ** 2
     low = out.shape[0] - four.first.shape[0] + 1

@@ -5,7 +5,7 @@ r"""Energies of atoms, and forces and virial by the adjoint of the descriptor.
    E_i = c_g + w_g \cdot V_i + z_i^T B_g z_i + u_g \cdot V_i^{(4)}, \qquad z_i = P_g V_i - z_g
 
 with V the two- and three-body features and V^(4) the four-body ones. With
-:math:`\partial E_i / \partial V = w + 2 P^T B z` the chain rule runs backwards once:
+:math:`\partial E_i / \partial V = w + 2 P^T B z` one backward pass of the chain rule gives:
 
 ==========================================  =======================
 formula                                     code
@@ -16,8 +16,8 @@ dE_i/dr_j and the virial                    :func:`energies_and_pairs`
 F_i                                         :func:`gather_forces`, :func:`scatter_forces`
 ==========================================  =======================
 
-Both passes work on a range of atoms and write nothing outside it, so that ranges may run in
-parallel with the same result to the last bit. Neither allocates.
+Both passes process a range of atoms and write only to that range, so ranges can run in parallel
+with bitwise identical results. They do not allocate.
 """
 
 from typing import NamedTuple
@@ -35,7 +35,7 @@ from otf.kernels.jit import kernel, ordered_kernel
 
 
 class Tensors(NamedTuple):
-    """Coefficients for each group of atoms, acting on raw (not standardised) features.
+    """Coefficients of each group of atoms for raw (not standardised) features.
 
     Attributes
     ----------
@@ -50,7 +50,7 @@ class Tensors(NamedTuple):
     quadratic
         (groups, components, components), symmetric, eV.
     four
-        (groups, four-body features), eV; no columns where they are not used.
+        (groups, four-body features), eV; no columns if they are not used.
     """
 
     constant: Floats
@@ -63,7 +63,7 @@ class Tensors(NamedTuple):
 
 @kernel
 def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
-    """E_i without its four-body part, with dE_i/dV left in ``work.gradient``."""
+    """E_i without its four-body part; stores dE_i/dV in ``work.gradient``."""
     features, gradient, z, bz = work.features, work.gradient, work.z, work.bz
     low = gradient.shape[0]
     energy = float(tensors.constant[group])
@@ -151,7 +151,7 @@ def energies_and_pairs(
     pairs: Floats,
     virial: Floats,
 ) -> None:
-    """Energies of atoms start to stop, and their derivatives by the positions of their neighbours.
+    """Energies of atoms start to stop and their derivatives by neighbour positions.
 
     Parameters
     ----------
@@ -160,13 +160,13 @@ def energies_and_pairs(
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
-        (N,) channel of each atom as a neighbour.
+        (N,) channel of each atom when it is a neighbour.
     group
-        (N,) row of the tensors each atom uses as a centre.
+        (N,) row of the tensors for each atom when it is a centre.
     neighbours, basis, tensors
-        The neighbour list (at least as long as the cutoffs), the descriptor, the coefficients.
+        The neighbour list (covering the cutoffs), the descriptor, the coefficients.
     work
-        Buffers of whoever works on this range.
+        Buffers, not shared with concurrent calls.
     energies
         (N,) eV; the range is filled.
     pairs
@@ -199,7 +199,7 @@ def energies_and_pairs(
 def scatter_forces(
     start: int, stop: int, neighbours: Neighbours, pairs: Floats, forces: Floats
 ) -> None:
-    """Add to forces (N, 3) what the energies of atoms start to stop give, on whatever atom."""
+    """Add the contributions of the energies of atoms start to stop to all forces (N, 3)."""
     for i in range(start, stop):
         for slot in range(neighbours.first[i], neighbours.first[i + 1]):
             j = neighbours.indices[slot]
@@ -217,11 +217,11 @@ def gather_forces(
     Parameters
     ----------
     own_only
-        Take the derivative of each atom's own energy only and leave out those of its neighbours.
+        Use only the derivative of each atom's own energy, without those of its neighbours.
 
     Notes
     -----
-    The list holds pairs beyond the cutoff, as many as its age allows; their derivatives are zero.
+    The list may hold pairs beyond the cutoff, within its skin; their derivatives are zero.
     """
     for i in range(start, stop):
         x, y, z = 0.0, 0.0, 0.0

@@ -6,16 +6,16 @@ r"""Four-body features: rotational invariants of three moments.
                 A_{c_1, l_1 m_1} A_{c_2, l_2 m_2} A_{c_3, l_3 m_3}, \qquad
    G = \int Y_{l_1 m_1} Y_{l_2 m_2} Y_{l_3 m_3}\, d\Omega
 
-The integral of three densities over the sphere cannot depend on its orientation, so every such sum
-is an invariant; parity makes it vanish unless :math:`l_1 + l_2 + l_3` is even.
+The integral over the sphere is independent of the orientation, so every such sum is invariant
+under rotations; by parity it vanishes unless :math:`l_1 + l_2 + l_3` is even.
 
 ====================================  ===========================
 formula                               code
 ====================================  ===========================
 G, exact by quadrature                :func:`gaunt_coefficients`
-which (c, l) are coupled              :func:`make_four_body`
+couplings of (c, l)                   :func:`make_four_body`
 V_{abc}                               :func:`four_body_features`
-sum_f g_f V_f and its dA              :func:`four_body_adjoint`
+sum_f g_f V_f and derivative by A     :func:`four_body_adjoint`
 dV/dA                                 :func:`four_body_jacobian`
 ====================================  ===========================
 
@@ -36,7 +36,7 @@ _NEGLIGIBLE = 1e-12
 
 
 class FourBody(NamedTuple):
-    """The products of moments each feature is a sum of.
+    """Four-body features as sums of products of moments.
 
     Moments are numbered c * n_lm + lm.
 
@@ -45,13 +45,13 @@ class FourBody(NamedTuple):
     first
         (features + 1,) products of feature f: ``first[f]`` to ``first[f + 1]``.
     factors
-        (products, 3) the moments multiplied.
+        (products, 3) the moments to multiply.
     weight
         (products,) G, summed where a product occurs more than once.
     touched_first, touched
         (features + 1,) and (entries,): the moments each feature depends on.
     entry
-        (products, 3) where in ``touched`` the factors are.
+        (products, 3) indices of the factors in ``touched``.
     """
 
     first: Ints
@@ -94,9 +94,9 @@ def make_four_body(
     Parameters
     ----------
     n_species, n_three, l_max
-        The moments there are.
+        Sizes of the moments.
     n_radial, l_four
-        Radial polynomials and angular momenta that take part, at most those of the moments.
+        Number of radial polynomials and highest l used, at most those of the moments.
     degree
         Largest sum of the three n and the three l; below 0 there are no features.
     """
@@ -171,7 +171,7 @@ def four_body_features(four: FourBody, moments: Floats, out: Floats) -> None:
 def four_body_adjoint(
     four: FourBody, coefficient: Floats, moments: Floats, adjoint: Floats
 ) -> float:
-    """Sum of coefficient * feature; its derivatives by the moments are added to ``adjoint``."""
+    """Sum of coefficient * feature; adds its derivatives by the moments to ``adjoint``."""
     energy = 0.0
     for f in range(coefficient.shape[0]):
         g = coefficient[f]
@@ -191,7 +191,7 @@ def four_body_adjoint(
 
 @kernel
 def four_body_jacobian(four: FourBody, moments: Floats, out: Floats) -> None:
-    """Fill the derivatives of each feature by the moments it touches, (entries,)."""
+    """Fill the derivatives of each feature by the moments it depends on, (entries,)."""
     out[:] = 0.0
     for k in range(four.factors.shape[0]):
         a = moments[four.factors[k, 0]]

@@ -1,4 +1,4 @@
-r"""Real spherical harmonics and the gradients of the solid harmonics they come from.
+r"""Real spherical harmonics and the gradients of the corresponding solid harmonics.
 
 With :math:`Q_l^m(z, r^2) = r^{l-m}\, d^m P_l / dz^m` the solid harmonic of degree l is
 :math:`S_{lm} = N_{lm} Q_l^{|m|} \,\mathrm{Re\ or\ Im}\,(x+iy)^{|m|}`, a homogeneous polynomial.
@@ -12,7 +12,7 @@ N_lm = sqrt((2l+1)/4pi (l-m)!/(l+m)! (2 if m else 1))        :func:`normalisatio
 ===========================================================  ======================
 
 Source: Bigi, Fraux, Browning, Ceriotti, J. Chem. Phys. 159, 064802 (2023), eqs. 4-11 (there with
-the Condon-Shortley sign, which is left out here).
+the Condon-Shortley phase, which is omitted here).
 """
 
 from math import factorial, pi, sqrt
@@ -44,7 +44,7 @@ def solid_harmonics(
     x, y, z
         A unit vector; there S_lm is the real spherical harmonic Y_lm.
     norm
-        From :func:`normalisation`, its size sets l_max.
+        From :func:`normalisation`; its size determines l_max.
     q
         Scratch of shape (l_max + 2, l_max + 2).
     value

@@ -1,4 +1,4 @@
-"""How every kernel is compiled."""
+"""Compilation of kernels with numba."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -7,8 +7,8 @@ from numba import njit
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
-# Sums may be reordered and fused (that is what lets the loops vectorise); NaN and infinity keep
-# their meaning, because the callers test for them.
+# Sums may be reordered and fused, which lets the loops vectorise; NaN and infinity are preserved
+# because the callers test for them.
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
@@ -19,6 +19,6 @@ def kernel(function: Function) -> Function:
 
 
 def ordered_kernel(function: Function) -> Function:
-    """The same with sums taken in the order written, so that added zeros change no bit."""
+    """Compile as :func:`kernel`, with sums in the order written: adding zeros changes no bit."""
     compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
     return cast(Function, compiled)

@@ -1,8 +1,8 @@
-"""Neighbour list by linked cells, for any triclinic cell and any periodicity.
+"""Linked-cell neighbour list for any triclinic cell and any periodicity.
 
-Cells smaller than the cutoff are searched over as many images as it takes. The neighbours of an
-atom are sorted by (index, shift), so that sums over them do not depend on when the list was built:
-with a skin, the same positions give the same bits whatever the list's age.
+For cells smaller than the cutoff all images within it are searched. The neighbours of an atom are
+sorted by (index, shift), so that sums over them are bitwise independent of when a list with a skin
+was built.
 """
 
 import numpy as np
@@ -41,7 +41,7 @@ def _sort_row(start: int, end: int, index: Ints, shift: Ints) -> None:
 def _bins(
     fractional: Floats, inverse_cell: Floats, periodic: Ints, cutoff: float
 ) -> tuple[Ints, Ints, Floats, Floats]:
-    """Number of bins and reach of the search along each direction, origin and span of the bins."""
+    """Number of bins, search range in bins, origin and span of the bins along each direction."""
     n = fractional.shape[0]
     bins = np.ones(3, np.int64)
     reach = np.zeros(3, np.int64)
@@ -109,7 +109,7 @@ def neighbour_list(
     index : (P,)
         Neighbouring atom j.
     shift : (P, 3)
-        Cell vectors added to it: d = positions[j] - positions[i] + shift @ cell.
+        Cell vectors added to atom j: d = positions[j] - positions[i] + shift @ cell.
     """
     n = positions.shape[0]
     fractional = positions @ inverse_cell
@@ -172,9 +172,9 @@ def neighbour_list(
 
 @kernel
 def reverse_slots(first: Ints, index: Ints, shift: Ints) -> Ints:
-    """Where pair (j, i, -shift) stands, for every pair (i, j, shift) of a full list; (P,).
+    """Index (P,) of pair (j, i, -shift) for every pair (i, j, shift) of a full list.
 
-    Rows are sorted, so each is found by bisection.
+    It is found by bisection of the sorted rows.
     """
     out = np.empty(index.shape[0], np.int64)
     back = np.empty(3, np.int64)

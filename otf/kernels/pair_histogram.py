@@ -1,8 +1,7 @@
-"""Histogram of pair distances, any triclinic cell, any periodicity, images included.
+"""Histogram of pair distances for any triclinic cell and any periodicity, with images.
 
-A cutoff may be longer than the cell: every image within it is counted, as its radial distribution
-function demands. Atoms are sorted into bins about half a cutoff wide; of each pair of bins one
-order is visited, and each distance is counted for both atoms.
+The cutoff may exceed the cell: all images within it are counted. Atoms are sorted into bins about
+half a cutoff wide; each pair of bins is visited once and each distance counted for both atoms.
 """
 
 import numpy as np
@@ -16,7 +15,7 @@ _BINS_IN_CUTOFF = 2.0
 
 @kernel
 def _bins(heights: Floats, periodic: Ints, cutoff: float, n: int) -> tuple[Ints, Ints]:
-    """Number of bins along each direction and reach of the search."""
+    """Number of bins and search range in bins along each direction."""
     bins = np.ones(3, np.int64)
     reach = np.zeros(3, np.int64)
     most = max(1, int(np.ceil(float(n) ** (1.0 / 3.0))))
@@ -32,7 +31,7 @@ def _bins(heights: Floats, periodic: Ints, cutoff: float, n: int) -> tuple[Ints,
 def _wrapped(
     positions: Floats, inverse_cell: Floats, periodic: Ints
 ) -> tuple[Floats, Floats, Floats, Floats]:
-    """Coordinates in units of the cell, within it where periodic; their origin, span and height."""
+    """Fractional coordinates, wrapped where periodic; their origin and span, and cell heights."""
     fractional = positions @ inverse_cell
     low = np.zeros(3)
     span = np.ones(3)
@@ -70,7 +69,7 @@ def count_pairs(
     periodic
         (3,), 0 or 1.
     species
-        (N,) from 0.
+        (N,) species indices from 0.
     cutoff
         Angstrom; the upper end of the last bin.
     counts
@@ -104,7 +103,7 @@ def count_pairs(
             for dy in range(-reach[1], reach[1] + 1):
                 for dz in range(-reach[2], reach[2] + 1):
                     if (dx, dy, dz) < (0, 0, 0):
-                        continue  # found from the other side
+                        continue  # counted from the other bin
                     raw = (here[0] + dx, here[1] + dy, here[2] + dz)
                     outside = False
                     for d in range(3):

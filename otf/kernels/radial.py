@@ -24,12 +24,12 @@ _ALPHA = 6.0
 
 
 def recursion_table(n_radial: int) -> Floats:
-    """Coefficients of the recursion and the norms, one row a polynomial.
+    """Coefficients of the recursion and norms, one row per polynomial.
 
     Parameters
     ----------
     n_radial
-        How many polynomials.
+        Number of polynomials.
 
     Returns
     -------

@@ -1,9 +1,9 @@
-r"""Features of all atoms, and the rows of the linear problem they make.
+r"""Features of all atoms and design-matrix rows of the linear problem.
 
 A block g of coefficients acts on [1, v (features), z_p z_q (p <= q)], with the standardised
 features :math:`v = (V - \mu_g) / \sigma_g` and the principal components :math:`z = U_g v` of the
-two- and three-body ones. An atom may belong to several blocks, whose energies add up. The columns
-of all constants and linear parts come first, those of all quadratic parts after them.
+two- and three-body ones. An atom may belong to several blocks, whose energies are summed. The
+columns of all constants and linear parts come first, then those of all quadratic parts.
 
 =======================================================  ==================
 formula                                                  code
@@ -32,7 +32,7 @@ from otf.kernels.jit import kernel
 
 
 class Standard(NamedTuple):
-    """How the features are standardised in each block.
+    """Standardisation of the features in each block.
 
     Attributes
     ----------
@@ -48,12 +48,12 @@ class Standard(NamedTuple):
 
 
 def linear_width(standard: Standard) -> int:
-    """Columns of the constant and the linear part of one block."""
+    """Number of columns of the constant and linear part of one block."""
     return 1 + int(standard.mean.shape[1])
 
 
 def quadratic_width(standard: Standard) -> int:
-    """Columns of the quadratic part of one block."""
+    """Number of columns of the quadratic part of one block."""
     components = int(standard.components.shape[1])
     return components * (components + 1) // 2
 
@@ -84,7 +84,7 @@ def all_features(
 def _energy_row(
     g: int, standard: Standard, work: Workspace, z: Floats, linear: Floats, quadratic: Floats
 ) -> None:
-    """Add phi_i to the energy row and leave the principal components in ``z``."""
+    """Add phi_i to the energy row and store the principal components in ``z``."""
     linear[0] += 1.0
     z[:] = 0.0
     low = standard.components.shape[2]
@@ -105,7 +105,7 @@ def _energy_row(
 def _column_gradient(
     g: int, standard: Standard, raw: Floats, z: Floats, dz: Floats, out: Floats
 ) -> None:
-    """Turn dV/dr_j (features, 3) into d phi/dr_j (3, columns less the constant)."""
+    """Convert dV/dr_j (features, 3) to d phi/dr_j (3, columns without the constant)."""
     n_features = raw.shape[0]
     for c in range(3):
         for f in range(n_features):
@@ -147,22 +147,22 @@ def design_rows(
     standard: Standard,
     work: Workspace,
 ) -> Floats:
-    """Rows of one structure: energy, 3N forces, 9 strain derivatives.
+    """Design-matrix rows of one structure: energy, 3N forces, 9 strain derivatives.
 
     Parameters
     ----------
     start, stop
-        The range of atoms whose energies count; over all ranges the rows add up.
+        The range of atoms whose energies contribute; rows of disjoint ranges add up.
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
-        (N,) channel of each atom as a neighbour.
+        (N,) channel of each atom when it is a neighbour.
     blocks
-        (N, levels) blocks each atom belongs to as a centre; -1 for none.
+        (N, levels) blocks of each atom when it is a centre; -1 for none.
     own_only
         Force rows hold the derivative of each atom's own energy only.
     neighbours, basis, standard, work
-        The neighbour list, the descriptor, how its features are standardised, buffers.
+        The neighbour list, the descriptor, the standardisation of its features, buffers.
 
     Returns
     -------

@@ -1,1 +1,1 @@
-"""The force model: linear in its coefficients, so that learning is one solve."""
+"""The energy model, linear in its coefficients, so that training is one linear solve."""

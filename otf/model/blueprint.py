@@ -1,9 +1,9 @@
-"""How to build the energy model of a system in any of its sizes.
+"""Construction of energy models of a system in any of several sizes.
 
-A model may grow while it learns: more principal components in the quadratic part, blocks for the
-environments of atoms, four-body features. What a size looks like depends on the samples it was made
-with and on the environments seen in labels, in their order, and on nothing else: a resumed run that
-sees the same labels builds the same model.
+A model may grow during a run: more principal components in the quadratic part, blocks for the
+environments of atoms, four-body features. The model of a size depends only on the samples and on
+the environments in the labels, in their order: a resumed run with the same labels builds the same
+model.
 """
 
 from collections import Counter
@@ -24,21 +24,21 @@ from otf.model.workers import Workers
 SharingKind = Literal["species", "environment", "atom"]
 
 MOST_CLASSES = 32
-"""Environments with a block of their own; in a liquid there is no end of them."""
+"""Most environments with a block of their own; a liquid has arbitrarily many."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """What a model is made of.
+    """Size of a model.
 
     Attributes
     ----------
     sharing
-        Blocks of coefficients: of species; also of environments; also of atoms.
+        Blocks of coefficients: for species; also for environments; also for single atoms.
     components
-        Principal components in the quadratic part.
+        Number of principal components in the quadratic part.
     four_body
-        Whether there are four-body features.
+        Whether four-body features are used.
     """
 
     sharing: SharingKind = "species"
@@ -52,12 +52,12 @@ class Size:
 
 @dataclass(frozen=True)
 class Choices:
-    """Sizes a model may have; it starts with the first of each.
+    """Possible sizes of a model, which starts with the first of each.
 
     Attributes
     ----------
     most_columns
-        Larger models are not tried.
+        Maximum number of coefficients of a model.
     """
 
     sharing: tuple[SharingKind, ...] = ("species", "environment")
@@ -66,7 +66,7 @@ class Choices:
     most_columns: int = 4000
 
     def smallest(self) -> Size:
-        """Where it starts."""
+        """Initial size."""
         return Size(self.sharing[0], self.components[0], self.four_body[0])
 
 
@@ -78,11 +78,15 @@ class Blueprint:
     settings
         The descriptor, four-body features included.
     samples
-        Structures that show the species and how the features vary.
-    choices, coupling, depth
-        Sizes to choose from, how forces follow from energies, depth of the classes of environments.
+        Structures that contain all species and show the variation of the features.
+    choices
+        Possible sizes.
+    coupling
+        See :data:`otf.model.tensor_energy.Coupling`.
+    depth
+        Depth of the classes of environments.
     workers
-        Who computes the forces; all cores by default.
+        Threads for the forces; all cores by default.
     """
 
     def __init__(
@@ -129,7 +133,7 @@ class Blueprint:
         return np.array(self._species, dtype=np.int64)
 
     def see(self, atoms: Atoms) -> bool:
-        """Take note of a labelled structure; whether it brings environments not seen before."""
+        """Register a labelled structure; return whether it has new environments."""
         if not self._watches or len(self._classes) >= MOST_CLASSES:
             return False
         new = sorted(set(self._graph.classes(atoms)) - set(self._classes))
@@ -139,7 +143,7 @@ class Blueprint:
         return bool(new)
 
     def build(self, size: Size) -> TensorEnergy:
-        """The model of a size, for the environments seen so far."""
+        """Build the model of a size for the environments registered so far."""
         settings = self.settings
         if not size.four_body:
             settings = replace(settings, degree_four=-1)
@@ -162,7 +166,7 @@ class Blueprint:
         )
 
     def larger(self, size: Size) -> list[Size]:
-        """The sizes next to this one that may be tried."""
+        """The next larger sizes within the limits."""
         choices = self.choices
         out = [
             replace(size, components=c)
@@ -177,15 +181,15 @@ class Blueprint:
         return [s for s in out if self.n_columns(s) <= choices.most_columns]
 
     def n_columns(self, size: Size) -> int:
-        """Coefficients of a model of this size."""
+        """Number of coefficients of a model of this size."""
         groups = self.groups(size)
         blocks = len(groups.species) + len(groups.classes) + len(groups.atoms)
         return blocks * self._width(size)
 
     def groups(self, size: Size) -> Groups:
-        """What has blocks of its own in a model of this size, as far as has been seen.
+        """Groups with blocks of their own in a model of this size, as registered so far.
 
-        Classes are left out, the latest first, where the model would outgrow ``most_columns``.
+        Classes are omitted, latest first, if the model would exceed ``most_columns``.
         """
         atoms = self._start if size.sharing == "atom" else ()
         classes: tuple[str, ...] = ()
@@ -200,7 +204,7 @@ class Blueprint:
         return Groups(self._species, classes, atoms, self._depth)
 
     def _width(self, size: Size) -> int:
-        """Columns of a block."""
+        """Number of columns of a block."""
         return 1 + self._features[size.four_body] + size.components * (size.components + 1) // 2
 
     def _count_features(self, four_body: bool) -> int:

@@ -1,7 +1,7 @@
 """Classes of atoms by their bonds (Weisfeiler-Lehman colours).
 
-At depth 0 an atom's class is its element; at depth d it is its class at depth d - 1 and those of
-the atoms it is bonded to. Source: Weisfeiler and Lehman, Nauchno-Technicheskaya Informatsia 2, 12
+At depth 0 the class of an atom is its element; at depth d, its class at depth d - 1 and those of
+its bonded neighbours. Source: Weisfeiler and Lehman, Nauchno-Technicheskaya Informatsia 2, 12
 (1968).
 """
 
@@ -19,20 +19,20 @@ from otf.kernels.descriptor import Neighbours
 from otf.model.neighbours import NeighbourCache
 
 STRETCH = 1.3
-"""Bonded are atoms closer than so many sums of their covalent radii: halfway, for C-H, between a
-bond at its widest and the next neighbour at its closest, so that vibrations of molecules change no
-class. In metals, where no distance parts bonded from not bonded, they do."""
+"""Largest bond length in units of the sum of covalent radii. For C-H it lies halfway between the
+longest bond and the closest non-bonded neighbour, so that molecular vibrations do not change
+classes. In metals, which have no such separation of distances, they do."""
 
 
 class BondGraph:
-    """Names the class of each atom; the same bonds are looked at once only.
+    """Assigns a class to each atom; classes are cached as long as the bonds do not change.
 
     Parameters
     ----------
     species
         Atomic numbers that may occur.
     depth
-        How many bonds away an atom may be that still matters.
+        Distance in bonds up to which atoms enter the class.
 
     Examples
     --------
@@ -74,7 +74,7 @@ class BondGraph:
         names = [chemical_symbols[z] for z in self._numbers]
         for level in range(self.depth):
             bonded_to = ["".join(sorted(names[j] for j in near)) for near in partners]
-            if level:  # names would grow without end
+            if level:  # names would grow without bound
                 bonded_to = [
                     blake2b(f"{name}{near}".encode(), digest_size=6).hexdigest()
                     for name, near in zip(names, bonded_to, strict=True)

@@ -1,4 +1,4 @@
-"""From a structure to its features, and how features are put on one scale."""
+"""Features of structures and their standardisation."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,25 +22,25 @@ from otf.model.one_thread import in_one_thread
 from otf.model.sharing import Groups, Sharing
 
 DISPLACEMENT_A = 0.05
-"""Width of the random displacements that set the feature scales; about a 300 K amplitude."""
+"""Width of the random displacements that set the feature scales; about the amplitude at 300 K."""
 
 _SMALLEST_SCALE = 1e-3
-"""Features that hardly move are not blown up beyond this fraction of the liveliest one."""
+"""Smallest scale of a feature relative to the largest, for features that hardly vary."""
 
 _ROUNDING = 1e-8
-"""Features that vary by less of their size do not vary."""
+"""Features with a relative variation below this are constant."""
 
 _ENOUGH = 30
-"""Atoms of a class among the samples for a standard of its own; below it uses its species'."""
+"""Fewest atoms of a class in the samples to standardise it separately from its species."""
 
 
 @dataclass(frozen=True)
 class DescriptorSettings:
     """Sizes and ranges of the descriptor (Angstrom).
 
-    ``radial_four``, ``l_four`` and ``degree_four`` say which moments enter four-body features: the
-    first so many radial polynomials, angular momenta up to l_four, and up to a sum of the three n
-    and the three l. Below 0 the degree leaves four-body features out.
+    Four-body features use the first ``radial_four`` radial polynomials, angular momenta up to
+    ``l_four``, and products with a sum of the three n and the three l up to ``degree_four``; there
+    are none if ``degree_four`` is negative.
     """
 
     cutoff_two: float = 6.0
@@ -60,9 +60,9 @@ class Descriptor:
     Parameters
     ----------
     numbers
-        Atomic numbers that may occur; each is a channel of its own.
+        Atomic numbers that may occur; each has a channel.
     settings
-        Sizes and ranges.
+        Sizes and ranges of the descriptor.
     """
 
     def __init__(self, numbers: Ints, settings: DescriptorSettings) -> None:
@@ -104,7 +104,7 @@ class Descriptor:
     def workspaces(
         self, neighbours: Neighbours, *, count: int = 1, components: int = 0
     ) -> list[Workspace]:
-        """Buffers for so many workers, kept from call to call and made anew only to grow."""
+        """Buffers for ``count`` workers, kept between calls and reallocated only to grow."""
         most = int(np.diff(neighbours.first).max(initial=1))
         if most > self._sizes[0] or components > self._sizes[1]:
             self._sizes = (max(most, self._sizes[0]), max(components, self._sizes[1]))
@@ -127,7 +127,7 @@ class Descriptor:
 
 
 def displaced(atoms: Atoms, *, seed: int) -> list[Atoms]:
-    """Random displacements of a structure, enough to see how its features vary."""
+    """Randomly displaced copies of a structure, enough to sample the variation of its features."""
     rng = np.random.default_rng(seed)
     out = []
     for _ in range(max(8, int(np.ceil(600 / len(atoms))))):
@@ -148,20 +148,20 @@ def standardise(
 ) -> Standard:
     """Means, scales and principal components of the features of each block.
 
-    In a run the samples are displacements of the starting structure: nothing it will see later
-    enters, so the first model and the last share one feature space.
+    In a run the samples are displaced copies of the initial structure only, so that all models of
+    the run share one feature space.
 
     Parameters
     ----------
     descriptor, sharing
-        The features, and the blocks they are standardised in.
+        The features, and the blocks in which they are standardised.
     samples
-        Structures that show how features vary.
+        Structures that sample the variation of the features.
     components
-        Principal components of the two- and three-body features to keep (fewer where there are
+        Number of principal components of the two- and three-body features (fewer if there are
         fewer features).
     further
-        Structures for those blocks that hardly occur in the samples.
+        Structures for blocks that are rare in the samples.
 
     Returns
     -------
@@ -193,12 +193,12 @@ def _standard(values: Floats, low: int, components: int) -> tuple[Floats, Floats
     """Mean, scale and principal axes of the features (samples, features) of one block."""
     mean, spread = values.mean(axis=0), values.std(axis=0)
     largest = spread.max()
-    if largest <= _ROUNDING * np.abs(values).max(initial=0.0):  # nothing moves but the last digits
+    if largest <= _ROUNDING * np.abs(values).max(initial=0.0):  # variation by rounding only
         return mean, np.ones_like(mean), np.zeros((components, low))
     scale = np.maximum(spread, _SMALLEST_SCALE * largest)
     standard = ((values - mean) / scale)[:, :low]
     variance, vectors = np.linalg.eigh(standard.T @ standard / len(standard))
     axes = vectors[:, ::-1][:, :components].T
-    # eigh leaves the sign free; fixing it keeps the columns the same on every machine.
+    # The sign from eigh is arbitrary; fixing it gives the same columns on every machine.
     axes *= np.sign(axes[np.arange(components), np.abs(axes).argmax(axis=1)])[:, None]
     return mean, scale, axes / np.sqrt(variance[-1])

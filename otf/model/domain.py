@@ -1,8 +1,8 @@
 """Forces on the atoms of a domain, from these atoms and those in a halo around them.
 
-A force on an atom of the domain comes from the energies of the atoms within a cutoff of it, each
-from the atoms within a cutoff of that one. So the halo is two cutoffs wide: energies are
-computed in the domain and in its inner half, and nothing needs to be sent back.
+The force on an atom depends on the energies of all atoms within a cutoff, and each of these on the
+atoms within a cutoff of that one. So the halo is two cutoffs wide: energies are computed in the
+domain and in the inner half of the halo, and no forces are communicated back.
 """
 
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ _NO_CELL = np.eye(3)
 
 @dataclass(frozen=True, eq=False)
 class DomainPrediction:
-    """What the model says of the atoms of a domain.
+    """Prediction of the model for the atoms of a domain.
 
     Attributes
     ----------
@@ -31,8 +31,8 @@ class DomainPrediction:
     forces
         (own, 3), eV/Angstrom.
     virial
-        (3, 3) derivative of the sum of these energies by the strain, eV; over all domains it sums
-        to that of the whole.
+        (3, 3) derivative of the sum of these energies by the strain, eV; summed over all domains,
+        that of the system.
     """
 
     energies: Floats
@@ -42,12 +42,12 @@ class DomainPrediction:
 
 @dataclass(frozen=True, eq=False)
 class _Layout:
-    """Atoms in the order the kernels take them: own, inner halo, outer halo.
+    """Atoms in the order of the kernels: own, inner halo, outer halo.
 
     Attributes
     ----------
     positions
-        For which it was made, in the order they came.
+        Positions for which it was made, in the order of the caller.
     """
 
     positions: Floats
@@ -59,27 +59,27 @@ class _Layout:
 
 
 class Domain:
-    """Evaluates a model on one domain after the other, keeping the neighbour list while it may.
+    """Evaluates a model on successive domains, reusing the neighbour list while it is valid.
 
     Parameters
     ----------
     model, tensors
-        What evaluates, and its coefficients.
+        The model and its coefficients.
     skin
-        Angstrom, of the neighbour list.
+        Skin of the neighbour list, Angstrom.
 
     Raises
     ------
     ValueError
-        If the model has coefficients for single atoms, or forces without a potential: its atoms
-        cannot be told apart elsewhere, or have no energy.
+        If the model has coefficients for single atoms, which cannot be identified in another
+        system, or forces without a potential.
     """
 
     def __init__(self, model: TensorEnergy, tensors: Tensors, *, skin: float = 0.5) -> None:
         if model.sharing.groups.atoms:
-            raise ValueError("it has coefficients for each atom of its system (sharing: atom)")
+            raise ValueError("the model has coefficients for single atoms (sharing: atom)")
         if model.coupling == "self":
-            raise ValueError("its forces have no potential (coupling: self)")
+            raise ValueError("the forces of the model have no potential (coupling: self)")
         self._model = model
         self._tensors = tensors
         self._skin = skin
@@ -89,7 +89,7 @@ class Domain:
 
     @property
     def halo(self) -> float:
-        """Width of the halo that forces need, Angstrom."""
+        """Width of the halo required for forces, Angstrom."""
         return 2.0 * self.cutoff
 
     def evaluate(self, numbers: Ints, positions: Floats, n_own: int) -> DomainPrediction:
@@ -100,7 +100,7 @@ class Domain:
         numbers
             (all,) atomic numbers.
         positions
-            (all, 3), Angstrom, every periodic image an atom of its own.
+            (all, 3), Angstrom, with periodic images as separate atoms.
         """
         if n_own == 0:
             return DomainPrediction(np.zeros(0), np.zeros((0, 3)), np.zeros((3, 3)))

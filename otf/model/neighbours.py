@@ -1,4 +1,4 @@
-"""The neighbour list of a moving structure, rebuilt only when an atom has moved far enough."""
+"""Neighbour list of a moving structure, rebuilt only when an atom has moved far enough."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from otf.kernels.neighbours import neighbour_list, reverse_slots
 
 @dataclass(frozen=True, eq=False)
 class _Built:
-    """A list and the structure it was built for."""
+    """A neighbour list and the structure for which it was built."""
 
     positions: Floats
     cell: Floats
@@ -22,12 +22,11 @@ class _Built:
 
 
 class NeighbourCache:
-    """Neighbours within a cutoff, kept with a skin.
+    """Neighbour list with a skin, cached between calls.
 
-    The list holds all pairs up to cutoff + skin and stays complete until an atom has moved more
-    than skin/2, or a little less where the cell has been strained. Pairs beyond the cutoff are
-    left out by the kernels, and rows are sorted, so the results are the same to the last bit
-    whenever the list was built.
+    The list holds all pairs up to cutoff + skin and stays complete until an atom has moved by more
+    than skin/2, or a little less if the cell has been strained. The kernels skip pairs beyond the
+    cutoff, and rows are sorted, so results are bitwise independent of when the list was built.
 
     Parameters
     ----------
@@ -66,7 +65,7 @@ class NeighbourCache:
             carried = built.positions @ strain
             shrunk = float(np.linalg.norm(np.linalg.inv(strain), 2))
         moved = atoms.positions - carried
-        # Whoever is within the cutoff now was within shrunk * (cutoff + 2 * farthest) then.
+        # Pairs within the cutoff now were within shrunk * (cutoff + 2 * farthest) at that time.
         farthest = 0.5 * ((self.cutoff + self.skin) / shrunk - self.cutoff)
         if farthest <= 0.0:
             return False

@@ -1,12 +1,12 @@
-r"""One linear solve, fed row by row.
+r"""Ridge regression by normal equations that accumulate rows.
 
 .. math::
 
    G \leftarrow w G + X^T X, \qquad b \leftarrow w b + X^T y, \qquad
    A \theta = b, \quad A = G + \lambda \Lambda
 
-The prior :math:`\lambda\Lambda` is never forgotten, so directions that are no longer excited stay
-bounded when w < 1.
+The prior :math:`\lambda\Lambda` is not subject to forgetting, so directions that are no longer
+excited stay bounded when w < 1.
 
 ==========================================================  =====================================
 formula                                                     code
@@ -23,8 +23,8 @@ x^T A^-1 x                                                  :meth:`Solution.leve
 ==========================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3.5 (posterior,
-evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leaving rows out). The
-slopes are the derivatives of these formulas.
+evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leave-out residuals). The
+slopes are derivatives of these formulas.
 """
 
 from collections.abc import Sequence
@@ -36,9 +36,9 @@ from scipy.linalg.lapack import dpotrf, dtrtri
 
 from otf.arrays import Floats
 
-_MOST_BYTES = 500_000_000  # of rows kept, as long as there are a few blocks
+_MOST_BYTES = 500_000_000  # of the rows kept, beyond the fewest blocks
 _FEWEST_BLOCKS = 3
-_BARELY = 1e-12  # keeps a row that nothing else determines from an infinite leverage
+_BARELY = 1e-12  # avoids an infinite leverage of rows determined by themselves only
 
 Rows = tuple[Floats, Floats]
 """Rows (m, n) with their targets (m,); or a residual and a slope for each."""
@@ -46,17 +46,17 @@ Rows = tuple[Floats, Floats]
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """One label as the equations see it.
+    """Rows of one label.
 
     Attributes
     ----------
     rows, targets
         (m, n) and (m,), in units of their expected noise.
     block
-        Labels taken close together in time share a block and are left out together: one of them
-        nearly determines the others.
+        Labels close together in time share a block and are left out together, because they are
+        strongly correlated.
     weight
-        After forgetting.
+        Weight after forgetting.
     """
 
     rows: Floats
@@ -73,13 +73,13 @@ class NormalEquations:
     prior
         (n,) diagonal of Lambda, positive.
     keep_blocks
-        Rows are kept for the latest so many blocks only (fewer where they are large), for leaving
-        them out; what is older lives on in the accumulated equations, so memory does not grow with
-        the history.
+        Number of latest blocks (fewer if they are large) whose rows are kept for cross-validation;
+        older rows remain in the accumulated equations only, so memory does not grow with the
+        history.
     outputs
-        Right-hand sides of one matrix: targets are (m, outputs) then, and only :meth:`add`,
-        :meth:`solve`, leverages and :meth:`Solution.left_out_residuals` are for them. None for the
-        one of a plain problem.
+        Number of right-hand sides: targets are then (m, outputs), and only :meth:`add`,
+        :meth:`solve`, leverages and :meth:`Solution.left_out_residuals` support them. None for
+        targets (m,).
     """
 
     def __init__(self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None) -> None:
@@ -96,16 +96,16 @@ class NormalEquations:
         self._solved: dict[int, Solution] = {}
 
     def block_rows(self) -> list[int]:
-        """Number of rows in each of the blocks kept, the latest last."""
+        """Number of rows in each of the kept blocks, the latest last."""
         counts: dict[int, int] = {}
         for s in self.snapshots:
             counts[s.block] = counts.get(s.block, 0) + len(s.targets)
         return list(counts.values())
 
     def blocks(self, latest: int | None = None) -> list[Rows]:
-        """Rows and targets of the latest blocks, or of all that are kept.
+        """Rows and targets of the latest blocks, or of all kept ones.
 
-        They are scaled by the square root of their weights.
+        They are scaled by the square roots of their weights.
         """
         numbers = sorted({s.block for s in self.snapshots})
         out = []
@@ -123,14 +123,14 @@ class NormalEquations:
         return sum(s.weight * len(s.targets) for s in self.snapshots if s.block in chosen)
 
     def add(self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0) -> None:
-        """Add one snapshot; everything before it is weighted by ``forgetting`` once more.
+        """Add one snapshot, after multiplying the weights of earlier ones by ``forgetting``.
 
         Parameters
         ----------
         rows, targets
-            (m, n) and (m,), already divided by their expected noise.
+            (m, n) and (m,), divided by their expected noise.
         block
-            See :class:`Snapshot`; counted up from 0.
+            See :class:`Snapshot`; numbered from 0.
         """
         self.forget_solutions()
         self.gram = _add_outer(self.gram, rows, 1.0, beta=forgetting)
@@ -154,22 +154,22 @@ class NormalEquations:
             self.snapshots = [s for s in self.snapshots if s.block != oldest]
 
     def forget_solutions(self) -> None:
-        """Solve anew when asked again."""
+        """Discard cached solutions."""
         self._solved.clear()
 
     def solve(self, leading: int, strength: float) -> "Solution | None":
-        """Ridge solution on the leading columns; the last one of each length is remembered.
+        """Ridge solution on the leading columns; the last one of each length is cached.
 
         Parameters
         ----------
         leading
-            How many columns are used; the other coefficients are zero.
+            Number of columns used; the other coefficients are zero.
         strength
             lambda.
 
         Returns
         -------
-        Solution, or None where lambda is too small for the matrix to be positive definite in
+        Solution, or None if lambda is too small for the matrix to be positive definite in
         floating point.
         """
         known = self._solved.get(leading)
@@ -188,7 +188,7 @@ class NormalEquations:
 
 @dataclass(frozen=True, eq=False)
 class Solution:
-    """Coefficients (leading columns) and the Cholesky factor they came from."""
+    """Coefficients of the leading columns and the Cholesky factor."""
 
     equations: NormalEquations
     strength: float
@@ -197,11 +197,11 @@ class Solution:
 
     @property
     def leading(self) -> int:
-        """How many columns are used."""
+        """Number of columns used."""
         return len(self.coefficients)
 
     def theta(self) -> Floats:
-        """All coefficients (n,), zero where a column is not used."""
+        """All coefficients (n,), zero for columns that are not used."""
         theta = np.zeros(len(self.equations.prior))
         theta[: self.leading] = self.coefficients
         return theta
@@ -211,19 +211,19 @@ class Solution:
         return leverage(self.factor, rows[:, : self.leading])
 
     def left_out(self, blocks: Sequence[Rows]) -> tuple[Floats, Floats] | None:
-        """Residuals the rows of each block would have had, had they not been learned.
+        """Residuals of the rows of each block when it is left out of the fit.
 
         Parameters
         ----------
         blocks
-            Rows (m, n) and targets (m,), scaled by the square root of their weight, as they were
-            added; see :meth:`NormalEquations.blocks`.
+            Rows (m, n) and targets (m,), scaled by the square roots of their weights, as
+            returned by :meth:`NormalEquations.blocks`.
 
         Returns
         -------
         residuals, slopes
-            Of all rows in the order given, the second by the logarithm of lambda; None where the
-            prior is too weak to predict a block without itself.
+            Left-out residuals of all rows in the given order, and their derivatives by the
+            logarithm of lambda; None if the prior is too weak to leave a block out.
         """
         few = [2 * len(targets) <= self.leading for _, targets in blocks]
         by_hat = iter(self._by_hat([b for b, small in zip(blocks, few, strict=True) if small]))
@@ -237,15 +237,15 @@ class Solution:
         return np.concatenate([f[0] for f in known]), np.concatenate([f[1] for f in known])
 
     def left_out_residuals(self, blocks: Sequence[Rows]) -> Floats | None:
-        """What :meth:`left_out` gives first, for any number of right-hand sides, (m, outputs)."""
+        """Residuals as from :meth:`left_out`, for any number of right-hand sides, (m, outputs)."""
         found = self._hat(blocks).residuals
         known = [residual for residual in found if residual is not None]
         return np.concatenate(known) if len(known) == len(found) else None
 
     def left_out_leverage(self, rows: Floats) -> Floats:
-        """Leverage of each row (m,) of a block, had the block not been learned.
+        """Leverage of each row (m,) of a block when the block is left out of the fit.
 
-        H (1 - H)^-1 on its diagonal.
+        It is the diagonal of H (1 - H)^-1.
         """
         white = _whitened(self.factor, rows[:, : self.leading])
         hat = white.T @ white
@@ -255,7 +255,7 @@ class Solution:
         return np.asarray(np.maximum(np.diag(without), 0.0))
 
     def _by_hat(self, blocks: Sequence[Rows]) -> list[Rows | None]:
-        """Residuals and slopes of small blocks, all at once to make full use of the cache."""
+        """Residuals and slopes of small blocks, batched for cache efficiency."""
         if not blocks:
             return []
         hat = self._hat(blocks)
@@ -274,7 +274,7 @@ class Solution:
         return out
 
     def _hat(self, blocks: Sequence[Rows]) -> "_Hat":
-        """Residuals without each block, and what they were made of."""
+        """Left-out residuals of each block, with the intermediate matrices."""
         x = np.concatenate([rows[:, : self.leading] for rows, _ in blocks])
         misfit = np.concatenate([targets for _, targets in blocks]) - x @ self.coefficients
         white = _whitened(self.factor, x)
@@ -285,7 +285,7 @@ class Solution:
         return _Hat(x, white, spans, systems, residuals)
 
     def _downdated(self, rows: Floats, targets: Floats) -> Rows | None:
-        """The same by taking the rows out of the equations; cheaper when they are many."""
+        """The same by subtracting the rows from the equations; cheaper for large blocks."""
         equations, n = self.equations, self.leading
         x = rows[:, :n]
         matrix = _add_outer(np.array(equations.gram[:n, :n], order="F"), x, -1.0)
@@ -297,7 +297,7 @@ class Solution:
         return targets - x @ without, x @ _solve(factor, self._pull(without))
 
     def _pull(self, coefficients: Floats) -> Floats:
-        """What the prior asks of coefficients (leading, …), lambda Lambda theta."""
+        """Prior term lambda Lambda theta of coefficients (leading, …)."""
         prior = self.strength * self.equations.prior[: self.leading]
         return np.asarray((prior * coefficients.T).T)
 
@@ -314,13 +314,13 @@ class Solution:
         return stiffness / self._variance() - self._determined()
 
     def _variance(self) -> float:
-        """Misfit for each row, the prior's share included."""
+        """Misfit per row, including the prior term."""
         equations = self.equations
         misfit = equations.square - float(equations.moment[: self.leading] @ self.coefficients)
         return max(misfit, 1e-12 * max(equations.square, 1e-300)) / equations.weighted_rows
 
     def _determined(self) -> float:
-        """Coefficients determined by the rows rather than by the prior, the trace of H."""
+        """Effective number of parameters, the trace of H."""
         equations = self.equations
         rows = sum(equations.block_rows())
         complete = len(equations.snapshots) == equations.n_snapshots
@@ -334,18 +334,18 @@ class Solution:
 
 @dataclass(frozen=True, eq=False)
 class _Hat:
-    """Blocks as they are left out.
+    """Matrices for leaving blocks out.
 
     Attributes
     ----------
     rows, white
-        Of all blocks, (m, leading), and whitened, (leading, m).
+        Rows of all blocks, (m, leading), and whitened, (leading, m).
     spans
-        Where each block is in them.
+        Slice of the rows of each block.
     systems
         1 - H of each block.
     residuals
-        Without it; None where it cannot be predicted without itself.
+        Left-out residuals of each block; None if it cannot be left out.
     """
 
     rows: Floats
@@ -393,7 +393,7 @@ def _solve(factor: Floats, vectors: Floats) -> Floats:
 
 
 def _solved(matrix: Floats, vector: Floats) -> Floats | None:
-    """The solution of a small general system, or None where there is none."""
+    """Solution of a small general system, or None if it is singular."""
     try:
         return np.asarray(np.linalg.solve(matrix, vector))
     except np.linalg.LinAlgError:

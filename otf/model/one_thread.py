@@ -1,4 +1,4 @@
-"""Linear algebra that gives the same bits on any number of cores."""
+"""Linear algebra with bitwise identical results on any number of cores."""
 
 import functools
 import threading
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
-import numpy  # noqa: F401  the controller below knows the libraries that are loaded when it is made
+import numpy  # noqa: F401  the controller below finds only libraries that are already loaded
 import scipy.linalg  # noqa: F401
 from threadpoolctl import ThreadpoolController
 
@@ -14,7 +14,7 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 
 
 class _OneThread:
-    """Limits BLAS while anybody is inside: the limit is the process's, not a thread's."""
+    """Limits BLAS to one thread while any thread is inside: the limit is per process."""
 
     def __init__(self) -> None:
         self._blas = ThreadpoolController()
@@ -39,7 +39,7 @@ class _OneThread:
                     self._limiter.restore_original_limits()
 
     def _take_control(self) -> None:
-        """From threadpoolctl 3.8 on the thread that first set limits alone can; here all may."""
+        """Let any thread set limits; since threadpoolctl 3.8 only the first one may."""
         for library in self._blas.lib_controllers:
             if hasattr(library, "clear_controlling_thread"):
                 library.clear_controlling_thread(force=True)
@@ -51,8 +51,8 @@ _one_thread = _OneThread()
 def in_one_thread(function: Function) -> Function:
     """Keep BLAS to one thread during a call.
 
-    With another number it would sum in another order, and a run that is resumed on another number
-    of cores would take another course.
+    Another number of threads would change the order of sums, and a run resumed on another number of
+    cores would diverge.
     """
 
     @functools.wraps(function)

@@ -1,10 +1,10 @@
-"""The model on several MPI ranks: each computes what its share of the atoms adds.
+"""Evaluation of the model on several MPI ranks, each for a share of the atoms.
 
-Rank 0 runs everything; the others wait for its questions, so that nothing needs to be computed
-twice, nor agree to the last bit on machines that differ. Shares are contiguous ranges of atoms, and
-their results are added in the order of the ranks: the same bits for the same number of ranks. The
-rows of a label are added up once; the normal equations they make are formed on rank 0, which takes
-a fiftieth of the time one rank needs for the rows (4096 silicon atoms, 359 coefficients).
+Rank 0 runs the program; the others wait for its requests, so that nothing is computed twice or has
+to agree bitwise between different machines. Shares are contiguous ranges of atoms, and their
+results are summed in the order of the ranks: bitwise identical for the same number of ranks. The
+normal equations of a label are formed on rank 0, which takes a fiftieth of the time one rank needs
+for the rows (4096 silicon atoms, 359 coefficients).
 """
 
 import importlib
@@ -33,12 +33,12 @@ from otf.model.workers import Workers
 _SIZES = ("OMPI_COMM_WORLD_SIZE", "PMI_SIZE", "MPI_LOCALNRANKS")
 _IMPATIENT_S = 0.05
 _NAP_S = 0.002
-_PASSED_ON_S = 0.5  # mpirun drops what it has not passed on when it ends
+_PASSED_ON_S = 0.5  # mpirun discards output not yet forwarded when it ends
 
 
 @dataclass(frozen=True, eq=False)
 class _Definition:
-    """A model that questions will be about."""
+    """Definition of a model for later requests."""
 
     key: int
     recipe: tuple[Any, ...]
@@ -46,7 +46,7 @@ class _Definition:
 
 @dataclass(frozen=True, eq=False)
 class _Question:
-    """What the model says of a structure, or with no tensors: its rows."""
+    """Request to evaluate the model on a structure, or to compute its rows."""
 
     key: int
     atoms: tuple[Any, ...]
@@ -55,32 +55,32 @@ class _Question:
 
 
 def started_ranks(environment: Mapping[str, str] = os.environ) -> int:
-    """With how many ranks this program was started, by mpirun or srun.
+    """Number of ranks with which this program was started by mpirun or srun.
 
     >>> started_ranks({"PMI_SIZE": "4"}), started_ranks({})
     (4, 1)
     """
     names = list(_SIZES)
-    if "PMIX_RANK" in environment:  # by srun as MPI; a shell in a step has the number alone
+    if "PMIX_RANK" in environment:  # MPI by srun: a plain shell in a job step lacks it
         names.append("SLURM_STEP_NUM_TASKS")
     return max([1, *(int(environment[name]) for name in names if name in environment)])
 
 
 def world_of(started: int) -> Any:
-    """The communicator of all ranks.
+    """Communicator of all ranks.
 
     Raises
     ------
     RunError
         If mpi4py is missing, or belongs to another MPI.
     """
-    # ASE would make every rank take part in reading and writing, if it saw MPI first.
+    # If ASE found MPI first, it would involve every rank in reading and writing.
     assert ase_parallel.world.size == 1
     try:
         world = importlib.import_module("mpi4py.MPI").COMM_WORLD
     except ImportError as error:
         raise RunError(
-            f"{started} ranks were started, and mpi4py is missing: pip install 'otf-aimd[mpi]'"
+            f"{started} ranks were started, but mpi4py is missing: pip install 'otf-aimd[mpi]'"
         ) from error
     if world.size == 1:
         raise RunError(
@@ -91,7 +91,7 @@ def world_of(started: int) -> Any:
 
 
 class MpiRanks:
-    """Rank 0's side: asks all ranks, itself included, and adds up their answers.
+    """Interface for rank 0: distributes requests to all ranks and sums their results.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ class MpiRanks:
         return total[:n], total[n : 4 * n].reshape(n, 3), total[4 * n :].reshape(3, 3)
 
     def end(self) -> None:
-        """Let the other ranks go."""
+        """Stop the other ranks."""
         self._ask(None)
 
     def _ask(self, task: object) -> None:
@@ -135,7 +135,7 @@ class MpiRanks:
             self._world.send(task, dest=rank)
 
     def _key(self, model: TensorEnergy) -> int:
-        """Number by which the other ranks know a model; made known to them first if need be."""
+        """Key of a model on the other ranks; its definition is sent to them if it is new."""
         if model not in self._keys:
             self._count += 1
             self._keys[model] = self._count
@@ -151,7 +151,7 @@ class MpiRanks:
         return self._keys[model]
 
     def _sum(self, mine: Floats) -> Floats:
-        """All ranks' arrays added in the order of the ranks."""
+        """Sum of the arrays of all ranks, in the order of the ranks."""
         buffer = np.empty_like(mine)
         for rank in range(1, self._world.size):
             self._world.Recv(buffer, source=rank)
@@ -160,14 +160,14 @@ class MpiRanks:
 
 
 def worker_loop(world: Any) -> None:
-    """What all ranks but 0 do: answer questions until there are no more."""
+    """Main loop of all ranks but 0: process requests until rank 0 stops them."""
     with _all_or_none(world):
         _answer(world)
 
 
 @contextmanager
 def _all_or_none(world: Any) -> Iterator[None]:
-    """End all ranks if one fails: the others would wait for it for ever."""
+    """Abort all ranks if one fails: the others would wait for it forever."""
     try:
         yield
     except BaseException:
@@ -179,7 +179,7 @@ def _all_or_none(world: Any) -> Iterator[None]:
 
 
 def _next_task(world: Any) -> Any:
-    """What rank 0 asks next; who waits for long, as for a label, leaves its core to others."""
+    """Next request of rank 0; during long waits, as for a label, sleep to free the core."""
     began = time.monotonic()
     while not world.Iprobe(source=0):
         if time.monotonic() - began > _IMPATIENT_S:
@@ -231,5 +231,5 @@ def _flat(energies: Floats, forces: Floats, virial: Floats) -> Floats:
 
 
 def _range(world: Any, n: int) -> tuple[int, int]:
-    """The atoms of this rank."""
+    """Range of the atoms of this rank."""
     return n * world.rank // world.size, n * (world.rank + 1) // world.size

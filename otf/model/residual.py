@@ -1,4 +1,4 @@
-r"""Autoregressive forecast of what the model leaves of the forces.
+r"""Autoregressive forecast of the force residuals of the model.
 
 .. math::
 
@@ -7,8 +7,8 @@ r"""Autoregressive forecast of what the model leaves of the forces.
    \mathrm{var}(h) = \sigma_e^2 \sum_{j < h} \psi_j^2
 
 for the residuals r_k at successive labels, with the same coefficients for every component, so that
-a rotated system has a rotated forecast. Burg's reflection coefficients stay inside the unit circle,
-and so do the poles: the forecast decays to zero as the time since the last label grows.
+the forecast is equivariant. Burg's reflection coefficients stay inside the unit circle, and so do
+the poles: the forecast decays to zero as the time since the last label grows.
 
 =====================================  ========================
 formula                                code
@@ -29,19 +29,19 @@ import numpy as np
 from otf.arrays import Floats
 
 _LARGEST_REFLECTION = 0.98  # keeps the poles clear of the unit circle
-_FARTHEST = 64  # label spacings after which nothing is left
+_FARTHEST = 64  # label spacings after which the forecast is zero
 
 
 @dataclass(frozen=True, eq=False)
 class Forecast:
-    """Residuals to expect after the last label.
+    """Forecast of the residuals after the last label.
 
     Attributes
     ----------
     coefficients
-        (p,) a_j.
+        (p,) coefficients a_j.
     innovation
-        sigma_e, eV/Angstrom.
+        Standard deviation sigma_e of the innovations, eV/Angstrom.
     path
         (steps + 1, N, 3) forecast at 0, 1, 2, … label spacings.
     """
@@ -51,7 +51,7 @@ class Forecast:
     path: Floats
 
     def mean(self, spacings: float) -> Floats:
-        """Expected residual (N, 3) so many label spacings after the last label."""
+        """Expected residual (N, 3) at a time after the last label, in label spacings."""
         low = int(spacings)
         if low >= len(self.path) - 1:
             return np.zeros(self.path.shape[1:])
@@ -69,14 +69,14 @@ class Forecast:
 
 
 def fit(series: Floats, *, highest: int = 8) -> Forecast:
-    """Forecast from the residuals at the last labels.
+    """Fit a forecast to the residuals at the last labels.
 
     Parameters
     ----------
     series
         (labels, N, 3), the latest last; at least one.
     highest
-        Highest order considered; the information criterion picks it.
+        Highest order considered; the order is chosen by the information criterion.
     """
     flat = series.reshape(len(series), -1)
     coefficients, innovation = _burg(flat, min(highest, len(series) // 2))
@@ -93,7 +93,7 @@ def fit(series: Floats, *, highest: int = 8) -> Forecast:
 
 
 def _burg(flat: Floats, highest: int) -> tuple[Floats, float]:
-    """Coefficients of the best order and the size of the innovations, all columns alike."""
+    """Coefficients of the best order and size of the innovations, common to all columns."""
     count = flat.size
     variance = float(np.mean(flat**2))
     coefficients = np.zeros(0)
@@ -120,7 +120,7 @@ def _burg(flat: Floats, highest: int) -> tuple[Floats, float]:
 
 
 def _responses(coefficients: Floats, count: int) -> Floats:
-    """psi_0 … psi_{count-1}: what one innovation leaves after j labels."""
+    """psi_0 … psi_{count-1}: response after j labels to a unit innovation."""
     psi = np.zeros(count)
     psi[0] = 1.0
     for j in range(1, count):

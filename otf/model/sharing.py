@@ -1,8 +1,8 @@
-"""Which atoms share their coefficients.
+"""Sharing of coefficients between atoms.
 
-An atom's coefficients are the sum of up to three blocks: that of its species, that of its class of
-environments, and its own. The second and third are deviations from the first, held by a stronger
-prior: where nothing was learned of a class or an atom, its species' coefficients remain.
+The coefficients of an atom are the sum of up to three blocks: of its species, of its class of
+environments, and of the atom itself. The second and third are deviations from the first, with a
+stronger prior: without data for a class or an atom, the coefficients of its species are used.
 """
 
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from otf.arrays import Floats, Ints
 from otf.model.bond_graph import BondGraph
 
 DEVIATION = 4.0
-"""Prior of a deviation, in units of that of the species' coefficients."""
+"""Strength of the prior of a deviation, in units of that of the species' coefficients."""
 
 
 @dataclass(frozen=True)
 class Groups:
-    """What the blocks of coefficients belong to.
+    """Groups of atoms that have blocks of coefficients.
 
     Attributes
     ----------
     species
-        Atomic numbers, ascending: a block for each.
+        Atomic numbers, ascending, each with a block.
     classes
-        Classes of atoms that have a block of their own.
+        Classes of atoms that have a block.
     atoms
-        Class that each atom of the one system must have to use a block of its own; empty where
-        atoms have none.
+        Class that each atom of the system must have to use its own block; empty if atoms have no
+        blocks.
     depth
-        Of the classes, see :class:`otf.model.bond_graph.BondGraph`.
+        Depth of the classes, see :class:`otf.model.bond_graph.BondGraph`.
     """
 
     species: tuple[int, ...]
@@ -41,12 +41,12 @@ class Groups:
 
 
 class Sharing:
-    """Sorts the atoms of a structure into blocks.
+    """Assigns blocks of coefficients to the atoms of a structure.
 
     Parameters
     ----------
     groups
-        The blocks there are: species first, then classes, then atoms.
+        Groups that have blocks: first species, then classes, then atoms.
 
     Examples
     --------
@@ -85,12 +85,12 @@ class Sharing:
         return prior
 
     def channels(self, atoms: Atoms) -> Ints:
-        """Index of each atom's species (N,); the same structure's is remembered.
+        """Index of each atom's species (N,), cached for the same structure.
 
         Raises
         ------
         ValueError
-            If an atom's species is not among those known.
+            If an atom's species is not among those of the groups.
         """
         if not np.array_equal(atoms.numbers, self._numbers):
             numbers = np.array(atoms.numbers, dtype=np.int64)
@@ -104,7 +104,7 @@ class Sharing:
         return self._channels
 
     def leaf(self, atoms: Atoms) -> Ints:
-        """Row of :attr:`leaves` that holds each atom's blocks, (N,)."""
+        """Row (N,) of :attr:`leaves` with the blocks of each atom."""
         channels = self.channels(atoms)
         if self._graph is None:
             return channels
@@ -128,7 +128,7 @@ class Sharing:
         return leaf
 
     def _all_leaves(self) -> Ints:
-        """Blocks of every kind of atom (leaves, levels)."""
+        """Blocks (leaves, levels) of every kind of atom."""
         groups, n_species = self.groups, len(self.groups.species)
         channel = {z: i for i, z in enumerate(groups.species)}
         leaves = [[s, -1, -1] for s in range(n_species)]
@@ -150,7 +150,7 @@ def _element(name: str) -> int:
 
 
 def splitting(names: set[str]) -> tuple[str, ...]:
-    """Those classes that share their species with another class, sorted.
+    """Classes that share their species with another class, sorted.
 
     >>> splitting({"C(HHHO)", "H(C)", "H(O)", "O(CH)"})
     ('H(C)', 'H(O)')

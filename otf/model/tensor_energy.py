@@ -1,6 +1,6 @@
-"""The energy model: linear in its coefficients, so that learning it is one solve.
+"""The energy model, linear in its coefficients, so that training is one linear solve.
 
-The rows and the tensors are computed by :mod:`otf.kernels`; here they meet structures.
+Design-matrix rows and predictions of structures, computed by :mod:`otf.kernels`.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ derivative of its own energy alone; such forces have no potential."""
 
 
 class Ranks(Protocol):
-    """Computes what one process would compute, on several of them; see :mod:`otf.model.ranks`."""
+    """Evaluation distributed over several processes; see :mod:`otf.model.ranks`."""
 
     def design(self, model: "TensorEnergy", atoms: Atoms) -> Floats:
         """As :meth:`TensorEnergy.design`."""
@@ -36,17 +36,17 @@ class Ranks(Protocol):
         ...
 
 
-_CONSTANT_PRIOR = 1e-6  # the energy zero of a species is held a million times more loosely
+_CONSTANT_PRIOR = 1e-6  # relative prior of the energy zero of a species
 
 
 @dataclass(frozen=True, eq=False)
 class Prediction:
-    """What the model says of one structure.
+    """Prediction of the model for one structure.
 
     Attributes
     ----------
     energy, atomic_energies
-        eV, and (N,) eV; NaN where the forces have no potential.
+        eV, and (N,) eV; NaN if the forces have no potential.
     forces
         (N, 3), eV/Angstrom.
     stress
@@ -61,7 +61,7 @@ class Prediction:
 
 @dataclass(eq=False)
 class _Buffers:
-    """Arrays kept from call to call, made anew only to grow."""
+    """Arrays kept between calls, reallocated only to grow."""
 
     energies: Floats
     pairs: Floats
@@ -69,22 +69,22 @@ class _Buffers:
 
 
 class TensorEnergy:
-    """Rows and predictions for structures of the descriptor's species.
+    """Energy model for structures of the descriptor's species.
 
     Parameters
     ----------
     descriptor
         The features.
     sharing
-        Which blocks of coefficients each atom uses.
+        Assignment of blocks of coefficients to atoms.
     standard
-        How features are scaled, by block.
+        Standardisation of the features in each block.
     coupling
         See :data:`Coupling`.
     workers
-        Who computes; all cores by default.
+        Threads to use; all cores by default.
     ranks
-        Other MPI ranks that help; None where there are none.
+        MPI ranks to distribute over; None for a single process.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class TensorEnergy:
 
     @property
     def n_columns(self) -> int:
-        """Coefficients in all."""
+        """Total number of coefficients."""
         return self.leading(2)
 
     def leading(self, order: int) -> int:
-        """Columns of a model of this order; they are the leading ones."""
+        """Number of columns of a model of this order; they are the leading ones."""
         width = linear_width(self.standard)
         if order == 2:
             width += quadratic_width(self.standard)
@@ -128,13 +128,13 @@ class TensorEnergy:
         return np.concatenate([linear.ravel(), quadratic.ravel()])
 
     def design(self, atoms: Atoms) -> Floats:
-        """Rows (1 + 3N + 9, columns): energy, forces, strain derivatives."""
+        """Design-matrix rows (1 + 3N + 9, columns): energy, forces, strain derivatives."""
         if self.ranks is not None:
             return self.ranks.design(self, atoms)
         return self.design_of(atoms, 0, len(atoms))
 
     def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
-        """What the energies of atoms start to stop add to the rows of a structure."""
+        """Contribution of the energies of atoms start to stop to the rows of a structure."""
         cell, neighbours = self.descriptor.neighbours(atoms)
         return design_rows(
             start,
@@ -151,7 +151,7 @@ class TensorEnergy:
         )
 
     def atomic_rows(self, atoms: Atoms) -> Floats:
-        """Rows (N, columns) of the energies of single atoms; they sum to the energy row."""
+        """Rows (N, columns) of the atomic energies; they sum to the energy row."""
         n, n_blocks = len(atoms), self.sharing.n_blocks
         linear = np.zeros((n, n_blocks, linear_width(self.standard)))
         quadratic = np.zeros((n, n_blocks, quadratic_width(self.standard)))
@@ -167,14 +167,14 @@ class TensorEnergy:
         return np.hstack([linear.reshape(n, -1), quadratic.reshape(n, -1)])
 
     def tensors(self, theta: Floats, *, order: int) -> Tensors:
-        """Coefficients on raw features for every kind of atom, from those on standardised ones.
+        """Convert coefficients of standardised features to those of raw features.
 
         Parameters
         ----------
         theta
-            (columns,), eV; zero where a column is not used.
+            (columns,), eV; zero for columns that are not used.
         order
-            2, or 1 to leave the quadratic part out of the evaluation.
+            2, or 1 to omit the quadratic part.
         """
         standard, leaves = self.standard, self.sharing.leaves
         n_blocks, components, low = standard.components.shape
@@ -240,7 +240,7 @@ class TensorEnergy:
     def share(
         self, atoms: Atoms, tensors: Tensors, start: int, stop: int
     ) -> tuple[Floats, Floats, Floats]:
-        """What the energies of atoms start to stop add to a structure's.
+        """Contribution of the energies of atoms start to stop to a structure.
 
         Returns
         -------
@@ -260,7 +260,7 @@ class TensorEnergy:
     def _differentiate(
         self, atoms: Atoms, tensors: Tensors, begin: int, end: int
     ) -> tuple[Neighbours, _Buffers]:
-        """Energies of atoms begin to end, and their derivatives, into the buffers."""
+        """Compute energies of atoms begin to end and their derivatives into the buffers."""
         cell, neighbours = self.descriptor.neighbours(atoms)
         positions, channels = atoms.positions, self.descriptor.channels(atoms)
         leaf: Ints = self.sharing.leaf(atoms)

@@ -1,28 +1,28 @@
-"""Ranges of atoms shared out over threads, with results that do not depend on how many."""
+"""Distribution of ranges of atoms over threads, with results independent of their number."""
 
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 CHUNK = 128
-"""Atoms in a range. Fixed, because sums are taken range by range."""
+"""Number of atoms in a range; fixed, because sums are taken range by range."""
 
 
 def available_cores() -> int:
-    """Cores this process may use."""
+    """Number of cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 class Workers:
-    """Runs a function on every range of atoms.
+    """Thread pool that runs a function on every range of atoms.
 
     Parameters
     ----------
     threads
-        How many ranges are worked on at a time; None for the cores this process may use. The
-        kernels release the interpreter lock.
+        Number of threads; None for the cores this process may use. The kernels release the
+        interpreter lock.
     """
 
     def __init__(self, threads: int | None = None) -> None:
@@ -31,14 +31,14 @@ class Workers:
         self._owner = 0
 
     def __getstate__(self) -> dict[str, object]:
-        """Without the threads: they cannot be copied."""
+        """State without the threads, which cannot be pickled."""
         return {"threads": self.threads}
 
     def __setstate__(self, state: dict[str, int]) -> None:
         self.__init__(state["threads"])  # type: ignore[misc]
 
     def _threads(self) -> ThreadPoolExecutor:
-        """The pool of this process; a forked child makes one of its own."""
+        """The pool of this process; a forked child creates its own."""
         if self._pool is None or self._owner != os.getpid():
             self._pool = ThreadPoolExecutor(self.threads, thread_name_prefix="otf-forces")
             self._owner = os.getpid()
@@ -47,7 +47,7 @@ class Workers:
     def each_range(self, n: int, work: Callable[[int, int, int, int], None]) -> None:
         """Call ``work(worker, chunk, start, stop)`` for all ranges of n atoms.
 
-        Calls with the same worker number are made one after the other.
+        Calls with the same worker number are sequential.
         """
         chunks = -(-n // CHUNK)
         workers = min(self.threads, chunks)

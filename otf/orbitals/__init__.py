@@ -1,1 +1,1 @@
-"""Matrices and grids of atomic orbitals."""
+"""Matrices in bases of atomic orbitals, densities of atoms, and real-space grids."""

@@ -1,4 +1,4 @@
-"""The density of atoms side by side, each with a round density of its own."""
+"""Superposition of spherical atomic densities."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,12 +15,12 @@ _CHUNK = 2048
 
 @dataclass(frozen=True, eq=False)
 class RoundDensity:
-    """The density of an atom by itself.
+    """Spherical density of an isolated atom.
 
     Attributes
     ----------
     distances
-        (points,) ascending from 0, Angstrom; there is nothing beyond the last.
+        (points,) ascending from 0, Angstrom; the density is zero beyond the last.
     values
         (points,) electrons per cubic Angstrom.
     """
@@ -30,14 +30,14 @@ class RoundDensity:
 
 
 class DensityOfAtoms:
-    """The densities of the atoms of a structure, added up.
+    """Sum of the atomic densities of a structure.
 
     Parameters
     ----------
     atoms
         The structure.
     elements
-        Densities by atomic number.
+        Atomic densities by atomic number.
     """
 
     def __init__(self, atoms: Atoms, elements: Mapping[int, RoundDensity]) -> None:

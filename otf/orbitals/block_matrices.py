@@ -1,8 +1,8 @@
-"""Matrices between localised orbitals, as engines give them and as they are learned.
+"""Matrices in a basis of localised orbitals, stored as blocks of pairs of atoms.
 
-Orbitals of an atom come shell by shell, and within a shell of degree l as real harmonics
+Orbitals of an atom are ordered by shell, and within a shell of degree l as real harmonics
 m = -l … l, with sines at m < 0, cosines at m > 0 and no further sign: y, z, x for l = 1. Every
-engine brings its own order and signs into this one.
+engine converts its own order and signs to these.
 """
 
 from collections.abc import Mapping
@@ -14,11 +14,11 @@ import numpy as np
 from otf.arrays import Floats, Ints
 
 Shells = Mapping[int, tuple[int, ...]]
-"""Degrees l of the shells of an atom, in their order, by its atomic number."""
+"""Degrees l of the shells of an atom, in order, by atomic number."""
 
 
 def width(degrees: tuple[int, ...]) -> int:
-    """Orbitals in these shells.
+    """Number of orbitals in these shells.
 
     >>> width((0, 0, 1))
     5
@@ -28,14 +28,14 @@ def width(degrees: tuple[int, ...]) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """Pairs of atoms with a block of a matrix each; (i, i) in the same cell are the sites.
+    """Pairs of atoms, each with a block of a matrix; pairs (i, i) in the same cell are sites.
 
     Attributes
     ----------
     first, second
         (P,) indices of atoms.
     shifts
-        (P, 3) lattice vectors added to the second.
+        (P, 3) lattice translations of the second atom.
     """
 
     first: Ints
@@ -44,13 +44,13 @@ class Pairs:
 
     @classmethod
     def all_of(cls, n_atoms: int) -> "Pairs":
-        """Every atom with every other, in one cell."""
+        """All pairs of atoms in one cell."""
         first, second = np.divmod(np.arange(n_atoms * n_atoms), n_atoms)
         return cls(first, second, np.zeros((n_atoms * n_atoms, 3), dtype=np.int64))
 
     @property
     def are_sites(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
-        """(P,) whether a pair is an atom with itself."""
+        """(P,) whether a pair is a site, an atom paired with itself."""
         same: np.ndarray[tuple[int], np.dtype[np.bool_]] = (self.first == self.second) & (
             self.shifts == 0
         ).all(axis=1)
@@ -59,18 +59,18 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class BlockMatrix:
-    """A matrix between orbitals, by pairs of atoms.
+    """A matrix in a basis of orbitals, by pairs of atoms.
 
     Attributes
     ----------
     numbers
         (N,) atomic numbers.
     shells
-        Basis of each of them.
+        Shells of each species.
     pairs
-        Which blocks there are.
+        The pairs of atoms that have a block.
     values
-        Blocks one after the other, each (orbitals of the first, orbitals of the second).
+        Blocks concatenated, each (orbitals of the first, orbitals of the second).
     """
 
     numbers: Ints
@@ -80,18 +80,18 @@ class BlockMatrix:
 
     @cached_property
     def starts(self) -> Ints:
-        """(P,) where each block begins in ``values``."""
+        """(P,) index in ``values`` at which each block begins."""
         widths = self.widths
         sizes = widths[self.pairs.first] * widths[self.pairs.second]
         return np.asarray(np.concatenate([[0], np.cumsum(sizes)[:-1]]), dtype=np.int64)
 
     @property
     def widths(self) -> Ints:
-        """(N,) orbitals of each atom."""
+        """(N,) number of orbitals of each atom."""
         return np.array([width(self.shells[int(z)]) for z in self.numbers], dtype=np.int64)
 
     def positions_of(self, chosen: Ints) -> Ints:
-        """Where the elements of blocks of equal shape are in ``values``, (chosen, rows, columns).
+        """Indices in ``values`` of the elements of blocks of equal shape, (chosen, rows, columns).
 
         Parameters
         ----------
@@ -109,7 +109,7 @@ class BlockMatrix:
         return np.asarray(self.values[self.positions_of(chosen)])
 
     def dense(self) -> Floats:
-        """All cells added up: the matrix at the centre of the Brillouin zone."""
+        """The dense matrix at the Gamma point: the sum of the blocks over all cells."""
         starts = np.concatenate([[0], np.cumsum(self.widths)])
         out = np.zeros((starts[-1], starts[-1]))
         for i, j, at in zip(self.pairs.first, self.pairs.second, self.starts, strict=True):
@@ -120,7 +120,7 @@ class BlockMatrix:
 
     @classmethod
     def of_dense(cls, numbers: Ints, shells: Shells, matrix: Floats) -> "BlockMatrix":
-        """A matrix of a molecule, with all its blocks."""
+        """Block matrix, with all blocks, from the dense matrix of a molecule."""
         widths = [width(shells[int(z)]) for z in numbers]
         ends = np.cumsum(widths)
         spans = [slice(end - width, end) for end, width in zip(ends, widths, strict=True)]
@@ -128,7 +128,7 @@ class BlockMatrix:
         return cls(numbers, shells, Pairs.all_of(len(numbers)), np.concatenate(blocks))
 
     def on(self, pairs: Pairs) -> "BlockMatrix":
-        """The same with other blocks: zero where there are none here."""
+        """The matrix on other pairs; blocks that are missing here are zero."""
         if pairs is self.pairs:
             return self
         keys = (
@@ -147,18 +147,18 @@ class BlockMatrix:
         return replace(self, pairs=pairs, values=np.concatenate(values))
 
     def with_values(self, values: Floats) -> "BlockMatrix":
-        """Another matrix with the same blocks."""
+        """A matrix with the same pairs and other values."""
         return replace(self, values=values)
 
 
 @dataclass(frozen=True, eq=False)
 class RadialFunctions:
-    """The orbitals of an element in space: R(r) of each shell, times a real harmonic.
+    """Radial parts R(r) of the orbitals of an element, to be multiplied by real harmonics.
 
     Attributes
     ----------
     distances
-        (points,) ascending from 0, Angstrom; there is no orbital beyond the last.
+        (points,) ascending from 0, Angstrom; orbitals are zero beyond the last.
     values
         (shells, points), Angstrom**-1.5.
     """
@@ -168,13 +168,13 @@ class RadialFunctions:
 
     @property
     def reach(self) -> float:
-        """Angstrom."""
+        """Range of the orbitals, Angstrom."""
         return float(self.distances[-1])
 
 
 @dataclass(frozen=True, eq=False)
 class Matrices:
-    """What an engine knew at the end of a label.
+    """Matrices of a converged label.
 
     Attributes
     ----------
@@ -183,19 +183,19 @@ class Matrices:
     overlap, density
         The density matrix counts both spins.
     electrons
-        How many.
+        Number of electrons described by the orbitals.
     cores
-        (N,) charges of the nuclei less the electrons that are not described; NaN where the engine
-        does not tell.
+        (N,) charges of the nuclei minus the electrons that are not described; NaN if the engine
+        does not report them.
     kpoints
         (K, 3), fractional, of equal weight, for a crystal; None for a molecule, whose matrices have
-        all blocks and whose orbitals are full or empty.
+        all blocks and whose orbitals are doubly occupied or empty.
     smearing_eV
         Width of the Fermi-Dirac distribution of a crystal.
     basis
-        What the orbitals are, in the engine's words: matrices of others have nothing in common.
+        Description of the basis by the engine; matrices of different bases cannot be combined.
     orbitals
-        Of each element in space, where the engine tells them.
+        Radial functions of each element, if the engine reports them.
     """
 
     hamiltonian: BlockMatrix

@@ -1,4 +1,4 @@
-"""Regular grids over a cell or a box."""
+"""Regular real-space grids over a cell or a box."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -11,24 +11,24 @@ from ase import Atoms
 from otf.arrays import Floats
 
 Part = tuple[slice, slice, slice]
-"""Where some points are in the arrays of a grid."""
+"""Slices of the arrays of a grid that hold a block of points."""
 
 _BLOCK = 12  # points along each side of a block
-_MARGIN_A = 5.0  # around a molecule
+_MARGIN_A = 5.0  # of the box around a molecule
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Points of a regular grid.
+    """A regular grid.
 
     Attributes
     ----------
     origin
-        (3,) of the first point, Angstrom.
+        (3,) position of the first point, Angstrom.
     steps
-        (3, 3) from one point to the next along each axis, Angstrom.
+        (3, 3) vectors from one point to the next along each axis, Angstrom.
     shape
-        Points along each axis.
+        Number of points along each axis.
     """
 
     origin: Floats
@@ -37,16 +37,16 @@ class Grid:
 
     @property
     def volume(self) -> float:
-        """Of a point, cubic Angstrom."""
+        """Volume per point, cubic Angstrom."""
         return float(abs(np.linalg.det(self.steps)))
 
     def sampled(self, function: Callable[[Floats], Floats], *, threads: int = 1) -> Floats:
-        """Values on the grid of a function of points (P, 3) that are near each other.
+        """Evaluate a function of points (P, 3) on the grid, block by block.
 
         Parameters
         ----------
         threads
-            At a time; more than one pay where the function releases the interpreter lock.
+            Number of threads; useful if the function releases the interpreter lock.
         """
         values = np.empty(self.shape)
 
@@ -71,7 +71,7 @@ class Grid:
 
 
 def grid_of(atoms: Atoms, spacing_A: float) -> Grid:
-    """A grid over the cell, or over a box around a molecule.
+    """Grid over the cell of a periodic structure, or over a box around a molecule.
 
     Raises
     ------

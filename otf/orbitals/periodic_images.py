@@ -1,4 +1,4 @@
-"""Atoms and their periodic images near some points."""
+"""Atoms and periodic images within reach of given points."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from otf.arrays import Floats, Ints
 
 @dataclass(frozen=True, eq=False)
 class Images:
-    """Atoms near some points.
+    """Atoms and periodic images.
 
     Attributes
     ----------
     atoms
-        (I,) which.
+        (I,) index of the atom.
     shifts
-        (I, 3) in which cell.
+        (I, 3) lattice translation.
     positions
-        (I, 3) where, Angstrom.
+        (I, 3), Angstrom.
     """
 
     atoms: Ints
@@ -28,12 +28,12 @@ class Images:
 
 
 def images_near(atoms: Atoms, reach: Floats, points: Floats) -> Images:
-    """Atoms and images that reach the ball around points.
+    """Find atoms and images within reach of the bounding sphere of points.
 
     Parameters
     ----------
     reach
-        (N,) of each atom, Angstrom.
+        (N,) range of each atom, Angstrom.
     points
         (P, 3).
     """

@@ -1,1 +1,1 @@
-"""The electron density, point by point."""
+"""The electron density: pointwise models, sampling, quadrature."""

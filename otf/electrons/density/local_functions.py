@@ -1,10 +1,10 @@
-r"""Functions around an atom, of which a density is a sum.
+r"""Atom-centred basis functions for electron densities.
 
 .. math:: \phi_{nlm}(r) = y^l\, R_n(y)\, Y_{lm}(\hat r), \qquad
           y = \frac{\ln(1 + r/a)}{\ln(1 + r_c/a)}
 
 with the orthonormal polynomials R_n of :mod:`otf.kernels.radial` on y in [0, 1], which is stretched
-near the nucleus, where a density has a cusp; everything vanishes smoothly at the cutoff.
+near the nucleus, where a density has a cusp; all functions vanish smoothly at the cutoff.
 
 ============================  ================================
 formula                       code
@@ -33,12 +33,12 @@ _QUADRATURE = 400
 
 @dataclass(frozen=True)
 class LocalFunctions:
-    """Functions around an atom.
+    """Basis functions centred on an atom.
 
     Attributes
     ----------
     counts
-        Radial polynomials of each degree l = 0, 1, …, not more than of the one before.
+        Number of radial polynomials for each degree l = 0, 1, …, non-increasing.
     cutoff
         Angstrom.
     """
@@ -48,7 +48,7 @@ class LocalFunctions:
 
     @cached_property
     def size(self) -> int:
-        """How many functions there are; degree by degree, then by n, then by m."""
+        """Number of functions, ordered by degree, then n, then m."""
         return sum(n * (2 * degree + 1) for degree, n in enumerate(self.counts))
 
     def radial(self, distances: Floats) -> tuple[Floats, Floats]:
@@ -59,7 +59,7 @@ class LocalFunctions:
         return y, values
 
     def values(self, vectors: Floats) -> list[Floats]:
-        """Of each degree (P, n, 2l + 1), at places (P, 3) seen from the atom."""
+        """Values (P, n, 2l + 1) for each degree, at points (P, 3) relative to the atom."""
         distances = np.linalg.norm(vectors, axis=1)
         y, radial = self.radial(distances)
         directions = vectors / np.maximum(distances, _TINY_A)[:, None]
@@ -71,12 +71,12 @@ class LocalFunctions:
         ]
 
     def add_to(self, density: Floats, points: Floats, centres: Floats, which: Floats) -> None:
-        """Add the sums of some atoms to a density (P,) at points (P, 3).
+        """Add the expansions of some atoms to a density (P,) at points (P, 3).
 
         Parameters
         ----------
         centres
-            (I, 3) of the atoms.
+            (I, 3) positions of the atoms, Angstrom.
         which
             (I, size) coefficients.
         """

@@ -1,14 +1,14 @@
-r"""The electron density point by point, as a linear function of what surrounds each atom.
+r"""Pointwise model of the electron density, linear in features of atomic environments.
 
 .. math:: \rho(r) = \sum_i \sum_{nlm} c_{nlm}(i)\, \phi_{nlm}(r - r_i), \qquad
           c_{nlm}(i) = \sum_k w_{Z_i n l k}\, F_{klm}(i)
 
 with the functions of :mod:`.local_functions` and the equivariant features of
-:mod:`otf.electrons.site_features`, so that density and structure turn together. Round functions
-that do not depend on the surroundings make up the atoms themselves. All w follow from one solve.
+:mod:`otf.electrons.site_features`, so that the density rotates with the structure. Spherical
+functions independent of the environment describe isolated atoms. All w follow from one solve.
 
 Source: Zepeda-Nunez et al., J. Comput. Phys. 443, 110523 (2021), for a density as a sum of local
-contributions of neighbourhoods (there by a neural network).
+contributions of atomic environments (there by a neural network).
 """
 
 from collections.abc import Sequence
@@ -27,27 +27,27 @@ from otf.model.normal_equations import NormalEquations
 from otf.orbitals.periodic_images import images_near
 
 _STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
-_FINER = 10.0  # times more for each degree of a feature
-_ROWS = 1024  # at a time: bounds the memory
-_MOST_BYTES = 700_000_000  # of the equations and what solves them
-_WORTH = {4: 40, 3: 10, 2: 0}  # densities from which on a budget is worth its time
-_MOST_OFF = 0.02  # further off, cores were too steep for what was learned from: none is scaled
-_COPIES = 3  # of the matrix, while it is solved
+_FINER = 10.0  # factor of the prior for each degree of a feature
+_ROWS = 1024  # per batch: bounds the memory
+_MOST_BYTES = 700_000_000  # of the equations and their solution
+_WORTH = {4: 40, 3: 10, 2: 0}  # fewest densities for which each budget pays
+_MOST_OFF = 0.02  # larger errors come from undersampled cores: not rescaled
+_COPIES = 3  # of the matrix held during a solve
 
 
 @dataclass(frozen=True)
 class PointDescription:
-    """How densities are described.
+    """Basis functions and features of a density model.
 
     Attributes
     ----------
     functions
-        Around each atom.
+        Basis functions around each atom.
     varying
-        How many of its round functions depend on what surrounds an atom; the others are the same
-        for all of an element.
+        Number of spherical functions whose coefficients depend on the environment; those of the
+        others are the same for all atoms of an element.
     around
-        Radial functions of the moments of the surroundings.
+        Radial functions of the moments of the environment.
     budget
         See :class:`SiteFeatures`.
     """
@@ -61,16 +61,16 @@ class PointDescription:
 
 
 class LearnedDensity:
-    """The density of one structure, nowhere negative.
+    """Predicted density of one structure, non-negative.
 
     Parameters
     ----------
     atoms
         The structure.
     functions, coefficients
-        Functions around each atom, and (N, functions) how much of them.
+        Basis functions around each atom, and their coefficients (N, functions).
     electrons
-        That it is to have; None where nobody knows.
+        Number of electrons to normalise to; None if unknown.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class LearnedDensity:
         self._functions = functions
         counted = float((coefficients[:, : functions.counts[0]] @ functions.integrals()).sum())
         self.off = 0.0 if electrons is None else counted / electrons - 1.0
-        """By which share of the electrons it was off before it was scaled to have them."""
+        """Relative error of the number of electrons before normalisation."""
         trusted = abs(self.off) < _MOST_OFF
         self._coefficients = coefficients / (1.0 + self.off) if trusted else coefficients
         self._reach = np.full(len(atoms), functions.cutoff)
@@ -98,14 +98,14 @@ class LearnedDensity:
 
 
 class DensityModel:
-    """Learns densities, structure by structure, in bounded memory.
+    """Density model trained one structure at a time, in bounded memory.
 
     Parameters
     ----------
     species
         Atomic numbers.
     description
-        Such as :func:`describe_points` gives.
+        Basis functions and features, see :func:`describe_points`.
     """
 
     def __init__(self, species: Sequence[int], description: PointDescription) -> None:
@@ -122,7 +122,7 @@ class DensityModel:
         self._electrons: list[float] = []
 
     def learn(self, atoms: Atoms, sample: Sample) -> None:
-        """Take in points of the density of one structure."""
+        """Add sampled points of the density of one structure to the training data."""
         features = self._of_sites(atoms)
         for start in range(0, len(sample.points), _ROWS):
             part = slice(start, start + _ROWS)
@@ -138,14 +138,14 @@ class DensityModel:
         self._coefficients = None
 
     def density(self, atoms: Atoms) -> LearnedDensity:
-        """The density of a structure.
+        """Predict the density of a structure.
 
-        Its electrons are those of its composition, by what was learned.
+        It is normalised to the number of electrons fitted to the composition.
 
         Raises
         ------
         ValueError
-            If it has an element that was not learned, or nothing was learned.
+            If it has an element without training data, or there are no training data.
         """
         strange = set(atoms.numbers.tolist()) - set(self.species)
         if strange or not self.n_labels:
@@ -164,7 +164,7 @@ class DensityModel:
         return LearnedDensity(atoms, d.functions, out, self._electrons_of(atoms))
 
     def _electrons_of(self, atoms: Atoms) -> float | None:
-        """Electrons by composition; None where no density told."""
+        """Number of electrons by composition; None if unknown for all samples."""
         if not self._electrons:
             return None
         each = np.linalg.lstsq(np.array(self._compositions), self._electrons, rcond=None)[0]
@@ -187,7 +187,7 @@ class DensityModel:
         return np.concatenate(out, axis=1)
 
     def _rows(self, atoms: Atoms, features: Sequence[Floats], points: Floats) -> Floats:
-        """What each coefficient adds to the density at points: (P, coefficients)."""
+        """Design matrix (P, coefficients) of the density at points."""
         functions = self.description.functions
         first = functions.counts[0]
         rows = np.zeros((len(points), len(self.species), self._width))
@@ -206,14 +206,14 @@ class DensityModel:
         return rows.reshape(len(points), -1)
 
     def _of_sites(self, atoms: Atoms) -> list[Floats]:
-        """Features (N, 2l + 1, how many) of each degree, without the constant."""
+        """Features (N, 2l + 1, count) of each degree, without the constant."""
         d, highest = self.description, len(self.description.functions.counts) - 1
         around = moments(atoms, self.species, d.around, highest)
         found = [self._features.of(around, (degree, 1)) for degree in range(highest + 1)]
         return [found[0][:, :, 1:], *found[1:]]
 
     def _varying(self, degree: int) -> int:
-        """Radial functions of a degree that depend on the surroundings."""
+        """Number of radial functions of a degree that depend on the environment."""
         return self.description.functions.counts[degree] if degree else self.description.varying
 
     def _composition(self, atoms: Atoms) -> Ints:
@@ -221,9 +221,9 @@ class DensityModel:
 
 
 def describe_points(n_species: int, n_densities: int) -> PointDescription:
-    """A description as fine as so many densities tell, and as the memory of a solve may be.
+    """Choose the finest description that the number of densities and the memory allow.
 
-    Of many elements it is a coarse one.
+    It is coarser for more elements.
     """
     finest = next(budget for budget, fewest in _WORTH.items() if n_densities >= fewest)
     usual = PointDescription(budget=finest)
@@ -245,7 +245,7 @@ def describe_points(n_species: int, n_densities: int) -> PointDescription:
 
 
 def _degrees(description: PointDescription, features: SiteFeatures) -> Ints:
-    """How fine what each coefficient of a species stands for is."""
+    """Degree of the feature of each coefficient of a species."""
     counts = description.functions.counts
     out = [np.zeros(counts[0], dtype=np.int64)]
     for degree, count in enumerate(counts):

@@ -1,6 +1,6 @@
-"""Integrals over a molecule, cores and all: spheres around each atom, their shares by Becke.
+"""Quadrature over a molecule by atom-centred grids with Becke partitioning.
 
-Sources: Becke, J. Chem. Phys. 88, 2547 (1988), eqs. 13, 19-22 and 25 (without the sizes of atoms);
+Sources: Becke, J. Chem. Phys. 88, 2547 (1988), eqs. 13, 19-22 and 25 (without atomic sizes);
 Lebedev and Laikov, Doklady Math. 59, 477 (1999), in SciPy.
 """
 
@@ -12,8 +12,8 @@ from scipy.spatial.distance import cdist
 from otf.arrays import Floats
 
 _SHELLS = 60
-_DEGREE = 29  # of the harmonics that a sphere integrates exactly
-_SCALE_A = 0.6  # half the points of an atom are nearer
+_DEGREE = 29  # of the harmonics that the angular grid integrates exactly
+_SCALE_A = 0.6  # radius within which half the radial points lie
 _SHARPER = 3
 
 
@@ -33,13 +33,13 @@ def radial(count: int) -> tuple[Floats, Floats]:
     angle = np.arange(1, count + 1) * np.pi / (count + 1)
     x = np.cos(angle)
     radii = _SCALE_A * (1.0 + x) / (1.0 - x)
-    # Gauss and Chebyshev's weights of the second kind, dr/dx and r^2.
+    # Gauss-Chebyshev weights of the second kind, dr/dx and r^2.
     weights = np.pi / (count + 1) * np.sin(angle) * 2.0 * _SCALE_A / (1.0 - x) ** 2 * radii**2
     return radii, weights
 
 
 def shares(points: Floats, centres: Floats) -> Floats:
-    """What share (P, N) of each point belongs to each atom."""
+    """Becke weights (P, N) of the atoms at each point."""
     distances, between = cdist(points, centres), cdist(centres, centres)
     cells = np.ones_like(distances)
     for i in range(len(centres)):

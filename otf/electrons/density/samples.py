@@ -1,4 +1,4 @@
-"""Points of a known density to learn from, and how far another density is off."""
+"""Sampled points of a reference density, and relative errors of densities."""
 
 from dataclasses import dataclass
 
@@ -10,16 +10,16 @@ from otf.arrays import Floats, Ints
 from otf.orbitals.grids import Grid
 from otf.orbitals.periodic_images import images_near
 
-_SOFT = 0.067  # electrons per cubic Angstrom (0.01 per cubic bohr): where errors count half
-_SPARSE = 0.03 * _SOFT  # what a point without density counts among the drawn
-_WHOLE = 0.05
+_SOFT = 0.067  # electrons per cubic Angstrom (0.01 per cubic bohr), added to the density in weights
+_SPARSE = 0.03 * _SOFT  # added to the density in the sampling probability
+_WHOLE = 0.05  # largest distance from a whole number of electrons
 
 Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """Some points of a density.
+    """Sampled points of a density.
 
     Attributes
     ----------
@@ -28,10 +28,10 @@ class Sample:
     values
         (P,) electrons per cubic Angstrom.
     weights
-        (P,) of the squared errors, so that their sum is that of all points, divided by the
-        density: errors of dense and of sparse places count alike.
+        (P,) of the squared errors: their weighted sum estimates the integral of the squared error
+        divided by the density, so that regions of high and low density count alike.
     electrons
-        The integral of the density; None where that is not known, as on a grid too coarse for it.
+        The integral of the density; None if it is not known, as on a grid that is too coarse.
     """
 
     points: Floats
@@ -51,18 +51,18 @@ def sample_of_points(
     seed: int,
     electrons: float | None = None,
 ) -> Sample:
-    """Draw points: dense places more often, sparse ones too, none that no atom reaches.
+    """Draw points by importance sampling of the density, within reach of the atoms only.
 
     Parameters
     ----------
     points, volumes, values
-        (P, 3), (P,) and (P,): all that is known.
+        All points of the reference density: (P, 3), (P,) and (P,).
     reach
-        Angstrom.
+        Largest distance from an atom, Angstrom.
     count
-        How many are drawn.
+        Number of points to draw.
     electrons
-        Where it is known; otherwise a sum that is a whole number is taken for it.
+        Number of electrons; by default the integral if it is close to a whole number.
     """
     near = _near(atoms, reach, points)
     chosen, weights = _drawn(volumes, values, near, count, seed)
@@ -80,7 +80,7 @@ def sample_of_grid(
     seed: int,
     electrons: float | None = None,
 ) -> Sample:
-    """The same from values (Nx, Ny, Nz) on a grid."""
+    """As :func:`sample_of_points`, from values (Nx, Ny, Nz) on a grid."""
 
     def reached(points: Floats) -> Floats:
         return _near(atoms, reach, points).astype(np.float64)
@@ -98,7 +98,7 @@ def _counted(total: float) -> float | None:
 
 
 def _near(atoms: Atoms, reach: float, points: Floats) -> Mask:
-    """(P,) whether an atom reaches a point."""
+    """(P,) whether a point is within reach of an atom."""
     near = images_near(atoms, np.full(len(atoms), reach), points)
     if not len(near.positions):
         return np.zeros(len(points), dtype=bool)
@@ -110,7 +110,7 @@ def _near(atoms: Atoms, reach: float, points: Floats) -> Mask:
 def _drawn(
     volumes: Floats, values: Floats, near: Mask, count: int, seed: int
 ) -> tuple[Ints, Floats]:
-    """Indices and weights of points, drawn evenly along the list of them."""
+    """Indices and weights of points, by systematic sampling."""
     share = volumes * (np.abs(values) + _SPARSE) * near
     share /= share.sum()
     start = np.random.default_rng(seed).random()
@@ -122,7 +122,7 @@ def _drawn(
 
 
 def relative_errors(found: Floats, truth: Floats, volumes: Floats | float) -> tuple[float, float]:
-    r"""L1 and L2: :math:`\int|\Delta\rho| / \int\rho`, and the root of the same of squares.
+    r"""Relative L1 and L2 errors, the former :math:`\int|\Delta\rho| / \int\rho`.
 
     Source: Zepeda-Nunez et al., J. Comput. Phys. 443, 110523 (2021), section 4.
     """

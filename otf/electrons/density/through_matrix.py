@@ -1,8 +1,8 @@
-r"""The density of a density matrix.
+r"""The electron density from a density matrix.
 
 .. math:: \rho(r) = \sum_{ij,R} \phi_i(r)\, P_{ij,R}\, \phi_j(r - R)
 
-Points are taken in chunks, each with the atoms that reach it alone: linear in points and atoms.
+Points are processed in chunks, each with the atoms within reach only, so the cost is linear.
 """
 
 from collections.abc import Mapping
@@ -22,14 +22,14 @@ _TINY = 1e-12
 
 
 class OrbitalValues:
-    """Orbitals of each element at any place.
+    """Values of the orbitals of each element at any point.
 
     Parameters
     ----------
     shells
-        Their degrees.
+        Degrees of the shells of each element.
     functions
-        Their radial parts.
+        Radial functions of each element.
     """
 
     def __init__(self, shells: Shells, functions: Mapping[int, RadialFunctions]) -> None:
@@ -41,7 +41,7 @@ class OrbitalValues:
         self.reach = {z: f.reach for z, f in functions.items()}
 
     def at(self, vectors: Floats, number: int) -> Floats:
-        """Values (P, orbitals), Angstrom**-1.5, at places (P, 3) seen from an atom."""
+        """Values (P, orbitals), Angstrom**-1.5, at points (P, 3) relative to an atom."""
         degrees = self._shells[number]
         distances = np.linalg.norm(vectors, axis=1)
         radial = np.nan_to_num(self._splines[number](distances))
@@ -58,14 +58,14 @@ class OrbitalValues:
 
 
 class DensityOfMatrix:
-    """The density of one structure.
+    """Density of one structure from its density matrix.
 
     Parameters
     ----------
     atoms, density
         The structure and its density matrix.
     orbitals
-        Of its elements.
+        Orbitals of its elements.
     """
 
     def __init__(self, atoms: Atoms, density: BlockMatrix, orbitals: OrbitalValues) -> None:
@@ -99,7 +99,7 @@ class DensityOfMatrix:
         return np.asarray(((values @ self._between(near)) * values).sum(axis=1))
 
     def _between(self, near: Images) -> Floats:
-        """The density matrix between orbitals of these images."""
+        """Dense density matrix between the orbitals of these images."""
         density, n = self._density, len(near.atoms)
         widths = density.widths[near.atoms]
         starts = np.concatenate([[0], np.cumsum(widths)])
@@ -123,12 +123,12 @@ class DensityOfMatrix:
         return out
 
     def _keys(self, first: Ints, second: Ints, shifts: Ints) -> Ints:
-        """One number for each pair."""
+        """Unique integer key of each pair."""
         half, span, n = self._span // 2, self._span, len(self._density.numbers)
         cells = ((shifts[:, 0] + half) * span + shifts[:, 1] + half) * span + shifts[:, 2] + half
         return np.asarray((first * n + second) * span**3 + cells)
 
 
 def density_on(density: BlockMatrix, orbitals: OrbitalValues, atoms: Atoms, grid: Grid) -> Floats:
-    """Electrons per cubic Angstrom on a grid."""
+    """Electron density of a density matrix on a grid, per cubic Angstrom."""
     return grid.sampled(DensityOfMatrix(atoms, density, orbitals).at)
