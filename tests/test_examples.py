@@ -1,4 +1,4 @@
-"""The examples run as they stand."""
+"""The examples run unmodified."""
 
 import subprocess
 import sys
@@ -26,7 +26,7 @@ def python(folder: Path, *arguments: object, check: bool = True):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Where a molecule was run from Python, and a crystal by the command."""
+    """A folder with a run of a molecule from Python and of a crystal by the command."""
     folder = tmp_path_factory.mktemp("examples")
     assert "labels for 4000 steps" in python(folder, EXAMPLES / "python_api.py").stdout
     (folder / "diamond.yaml").write_text(DIAMOND)
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
 
 def test_rdf_finds_the_bond_length(folder):
     lines = python(folder, EXAMPLES / "rdf.py", "runs/diamond").stdout.splitlines()
-    rows = [[float(x) for x in line.split()] for line in lines[1:121]]  # g, then coordination
+    rows = [[float(x) for x in line.split()] for line in lines[1:121]]  # g, coordination number
     highest = max((r for r in rows if r[0] < 2.0), key=lambda r: r[1])
     assert highest[0] == pytest.approx(1.546, abs=0.05)
 
@@ -68,7 +68,7 @@ def test_gap_of_temperature(folder):
 
 
 def test_forces_without_scf(folder):
-    """Of few labels in a small basis: by the learned Hamiltonian they are best all the same."""
+    """With few labels in a small basis the learned Hamiltonian still gives the best forces."""
     pytest.importorskip("pyscf")
     options = "--molecule H2O --basis sto-3g --train 12 --test 2"
     said = python(folder, EXAMPLES / "forces_without_scf.py", *options.split()).stdout

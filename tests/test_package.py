@@ -1,4 +1,4 @@
-"""What is shipped: the wheel's contents and its entry points."""
+"""Contents of the wheel and its entry points."""
 
 import zipfile
 from pathlib import Path

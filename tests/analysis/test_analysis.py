@@ -1,4 +1,4 @@
-"""Every analysis against its definition, a known answer or another program."""
+"""Analyses compared with their definition, a known result or another program."""
 
 import warnings
 
@@ -24,7 +24,7 @@ from otf.io.frames import Frames
 from tests.oracles.slow_descriptor import pairs
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own dependencies
+    warnings.simplefilter("ignore")  # from its dependencies
     import MDAnalysis
     from MDAnalysis.analysis.rdf import InterRDF
 
@@ -72,7 +72,7 @@ def test_pairs_are_those_of_trying_every_image(name, seed, n, pbc, cutoff):
 
 
 def test_rdf_of_silicon_is_freuds():
-    """To the last digits, for positions that the single precision of freud holds exactly."""
+    """Equal to the last digits, for positions exact in the single precision of freud."""
     atoms = bulk("Si", cubic=True, a=5.0) * (4, 4, 4)
     run = shaken(atoms, 3)
     run.positions[:] = np.round(run.positions * 256) / 256
@@ -89,7 +89,7 @@ def test_rdf_of_silicon_is_freuds():
 
 
 def test_rdf_beyond_the_cell_is_right_where_mdanalysis_is_not():
-    """Eight atoms in 5.43 Angstrom, up to 6: against 27 copies of the cell, the middle one."""
+    """Eight atoms in 5.43 Angstrom, up to 6, against the middle one of 27 copies of the cell."""
     atoms = bulk("Si", cubic=True)
     run = shaken(atoms, 5, width=0.05)
     ours = rdf([run], cutoff_A=6.0, bin_A=0.1)
@@ -113,8 +113,8 @@ def test_rdf_beyond_the_cell_is_right_where_mdanalysis_is_not():
     theirs = InterRDF(group, group, nbins=60, range=(0.0, 6.0), exclusion_block=(1, 1))
     universe.trajectory.add_transformations(_boxed(atoms.cell.cellpar()))
     theirs.run()
-    near = ours.x < 2.6  # half the cell: there it is right
-    found = theirs.results.rdf * 7 / 8  # it divides by N (N - 1) where an atom is not its neighbour
+    near = ours.x < 2.6  # below half the cell MDAnalysis is right
+    found = theirs.results.rdf * 7 / 8  # it divides by N (N - 1) without self-pairs
     np.testing.assert_allclose(found[near], exact[near], rtol=1e-4)
     assert np.abs(found - exact)[~near].max() > 0.5
 
@@ -135,9 +135,9 @@ def test_rdf_of_an_ideal_gas_is_one_within_its_errors():
     for pair in ("H_H", "H_O", "O_O"):
         g = found.y[f"g_{pair}"]
         n = {"H": 30, "O": 20}
-        ideal = 1.0 if pair == "H_O" else 1.0 - 1.0 / n[pair[0]]  # nobody is his own neighbour
+        ideal = 1.0 if pair == "H_O" else 1.0 - 1.0 / n[pair[0]]  # an atom is not its own neighbour
         z = (g.mean[4:] - ideal) / g.error[4:]
-        # Images of an atom itself are at fixed distances: those bins are none of an ideal gas.
+        # An atom's own images are at fixed distances: those bins differ from an ideal gas.
         assert np.median(np.abs(z)) < 1.5
 
 
@@ -311,7 +311,7 @@ def test_series_have_means_with_errors():
 
 
 def vibrating(n: int, seed: int, stretch: float = 1.0) -> Frames:
-    """A crystal whose frames are correlated over ten of them."""
+    """A crystal with frames correlated over ten frames."""
     rng = np.random.default_rng(seed)
     atoms = bulk("Al", cubic=True)
     u, positions = np.zeros((4, 3)), []

@@ -1,4 +1,4 @@
-"""From a harmonic model to a quartic engine in one dimension, where everything is known."""
+"""Reweighting from a harmonic to a quartic potential in 1D, compared with exact results."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ EDGES = np.linspace(-3.0, 3.0, 25)
 
 
 def engine(x: np.ndarray, strength: float) -> np.ndarray:
-    """Energy beyond the model's x^2 kT / 2."""
+    """Energy of the engine less the model's x^2 kT / 2."""
     return strength * KT * (0.25 * x**3 + 0.1 * x**4)
 
 
@@ -57,7 +57,7 @@ def test_the_error_of_the_correction_covers_its_scatter():
 
 
 def test_first_order_where_few_labels_would_carry_the_weight():
-    """One label far below the others takes all the weight of the exponential."""
+    """A single label of much lower energy dominates the exponential weights."""
     x = sampled(400, 3)
     differences = engine(x, 0.1)
     differences[0] -= 12.0 * KT
@@ -76,11 +76,11 @@ def test_first_order_where_few_labels_would_carry_the_weight():
 
 @pytest.mark.parametrize("offset", [0.0, -12.0], ids=["exponential", "first order"])
 def test_the_energy_of_the_engine_is_not_the_models(offset):
-    """<E> over the engine's own distribution, from energies of both at what the model samples."""
+    """<E> over the engine's distribution, from both energies at samples of the model."""
     x = sampled(4000, 5)
     by_model = 0.5 * KT * x**2
     by_engine = by_model + engine(x, 0.3)
-    by_engine[0] += offset * KT  # takes all the weight
+    by_engine[0] += offset * KT  # dominates the weights
     found = correction(by_engine, by_engine - by_model, temperature_K=300.0, by_model=by_model)
     fine = np.linspace(-3.0, 3.0, 2401)
     energy = 0.5 * KT * fine**2 + engine(fine, 0.3)
@@ -89,7 +89,7 @@ def test_the_energy_of_the_engine_is_not_the_models(offset):
     model_weight = np.exp(-0.5 * fine**2)
     shift -= np.sum(model_weight * 0.5 * KT * fine**2) / model_weight.sum()
     assert found.method == ("exponential" if offset == 0.0 else "first order")
-    bias = 0.0 if offset == 0.0 else 0.2 * KT  # of second order
+    bias = 0.0 if offset == 0.0 else 0.2 * KT  # second-order error
     assert abs(found.shift.mean - shift) < 3.0 * found.shift.error + bias
     if offset == 0.0:
         naive = np.mean(by_engine - by_model)

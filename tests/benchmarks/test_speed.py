@@ -1,4 +1,4 @@
-"""Speeds of the hot path: numbers to look at; only ratios within one run are asserted."""
+"""Benchmarks of the hot path; only ratios within one run are asserted."""
 
 import timeit
 import warnings
@@ -27,7 +27,7 @@ from otf.model.workers import Workers
 from otf.orbitals.block_matrices import BlockMatrix
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of its own dependencies
+    warnings.simplefilter("ignore")  # from its dependencies
     from MDAnalysis.lib.distances import capped_distance
 
 ORGANIC = DescriptorSettings(radial_four=2, l_four=2, degree_four=6)
@@ -62,7 +62,7 @@ SYSTEMS = {
 
 
 def model_of(name, *, four_body=False, threads=1):
-    """A model of a system with some coefficients, and the system."""
+    """A model with random coefficients, its tensors and the system."""
     atoms, settings = SYSTEMS[name]
     small = bulk("Si", cubic=True) if name.startswith("Si") else atoms
     blueprint = Blueprint(settings, displaced(small, seed=0), workers=Workers(threads))
@@ -94,7 +94,7 @@ def test_features(benchmark):
 
 
 def test_time_grows_linearly_with_the_atoms():
-    """Memory does, too: every buffer has one entry an atom or a pair."""
+    """Memory also grows linearly: every buffer has one entry per atom or pair."""
     model, tensors, atoms = model_of("Si64")
     times = []
     for repeat in (2, 6):
@@ -113,7 +113,7 @@ def test_predicted_error(benchmark, name):
 
 @pytest.mark.parametrize("four_body", [False, True], ids=["780-columns", "2004-columns"])
 def test_retraining_after_a_label(benchmark, four_body):
-    """Rows, prior and solve; a search is due at every tenth label or so."""
+    """Rows, prior and solve; a hyperparameter search runs at about every tenth label."""
     start = molecule("CH3CH2OH")
     trainer = trained(start, ORGANIC, four_body=four_body)
     rng = np.random.default_rng(1)
@@ -132,7 +132,7 @@ def test_retraining_after_a_label(benchmark, four_body):
 
 
 def test_a_search_costs_less_than_the_solve():
-    """The slope comes from the factors at hand; what is added are a few blocks left out."""
+    """The slope reuses the existing factors; only a few left-out blocks are added."""
     equations = NormalEquations(np.ones(1200))
     rng = np.random.default_rng(0)
     for i in range(30):
@@ -151,11 +151,11 @@ def test_a_search_costs_less_than_the_solve():
         regularisation.search(equations, leading, choice)
 
     alone, searched = (min(timeit.repeat(f, number=1, repeat=7)) for f in (solve, search))
-    assert searched < 1.5 * alone  # less, with room for the noise of a shared machine
+    assert searched < 1.5 * alone  # with a margin for the noise of a shared machine
 
 
 def test_bond_graph(benchmark):
-    """The look at every step; the classes are made anew only when a bond has changed."""
+    """The check at every step; classes are recomputed only when a bond has changed."""
     atoms = molecule("C6H6")
     graph = BondGraph(np.array([1, 6]), 1)
     benchmark(graph.classes, atoms)
@@ -241,7 +241,7 @@ def test_neighbour_list_is_far_faster_than_ases():
 
 @pytest.fixture(scope="module")
 def matrices():
-    """A model of silicon's matrices with s and p orbitals; what it was taught does not matter."""
+    """A model of silicon's matrices with s and p orbitals, trained on random values."""
     description = Description(around=Reach(4, 0.4, 5.0), bond=Reach(8, 0.4, 6.2))
     model = MatrixModel({14: (0, 1)}, ("hamiltonian", "overlap"), description)
     atoms = bulk("Si", cubic=True)

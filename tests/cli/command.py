@@ -1,4 +1,4 @@
-"""The command line, as a user calls it, but in this process: to start another takes seconds."""
+"""The command line called within this process: starting another one takes seconds."""
 
 import contextlib
 import io
@@ -9,14 +9,14 @@ from otf.cli.main import main
 
 @dataclass(frozen=True)
 class Ended:
-    """What a command wrote."""
+    """Output of a command."""
 
     stdout: str
     stderr: str
 
 
 def otf(*arguments: object, rc: int = 0) -> Ended:
-    """Run ``otf``, which must end with this exit code and never with a traceback."""
+    """Run ``otf`` and check its exit code and that there is no traceback."""
     stdout, stderr = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
         try:

@@ -1,4 +1,4 @@
-"""``otf analyse`` and ``otf compare`` on a run and on a file of another program."""
+"""``otf analyse`` and ``otf compare`` on a run and on the file of another program."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: real processes, exit codes, what is printed."""
+"""The command line in real processes: exit codes and printed output."""
 
 import json
 import shutil
@@ -34,7 +34,7 @@ def otf(*arguments: object, cwd: Path, check: bool = True) -> subprocess.Complet
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
-    """A folder in which water.yaml was run."""
+    """A folder with a finished run of water.yaml."""
     folder = tmp_path_factory.mktemp("cli")
     (folder / "water.yaml").write_text(CONFIG)
     otf("run", "water.yaml", cwd=folder)

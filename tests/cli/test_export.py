@@ -1,4 +1,4 @@
-"""``otf export``, ``list`` and ``status``; what other programs read of our files."""
+"""``otf export``, ``list`` and ``status``; exported files read by other programs."""
 
 import fcntl
 import warnings
@@ -15,7 +15,7 @@ from otf.io.trajectory import read_trajectory
 from tests.cli.command import otf
 
 with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # of their own dependencies
+    warnings.simplefilter("ignore")  # from their dependencies
     import MDAnalysis
     import znh5md
 
@@ -77,7 +77,7 @@ def test_dump_that_mdanalysis_and_ase_read(run, trajectory, tmp_path):
         box = universe.dimensions
     ours = trajectory.frame(30)
     pairs = [(0, 1), (2, 7), (3, 5)]
-    for i, j in pairs:  # the cell is turned: distances stay
+    for i, j in pairs:  # the cell is rotated: distances are unchanged
         assert np.linalg.norm(theirs[i] - theirs[j]) == pytest.approx(
             np.linalg.norm(ours.positions[i] - ours.positions[j]), abs=1e-4
         )

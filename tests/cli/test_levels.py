@@ -1,4 +1,4 @@
-"""``otf analyse gap`` and ``dos``, of a run whose engine tells its matrices."""
+"""``otf analyse gap`` and ``dos``, of a run whose engine provides its matrices."""
 
 import re
 from pathlib import Path
@@ -49,7 +49,7 @@ def test_gaps_of_frames_are_those_of_the_engine_at_its_labels(run):
     for stored, path in list(zip(labels, files))[-5:]:
         m = read_matrices(path).matrices
         truth = levels_of(m.hamiltonian, m.overlap, m.electrons).gap
-        # The label was asked for where an older model had led, a little beside the frame.
+        # The label was taken before the replay, at a structure slightly off the frame.
         assert gaps[0.5 * stored.step] == pytest.approx(truth, abs=0.02)
     assert np.ptp(list(gaps.values())) > 0.1
 
@@ -58,7 +58,7 @@ def test_density_of_states_counts_the_electrons(run):
     said = otf("analyse", "dos", run, "--every", 3, "--above", 0.5, "--below", 30).stdout
     energy, levels, _ = table(said).T
     assert levels[energy < -25].max() < 1e-6
-    valence = np.trapezoid(levels, energy)  # without the core of oxygen
+    valence = np.trapezoid(levels, energy)  # without the oxygen 1s level
     assert valence == pytest.approx(4.0, abs=0.01)
 
 
@@ -99,7 +99,7 @@ def test_densities_are_written_for_every_frame(run, tmp_path):
 
 
 def off_outside_cores(found: Path, truth: Path) -> float:
-    """L1 error where a coarse grid has something to say."""
+    """L1 error outside the cores, which a coarse grid does not resolve."""
     atoms, grid, known = read_cube(truth)
     points = grid.origin + np.indices(grid.shape).reshape(3, -1).T @ grid.steps
     away = np.linalg.norm(points[:, None] - atoms.positions, axis=2).min(axis=1)
@@ -118,7 +118,7 @@ def test_densities_point_by_point(run, tmp_path):
     assert 0.0 < float(off[1]) < 2.0
     for k, known in enumerate(truth):
         assert off_outside_cores(tmp_path / f"p_{k:06d}.cube", known) < 0.02
-    # As if some other program had made them.
+    # Learned from files, as if from another program.
     files = [word for known in truth for word in ("--learn", known)]
     said = otf(*given, *files, "--volume", tmp_path / "l.cube").stdout
     assert "learned from 4 densities" in said
@@ -137,7 +137,7 @@ def test_densities_point_by_point(run, tmp_path):
 
 
 def test_a_dozen_labels_do_not_fit_anything(run):
-    """Fine features are for many labels: without a prior that says so the error is 6 meV."""
+    """Without a graded prior on fine features a dozen labels overfit: an error of 6 meV."""
     labels = [read_matrices(path) for path in sorted((run / "matrices").glob("0*.h5"))]
     first = labels[0].matrices.hamiltonian
     model = MatrixModel(first.shells, ("hamiltonian",), describe(first))

@@ -1,4 +1,4 @@
-"""``otf analyse phonons``: of the model, and of its engine."""
+"""``otf analyse phonons``, of the model and of its engine."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def numbers(said: str) -> dict[str, float]:
 
 
 def highest_THz() -> float:
-    """Of the whole supercell, by the Hessian of every atom."""
+    """Highest frequency of the whole supercell, from the Hessian of all atoms."""
     atoms = bulk("Al", a=4.0, cubic=True) * (2, 2, 2)
     atoms.calc = EMT()
     hessian = []
@@ -56,7 +56,7 @@ def test_phonons_of_model_and_engine(run, tmp_path):
     assert found["highest_THz_model"] == pytest.approx(found["highest_THz_engine"], rel=0.05)
     assert 0.0 < found["rms_difference_THz"] < 0.3
     for name in ("engine", "model"):
-        assert abs(found[f"lowest_THz_{name}"]) < 1e-4  # the crystal as a whole
+        assert abs(found[f"lowest_THz_{name}"]) < 1e-4  # translations of the whole crystal
     names = "frequency_THz,states_per_THz_model,states_per_THz_engine"
     assert names in (tmp_path / "p.csv").read_text()
     one = numbers(otf("analyse", "phonons", run, "--mesh", 9).stdout)

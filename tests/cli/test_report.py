@@ -1,4 +1,4 @@
-"""``otf report``: one page, whole, small, and in need of nothing else."""
+"""``otf report``: one complete, small and self-contained page."""
 
 import re
 from html.parser import HTMLParser
@@ -43,7 +43,7 @@ def page(tmp_path_factory):
 
 
 class Reader(HTMLParser):
-    """What a page holds, and whether its elements are closed in the order they were opened."""
+    """Parser of a page; checks that its elements are properly nested."""
 
     EMPTY = ("meta", "path", "use", "br", "rect", "input", "img")
 

@@ -1,4 +1,4 @@
-"""The report in a real Chromium, from a file, with the network cut."""
+"""The report in a real Chromium, opened from a file without network."""
 
 import fcntl
 import io
@@ -87,7 +87,7 @@ def test_the_page_shows_everything_and_asks_for_nothing(page, run):
         shown = pixels(pictures.nth(i))
         assert differing(shown, shown[:1, :1]) > 0.005
     overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
-    assert page.evaluate(overflow) == 0  # nothing sticks out of a phone
+    assert page.evaluate(overflow) == 0  # nothing exceeds the width of a phone
     assert page.problems == []
 
 

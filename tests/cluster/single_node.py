@@ -55,7 +55,7 @@ PartitionName=urgent Nodes={host} MaxTime=INFINITE State=UP PriorityTier=2 Preem
 
 
 def find_program(name: str) -> str | None:
-    """Where a program is, also one for administrators."""
+    """Path of a program, also in the sbin directories."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
 
 
@@ -79,7 +79,7 @@ def _run(name: str, *arguments: object, environment: dict[str, str]) -> None:
 
 
 def _end(pid_file: Path) -> None:
-    """End the process whose number is in a file, and everything below it."""
+    """End the process whose id is in a file, and its children."""
     if not pid_file.exists():
         return
     pid = int(pid_file.read_text())
@@ -92,7 +92,7 @@ def _end(pid_file: Path) -> None:
 
 @contextmanager
 def single_node_slurm(folder: Path) -> Iterator[dict[str, str]]:
-    """Start it, and stop it whatever happens; the environment its commands need."""
+    """Start Slurm, yield the environment for its commands, and stop it in any case."""
     host, user, ports = socket.gethostname().split(".")[0], getpass.getuser(), _free_ports(2)
     for name in ("state", "spool"):
         (folder / name).mkdir(parents=True)

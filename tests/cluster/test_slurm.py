@@ -1,4 +1,4 @@
-"""Runs as jobs of a real Slurm, from submission to the end, whatever happens between."""
+"""Runs as jobs of a real Slurm, from submission to completion, with interruptions."""
 
 import os
 import shutil
@@ -34,7 +34,7 @@ def slurm(tmp_path_factory):
     with single_node_slurm(tmp_path_factory.mktemp("slurm")) as environment:
         yield environment | {
             "PYTHONPATH": os.pathsep.join(filter(None, paths)),
-            # What runs as root in a container needs this of Open MPI.
+            # Open MPI needs this to run as root in a container.
             "OMPI_ALLOW_RUN_AS_ROOT": "1",
             "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
         }
@@ -64,7 +64,7 @@ def written(folder: Path, *, seconds: float, cluster: str = "tasks: 1") -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(slurm, tmp_path_factory):
-    """The same run without Slurm; labels are as good when they come quickly."""
+    """The same run without Slurm and with an engine that does not wait."""
     folder = tmp_path_factory.mktemp("undisturbed")
     config = written(folder, seconds=0.0)
     subprocess.run(
@@ -130,7 +130,7 @@ LONGER = {
 
 @pytest.fixture(scope="module")
 def longer(slurm, tmp_path_factory):
-    """Runs longer than their jobs, all at once, when the last job is over."""
+    """Runs longer than their jobs, submitted together, after the last job has ended."""
     folder = tmp_path_factory.mktemp("longer")
     for name, cluster in LONGER.items():
         (folder / name).mkdir()
@@ -172,7 +172,7 @@ def test_a_cancelled_run_stops_at_a_safe_point_and_can_be_submitted_again(
     assert str(run) in line
     assert "is in the queue already" in otf("submit", run, rc=1)
     assert f"job {job} stops at its next safe point" in otf("cancel", run)
-    wait(slurm, job, "FAILED")  # as a job that did not do what it was to do
+    wait(slurm, job, "FAILED")  # an interrupted job counts as failed
     assert "SIGTERM" in (run / "run.log").read_text()
     assert "has no job in the queue" in otf("cancel", run, rc=1)
     job = number_of(otf("submit", run))
@@ -304,7 +304,7 @@ def test_an_mpi_program_within_the_job(otf, slurm, tmp_path, launcher, lines):
 
 @needs_mpich
 def test_replicas_share_the_cores_of_their_job(otf, slurm, tmp_path):
-    """Labels of several replicas, each an srun step of two ranks, side by side."""
+    """Labels of several replicas run side by side, each an srun step of two ranks."""
     (tmp_path / "data/VPS").mkdir(parents=True)
     for name, electrons in (("C", 4.0), ("H", 1.0)):
         path = tmp_path / f"data/VPS/{name}_PBE19.vps"

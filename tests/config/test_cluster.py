@@ -1,4 +1,4 @@
-"""The ``cluster`` section and the profile of a site beneath it."""
+"""The ``cluster`` section and the site profile it is based on."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def test_what_stands_in_the_configuration_counts_more(path, tmp_path):
     assert plain.tasks > 7
     assert (mine.tasks, mine.time) == (7, "12:00:00")
     assert mine.partition == plain.partition
-    assert mine.profile is None  # a run does not depend on a file elsewhere
+    assert mine.profile is None  # a run does not depend on a file outside its directory
 
 
 def test_mistakes_are_found_where_they_are(tmp_path):

@@ -1,4 +1,4 @@
-"""Broken configurations: every problem at once, with its place and its remedy."""
+"""Invalid configurations: all problems are reported with their location and remedy."""
 
 import shutil
 from pathlib import Path
@@ -144,7 +144,7 @@ def test_missing_file_names_the_remedy(tmp_path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
 def test_shipped_configs_are_valid(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "configs")
-    for linked in ("DFT_DATA19", "pseudos"):  # by the user
+    for linked in ("DFT_DATA19", "pseudos"):  # set by the user
         (tmp_path / "configs" / linked).mkdir(exist_ok=True)
     assert read_config(tmp_path / "configs" / path.name).dynamics.total_steps > 0
 

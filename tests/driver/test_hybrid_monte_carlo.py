@@ -1,4 +1,4 @@
-"""Hybrid Monte Carlo on a model: exact for the engine, whatever the model is worth."""
+"""Hybrid Monte Carlo on a model: exact for the engine, independent of the model's accuracy."""
 
 import math
 from contextlib import closing
@@ -29,7 +29,7 @@ from otf.runs.session import run_session
 from otf.units import KELVIN
 
 MORSE = {"epsilon": 0.3, "r0": 2.6, "rho0": 4.0, "rcut1": 20.0, "rcut2": 21.0}
-_APART = 10  # proposals between samples that count as independent
+_APART = 10  # proposals between independent samples
 CONFIG = """\
 system: {{structure: dimer.xyz}}
 engine:
@@ -72,7 +72,7 @@ def finished(tmp_path_factory, long):
 
 
 def test_the_sampled_distances_are_the_engines(finished):
-    """Against r^2 exp(-V(r) / kT), integrated on a grid."""
+    """Compared with r^2 exp(-V(r) / kT), integrated on a grid."""
     t = read_trajectory(finished[0] / "trajectory.h5")
     distances = np.linalg.norm(t.positions[:, 1] - t.positions[:, 0], axis=1)[t.stage == 1]
     grid = np.linspace(2.0, 5.0, 3001)
@@ -201,7 +201,7 @@ def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path
     path = flaky(tmp_path, "error", 91, "policy: {on_engine_failure: continue}")
     summary = run_session(*open_run(path))
     assert summary.steps == 120
-    assert summary.labels == 119  # with the start, and without two
+    assert summary.labels == 119  # including the start, without the two that failed
     assert caplog.text.count("the proposal is rejected") == 2
 
 

@@ -1,4 +1,4 @@
-"""The loop on a Morse cluster through ASE: what is labelled, kept, refused."""
+"""The loop on a Morse cluster through ASE: labels, committed frames and refusals."""
 
 import re
 from dataclasses import replace
@@ -109,14 +109,14 @@ def test_replayed_segment_is_a_trajectory_of_the_model_that_learned_its_label(tm
     grown = [s for s in segments if s.frames and s.frames[-1].source == MODEL]
     for segment in grown:
         energy = [f.potential_energy + f.kinetic_energy for f in segment.frames]
-        # One potential throughout: the total energy is constant to integrator error.
+        # A single potential: the total energy is constant to integrator error.
         assert np.ptp(energy) < 2e-3
         assert {f.labels for f in segment.frames} == {segment.label.index + 1}
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "csvr", "langevin", "nhc"])
 def test_books_balance_whatever_is_learned(tmp_path, ensemble):
-    """H̃ of a run with a new model every five steps scatters like the energy on a frozen one."""
+    """The conserved energy scatters with a model update every five steps as with a frozen model."""
     policy = "  kind: fixed\n  train_fs: 20\n  every: 5"
     path = make(tmp_path, policy=policy, ensemble=ensemble, steps=300)
     summary = run_session(*open_run(path))
@@ -127,7 +127,7 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
         kinetic_and_potential - told.energy_discontinuity - told.heat - told.work,
         atol=1e-12,
     )
-    assert np.abs(np.diff(told.energy_discontinuity)).max() > 1e-5  # models did differ
+    assert np.abs(np.diff(told.energy_discontinuity)).max() > 1e-5  # the models do differ
     atoms = told.frame(0)
     atoms.calc = otf.load_model(path / "model.h5")
     frozen = []
@@ -139,14 +139,14 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
         1e3 * told.energy_discontinuity[-1]
     )
     labels = ase.io.read(path / "labels.extxyz", ":")
-    if ensemble == "nve":  # the engine's own energy at the first label and at the last
+    if ensemble == "nve":  # total energy by the engine, between the first and the last label
         assert abs(summary.energy_conservation.total_change_meV) < 50.0
         assert len(labels) == summary.labels
 
 
 @pytest.mark.parametrize("ensemble", ["nve", "csvr", "nhc", "langevin"])
 def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
-    """Two atoms stay, a bond keeps its length, argon is heavy; a resumed run does the same."""
+    """Fixed atoms, a fixed bond and a mass are kept; a resumed run is identical."""
     held = "  structure: cluster.xyz\n  fixed_atoms: [0, 3]\n"
     if ensemble != "langevin":
         held += "  fixed_bonds: [[5, 6]]\n"
@@ -170,15 +170,15 @@ def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
     assert np.std(told.conserved_energy) < 2e-3
     assert again.positions.tobytes() == told.positions.tobytes()
     forces = ase.io.read(runs[0] / "labels.extxyz", "1").get_forces()
-    assert np.abs(forces[[0, 3]]).max() > 1e-3  # labels are whole
+    assert np.abs(forces[[0, 3]]).max() > 1e-3  # labels have unconstrained forces
 
 
 def test_broken_bond_is_labelled_at_once(tmp_path):
-    """A hydrogen leaves its water: labelled when its bond is gone, whatever the gap says."""
+    """A hydrogen leaves its water: labelled when its bond is broken, independent of the gap."""
     atoms = molecule("H2O")
     along = atoms.positions[1] - atoms.positions[0]
     momenta = np.zeros((3, 3))
-    momenta[1] = along / np.linalg.norm(along) * np.sqrt(2.0 * 9.0)  # 9 eV for a mass of one
+    momenta[1] = along / np.linalg.norm(along) * np.sqrt(2.0 * 9.0)  # 9 eV for a mass of 1
     atoms.set_momenta(momenta)
     ase.io.write(tmp_path / "water.traj", atoms)
     source = tmp_path / "run.yaml"
@@ -216,7 +216,7 @@ def test_thermostat_follows_its_ramp(tmp_path, ensemble):
     before = resolved.read_bytes()
     with pytest.raises(ConfigError, match="a ramp depends on the length"):
         change_steps(run, 700)
-    assert resolved.read_bytes() == before  # what is refused is not written
+    assert resolved.read_bytes() == before  # a refused change is not written
 
 
 @pytest.mark.parametrize(
@@ -309,7 +309,7 @@ def test_engine_takes_over_again_where_the_model_fails(tmp_path):
     path = make(tmp_path, policy="  kind: fixed\n  train_fs: 0\n  every: 5", steps=20)
     run, config, atoms = open_run(path)
     adaptive = config.policy.model_copy(update={"kind": "adaptive", "force_target_meV_A": 1e-6})
-    sit(path)  # the model moved the atoms without much training …
+    sit(path)  # the model moves the atoms with little training …
     config = config.model_copy(
         update={
             "policy": adaptive,
@@ -319,7 +319,7 @@ def test_engine_takes_over_again_where_the_model_fails(tmp_path):
     records = []
     run_session(run, config, atoms, records.append)
     reasons = [r.label.reason for r in records if isinstance(r, Segment)]
-    assert "engine" in reasons  # … and an adaptive policy does not put up with that
+    assert "engine" in reasons  # … and an adaptive policy returns to the engine
     trajectory = read_trajectory(path / "trajectory.h5")
     assert trajectory.step.tolist() == list(range(31))
     assert trajectory.source[-1] == ENGINE
@@ -367,7 +367,7 @@ def test_failed_label_stops_the_run_and_it_resumes(tmp_path, how, reason, first)
     assert len((path / "labels.extxyz").read_text().split("provenance")) - 1 == first
     config = path / "config.resolved.yaml"
     config.write_text(config.read_text().replace(f"last: {first}", "last: -1"))
-    sit(path)  # the engine is well again
+    sit(path)  # the engine no longer fails
     whole = make(tmp_path, "whole", steps=60)
     sit(whole)
     one, other = (read_trajectory(p / "trajectory.h5") for p in (path, whole))
@@ -379,7 +379,7 @@ FLAKY = "flaky_calculator:Flaky"
 
 @pytest.mark.parametrize(("how", "last"), [("astray", 5), ("elsewhere", 6)])
 def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
-    """One slip is put right; an answer that comes twice is the engine's word, and is learned."""
+    """A single wrong energy is corrected; one that is reproduced is learned."""
     keywords = f"first: 5, last: {last}, how: {how}, "
     run = make(tmp_path, calculator=FLAKY, keywords=keywords)
     summary = run_session(*open_run(run))
@@ -433,7 +433,7 @@ def test_engine_that_cannot_do_the_structure_is_refused_at_start(tmp_path):
 def test_existing_directory_is_refused_with_the_remedy(tmp_path):
     path = make(tmp_path, steps=3)
     source = tmp_path / "run.yaml"
-    create_run(read_config(source), source, path)  # no label was paid for yet
+    create_run(read_config(source), source, path)  # there are no labels yet
     sit(path)
     with pytest.raises(FileError, match="otf resume"):
         create_run(read_config(source), source, path)
@@ -471,7 +471,7 @@ def test_unknown_molecule_is_guessed(tmp_path):
 
 def test_run_killed_while_its_directory_was_made_begins_again(tmp_path):
     run = make(tmp_path)
-    (run / "config.resolved.yaml").unlink()  # the last that is written
+    (run / "config.resolved.yaml").unlink()  # the file written last
     assert sorted(p.name for p in run.iterdir()) == ["start.traj"]
     source = tmp_path / "run.yaml"
     assert create_run(read_config(source), source, run).config.exists()
@@ -500,7 +500,7 @@ def test_label_of_a_course_not_taken_is_set_aside_and_the_run_goes_on(tmp_path):
     path = make(tmp_path, steps=60)
     sit(path)
     (path / "checkpoint.h5").unlink()
-    sit(path, steps=90)  # the label that ended the shorter run has no place in the longer one
+    sit(path, steps=90)  # the last label of the shorter run is not part of the longer one
     whole = make(tmp_path, "whole", steps=90)
     sit(whole)
     one, other = (read_trajectory(p / "trajectory.h5") for p in (path, whole))
@@ -516,7 +516,7 @@ def test_text_that_looks_like_a_number_survives_in_the_resolved_config(tmp_path)
 def test_summary_counts_what_the_files_hold(tmp_path):
     path = make(tmp_path, steps=60)
     summary, records = sit(path)
-    again, _ = sit(path)  # nothing left to do
+    again, _ = sit(path)  # already complete
     labels = [r.label for r in records if isinstance(r, Segment)]
     assert again.labels == summary.labels == len(labels)
     audited = [r.force_mae for r in labels if r.reason in UNTRIGGERED]

@@ -1,4 +1,4 @@
-"""The switch between engine and model, by tables."""
+"""Tables of decisions of the policies."""
 
 import pytest
 from hypothesis import given
@@ -12,19 +12,19 @@ NAN = float("nan")
 TABLE = [
     # gap, error, elapsed, reason -> gap, by_engine
     (1.0, NAN, 0, "start", 1.0, True),
-    (1.0, 0.100, 1, "start", 1.0, True),  # too large: stay with the engine
+    (1.0, 0.100, 1, "start", 1.0, True),  # too large: the engine continues
     (1.0, 0.015, 1, "start", 16 / 9, True),
     (1.5, 0.010, 1, "start", 4.5, False),  # the model takes over
     (10.0, 0.020, 10, "scheduled", 10.0, False),
-    (10.0, 0.001, 10, "scheduled", 30.0, False),  # never more than three times
+    (10.0, 0.001, 10, "scheduled", 30.0, False),  # factor 3 at most
     (10.0, 0.025, 10, "scheduled", 6.4, False),
-    (10.0, 1.000, 10, "scheduled", 3.0, False),  # never less than 0.3
+    (10.0, 1.000, 10, "scheduled", 3.0, False),  # factor 0.3 at least
     (90.0, 0.001, 90, "scheduled", 100.0, False),
     (3.0, 0.500, 3, "scheduled", 1.0, True),  # back to the engine
     (50.0, 0.010, 20, "guard", 50.0, False),  # false alarm
-    (50.0, 0.025, 20, "guard", 12.8, False),  # the guard was right: from where it fired
+    (50.0, 0.025, 20, "guard", 12.8, False),  # true alarm: scaled from the steps elapsed
     (50.0, 0.500, 20, "explosion", 6.0, False),
-    (50.0, 0.010, 20, "audit", 50.0, False),  # early: says nothing of longer gaps
+    (50.0, 0.010, 20, "audit", 50.0, False),  # before the end of the gap: the gap does not grow
     (50.0, 0.025, 20, "audit", 12.8, False),
     (30.0, 0.0, 30, "end", 90.0, False),
 ]

@@ -1,4 +1,4 @@
-"""The autoregressive residual between two labels: what it adds and what work it does."""
+"""The autoregressive residual between two labels: its forces and their work."""
 
 import numpy as np
 import pytest

@@ -71,11 +71,11 @@ def test_each_stage_does_what_it_says(finished):
 
 def test_the_books_of_a_moving_cell_balance(finished):
     _, summary, segments = finished
-    assert abs(summary.energy_conservation.conserved_meV_ps) < 10.0  # of 2.5 eV of motion
+    assert abs(summary.energy_conservation.conserved_meV_ps) < 10.0  # of a kinetic energy of 2.5 eV
     assert summary.energy_conservation.conserved_scatter_meV < 3.0
     totals = [s.label.total_energy for s in segments]
     assert np.ptp(totals) < 0.05
-    assert summary.energy_conservation.barostat_meV > 50.0  # compressed: work was done on the atoms
+    assert summary.energy_conservation.barostat_meV > 50.0  # compression does work on the atoms
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
@@ -162,7 +162,7 @@ def test_a_run_ends_when_its_rdf_is_known_well_enough(tmp_path):
     assert 300 < summary.steps < 5000
     t = read_trajectory(path / "trajectory.h5")
     found = RdfSum(t.atoms, 5.0, 100)
-    for i in range(51, len(t), 5):  # the frames of the last stage alone
+    for i in range(51, len(t), 5):  # frames of the last stage only
         found.add(t.positions[i], t.cells[i])
     assert 0.08 < found.result().worst_error < 0.12
     stopped = make(tmp_path, RDF.replace("5}", "5, labels: 6}"), "stopped")

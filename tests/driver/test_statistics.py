@@ -1,4 +1,4 @@
-"""What labels say about a run: the verdict on its target, and how its energy balances."""
+"""Statistics from labels: the verdict on the target, and energy conservation."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The density of a density matrix in space, and integrals over it."""
+"""The electron density of a density matrix in real space, and its integrals."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ SHELLS = {14: (0, 1)}
 
 
 def functions() -> dict[int, RadialFunctions]:
-    """One s and one p shell, Gaussian, cut off smoothly."""
+    """One Gaussian s and one p shell, with a smooth cutoff."""
     r = np.linspace(0.0, 3.0, 800)
     fade = (1.0 - (r / 3.0) ** 2) ** 2
     shapes = [np.exp(-(r**2)) * fade, r * np.exp(-(r**2)) * fade]

@@ -1,4 +1,4 @@
-"""Density matrices of random Hamiltonians, exact and nearly so."""
+"""Density matrices of random Hamiltonians, exact and approximate."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What is learned of matrices turns with the structure, whatever it was taught."""
+"""Equivariance of learned matrices under rotation, for any training data."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ seeds = st.integers(0, 2**31)
 
 
 def rotation(rng: np.random.Generator) -> np.ndarray:
-    """Proper or not."""
+    """A random rotation, proper or improper."""
     return Rotation.random(random_state=int(rng.integers(2**31))).as_matrix() * rng.choice([-1, 1])
 
 
@@ -37,7 +37,7 @@ def structure(rng: np.random.Generator, symbols: str = "OH2OH", *, cell: float =
 
 
 def taught(model: MatrixModel, atoms: Atoms, rng: np.random.Generator) -> None:
-    """Anything at all: symmetry must not come from the labels."""
+    """Train on random matrices: the symmetry must not come from the labels."""
     pairs = model.pairs(atoms)
     blank = BlockMatrix(atoms.numbers, model.shells, pairs, np.empty(0))
     size = int((blank.widths[pairs.first] * blank.widths[pairs.second]).sum())
@@ -45,7 +45,7 @@ def taught(model: MatrixModel, atoms: Atoms, rng: np.random.Generator) -> None:
 
 
 def whole_rotation(matrix: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-    """Of the orbitals of all atoms."""
+    """Rotation matrix of the orbitals of all atoms."""
     each = rotation_matrices(matrix[None], 2)
     degrees = [degree for z in numbers for degree in SHELLS[int(z)]]
     out = np.zeros((sum(2 * d + 1 for d in degrees),) * 2)
@@ -99,14 +99,14 @@ def test_like_atoms_have_no_numbers(model, seed):
 
 
 def test_a_crystal_is_the_same_in_a_larger_cell(model):
-    """Blocks between cells belong to the right ones."""
+    """Blocks between cells are assigned to the correct cells."""
     rng = np.random.default_rng(5)
     atoms = structure(rng, cell=4.0)
     double = atoms.repeat((2, 1, 1))
     energies = [np.linalg.eigvalsh(model.predict(a)["a"].dense()) for a in (atoms, double)]
     small, large = energies
     assert len(large) == 2 * len(small)
-    for value in small:  # the centre of the zone of the small cell is a point of the large one
+    for value in small:  # Gamma of the small cell folds onto Gamma of the large one
         assert np.abs(large - value).min() < 1e-9 * np.abs(small).max()
 
 
@@ -116,7 +116,7 @@ def test_what_is_far_away_does_not_matter_and_comes_in_smoothly(model):
     size = sum(width(SHELLS[int(z)]) for z in atoms.numbers[:3])
 
     def block(distance: float) -> np.ndarray:
-        atoms.positions[3] = rightmost + np.array([distance, 0, 0])  # the others are further away
+        atoms.positions[3] = rightmost + np.array([distance, 0, 0])  # others are farther away
         return np.asarray(model.predict(atoms)["a"].dense()[:size, :size])
 
     away = block(20.0)
@@ -124,7 +124,7 @@ def test_what_is_far_away_does_not_matter_and_comes_in_smoothly(model):
     assert np.abs(block(5.001) - away).max() < 1e-12 * scale
     steps = [np.abs(block(5.0 - d) - away).max() for d in (0.01, 0.02)]
     assert steps[1] < 1e-3 * scale
-    assert steps[1] > 5.0 * steps[0]  # as the third power of the distance to the cutoff
+    assert steps[1] > 5.0 * steps[0]  # like the third power of the distance to the cutoff
 
 
 @given(seed=seeds)

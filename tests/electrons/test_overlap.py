@@ -1,4 +1,4 @@
-"""Overlaps made of the orbitals themselves."""
+"""Overlap matrices computed from the orbitals."""
 
 import numpy as np
 import pytest

@@ -20,12 +20,12 @@ SMALL = PointDescription(LocalFunctions((10, 5, 4), 4.0), 5, Reach(3, 0.4, 3.5),
 
 
 def cloud(points: np.ndarray, place: np.ndarray, width: float) -> np.ndarray:
-    """One electron."""
+    """Gaussian density of one electron."""
     return (width / np.pi) ** 1.5 * np.exp(-width * ((points - place) ** 2).sum(axis=1))
 
 
 def clouds(atoms: Atoms, points: np.ndarray) -> np.ndarray:
-    """Atoms that give electrons to their bonds, the more the shorter these are."""
+    """Density of atoms with charge moved into their bonds, more for shorter bonds."""
     places = atoms.positions
     found = sum(z * cloud(points, p, 3.0) for z, p in zip(atoms.numbers, places, strict=True))
     for i, one in enumerate(places):
@@ -88,7 +88,7 @@ def test_functions_end_smoothly():
     near = np.array([[0.0, 0.0, 3.0 - x] for x in (1e-2, 1e-3, -1e-3)])
     sizes = np.abs(functions.values(near)[0]).max(axis=(1, 2))
     assert sizes[0] < 1e-3
-    assert sizes[1] < 2e-3 * sizes[0]  # with the cube of the distance
+    assert sizes[1] < 2e-3 * sizes[0]  # like the cube of the distance
     assert sizes[2] == 0.0
 
 
@@ -130,7 +130,7 @@ def test_electrons_are_those_of_the_composition(learned):
     both = learned.density(one + two)
     points = quadrature(one)[0]
     single = learned.density(one).at(points)
-    np.testing.assert_allclose(both.at(points), single, atol=1e-9)  # nothing reaches that far
+    np.testing.assert_allclose(both.at(points), single, atol=1e-9)  # beyond all cutoffs
     with pytest.raises(ValueError, match=r"\[6\] was learned"):
         learned.density(molecule("CH4"))
     with pytest.raises(ValueError, match="was learned"):
@@ -175,16 +175,16 @@ def test_a_sample_stands_for_the_whole():
     values = clouds(atoms, points)
     sample = sample_of_points(atoms, points, volumes, values, reach=4.0, count=20000, seed=1)
     near = np.linalg.norm(points[:, None] - atoms.positions, axis=2).min(axis=1) < 4.0
-    for of in (lambda v: v, lambda v: 0.0 * v + 1.0):  # of the density, and of the room
+    for of in (lambda v: v, lambda v: 0.0 * v + 1.0):  # integrals of the density and of the volume
         whole = volumes[near] @ (of(values[near]) / (values[near] + 0.067))
         assert sample.weights @ of(sample.values) == pytest.approx(whole, rel=0.02)
     assert sample.electrons == 10.0
     given = {"reach": 4.0, "count": 10, "seed": 1}
     coarse = sample_of_points(atoms, points, 1.03 * volumes, values, **given)
-    assert coarse.electrons is None  # nobody has 10.3
+    assert coarse.electrons is None  # 10.3 is no valid electron count
     assert sample_of_points(atoms, points, volumes, values, electrons=7.5, **given).electrons == 7.5
     lowest = np.linalg.norm(sample.points[:, None] - atoms.positions, axis=2).min(axis=1)
-    assert lowest.max() > 3.0  # far points are among them
+    assert lowest.max() > 3.0  # includes far points
     assert lowest.max() < 4.0
 
 

@@ -1,4 +1,4 @@
-"""Problems whose prior is chosen by leaving labels out."""
+"""Ridge problems with a prior chosen by cross-validation over labels."""
 
 import numpy as np
 
@@ -11,7 +11,7 @@ TRUTH = np.where(DEGREES[:, None] == 0, np.random.default_rng(0).normal(size=(40
 
 
 def labels(count: int, *, noise: float):
-    """Rows with targets of two matrices, made of coarse features; the second has noise."""
+    """Rows and targets of two matrices, from coarse features; the second has noise."""
     rng = np.random.default_rng(4)
     for _ in range(count):
         rows = rng.normal(size=(4, len(DEGREES)))
@@ -19,7 +19,7 @@ def labels(count: int, *, noise: float):
 
 
 def learned(count: int, *, choose: bool) -> np.ndarray:
-    """What is said of unknown rows, less the truth."""
+    """Errors of the prediction for unseen rows."""
     problem = RidgeProblem(DEGREES, 2)
     for index, (rows, targets) in enumerate(labels(count, noise=0.3)):
         problem.add(rows, targets, index)
@@ -40,7 +40,7 @@ def test_too_few_labels_choose_nothing():
 
 
 def test_predictions_in_between_change_nothing():
-    """A resumed run learns its labels at once; the one before looked at each."""
+    """A resumed run learns all labels at once, the interrupted one with predictions in between."""
     at_once, step_by_step = (MatrixModel(SHELLS, ("a", "b"), SMALL) for _ in range(2))
     for model, looks in ((at_once, False), (step_by_step, True)):
         rng = np.random.default_rng(8)

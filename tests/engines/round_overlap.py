@@ -1,4 +1,4 @@
-"""A test of the order and the signs of orbitals that needs nothing but an overlap matrix."""
+"""A test of the order and signs of orbitals that needs only an overlap matrix."""
 
 import numpy as np
 from ase import Atoms
@@ -10,7 +10,7 @@ from otf.orbitals.block_matrices import BlockMatrix
 
 
 def assert_round(overlap: BlockMatrix, atoms: Atoms, *, tolerance: float = 1e-8) -> None:
-    """Overlaps of orbitals on two atoms do not change when everything turns about the bond."""
+    """Assert that overlaps between two atoms are invariant under rotation about the bond."""
     pairs, numbers = overlap.pairs, overlap.numbers
     vectors = vectors_of(atoms, pairs.first, pairs.second, pairs.shifts)
     kinds = numbers[pairs.first], numbers[pairs.second]

@@ -1,4 +1,4 @@
-"""Every engine that ships keeps the contract."""
+"""Contract tests of all engines that ship."""
 
 from typing import ClassVar
 
@@ -22,7 +22,7 @@ def crystal(name: str, **keywords: object) -> Atoms:
 class TestTblite(EngineContract):
     kind = "tblite"
     options: ClassVar = {"method": "GFN2-xTB"}
-    energy_eV = -137.96777625229421  # H2O; tblite's own documentation
+    energy_eV = -137.96777625229421  # H2O; from tblite's documentation
     energy_tolerance_eV = 1e-4
 
 
@@ -39,7 +39,7 @@ class TestPyscf(EngineContract):
     options: ClassVar = {"xc": "pbe", "basis": "sto-3g", "tolerance_eV": 1e-8}
     structure = molecule("H2O")
     noise = 2e-3  # the integration grid follows the molecule only on its own axes
-    # H2O at PBE in the limit of a complete basis is near -76.4 Ha; STO-3G lies 1.2 Ha above.
+    # H2O at PBE is near -76.4 Ha in the complete-basis limit; STO-3G lies 1.2 Ha above.
     energy_eV = -75.2 * 27.2114
     energy_tolerance_eV = 0.3 * 27.2114
 
@@ -87,7 +87,7 @@ def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(
     engine.close()
     assert second.scf_iterations < first.scf_iterations
 
-    engine.open(atoms, tmp_path)  # as after a kill: label 2 is asked for again
+    engine.open(atoms, tmp_path)  # as after a kill: label 2 is repeated
     again = engine.label(atoms, index=2)
     engine.close()
     fresh = engine_class(options, charge=0, spin=0)
@@ -95,7 +95,7 @@ def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(
     scratch = fresh.label(atoms, index=2)
     fresh.close()
     assert again.scf_iterations < scratch.scf_iterations
-    np.testing.assert_allclose(again.forces, scratch.forces, atol=5e-4)  # of the tolerance
+    np.testing.assert_allclose(again.forces, scratch.forces, atol=5e-4)  # due to the tolerance
 
 
 def test_pyscf_damaged_density_is_ignored(tmp_path):
@@ -167,7 +167,7 @@ def test_ase_engine_turns_any_failure_into_a_value():
     options = engine_class.Options(calculator="ase.calculators.emt:EMT")
     engine = engine_class(options, charge=0, spin=0)
     engine.open(bulk("Si"), None)
-    failure = engine.label(bulk("Si"), index=0)  # EMT has no silicon
+    failure = engine.label(bulk("Si"), index=0)  # EMT does not support silicon
     assert isinstance(failure, LabelFailure)
     assert "NotImplementedError" in failure.reason
     other = engine_class(engine_class.Options(calculator="builtins:dict"), charge=0, spin=0)

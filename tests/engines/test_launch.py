@@ -1,4 +1,4 @@
-"""Commands that start ranks: outside a job, inside one, and what cannot be started."""
+"""Commands that start MPI ranks, outside and inside a job, and requests that are refused."""
 
 import sys
 from pathlib import Path
@@ -11,7 +11,7 @@ from otf.errors import EngineError
 
 @pytest.fixture
 def programs(tmp_path, monkeypatch):
-    """A PATH with these programs and nothing else."""
+    """A PATH with only these programs."""
 
     def make(*names: str) -> None:
         for name in names:

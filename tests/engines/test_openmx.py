@@ -1,4 +1,4 @@
-"""OpenMX: every capture read back, every failure named, the program as a real subprocess."""
+"""OpenMX: captured outputs, named failures, and the program as a subprocess."""
 
 import json
 import re
@@ -44,7 +44,7 @@ STANDIN = Path(__file__).parents[1] / "standins" / "fake_openmx.py"
 
 
 def data_path(folder: Path) -> Path:
-    """As much of DFT_DATA19 as otf reads: the valence electrons."""
+    """The part of DFT_DATA19 that otf reads: the valence electrons."""
     (folder / "VPS").mkdir(parents=True, exist_ok=True)
     for name, electrons in (("C", 4.0), ("H", 1.0), ("O", 6.0), ("Si", 4.0)):
         (folder / "VPS" / f"{name}_PBE19.vps").write_text(f"valence.electron  {electrons}\n")
@@ -56,7 +56,7 @@ def options(tmp_path):
     def make(mode: str = "compute", **changes):
         program = tmp_path / "program" / "fake_openmx.py"
         program.parent.mkdir(exist_ok=True)
-        here = f"Path({str(STANDIN)!r}).parents[1]"  # a copy counts its own calls
+        here = f"Path({str(STANDIN)!r}).parents[1]"  # each copy counts its own calls
         program.write_text(STANDIN.read_text().replace("Path(__file__).parents[1]", here))
         return {
             "command": f"{sys.executable} {program} {mode}",
@@ -81,7 +81,7 @@ def evidence(stdout: str, *, code=0, timed_out=False, has_out=True, warm=False):
 
 
 def ended(pid: int) -> bool:
-    """Whether a process is gone, or will be within seconds."""
+    """Whether a process has ended, or ends within seconds."""
     until = time.monotonic() + 10
     while time.monotonic() < until:
         try:
@@ -97,7 +97,7 @@ def ended(pid: int) -> bool:
 
 
 def by_hand(path: Path, start: str, column: slice) -> np.ndarray:
-    """Numbers of the lines after a heading, read without the code under test."""
+    """Numbers in the lines after a heading, read without the code under test."""
     lines = path.read_text().splitlines()
     at = next(i for i, line in enumerate(lines) if start in line)
     rows = []
@@ -312,7 +312,7 @@ def test_warm_start_begins_from_the_last_label_and_only_from_that(tmp_path, opti
     assert cold == [12, 5, 5]
     again = opened(options(), atoms, tmp_path / "s")  # as after a resume
     assert again.label(atoms, index=3).scf_iterations == 5
-    assert again.label(atoms, index=9).scf_iterations == 12  # label 8 is not there
+    assert again.label(atoms, index=9).scf_iterations == 12  # there is no label 8
     other = opened(options(energy_cutoff_ry=250.0), atoms, tmp_path / "s")
     assert other.label(atoms, index=10).scf_iterations == 12  # another grid
     assert len(list((tmp_path / "s").glob("label-*"))) == 1
@@ -454,7 +454,7 @@ def test_job_of_ones_own_is_taken_over(tmp_path):
     source = tmp_path / "run.yaml"
     source.write_text(CONFIG.format(python=sys.executable, standin=STANDIN))
     run = create_run(read_config(source), source, tmp_path / "run")
-    (tmp_path / "job.dat").unlink()  # the run has its own copy
+    (tmp_path / "job.dat").unlink()  # the run keeps its own copy
     summary = run_session(*open_run(run.path))
     assert summary.steps == 30
     labels = ase.io.read(run.labels, ":")
@@ -493,7 +493,7 @@ def test_program_that_is_not_there_is_named(tmp_path, options):
 
 
 def test_the_overlap_of_a_bond_is_round():
-    """In the frame of a bond it has weight 0 only: a wrong sign or order of orbitals would show."""
+    """Along a bond only orbitals of equal m overlap: detects a wrong sign or order of orbitals."""
     found = read_scfout(GOLDEN / "a_ch4" / "ch4.scfout")
     atoms = Atoms("CH4", found.positions, cell=found.cell, pbc=True)
     numbers, bases = np.asarray(atoms.numbers), {6: "C6.0-s2p2d1", 1: "H6.0-s2p1"}
@@ -517,7 +517,7 @@ def test_another_basis_than_the_file_has_is_refused(bases, said):
         orbitals.to_blocks(found.overlap, found, np.array([6, 1, 1, 1, 1]), bases)
 
 
-# Matrices that labels end with
+# Matrices of labels
 
 
 @pytest.mark.parametrize("pbc", [False, True])
@@ -562,7 +562,7 @@ def test_orbitals_in_space_are_those_of_the_pao_files(tmp_path):
 
 
 def written_pao(folder: Path, name: str, electrons: float) -> None:
-    """A file of an s orbital, and a density of some other number of electrons."""
+    """A .pao file with an s orbital, and a density of a different number of electrons."""
     folder.mkdir(exist_ok=True)
     x = np.linspace(-7.0, np.log(6.0), 800)
     r = np.exp(x)
@@ -619,7 +619,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     with pytest.raises(ValueError, match="points of a density"):
         write_density(rst, "otf", np.zeros(grid.shape))
     labels = engine.label(atoms, index=2, guess=DensityGuess(dense, density))
-    assert isinstance(labels, Labels)  # a guess costs no label
+    assert isinstance(labels, Labels)  # a wrong initial density guess does not fail the label
 
 
 def test_a_crystals_k_points_are_in_the_middles_of_their_cells(tmp_path, options):

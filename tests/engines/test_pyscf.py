@@ -1,4 +1,4 @@
-"""PySCF's orbitals in the order and signs of otf, and its answers without self-consistency."""
+"""PySCF's orbitals in otf's order and signs, and labels without self-consistency."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ orbitals = pytest.importorskip("otf_pyscf.orbitals")
 
 @pytest.mark.parametrize("basis", ["def2-svp", "6-31g", "def2-tzvp"])
 def test_the_overlap_of_a_bond_is_round(basis):
-    """In the frame of a bond it has weight 0 only: a wrong sign or order of orbitals would show."""
+    """Along a bond only orbitals of equal m overlap: detects a wrong sign or order of orbitals."""
     atoms = molecule("CH3OH")
     geometry = list(zip(atoms.get_chemical_symbols(), atoms.positions.tolist()))
     mol = gto.M(atom=geometry, basis=basis, verbose=0)
@@ -38,7 +38,7 @@ def test_orbitals_in_space_are_those_of_pyscf(basis):
     density = noise @ noise.T
     values = OrbitalValues(orbitals.shells_of(mol), orbitals.radial_functions(mol))
     points = np.random.default_rng(2).normal(scale=2.0, size=(300, 3))
-    points[:6] = atoms.positions  # cusps and all
+    points[:6] = atoms.positions  # including the cusps
     found = DensityOfMatrix(atoms, orbitals.to_blocks(density, mol), values).at(points)
     seen = mol.eval_gto("GTOval", points / BOHR)
     truth = np.einsum("pa,ab,pb->p", seen, density, seen) / BOHR**3
@@ -83,10 +83,10 @@ def test_one_shot_is_within_what_it_says(tmp_path, converged, size):
     assert engine.matrices() is None
     within = float(label.provenance.split("within ")[1].split()[0])
     error = 1e3 * np.abs(label.forces - exact.forces).max()
-    assert error < within + 0.03  # of the one that is called exact
+    assert error < within + 0.03  # the residual error of the reference
     assert label.energy - exact.energy == pytest.approx(0.0, abs=1e-7 + 1e4 * size**2)
     if size:
-        assert error > 0.01 * within  # it is no idle bound
+        assert error > 0.01 * within  # the bound is not too loose
 
 
 def test_one_shot_falls_back_to_self_consistency(tmp_path, converged):

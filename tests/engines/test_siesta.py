@@ -1,4 +1,4 @@
-"""SIESTA: every capture read back, every failure named, the program as a real subprocess."""
+"""SIESTA: captured outputs, named failures, and the program as a subprocess."""
 
 import os
 import re
@@ -42,7 +42,7 @@ RY, BOHR = 13.60580, 0.529177
 
 
 def pseudopotentials(folder: Path) -> Path:
-    """As much of a pseudopotential as otf looks at: that it is there."""
+    """Empty pseudopotential files: otf checks only that they exist."""
     folder.mkdir(parents=True, exist_ok=True)
     for label in ("C", "H", "O", "Si"):
         (folder / f"{label}.psf").write_text("")
@@ -78,7 +78,7 @@ def opened(tmp_path):
 
 
 def starts(tmp_path: Path) -> int:
-    """How often the program was started."""
+    """Number of times the program was started."""
     return len((tmp_path / "memory" / "calls").read_text().split())
 
 
@@ -419,7 +419,7 @@ def test_warm_start_begins_from_the_last_label_and_only_from_that(
     engine.close()
     again = opened(options(connection=connection), atoms)  # as after a resume
     assert again.label(atoms, index=3).scf_iterations == 4
-    assert again.label(atoms, index=9).scf_iterations == 9  # label 8 is not there
+    assert again.label(atoms, index=9).scf_iterations == 9  # there is no label 8
     other = opened(options(connection=connection, basis="SZP"), atoms)
     assert other.label(atoms, index=10).scf_iterations == 9  # other orbitals
     assert len(list((tmp_path / "s").glob("label-*"))) == 1
@@ -533,7 +533,7 @@ def test_extrapolating_server_begins_anew_where_its_history_does_not_fit(tmp_pat
     engine = opened(options(history_depth=3), atoms)
     for index in (0, 1, 1):
         engine.label(atoms, index=index)
-    assert starts(tmp_path) == 2  # the second label 1 does not follow what the server holds
+    assert starts(tmp_path) == 2  # the second label 1 does not continue the server's history
     k_points = options(history_depth=3, kpoints=[2, 1, 1])
     with pytest.raises(EngineError, match="history_depth"):
         opened(k_points, atoms, "k")
@@ -601,7 +601,7 @@ def test_inet_server_listens_on_this_machine_only(options, opened):
     assert isinstance(engine.label(atoms, index=0), Labels)
     deck = fdf.read(next(engine._job.scratch.glob("server-*/otf.fdf")))
     assert deck.value("Master.address") == "127.0.0.1"
-    with pytest.raises(OSError, match="refused"):  # nobody listens once SIESTA is there
+    with pytest.raises(OSError, match="refused"):  # the port is closed once SIESTA is connected
         socket.create_connection(("127.0.0.1", int(deck.value("Master.port"))), timeout=5)
 
 
@@ -638,7 +638,7 @@ def test_job_of_ones_own_is_taken_over(tmp_path, mode):
         CONFIG.format(python=sys.executable, standin=STANDIN, mode=mode, memory=tmp_path)
     )
     run = create_run(read_config(source), source, tmp_path / "run")
-    for name in ("job.fdf", "geometry.fdf"):  # the run has its own copy
+    for name in ("job.fdf", "geometry.fdf"):  # the run keeps its own copy
         (job / name).unlink()
     summary = run_session(*open_run(run.path))
     assert summary.steps == 30
@@ -651,7 +651,7 @@ def test_job_of_ones_own_is_taken_over(tmp_path, mode):
     assert f"pseudo_path: {job}" in run.config.read_text()
 
 
-# Density matrices to start from
+# Initial density matrices
 
 
 @pytest.mark.parametrize("connection", ["unix", "process"])
@@ -691,9 +691,9 @@ def test_one_diagonalisation_where_that_is_enough(
     labels = engine.label(atoms, index=1, guess=guess)
     assert labels.scf_iterations == cycles
     assert ("one shot, forces within 1.0 meV/A" in labels.provenance) == (cycles == 1)
-    assert (engine.matrices() is None) == (cycles == 1)  # nothing new
+    assert (engine.matrices() is None) == (cycles == 1)  # no new matrices
     np.testing.assert_allclose(labels.forces, first.forces, atol=1e-9)
-    assert engine.label(atoms, index=2).scf_iterations == 4  # from what label 1 left
+    assert engine.label(atoms, index=2).scf_iterations == 4  # starts from the files of label 1
     again = engine.label(atoms, index=3, guess=guess, remedies=[FROM_SCRATCH])
     assert again.scf_iterations == 9
 
@@ -708,7 +708,7 @@ def test_an_opinion_costs_the_next_label_nothing(options, opened, connection):
     found = engine.check_forces(atoms, index=1, guess=guess)
     assert found.within == pytest.approx(1e-3)
     np.testing.assert_allclose(found.forces, first.forces, atol=1e-9)
-    assert engine.label(atoms, index=1).scf_iterations == 4  # from what label 0 left
+    assert engine.label(atoms, index=1).scf_iterations == 4  # starts from the files of label 0
     far = atoms.copy()
     far.positions[1] = far.positions[0]
     assert engine.check_forces(far, index=2, guess=guess) is None
@@ -769,7 +769,7 @@ def test_a_crystals_own_hamiltonian_gives_its_density_matrix():
 
 @pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])
 def test_the_overlap_of_a_bond_is_round(case):
-    """In the frame of a bond it has weight 0 only: a wrong sign or order of orbitals would show."""
+    """Along a bond only orbitals of equal m overlap: detects a wrong sign or order of orbitals."""
     geometry = matrices.read_geometry(GOLDEN / case, "siesta")
     hamiltonian = matrices.read_hamiltonian(GOLDEN / case / "siesta.TSHS", geometry)
     atoms = read_structure(fdf.read(GOLDEN / case / "siesta.fdf"))

@@ -1,4 +1,4 @@
-"""Files of a run: exact, cut cleanly after a kill, and refused with a name when damaged."""
+"""Files of a run: exact, cleanly truncated after a kill, refused by name when damaged."""
 
 import errno
 import fcntl
@@ -186,7 +186,7 @@ def steps_of(path):
 def test_frames_are_safe_before_they_are_folded(tmp_path):
     path, atoms = tmp_path / "trajectory.h5", molecule("H2O")
     writer = TrajectoryWriter(path, atoms)
-    writer.append(frames(atoms, range(2000)))  # enough to be folded
+    writer.append(frames(atoms, range(2000)))  # enough to be merged
     writer.append(frames(atoms, range(2000, 2010)))
     assert (tmp_path / "trajectory.tail").stat().st_size > 0
     writer._stream.close()  # the process dies here, without close()
@@ -225,7 +225,7 @@ def test_kill_between_folding_and_emptying_the_tail(tmp_path):
     writer.append(frames(atoms, range(30)))
     before = tail.read_bytes()
     writer.close()
-    tail.write_bytes(before)  # folded already, and still there
+    tail.write_bytes(before)  # already merged, but not yet removed
     assert steps_of(path) == list(range(30))
     with closing(TrajectoryWriter(path, atoms, keep=25)) as again:
         again.append(frames(atoms, range(25, 40)))
@@ -302,7 +302,7 @@ def test_file_of_another_kind_is_refused(tmp_path):
 
 
 def test_files_of_one_name_may_be_written_at_once(tmp_path):
-    """Replicas' matrices are, each in a directory of its own."""
+    """Replicas write matrix files of the same name in separate directories."""
     array = {"x": np.zeros(200_000)}
 
     def write(folder):
@@ -329,7 +329,7 @@ def test_a_file_system_without_locks_is_good_enough(tmp_path, monkeypatch, caplo
     def refused(*_):
         raise OSError(errno.ENOSYS, os.strerror(errno.ENOSYS))
 
-    monkeypatch.setattr(fcntl, "flock", refused)  # as Lustre does
+    monkeypatch.setattr(fcntl, "flock", refused)  # as on Lustre
     with sole_owner(tmp_path / "lock"):
         assert not is_owned(tmp_path / "lock")
     assert "has no locks (Function not implemented)" in caplog.text

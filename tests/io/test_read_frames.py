@@ -1,4 +1,4 @@
-"""Trajectories of every kind, as frames."""
+"""Reading trajectories of all supported formats."""
 
 from pathlib import Path
 
@@ -22,7 +22,7 @@ def test_openmx_md():
     np.testing.assert_allclose(frames.time_fs, 0.5 * np.arange(20))
     assert frames.cells[3].tolist() == (9.0 * np.eye(3)).tolist()
     assert frames.series["potential_energy_eV"][0] == pytest.approx(-8.21592 * units.Hartree)
-    steps = np.diff(frames.positions, axis=0) / 0.5  # its velocities are those of the half step
+    steps = np.diff(frames.positions, axis=0) / 0.5  # its velocities are at half steps
     np.testing.assert_allclose(frames.velocities[1:], steps, atol=1e-4)
 
 

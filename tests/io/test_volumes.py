@@ -1,4 +1,4 @@
-"""Densities in files."""
+"""Reading and writing density files."""
 
 import shutil
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_cube_comes_back(tmp_path, atoms):
 
 
 def test_densities_of_siesta_have_its_electrons(tmp_path):
-    """Of a real run: both files say the same, and where the nuclei are."""
+    """Both files of a real run agree, also with the positions of the nuclei."""
     atoms, grid, values = read_density(GOLDEN / "siesta.RHO")
     assert atoms.get_chemical_formula() == "H2O"
     assert atoms.pbc.all()
@@ -45,7 +45,7 @@ def test_densities_of_siesta_have_its_electrons(tmp_path):
     _, same, again = read_density(GOLDEN / "Rho.grid.nc")
     np.testing.assert_allclose(again, values, rtol=1e-5)
     np.testing.assert_allclose(same.steps, grid.steps, rtol=1e-6)
-    # The valence of oxygen is densest half an Angstrom around it.
+    # The valence density peaks about half an Angstrom from the oxygen.
     densest = np.array(np.unravel_index(values.argmax(), grid.shape)) @ grid.steps
     away = (densest - atoms.positions[0] + 2.5) % 5.0 - 2.5
     assert 0.2 < np.linalg.norm(away) < 0.6
@@ -53,9 +53,9 @@ def test_densities_of_siesta_have_its_electrons(tmp_path):
 
 def test_a_molecule_may_reach_over_the_border_of_its_box(tmp_path):
     values = read_density(GOLDEN / "siesta.RHO")[2]
-    assert values[0].max() > 0.1  # electrons per cubic Angstrom: it does here
+    assert values[0].max() > 0.1  # electrons per cubic Angstrom, at the border
     found = learn_points(tmp_path, 3 * [GOLDEN / "siesta.RHO"], molecule("H2O"))
-    assert found.l1 < 0.02  # of what was learned just now
+    assert found.l1 < 0.02  # error on the training data
 
 
 def test_densities_of_two_spins_are_added_up(tmp_path):

@@ -52,7 +52,7 @@ def test_radial_value_slope_and_curvature_vanish_at_the_cutoff():
     assert np.abs(near).max() < 1e-8
     assert np.abs(slope).max() < 1e-5
     curvature = (slope - values(R_CUT - 2 * h)[1]) / h
-    assert np.abs(curvature).max() < 0.2  # proportional to h: the third derivative is what is left
+    assert np.abs(curvature).max() < 0.2  # proportional to h, by the third derivative
 
 
 def harmonics(vector, l_max):

@@ -1,4 +1,4 @@
-"""Energy, forces and strain derivatives: oracle, finite differences, symmetries."""
+"""Energy, forces and strain derivatives: reference code, finite differences, symmetries."""
 
 import numpy as np
 import pytest
@@ -48,7 +48,7 @@ SIZES = {
 
 
 class Model:
-    """A model with random coefficients on a structure."""
+    """A model with random coefficients for a structure."""
 
     def __init__(
         self, atoms: Atoms, size=SIZES["four-body"], *, order: int = 2, coupling="joint", threads=1
@@ -207,7 +207,7 @@ def test_bits_do_not_depend_on_the_age_of_the_neighbour_list():
     fresh, aged = Model(quartz_like()), Model(quartz_like())
     rng = np.random.default_rng(2)
     atoms = quartz_like()
-    for _ in range(4):  # the aged list is built at the start and stays within its skin
+    for _ in range(4):  # moves within the skin of the list built at the start
         atoms.positions += rng.uniform(-0.03, 0.03, atoms.positions.shape)
         fresh = Model(quartz_like())
         assert fresh(atoms).forces.tobytes() == aged(atoms).forces.tobytes()
@@ -243,7 +243,7 @@ def test_skin_is_invalidated_exactly_when_it_must_be():
     model = Model(quartz_like())
     atoms = quartz_like()
     model(atoms)
-    atoms.positions[0] += (0.7, 0.0, 0.0)  # farther than the skin allows
+    atoms.positions[0] += (0.7, 0.0, 0.0)  # beyond the skin
     np.testing.assert_allclose(model(atoms).forces, Model(quartz_like())(atoms).forces, atol=1e-12)
 
 
@@ -272,7 +272,7 @@ def test_self_coupling_takes_the_derivative_of_the_own_energy_only():
 
 
 def test_threads_change_no_bit():
-    atoms = quartz_like().repeat((4, 4, 5))  # several ranges of atoms
+    atoms = quartz_like().repeat((4, 4, 5))  # split into several ranges of atoms
     atoms.rattle(0.05, seed=1)
     one, two, seven = (Model(quartz_like(), threads=n)(atoms) for n in (1, 2, 7))
     assert one.forces.tobytes() == two.forces.tobytes() == seven.forces.tobytes()
@@ -281,7 +281,7 @@ def test_threads_change_no_bit():
 
 
 def test_a_step_allocates_nothing_in_the_kernels():
-    """Besides what numba notes for every argument of a call, however many atoms there are."""
+    """Apart from numba's allocations per call argument, independent of the number of atoms."""
     models = [Model(quartz_like()), Model(quartz_like().repeat((2, 2, 2)))]
     for model in models:
         model(model.atoms)
@@ -304,7 +304,7 @@ def test_atoms_fall_back_to_their_class_and_their_species():
     model = Model(atoms, SIZES["atom"])
     sharing, species = model.energy_model.sharing, len(model.energy_model.descriptor.species)
     assert (sharing.blocks(atoms)[:, -1] >= 0).all()
-    turned = atoms[::-1]  # other atoms in their places: only the class is still theirs
+    turned = atoms[::-1]  # other atoms at these indices: only the class matches
     blocks = sharing.blocks(turned)
     assert (blocks[:, 0] < species).all()
     assert (blocks[:, 1:] < 0).any()

@@ -1,4 +1,4 @@
-"""The neighbour list against trying every image."""
+"""The neighbour list compared with a loop over all images."""
 
 import numpy as np
 import pytest

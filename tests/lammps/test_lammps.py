@@ -1,4 +1,4 @@
-"""Learned models in a real LAMMPS under a real MPI, from what ``otf export-lammps`` writes."""
+"""Models exported by ``otf export-lammps`` in a real LAMMPS under a real MPI."""
 
 import functools
 import json
@@ -97,7 +97,7 @@ def test_lammps_says_what_we_say(folder, ranks):
     ids, forces, positions = (np.concatenate(p) for p in zip(*found["parts"]))
     assert sorted(ids) == list(range(1, len(atoms) + 1))
     forces, positions = forces[np.argsort(ids)], positions[np.argsort(ids)]
-    # LAMMPS turns the cell, and wraps.
+    # LAMMPS rotates the cell and wraps positions.
     placed = atoms.copy()
     if atoms.pbc.any():
         turned = ase.io.read(
@@ -107,7 +107,7 @@ def test_lammps_says_what_we_say(folder, ranks):
         expected = atoms.get_forces() @ rotation
         stress = rotation.T @ atoms.get_stress(voigt=False) @ rotation
         order = [(0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2)]
-        theirs = np.array(found["pressure"]) / 1.6021765e6  # bar, LAMMPS's own constant
+        theirs = np.array(found["pressure"]) / 1.6021765e6  # bar, with LAMMPS's constant
         np.testing.assert_allclose(theirs, [-stress[a] for a in order], atol=1e-8)
     else:
         expected = atoms.get_forces()
@@ -124,7 +124,7 @@ def test_energy_is_conserved_to_the_square_of_the_timestep(folder, ranks):
 
 
 def test_an_error_in_the_middle_ends_all_ranks(folder):
-    """LAMMPS itself would go on with the forces of the step before."""
+    """Otherwise LAMMPS would continue with the forces of the previous step."""
     script = (folder / "lmp/run.py").read_text()
     broken = (
         "import otf.model.domain\notf.model.domain.Domain.evaluate = None\nlmp.command('run 1')\n"
@@ -141,7 +141,7 @@ def test_an_error_in_the_middle_ends_all_ranks(folder):
 
 
 def test_more_ranks_than_atoms_need(folder):
-    """Some of them have nothing at all."""
+    """Some ranks have no atoms."""
     one, many = run(folder, 1), run(folder, 5)
     assert many["energy"] == pytest.approx(one["energy"], abs=1e-8)
 

@@ -1,4 +1,4 @@
-"""Model files and the ASE calculator: the same numbers, and refusals with a name."""
+"""Model files and the ASE calculator: identical results, and refusals by name."""
 
 import copy
 import multiprocessing
@@ -86,7 +86,7 @@ def test_calculator_speaks_ase(path):
 
 
 def test_copies_and_forks_after_threads_were_used(path):
-    """Large structures are computed by threads, which are neither copied nor forked."""
+    """Large structures use threads, which are neither copied nor forked."""
     calculator = otf.load_model(path)
     large = probe() * (4, 4, 4)
     forces = calculator.get_forces(large)

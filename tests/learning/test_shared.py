@@ -1,4 +1,4 @@
-"""A model shared by replicas, restored from the order in which their labels came."""
+"""A model shared by replicas, restored from the order in which their labels arrived."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_each_replica_counts_its_own_and_all_know_everything():
     probe = label(99)[0]
     expected = parts[1].predict(probe).forces
     again = fresh()
-    again.restore(states, taught)  # the last label was paid for, and is in no checkpoint
+    again.restore(states, taught)  # the last label is on disk, but in no checkpoint
     assert again.order == [0, 2, 2, 0, 1, 2, 0]
     np.testing.assert_allclose(again.trainer.predict(probe).forces, expected, atol=1e-9)
     complete = fresh()

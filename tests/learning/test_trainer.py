@@ -1,4 +1,4 @@
-"""The trainer learns a surface, chooses well, comes back exactly, knows its ignorance."""
+"""The trainer: accuracy, model selection, exact restoration, predicted errors."""
 
 from dataclasses import replace
 
@@ -199,7 +199,7 @@ def test_search_leaves_the_edge_where_nothing_can_be_solved():
     equations = NormalEquations(np.full(4, 1e-8))
     rng = np.random.default_rng(0)
     for i in range(8):
-        row = rng.normal(size=(3, 1)) * np.ones((1, 4)) * 1e3  # singular without its prior
+        row = rng.normal(size=(3, 1)) * np.ones((1, 4)) * 1e3  # singular without the prior
         equations.add(row, row[:, 0], block=i)
     stuck = regularisation.Regularisation(1, {1: 0}, 7)
     found = regularisation.search(equations, {1: 4}, stuck)
@@ -280,7 +280,7 @@ def test_atoms_of_their_own_are_learned_and_fall_back():
     model = learn(growing(sharing=("atom",), components=(3,), four_body=(False,)), data)
     size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
     assert force_error(model, test) < 0.1 * size
-    other = molecule("CH4")  # same species, other atoms: predicted by what is shared
+    other = molecule("CH4")  # same species, other atoms: predicted by the shared coefficients
     assert np.isfinite(model.predict(other).forces).all()
 
 

@@ -1,4 +1,4 @@
-"""Sizes of a model: what they are made of, and that building late equals building early."""
+"""Sizes of a model: their columns, and models built later equal those built earlier."""
 
 import numpy as np
 from ase import Atoms
@@ -23,7 +23,7 @@ def test_classes_are_those_of_the_bonds():
     names = BondGraph(np.array([1, 6, 8]), 1).classes(ethanol)
     assert sorted(set(names)) == ["C(CHHH)", "C(CHHO)", "H(C)", "H(O)", "O(CH)"]
     deeper = BondGraph(np.array([1, 6, 8]), 2).classes(ethanol)
-    assert len(set(deeper)) == 6  # hydrogens of the two carbons part
+    assert len(set(deeper)) == 6  # hydrogens of the two carbons differ
 
 
 def test_classes_survive_vibrations_and_notice_a_broken_bond():
@@ -144,7 +144,7 @@ def test_no_more_blocks_than_a_model_can_carry():
 
 
 def test_building_late_equals_building_early():
-    """What is seen later adds blocks and leaves those there are alone."""
+    """Environments seen later add blocks and leave existing ones unchanged."""
     blueprint = ethanol_blueprint()
     size = Size("environment", 4)
     one = blueprint.build(size)

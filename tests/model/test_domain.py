@@ -1,4 +1,4 @@
-"""Domains with halos: put together they give what the whole gives."""
+"""Domains with halos: their sum equals the result for the whole structure."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ from otf.runs.assemble import make_trainer
 
 
 def taught(atoms: Atoms, **settings) -> object:
-    """A model that has learned something, whatever it is."""
+    """A model trained on random labels."""
     rng = np.random.default_rng(3)
     trainer = make_trainer(Model(**settings), displaced(atoms, seed=1))
     for k in range(4):
@@ -27,7 +27,7 @@ def taught(atoms: Atoms, **settings) -> object:
 
 
 def images(atoms: Atoms, halo: float) -> tuple[np.ndarray, np.ndarray]:
-    """Every atom of the cell and of the images within a halo."""
+    """Atoms of the cell and of the images within a halo."""
     reach = np.ceil(halo * np.linalg.norm(np.linalg.inv(atoms.cell.complete().array), axis=0)) + 1
     spans = [np.arange(-r, r + 1) if p else [0] for r, p in zip(reach.astype(int), atoms.pbc)]
     shifts = np.array(np.meshgrid(*spans, indexing="ij")).reshape(3, -1).T
@@ -54,7 +54,7 @@ def test_domains_give_what_the_whole_gives(name):
     atoms = atoms.copy()
     domains = [Domain(model.energy_model, model.tensors) for _ in range(3)]
     owner = rng.integers(0, 3, len(atoms))
-    for scale in (0.1, 0.02, 0.4):  # the lists are made, kept, made anew
+    for scale in (0.1, 0.02, 0.4):  # neighbour lists are built, reused, rebuilt
         atoms.positions += rng.normal(scale=scale, size=atoms.positions.shape)
         whole = model.energy_model.evaluate(atoms, model.tensors)
         forces = np.zeros((len(atoms), 3))

@@ -1,4 +1,4 @@
-"""The solve against plain linear algebra on all rows at once."""
+"""The solve compared with dense linear algebra on all rows at once."""
 
 import numpy as np
 import pytest
@@ -52,7 +52,7 @@ def test_prior_is_never_forgotten():
     rows, targets = data(1)
     equations = streamed(rows * 300, targets * 300, 0.8)
     silent = NormalEquations(PRIOR)
-    for _ in range(300):  # rows that excite one direction only
+    for _ in range(300):  # rows along a single direction
         silent.add(np.eye(COLUMNS)[:1], np.ones(1), block=0, forgetting=0.8)
     assert np.abs(silent.solve(ALL, 0.1).theta()[1:]).max() == 0.0
     assert silent.solve(ALL, 0.1).leverage(np.eye(COLUMNS)[1:2])[0] == pytest.approx(10 / PRIOR[1])
@@ -151,7 +151,7 @@ def test_evidence_is_the_marginal_likelihood():
     x, y = np.concatenate(rows), np.concatenate(targets)
 
     def direct(strength):
-        """-2 log N(y; 0, s2 (1 + X (lambda Lambda)^-1 X^T)) at the best s2, less a constant."""
+        """-2 log N(y; 0, s2 (1 + X (lambda Lambda)^-1 X^T)) at the optimal s2, up to a constant."""
         kernel = np.eye(len(y)) + x @ np.diag(1 / (strength * PRIOR)) @ x.T
         s2 = y @ np.linalg.solve(kernel, y) / len(y)
         return len(y) * np.log(s2) + np.linalg.slogdet(kernel)[1]
@@ -189,6 +189,6 @@ def test_leverage_is_the_posterior_variance():
 
 
 def test_unsolvable_is_none():
-    equations = NormalEquations(np.full(3, 1e-300))  # times 1e-30: no prior at all
+    equations = NormalEquations(np.full(3, 1e-300))  # times 1e-30: effectively no prior
     equations.add(np.array([[1.0, 1.0, 0.0]]), np.ones(1), block=0)
     assert equations.solve(3, 1e-30) is None

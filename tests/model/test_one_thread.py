@@ -1,4 +1,4 @@
-"""BLAS on one thread, for as long as anybody needs it."""
+"""BLAS limited to one thread while any caller needs it."""
 
 import threading
 
@@ -9,7 +9,7 @@ from otf.model.one_thread import in_one_thread
 
 
 def blas_threads() -> list[int]:
-    """Of NumPy's and SciPy's libraries: what else a process has loaded is not ours to limit."""
+    """Threads of the BLAS libraries of NumPy and SciPy; others are not limited by otf."""
     blas = ThreadpoolController().select(user_api="blas").info()
     ours = [library for library in blas if library["prefix"] == "libscipy_openblas"]
     return [library["num_threads"] for library in ours]

@@ -1,4 +1,4 @@
-"""Autoregression: stable, of the right order, turning with the system, decaying with time."""
+"""Autoregression: stability, order selection, rotational equivariance, decay in time."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_white_residuals_forecast_nothing_but_their_size():
 
 @given(seed=st.integers(0, 10**6), count=st.integers(1, 16), growth=st.floats(0.5, 1.5))
 def test_always_stable(seed, count, growth):
-    """Also where the series itself explodes."""
+    """Also for a diverging series."""
     series = np.random.default_rng(seed).normal(size=(count, 3, 3))
     series *= growth ** np.arange(count)[:, None, None]
     forecast = fit(series)

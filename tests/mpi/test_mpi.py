@@ -1,4 +1,4 @@
-"""``mpirun -n P otf run``: the same run on any number of ranks, and its end when one dies."""
+"""``mpirun -n P otf run``: the same run on any number of ranks; it ends when one rank dies."""
 
 import os
 import shutil
@@ -89,7 +89,7 @@ def test_ranks_change_a_run_by_rounding_only_and_always_in_the_same_way(
         pytest.skip("one system is enough here")
     for name in ("one", "other") if twice else ("one",):
         said = otf("run", config, "--output", tmp_path / name, ranks=ranks, mpirun=mpirun)
-        assert said.count("check it") == 1  # one rank speaks
+        assert said.count("check it") == 1  # only one rank prints
     one, reference = positions(tmp_path / "one"), positions(alone / "run")
     if twice:
         assert one.tobytes() == positions(tmp_path / "other").tobytes()
@@ -100,7 +100,7 @@ def test_ranks_change_a_run_by_rounding_only_and_always_in_the_same_way(
 
 
 def ranks_of(mpirun: int) -> dict[int, int]:
-    """Process number of each rank below an mpirun of MPICH."""
+    """Process id of each rank below an mpirun of MPICH."""
     found = {}
     for path in Path("/proc").iterdir():
         try:
@@ -135,7 +135,7 @@ def test_a_rank_that_dies_ends_the_run_and_it_resumes(tmp_path, victim, monkeypa
 
 
 def test_a_helper_that_fails_ends_all_ranks(tmp_path):
-    """Else the first rank would wait for its answer for ever."""
+    """Otherwise the first rank would wait for its answer forever."""
     (tmp_path / "sitecustomize.py").write_text(
         "import os\nif os.environ.get('PMI_RANK') == '1':\n"
         "    from otf.model.tensor_energy import TensorEnergy\n    TensorEnergy.share = None\n"

@@ -1,4 +1,4 @@
-"""The descriptor from its formulas, with nothing shared with the kernels: slow and plain numpy."""
+"""Reference implementation of the descriptor in plain numpy, independent of the kernels."""
 
 import itertools
 
@@ -13,7 +13,7 @@ def radial(r: float, k: int, r_min: float, r_cut: float) -> float:
 
 
 def pairs(positions, cell, pbc, cutoff):
-    """All (i, j, vector) closer than the cutoff, by trying every image."""
+    """All (i, j, vector) within the cutoff, by a loop over all images."""
     heights = 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)
     spread = np.ptp(positions @ np.linalg.inv(cell), axis=0)
     reach = [int(np.ceil(cutoff / h + s)) if p else 0 for h, p, s in zip(heights, pbc, spread)]

@@ -1,4 +1,4 @@
-"""Integrators on a learned surface: energy error, distributions, exact state."""
+"""Integrators on a learned potential: energy error, distributions, exact state."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def settings(kind: str, timestep_fs: float = 2.0, temperature_K: float = 300.0) 
 
 @pytest.fixture(scope="module")
 def aluminium() -> Trainer:
-    """A model of fcc aluminium that has seen 25 EMT labels."""
+    """A model of fcc aluminium trained on 25 EMT labels."""
     start = bulk("Al", cubic=True) * (2, 2, 2)
     choices = Choices(("species",), components=(4,), four_body=(False,))
     descriptor = DescriptorSettings(4.5, 4.0, 0.0, 6, 2, 2)
@@ -70,7 +70,7 @@ def test_energy_error_falls_as_the_square_of_the_timestep(aluminium):
 
 @pytest.mark.parametrize("kind", ["csvr", "langevin", "nhc", "npt", "npt_full"])
 def test_heat_of_the_thermostat_balances_the_energy(aluminium, kind):
-    """K + V less the heat is off by the square of the timestep, as without a thermostat."""
+    """The error of K + V less the heat is of second order in the timestep, as in NVE."""
 
     def scatter(timestep_fs: float) -> tuple[float, float]:
         atoms, rng = moving()
@@ -85,7 +85,7 @@ def test_heat_of_the_thermostat_balances_the_energy(aluminium, kind):
         return float(np.std(conserved)), heat
 
     (coarse, heat), (fine, _) = scatter(4.0), scatter(1.0)
-    assert 8.0 < coarse / fine < 32.0  # sixteen, but for other random numbers
+    assert 8.0 < coarse / fine < 32.0  # 16 up to different random numbers
     assert heat > 50.0 * coarse
 
 
@@ -106,7 +106,7 @@ def test_kinetic_energy_has_the_canonical_distribution(aluminium, kind, conserve
     atoms, rng = moving(3)
     ensemble = Ensemble(atoms, settings(kind), rng, conserved=3)
     acting = aluminium.predict(atoms)
-    # 80 fs apart in the mean; evenly, they would all see one phase of a chain's oscillation.
+    # 80 fs apart on average; equal spacing would sample a single phase of the chain's oscillation.
     steps = 40000 if long else 6000
     seen = np.random.default_rng(1).random(steps) < 1 / 40
     samples = []
@@ -148,7 +148,7 @@ def test_restored_state_repeats_the_trajectory_to_the_last_bit(aluminium, kind):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npt", "npt_full"])
 def test_cell_has_the_pressure_and_the_temperature_it_should(aluminium, kind, long):
-    """Means over the ensemble: of the pressure, and of the kinetic energy of the cell."""
+    """Ensemble averages of the pressure and of the kinetic energy of the cell."""
     atoms, rng = moving(4)
     ensemble = Ensemble(atoms, settings(kind), rng, conserved=3)
     acting = aluminium.predict(atoms)
@@ -162,14 +162,14 @@ def test_cell_has_the_pressure_and_the_temperature_it_should(aluminium, kind, lo
     blocks = np.array([block.mean() for block in np.array_split(pressures, 15)])
     assert abs(blocks.mean() - 2.0) < 4 * blocks.std() / np.sqrt(15)
     assert blocks.std() / np.sqrt(15) < 0.05
-    if kind == "npt_full":  # one momentum alone, as in npt, would need a hundred times the steps
+    if kind == "npt_full":  # npt has one momentum: needs 100 times the steps
         mass = 32 * KELVIN * 300.0 * (200.0 * FS) ** 2
         assert np.mean(squares) / (6 * mass * KELVIN) == pytest.approx(300.0, rel=0.25)
 
 
 @pytest.mark.slow
 def test_volumes_are_those_of_another_barostat(aluminium, long):
-    """ase.md's Langevin barostat shares nothing with the chains but the distribution it samples."""
+    """Compared with ase.md's Langevin barostat, an independent sampler of the same distribution."""
     samples = []
     for kind in ("npt", "langevin"):
         atoms, rng = moving(6)
@@ -214,7 +214,7 @@ def test_stages_follow_each_other_and_come_back_from_a_checkpoint(aluminium):
     assert [states[s][0].stage for s in (0, 20, 21, 40, 41)] == [0, 0, 1, 1, 2]
     assert given[40] == 0.0 != given[39]
     assert np.array_equal(states[41][1].cell.array, atoms.cell.array)  # nve keeps the last cell
-    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-9  # what the noise drove is out
+    assert np.abs(atoms.get_momenta().sum(axis=0)).max() < 1e-9  # drift from the noise is removed
     energy = acting.energy + atoms.get_kinetic_energy()
     assert abs(energy - start - sum(given)) < 0.01 * abs(energy - start)
     for begin in (10, 20, 30, 40, 50):

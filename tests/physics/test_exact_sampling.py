@@ -1,4 +1,4 @@
-"""Hybrid Monte Carlo on a learned model against long direct dynamics by the engine alone."""
+"""Hybrid Monte Carlo on a learned model compared with long dynamics by the engine alone."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ dynamics: {{ensemble: slhmc, steps: {steps}, burn_in: 60, timestep_fs: 0.5, temp
 
 
 def directly(steps: int) -> tuple[np.ndarray, np.ndarray]:
-    """Energies, and lengths of one bond, half a picosecond apart."""
+    """Energies and lengths of one bond from direct dynamics, every 0.1 ps."""
     rng = np.random.default_rng(8)
     atoms = molecule("CH4")
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
@@ -39,7 +39,7 @@ def directly(steps: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.slow
-@threadpool_limits.wrap(limits=1)  # five atoms on two threads wait for each other
+@threadpool_limits.wrap(limits=1)  # two threads are slower for five atoms
 def test_methane_is_sampled_as_by_the_engine_alone(tmp_path, long):
     source = tmp_path / "ch4.yaml"
     source.write_text(CONFIG.format(steps=3000 if long else 450))

@@ -1,4 +1,4 @@
-"""Short runs on real engines, judged by what the engine says of the committed frames afterwards."""
+"""Short runs on real engines, audited by labelling committed frames afterwards."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""Bands and charges by matrices learned from labels, where they are known in closed form."""
+"""Bands and charges from matrices learned from labels, compared with closed forms."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ CELL_A = 2.4
 
 
 def crystal(strain: float) -> Atoms:
-    """Two different atoms, each in the middle of the other's cubes."""
+    """Two species in the CsCl structure."""
     side = CELL_A * (1.0 + strain)
     return Atoms("LiH", [[0, 0, 0], [side / 2] * 3], cell=[side] * 3, pbc=True)
 
@@ -28,7 +28,7 @@ def hopping(distances: np.ndarray) -> np.ndarray:
 
 
 def matrices(atoms: Atoms) -> Matrices:
-    """An s orbital on each, neighbours of other kind alone: E = mean -+ root(half gap^2 + t^2)."""
+    """One s orbital per atom, unlike neighbours coupled: E = mean -+ sqrt(half gap^2 + t^2)."""
     first, second, shifts = neighbours(atoms, 0.95 * atoms.cell[0, 0])
     n = np.arange(2)
     pairs = Pairs(
@@ -79,7 +79,7 @@ def test_bands_are_those_of_the_lattice(run):
     for name, sign in (("band_1_eV", -1.0), ("band_2_eV", 1.0)):
         truth = sign * np.sqrt(1.0 + t**2)
         np.testing.assert_allclose(found.y[name].mean + highest, truth, atol=1e-4)
-    assert highest == pytest.approx(-1.0, abs=1e-4)  # at the edge of the zone nothing hops
+    assert highest == pytest.approx(-1.0, abs=1e-4)  # the hopping vanishes at the zone boundary
     assert found.notes[0] == f"path: G at 0.0000, X at {np.pi / side:.4f}"
     few = bands([run], [frames(0.013)], k_path="GX", points=3, below_eV=9.0, above_eV=0.5)
     assert list(few.y) == ["band_1_eV"]
@@ -90,7 +90,7 @@ def test_charges_follow_the_density(run):
     lithium, hydrogen = (found.y[f"charge_{s}_e"].mean for s in ("Li", "H"))
     np.testing.assert_allclose(lithium, -hydrogen, atol=1e-9)
     assert (lithium > 0.1).all()
-    assert lithium[1] > lithium[0]  # farther apart, less shared
+    assert lithium[1] > lithium[0]  # weaker hopping at larger distance
 
 
 def test_what_has_no_bands_says_so(run):

@@ -1,4 +1,4 @@
-"""Fitting and hindcasting recorded structures, as the commands do it."""
+"""Fitting and hindcasting recorded structures through the functions behind the commands."""
 
 import ase.io
 import numpy as np

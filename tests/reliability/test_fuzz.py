@@ -1,6 +1,6 @@
-"""Damaged files, mutilated configurations, absurd structures: a named error or none, never another.
+"""Damaged files, mutilated configurations, absurd structures: only named errors are raised.
 
-What is refused stays as it was found, byte for byte.
+Refused files stay unchanged, byte for byte.
 """
 
 import shutil
@@ -50,7 +50,7 @@ MANY = settings(
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
-    """A short run that has ended."""
+    """A short, complete run."""
     folder = tmp_path_factory.mktemp("fuzz")
     atoms = Icosahedron("Ar", 2, latticeconstant=3.7)
     atoms.rattle(0.02, seed=1)
@@ -64,7 +64,7 @@ def finished(tmp_path_factory) -> Path:
 
 @st.composite
 def damages(draw):
-    """A file, and what happens to its bytes: a flipped bit, a cut, a hole of zeros, junk."""
+    """A file and its damage: a flipped bit, a truncation, a block of zeros, junk."""
     name = draw(st.sampled_from(FILES))
     where = draw(st.floats(0.0, 1.0, exclude_max=True))
     how = draw(st.sampled_from(("flip", "cut", "hole", "junk")))
@@ -86,7 +86,7 @@ def damaged(data: bytes, where: float, how: str, value: int) -> bytes:
 
 
 def refusal(use: Callable[[], object]) -> str:
-    """What it is refused with, empty where it is not; any other error passes."""
+    """Message of the OtfError, empty if there is none; other exceptions propagate."""
     try:
         use()
     except OtfError as error:
@@ -110,7 +110,7 @@ def test_damaged_file_is_refused_or_harmless(finished, tmp_path_factory, damage)
     )
     refused = [error for use in uses if (error := refusal(use))]
     if refused and name in ("labels.extxyz", "checkpoint.h5", "start.traj"):
-        torn = run / "labels.torn.extxyz"  # a last label that is not complete goes there
+        torn = run / "labels.torn.extxyz"  # an incomplete last label is moved there
         rest = torn.read_bytes() if torn.exists() and name == "labels.extxyz" else b""
         assert (run / name).read_bytes() + rest == broken
     shutil.rmtree(run.parent)
@@ -137,7 +137,7 @@ def test_mutilated_configuration_is_read_or_refused_with_its_line(tmp_path, wher
 
 @st.composite
 def structures(draw):
-    """Anything from nothing to three atoms, anywhere, in any cell."""
+    """Structures of zero to three atoms at any positions in any cell."""
     n = draw(st.integers(0, 3))
     number = st.one_of(
         st.floats(-4, 4), st.sampled_from((0.0, float("nan"), float("inf"), 1e300, 1e-300))

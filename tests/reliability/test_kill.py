@@ -1,4 +1,4 @@
-"""kill -9 at random moments, resume until done: the same bits, and no label paid for twice."""
+"""kill -9 at random times, resumed until complete: bitwise identical, no label repeated."""
 
 import os
 import random
@@ -40,7 +40,7 @@ dynamics:
 
 
 def server_config(folder: Path) -> str:
-    """A run with the stand-in for SIESTA, which finds here what it needs."""
+    """Configuration of a run with the stand-in for SIESTA, and its files."""
     for name in ("C.psf", "H.psf", "calls"):
         (folder / name).write_text("")
     standin = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
@@ -63,14 +63,14 @@ def datasets(path: Path) -> dict[str, bytes]:
 
 
 def labels(path: Path) -> list[str]:
-    """The labels without the seconds they took."""
+    """The labels without their wall times."""
     lines = (path / "labels.extxyz").read_text().splitlines()
     return [" ".join(w for w in line.split() if not w.startswith("wall_s")) for line in lines]
 
 
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
-    """A run of each ensemble with tblite, and one with a DFT program that is a server."""
+    """Uninterrupted runs: of each ensemble with tblite, and of a DFT program run as a server."""
     made = {}
 
     def run(job: str) -> tuple[Path, Path]:
@@ -90,13 +90,13 @@ def undisturbed(tmp_path_factory):
 
 
 def written(path: Path) -> int:
-    """Labels on the disk."""
+    """Number of labels on disk."""
     file = path / "labels.extxyz"
     return file.read_bytes().count(b"Properties=") if file.exists() else 0
 
 
 def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> bool:
-    """Run until there are so many labels and a moment longer, then kill; False if it had ended."""
+    """Run until ``wanted`` labels and ``wait_s`` longer, then kill; False if it had ended."""
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while process.poll() is None and written(path) < wanted:
             time.sleep(0.002)
@@ -119,13 +119,13 @@ def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> b
     ],
 )
 def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed, job, long):
-    """Kills at random moments: predicting, labelling, writing, resuming; 15 in all, or 250."""
+    """Kills while predicting, labelling, writing or resuming; 15 in total, or 250 with --long."""
     config, reference = undisturbed(job)
     total, kills, rng = written(reference), 0, random.Random(job)
     while kills < (50 if long else 5):
         path = tmp_path / f"run-{kills}"
         command = otf("run", config, "--output", path)
-        if rng.random() < 0.2:  # before it has begun
+        if rng.random() < 0.2:  # before the run has started
             kills += interrupted(command, path, 0, rng.uniform(0.3, 1.5))
             command = otf("resume", path) if written(path) else command
         while interrupted(
@@ -138,7 +138,7 @@ def test_killed_and_resumed_runs_equal_the_undisturbed_one(tmp_path, undisturbed
 
 
 def test_killed_server_and_killed_otf_cost_no_label(tmp_path):
-    """kill -9 of the program within a label, then of otf: the bits of the undisturbed run."""
+    """kill -9 of the program during a label, then of otf: equal to the uninterrupted run."""
     config = tmp_path / "config.yaml"
     config.write_text(server_config(tmp_path))
     reference, path = tmp_path / "reference", tmp_path / "run"
@@ -150,7 +150,7 @@ def test_killed_server_and_killed_otf_cost_no_label(tmp_path):
         while written(path) < wanted:
             assert process.poll() is None
             time.sleep(0.002)
-        time.sleep(0.1)  # half of the next label
+        time.sleep(0.1)  # halfway through the next label
         os.kill(int((tmp_path / "calls").read_text().split()[-1]), signal.SIGKILL)
     while written(path) < 5:
         assert process.poll() is None
@@ -184,13 +184,13 @@ def test_two_processes_do_not_share_a_run(tmp_path, undisturbed):
     while not (path / "checkpoint.h5").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGSTOP)  # it must not end while the other one starts
+    process.send_signal(signal.SIGSTOP)  # it must not end before the other one starts
     refused = subprocess.run(otf("resume", path), check=False, capture_output=True, text=True)
     process.kill()
     process.communicate()
     assert refused.returncode == 1
     assert "another otf is running here" in refused.stderr
-    subprocess.run(otf("resume", path), check=True, capture_output=True)  # the lock died with it
+    subprocess.run(otf("resume", path), check=True, capture_output=True)  # the lock is released
 
 
 def test_sigterm_stops_at_a_commit_and_the_run_resumes(tmp_path, undisturbed):

@@ -1,4 +1,4 @@
-"""Disks that are full, cannot be written, or lose what they promised to keep."""
+"""Full disks, read-only disks, and disks that lose acknowledged writes."""
 
 import os
 import resource
@@ -57,7 +57,7 @@ def same(one: Path, other: Path) -> bool:
     [0, 16, 280, *(pytest.param(size, marks=pytest.mark.thorough) for size in (1, 8, 100, 800))],
 )
 def test_files_that_cannot_grow_stop_the_run_and_it_resumes(tmp_path, undisturbed, largest_kB):
-    """The system refuses to let any file grow beyond so much, as a full disk does."""
+    """The file size limit of the system acts like a full disk."""
     config, reference = undisturbed
     path = tmp_path / "run"
     for command in (("run", config, "--output", path), ("resume", path)):
@@ -76,10 +76,10 @@ def test_files_that_cannot_grow_stop_the_run_and_it_resumes(tmp_path, undisturbe
 
 
 def mounted(folder: Path, script: str) -> subprocess.CompletedProcess[str]:
-    """Run a script where a file system of its own may be mounted on ``folder``."""
+    """Run a script in a namespace that allows mounting a file system on ``folder``."""
     folder.mkdir()
     if subprocess.run([*IN_A_NAMESPACE, "true"], capture_output=True, check=False).returncode:
-        pytest.skip("this system lets nobody mount a file system of their own")
+        pytest.skip("this system does not let users mount a file system")
     environment = os.environ | {"DISK": str(folder), "OTF": f"{sys.executable} -m otf"}
     return subprocess.run(
         [*IN_A_NAMESPACE, script], env=environment, capture_output=True, text=True, check=False
@@ -131,7 +131,7 @@ def test_directory_that_can_only_be_read(tmp_path, undisturbed):
 def test_a_write_the_server_lost_is_noticed_and_repaired_by_what_the_error_says(
     tmp_path, undisturbed, lost
 ):
-    """A network file system may acknowledge a write and forget it; older states come back."""
+    """A network file system may lose an acknowledged write; an older state reappears."""
     config, reference = undisturbed
     path = tmp_path / "run"
     text = config.read_text() + "stop: {labels: 12}\n"

@@ -1,4 +1,4 @@
-"""Replicas that share one model: through the command, killed, stopped, and with a bad one."""
+"""Replicas that share one model: command line, kills, stops, and a failing replica."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from otf.learning.model_file import read_model
 from otf.runs.checkpoint import read_checkpoint
 from tests.cli import command
 
-EXECUTORLIB = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # its use of pydantic
+EXECUTORLIB = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # about its use of pydantic
 STANDINS = Path(__file__).parents[1] / "standins"
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
@@ -70,7 +70,7 @@ def test_replicas_teach_each_other_and_each_is_a_run(tmp_path):
     last = max(states, key=lambda s: len(s.order))
     assert [last.order.count(k) for k in range(3)] == list(map(len, labels))
     ends = {read_trajectory(w / "trajectory.h5").positions[-1].tobytes() for w in replicas}
-    assert len(ends) == 3  # other seeds
+    assert len(ends) == 3  # different seeds
     model = read_model(tmp_path / "run/model.h5")
     assert np.array_equal(model.theta, last.theta)
     assert (replicas[1] / "report.html").exists()
@@ -87,7 +87,7 @@ def test_replicas_teach_each_other_and_each_is_a_run(tmp_path):
 
 
 def overlaps(notes: Path) -> int:
-    """The most that ran at a time."""
+    """Largest number of labels computed at the same time."""
     events = []
     for line in notes.read_text().splitlines():
         began, ended = map(float, line.split())
@@ -148,13 +148,13 @@ def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
     config = written(tmp_path, wait=3.0, replicas=replicas)
     process = started("run", config, "--output", tmp_path / "run")
     until = time.monotonic() + 60.0
-    while not (tmp_path / "notes").exists():  # a first label came, and the others are being made
+    while not (tmp_path / "notes").exists():  # one label is done, others are in progress
         assert time.monotonic() < until
         time.sleep(0.05)
     time.sleep(2.5)
     labelling = children(process.pid)
     os.kill(labelling[0] if whose == "label" else process.pid, signal.SIGKILL)
-    error = process.communicate(timeout=60)[1]  # ends when all have ended that could write to it
+    error = process.communicate(timeout=60)[1]  # returns when all writers have ended
     if whose == "label":
         assert process.returncode == 1
         assert "the process that labelled ended without an answer" in error
@@ -198,10 +198,10 @@ def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):
 
 
 def test_a_sitting_too_short_for_a_label_says_so(tmp_path):
-    """Else a batch job would put itself back into the queue for ever."""
+    """Otherwise a batch job would requeue itself forever."""
     config = written(tmp_path, wait=1.0, replicas="count: 1")
     config.write_text(config.read_text() + "stop: {wall_time_min: 0.005}\n")
-    otf("run", config, "--output", tmp_path / "run", rc=75)  # where the time is over is chance
+    otf("run", config, "--output", tmp_path / "run", rc=75)  # where it stops is random
     for _ in range(2):
         said = otf("resume", tmp_path / "run", rc=75)
         assert "stopped by a wall time shorter than a label takes" in said
@@ -216,7 +216,7 @@ def test_a_run_of_replicas_keeps_what_it_must(tmp_path):
     config.write_text(text.replace("Noted", "Nothing"))
     assert "cannot be imported" in otf("run", config, "--output", run, rc=1)
     config.write_text(text)
-    otf("run", config, "--output", run)  # what was begun in vain is begun anew
+    otf("run", config, "--output", run)  # a failed start is repeated
     assert "`otf resume" in otf("run", config, "--output", run, rc=1)
     assert "is one of several replicas" in otf("resume", run / "replica-1", rc=1)
     kept = run / "config.resolved.yaml"

@@ -1,4 +1,4 @@
-"""Labels of a real engine that start from what was learned, and where they end."""
+"""Warm starts of a real engine from learned matrices, and the resulting labels."""
 
 import shutil
 from pathlib import Path
@@ -46,7 +46,7 @@ def structures(count: int):
 
 @pytest.fixture(scope="module")
 def labelled(tmp_path_factory):
-    """Twenty labels, all started as well as can be."""
+    """Twenty labels with the best available warm starts."""
     folder = tmp_path_factory.mktemp("run")
     asked = warm_started(opened(folder / "engine"), folder / "matrices")
     return folder, [asked.label(a, index=k) for k, a in enumerate(structures(20))]
@@ -80,7 +80,7 @@ def test_a_label_repeated_after_a_restart_is_the_same_to_the_last_bit(labelled, 
     folder, labels = labelled
     shutil.copytree(folder, tmp_path / "run")
     for path in (tmp_path / "run/matrices").glob("0*.h5"):
-        if int(path.stem) > 15:  # as if it had been killed; label 15 was not committed
+        if int(path.stem) > 15:  # as after a kill before label 15 was committed
             path.unlink()
     asked = warm_started(opened(tmp_path / "run/engine"), tmp_path / "run/matrices")
     again = asked.label(structures(20)[15], index=15)
@@ -122,7 +122,7 @@ def test_nothing_is_guessed_from_nothing():
 
 @pytest.mark.parametrize("name", ["Ne", "N2"])
 def test_symmetry_may_leave_nothing_to_learn(tmp_path, name):
-    """An atom has no neighbours, and a bond has nothing around it."""
+    """A single atom has no neighbours, and a dimer has no environment around its bond."""
     atoms = Atoms("Ne") if name == "Ne" else ase.build.molecule(name)
     asked = warm_started(opened(tmp_path, atoms), tmp_path / "matrices")
     rng = np.random.default_rng(1)
@@ -177,7 +177,7 @@ def test_a_folder_that_cannot_be_written_costs_no_label(tmp_path, caplog):
 
 
 def test_what_takes_more_cycles_is_used_no_more():
-    """Near in the measure, and slow in the engine's own: tried now and then."""
+    """Small error of the matrix, but more SCF iterations: tried only occasionally."""
     warm = WarmStarted(SimpleNamespace(), Path(), (PREVIOUS, *LEARNED))
     errors = {PREVIOUS: 1.0, LEARNED[0]: 0.1}
     guesses = dict.fromkeys(errors)
@@ -203,7 +203,7 @@ def test_a_description_can_be_solved_for(symbols, most):
     assert 100 < len(features.degrees(0)) < most
 
 
-# Second opinions
+# Non-self-consistent force checks
 
 OFTEN = """\
 system: {molecule: H2O}
@@ -227,7 +227,7 @@ def test_an_opinion_is_within_what_it_says_and_leaves_nothing(labelled, tmp_path
     assert 0.001 * found.within < error < found.within
     again = asked.label(atoms, index=19)
     np.testing.assert_array_equal(again.forces, labels[19].forces)
-    assert asked.check_forces(atoms, index=1) is None  # nothing is learned from one label
+    assert asked.check_forces(atoms, index=1) is None  # one label is too few to learn from
 
 
 def test_second_opinions_spare_labels(tmp_path):

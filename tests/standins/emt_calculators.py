@@ -1,4 +1,4 @@
-"""EMT of ASE's, with properties of other calculators."""
+"""ASE's EMT with properties of other calculators."""
 
 import os
 import time
@@ -9,9 +9,9 @@ from ase.calculators.emt import EMT
 
 
 class Forgetful(EMT):
-    """Builds its neighbour list anew at each call.
+    """EMT that rebuilds its neighbour list at each call.
 
-    EMT keeps it with a skin, and sums in its order: its last digits depend on earlier calls.
+    EMT keeps a list with a skin and sums in its order: last digits depend on earlier calls.
     """
 
     def calculate(self, atoms: Atoms, *args: object, **kwargs: object) -> None:
@@ -20,7 +20,7 @@ class Forgetful(EMT):
 
 
 class Slow(Forgetful):
-    """Takes its time; far too much of it while its job was not put back into the queue."""
+    """EMT that waits; if ``stuck``, far too long until its job has been requeued."""
 
     def __init__(self, seconds: float, *, stuck: bool = False) -> None:
         super().__init__()
@@ -33,7 +33,7 @@ class Slow(Forgetful):
 
 
 class Noted(Forgetful):
-    """Takes a while, and notes in a file when it began and ended."""
+    """EMT that waits and appends its start and end times to a file."""
 
     def __init__(self, file: str, seconds: float) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Noted(Forgetful):
 
 
 class Stressless(EMT):
-    """Has energy and forces only."""
+    """EMT without stress."""
 
     implemented_properties = ["energy", "forces"]  # noqa: RUF012
 

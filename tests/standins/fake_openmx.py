@@ -1,10 +1,10 @@
-"""Stands in for OpenMX as a program: reads its input file, writes its output files.
+"""Stand-in for the OpenMX program: reads its input file, writes its output files.
 
     python fake_openmx.py MODE NAME.dat -nt T
 
-``compute`` answers with a Morse potential in OpenMX's own layout; the other modes fail as the real
-program was seen to fail. A state file beside the program's own counts the calls for modes that
-fail only the first time.
+``compute`` writes results of a Morse potential in OpenMX's format; the other modes reproduce
+observed failures of the real program. A state file next to the program counts the calls for modes
+that fail only the first time.
 """
 
 import shutil

@@ -1,10 +1,10 @@
-"""Stands in for SIESTA as a program: reads its input file, writes its output files.
+"""Stand-in for the SIESTA program: reads its input file, writes its output files.
 
     python fake_siesta.py MODE FOLDER < otf.fdf
 
-Alone or as an i-PI server, as the input says. ``compute`` answers with a Morse potential in
-SIESTA's own layout; the other modes fail as the real program was seen to fail. FOLDER remembers
-the calls, for modes that fail only the first time.
+Runs once or as an i-PI client, according to the input. ``compute`` writes results of a Morse
+potential in SIESTA's format; the other modes reproduce observed failures of the real program.
+FOLDER records the calls, for modes that fail only the first time.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def read(text: str):
 
 
 def morse(positions, cell, depth=0.5, r0=1.2, rho=3.0, cut=3.0):
-    """Energy, forces and stress (eV, Angstrom), switched off smoothly at the cutoff."""
+    """Energy, forces and stress (eV, Angstrom), with a smooth cutoff."""
     reach = [int(np.ceil(cut / h)) for h in 1 / np.linalg.norm(np.linalg.inv(cell), axis=0)]
     energy, forces, virial = 0.0, np.zeros_like(positions), np.zeros((3, 3))
     for shift in itertools.product(*(range(-n, n + 1) for n in reach)):
@@ -84,7 +84,7 @@ class Siesta:
             file.write(f"{level}: {text}\n")
 
     def compute(self) -> tuple[float, np.ndarray]:
-        """One structure: files as SIESTA writes them."""
+        """Compute one structure and write SIESTA's output files."""
         matrix = Path(f"{self.name}.DM")
         warm = self.values["DM.UseSaveDM"] == "T" and matrix.exists()
         if warm and self.values.get("TS.HS.Save") == "T":
@@ -95,7 +95,7 @@ class Siesta:
             time.sleep(0.2)
         energy, forces, stress = morse(self.positions, self.cell)
         iterations = min(4 if warm else 9, int(self.values.get("MaxSCFIterations", 1000)))
-        start = 1e-4 if self.mode == "near" else 1.0  # of the change of the density matrix
+        start = 1e-4 if self.mode == "near" else 1.0  # initial change of the density matrix
         converged = self.mode not in ("unconverged", "silent-unconverged")
         print("        iscf     Eharris(eV)        E_KS(eV)     FreeEng(eV)     dDmax")
         for i in range(1, iterations + 1):
@@ -139,7 +139,7 @@ class Siesta:
         return energy, forces
 
     def serve(self) -> None:
-        """The i-PI protocol, from the client's side."""
+        """Client side of the i-PI protocol."""
         kind, address = self.values["Master.socketType"], self.values["Master.address"]
         if kind == "unix":
             line = socket.socket(socket.AF_UNIX)
@@ -186,7 +186,7 @@ class Siesta:
 
 
 def replay(case: str, code: int = 0):
-    """End as a captured run did."""
+    """Reproduce output and exit of a captured run."""
     folder = GOLDEN / case
     print((folder / "siesta.out").read_text(errors="replace"), flush=True)
     print((folder / "siesta.err").read_text(errors="replace"), file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""An ASE calculator that fails on demand, to be named in a configuration like any other."""
+"""An ASE calculator that fails on demand, for use in a configuration."""
 
 from ase.calculators.calculator import CalculationFailed, SCFError
 from ase.calculators.morse import MorsePotential
@@ -23,6 +23,6 @@ class Flaky(MorsePotential):
         if self.first <= call <= self.last and self.how == "nan":
             self.results["forces"] = self.results["forces"] * float("nan")
         if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
-            # another self-consistent state: the same one each time, or one after another
+            # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
                 self.results[name] += 50.0 * (1 if self.how == "elsewhere" else 1 + call)

@@ -1,4 +1,4 @@
-"""The stand-in for OpenMX under a real MPI: every rank must be there, the first one answers.
+"""The stand-in for OpenMX under a real MPI: checks the number of ranks; the first one computes.
 
 mpirun -n N python mpi_openmx.py N MODE NAME.dat -nt T
 """
