@@ -1,1 +1,1 @@
-"""What a trajectory says: distributions, transport, spectra, each with its statistical error."""
+"""Analysis of trajectories: distributions, transport and spectra, with statistical errors."""

@@ -1,4 +1,4 @@
-"""Distributions of the angles between neighbours of an atom."""
+"""Angular distribution functions."""
 
 from collections.abc import Sequence
 
@@ -14,9 +14,10 @@ from otf.kernels.neighbours import neighbour_list
 
 
 def adf(runs: Sequence[Frames], *, cutoff_A: float, bin_degrees: float) -> Curves:
-    """Angles j-i-k of neighbours within a cutoff, for every centre i and pair of neighbours.
+    """Distributions of the angles j-i-k over all centres i and pairs of neighbours j, k.
 
-    Each curve is a density over degrees: it integrates to one. Triples that never occur have none.
+    Neighbours are atoms within the cutoff. Each curve is a density over degrees and integrates to
+    one. Triples of species that never occur are left out.
     """
     of_one_system(runs)
     kinds, species = np.unique(runs[0].atoms.numbers, return_inverse=True)

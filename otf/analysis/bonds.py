@@ -1,4 +1,4 @@
-"""Lengths of the bonds that the first frame has, and whether they last."""
+"""Distributions of the lengths of the bonds in the first frame, and numbers of broken bonds."""
 
 from collections.abc import Sequence
 
@@ -17,15 +17,15 @@ _BROKEN = 1.5  # times its length in the first frame
 
 
 def bonds(runs: Sequence[Frames], *, bin_A: float, reference: Frames | None = None) -> Curves:
-    """Distribution of bond lengths by pair of species, a density over Angstrom.
+    """Distribution of bond lengths for each pair of species, a density over Angstrom.
 
-    A bond is a pair closer than 1.2 times the sum of its covalent radii in the first frame; one
-    that grows by half counts as broken in that frame.
+    A bond is a pair closer than 1.2 times the sum of its covalent radii in the first frame. It
+    counts as broken in a frame where it is longer than 1.5 times its initial length.
 
     Parameters
     ----------
     reference
-        Whose first frame says what the bonds are; by default the first run.
+        The run whose first frame defines the bonds; by default the first run.
     """
     reference = reference or runs[0]
     of_one_system([reference, *runs])
@@ -56,7 +56,10 @@ def bonds(runs: Sequence[Frames], *, bin_A: float, reference: Frames | None = No
 
 
 def _lengths(run: Frames, first: Atoms, one: Ints, other: Ints, shift: Ints) -> Floats:
-    """(frames, bonds), Angstrom; the atoms of a run may lie in other images than in ``first``."""
+    """Bond lengths (frames, bonds), Angstrom.
+
+    The atoms of a run may lie in other periodic images than those of ``first``.
+    """
     cell = first.cell.complete().array
     moved = (run.positions[0] - first.positions) @ np.linalg.inv(cell)
     shift = shift - np.round(moved[other] - moved[one]).astype(np.int64) * first.pbc

@@ -1,9 +1,9 @@
-"""Whether the radial distribution functions of two runs are equal within their errors.
+"""Permutation test of whether two runs have the same radial distribution functions.
 
-Under the hypothesis that they are, it makes no difference which run a block of frames came from. So
-the squared difference of the means, in units of the scatter of the blocks, is compared with what it
-becomes when the twenty blocks are dealt out at random: a permutation test, which needs no
-independence of neighbouring bins and no normal distributions.
+Under the hypothesis that they do, it makes no difference which run a block of frames came from. The
+squared difference of the means, in units of the scatter of the blocks, is therefore compared with
+its values for random assignments of the twenty blocks to the two runs. The test assumes neither
+independent neighbouring bins nor normal distributions.
 """
 
 from dataclasses import dataclass
@@ -18,21 +18,22 @@ from otf.errors import RunError
 from otf.io.frames import Frames
 
 _DEALS = 4000
-_EQUAL = 0.01  # p value from which on nothing speaks against equality
+_EQUAL = 0.01  # smallest p value at which equality is not rejected
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Two runs side by side.
+    """Result of the comparison of two runs.
 
     Attributes
     ----------
     p_value
-        Share of the deals that differ more than the runs do: small where they are not equal.
+        Share of the permutations that differ at least as much as the runs; small if the runs
+        differ.
     difference_percent
         Area between the curves in per cent of the area below them.
     one, other
-        Their radial distribution functions.
+        Radial distribution functions of the two runs.
     """
 
     p_value: float
@@ -42,22 +43,26 @@ class Comparison:
 
     @property
     def equal(self) -> bool:
-        """Whether nothing speaks against equality, at 99 % confidence."""
+        """Whether equality is not rejected at the 1 % level."""
         return self.p_value >= _EQUAL
 
 
 def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Comparison:
-    """Compare g(r) of all pairs of species.
+    """Compare g(r) of all pairs of species in two runs.
 
     Raises
     ------
     RunError
-        If the runs are of different systems, or have fewer than ten frames.
+        If the runs are of different systems, or one has fewer than ten frames.
     """
     if sorted(one.atoms.numbers) != sorted(other.atoms.numbers):
-        raise RunError(f"{other.name}: holds other atoms than {one.name}; there is no comparing")
+        raise RunError(
+            f"{other.name}: holds other atoms than {one.name}; compare runs of one system"
+        )
     if not np.array_equal(one.atoms.pbc, other.atoms.pbc):
-        raise RunError(f"{other.name}: is periodic otherwise than {one.name}; give both a cell")
+        raise RunError(
+            f"{other.name}: has other periodic directions than {one.name}; give both a cell"
+        )
     blocks = []
     for run in (one, other):
         try:
@@ -76,10 +81,10 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
 
 
 def _permuted(blocks: Floats) -> float:
-    """Share of deals of the blocks (20, points) into halves that differ more than these do."""
+    """Share of permutations of the blocks (20, points) that differ at least as much as these."""
     scatter = blocks.std(axis=0)
     blocks = blocks[:, scatter > 0.0] / scatter[scatter > 0.0]
-    rng = np.random.default_rng(0)  # the same answer to the same question
+    rng = np.random.default_rng(0)  # fixed seed: reproducible results
     signs = np.where(np.arange(2 * N_BLOCKS) < N_BLOCKS, 1.0, -1.0)
     deals = np.array([signs, *(rng.permutation(signs) for _ in range(_DEALS))])
     size = np.sum((deals @ blocks) ** 2, axis=1)

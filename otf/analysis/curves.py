@@ -1,4 +1,4 @@
-"""What every analysis returns: curves over one axis, each with its standard error."""
+"""Results of an analysis: curves over one axis, with standard errors."""
 
 from dataclasses import dataclass
 
@@ -8,22 +8,22 @@ from otf.arrays import Floats
 
 @dataclass(frozen=True, eq=False)
 class Curves:
-    """Curves over one axis.
+    """Curves over one axis, with standard errors.
 
     Attributes
     ----------
     title
-        What they are, for people.
+        Human-readable title.
     x_name
-        Of the axis, with its unit, such as ``r_A``.
+        Name of the axis with its unit, such as ``r_A``.
     x
-        (points,).
+        (points,) values of the axis.
     y
-        By names with their units; errors are NaN where they are not known.
+        Curves by name, with the unit in the name; errors are NaN if unknown.
     numbers
-        Single results, by names with their units.
+        Scalar results by name, with the unit in the name.
     notes
-        What to bear in mind.
+        Remarks for the user.
     """
 
     title: str

@@ -1,4 +1,4 @@
-"""Pictures of curves with their errors."""
+"""Plots of curves with their errors."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from otf.errors import RunError
 
 
 def draw(curves: Curves, path: Path) -> None:
-    """Draw to ``.png``, ``.svg`` or ``.pdf``; two standard errors are shaded."""
+    """Plot curves to a ``.png``, ``.svg`` or ``.pdf`` file; two standard errors are shaded."""
     figure = _figure()
     axes = figure.subplots()
     for name in curves.y:
@@ -18,7 +18,7 @@ def draw(curves: Curves, path: Path) -> None:
 
 
 def draw_together(results: Mapping[str, Curves], path: Path) -> None:
-    """The same curves of several runs, each kind in a panel of its own, without coordinations."""
+    """Plot the curves of several runs, a panel for each kind, without coordination numbers."""
     first = next(iter(results.values()))
     kinds = [name for name in first.y if not name.startswith("coordination")]
     figure = _figure(height=1.0 + 2.2 * len(kinds))

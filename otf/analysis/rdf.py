@@ -7,10 +7,10 @@ g_ab(r) = V n_ab(r) / (N_a N_b 4 pi r^2 dr)     ``Rdf.g``
 N_ab(r) = sum of n_ab up to r / N_a             ``Rdf.coordination``
 ==============================================  ====================
 
-n is the number of ordered pairs a, b in a shell, exactly of volume 4 pi (r+^3 - r-^3) / 3, images
-included, so that cutoffs may exceed half
-the cell, or the cell. Where a structure is not periodic in three directions there is no density;
-g is then the number of atoms b around an atom a in a unit of length, 1/Angstrom.
+n is the number of ordered pairs a, b in a shell of volume 4 pi (r+^3 - r-^3) / 3. Periodic images
+are included, so the cutoff may exceed half the cell, or the cell. A structure that is not periodic
+in three directions has no density; g is then the number of atoms b around an atom a per unit of
+length, 1/Angstrom.
 """
 
 from collections.abc import Sequence
@@ -29,19 +29,19 @@ from otf.kernels.pair_histogram import count_pairs
 
 @dataclass(frozen=True, eq=False)
 class Rdf:
-    """Distributions of the pairs of species.
+    """Radial distribution functions and coordination numbers by pair of species.
 
     Attributes
     ----------
     r
-        (bins,) middles of the bins, Angstrom.
+        (bins,) centres of the bins, Angstrom.
     g
-        By pair, such as ``("O", "H")``: (bins,) each. A pair stands in both orders only in
+        (bins,) for each pair, such as ``("O", "H")``. A pair is given in both orders only in
         ``coordination``, where the order matters.
     coordination
         (bins,) atoms of the second species within the upper edge of a bin around one of the first.
     frames
-        How many went in.
+        Number of frames.
     """
 
     r: Floats
@@ -51,22 +51,22 @@ class Rdf:
 
     @property
     def worst_error(self) -> float:
-        """Largest standard error of any g; infinite where it is not known."""
+        """Largest standard error of any g; infinite if unknown."""
         worst = max(float(np.max(g.error)) for g in self.g.values())
         return worst if np.isfinite(worst) else float("inf")
 
 
 class RdfSum:
-    """Adds up frames of one system.
+    """Accumulator of pair distances over frames of one system.
 
     Parameters
     ----------
     atoms
         Species and periodicity.
     cutoff
-        Angstrom.
+        Largest distance, Angstrom.
     n_bins
-        Up to it.
+        Number of bins up to the cutoff.
     """
 
     def __init__(self, atoms: Atoms, cutoff: float, n_bins: int) -> None:
@@ -79,7 +79,7 @@ class RdfSum:
         self._sums = BlockSum()
 
     def add(self, positions: Floats, cell: Floats) -> None:
-        """Count the pairs of a frame: (N, 3) and (3, 3), Angstrom."""
+        """Add a frame: positions (N, 3) and cell (3, 3), Angstrom."""
         atoms = Atoms(positions=positions, cell=cell, pbc=self._pbc)
         full = np.ascontiguousarray(atoms.cell.complete().array)
         counts = np.zeros(self._shape)
@@ -103,11 +103,11 @@ class RdfSum:
 
     @property
     def frames(self) -> int:
-        """How many were added."""
+        """Number of frames added."""
         return self._sums.count
 
     def blocks(self) -> Floats:
-        """G of every pair in each of ten blocks, (10, pairs, bins).
+        """Radial distribution functions in each of ten blocks, (10, pairs, bins).
 
         Raises
         ------
@@ -118,7 +118,7 @@ class RdfSum:
         return found
 
     def result(self) -> Rdf:
-        """Distributions and their errors so far.
+        """Distributions of all frames added so far, with their errors.
 
         Raises
         ------
@@ -137,7 +137,7 @@ class RdfSum:
 
 
 def rdf(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> Curves:
-    """g(r) and coordination numbers of all pairs, over the frames of all runs.
+    """Average g(r) and coordination numbers of all pairs over the frames of all runs.
 
     Raises
     ------
@@ -154,7 +154,7 @@ def rdf(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> Curves:
 
 
 def summed(runs: Sequence[Frames], *, cutoff_A: float, bin_A: float) -> RdfSum:
-    """All frames of all runs, added up.
+    """Accumulate all frames of all runs.
 
     Raises
     ------

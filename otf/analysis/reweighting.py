@@ -1,6 +1,6 @@
-r"""From averages over the model's trajectory to averages of the engine, by the labels of the run.
+r"""Corrections of model averages to averages of the engine, from the labels of a run.
 
-With :math:`\Delta = E_{engine} - V_{model}` at labels that sample what the model samples,
+With :math:`\Delta = E_{engine} - V_{model}` at labels that sample the model's distribution,
 
 =======================================================================  =======================
 formula                                                                  code
@@ -9,11 +9,11 @@ formula                                                                  code
 <A>_engine = <A> - cov(A, Delta) / kT                                      ``first order``
 =======================================================================  =======================
 
-Where the model has its own value of A, such as its energy, the mean subtracted is of that.
-<A> is taken over all frames, the correction over the labels alone; so its own error, from leaving
-out one of ten blocks of labels after the other, does not depend on how long the run is. The
-exponential needs that no few labels hold all the weight (Zwanzig, J. Chem. Phys. 22, 1420 (1954));
-first order, that Delta scatters by less than about kT.
+If the model has its own value of A, such as its energy, the mean of that value is subtracted. <A>
+is taken over all frames, the correction over the labels alone; so the error of the correction, a
+jackknife over ten blocks of labels, does not depend on the length of the run. The exponential
+requires that the weight is not concentrated on a few labels (Zwanzig, J. Chem. Phys. 22, 1420
+(1954)); the first order requires a standard deviation of Delta below about kT.
 """
 
 from collections.abc import Callable
@@ -28,23 +28,23 @@ from otf.units import KELVIN
 
 Method = Literal["exponential", "first order", "none"]
 
-_FEWEST = 20  # labels, for a covariance
-_ENOUGH = 0.3  # effective share of the labels, for the exponential
-_MILD = 1.5  # scatter of Delta in kT up to which first order says something
+_FEWEST = 20  # labels needed for a covariance
+_ENOUGH = 0.3  # effective share of the labels needed for the exponential
+_MILD = 1.5  # largest standard deviation of Delta, kT, at which first order is used
 
 
 @dataclass(frozen=True, eq=False)
 class Correction:
-    """What the model did to an observable.
+    """Correction of the average of an observable from the model to the engine.
 
     Attributes
     ----------
     method, why
-        How it was found, and why so.
+        Method used and the reason for it.
     shift
-        To be added to the model's mean, with its own error; NaN where there is no correction.
+        To be added to the model's mean, with its error; NaN if there is no correction.
     labels, effective_labels
-        How many there are, and how many of equal weight they are worth: (sum w)^2 / sum w^2.
+        Number of labels, and effective number of equal weight: (sum w)^2 / sum w^2.
     scatter_kT
         Standard deviation of Delta in units of kT.
     """
@@ -64,16 +64,17 @@ def correction(
     temperature_K: float,
     by_model: Floats | None = None,
 ) -> Correction:
-    """From an observable at the labels.
+    """Compute the correction from the values of an observable at the labels.
 
     Parameters
     ----------
     samples
-        (labels, …), the observable; by the engine, if it is one that the model has its own of.
+        (labels, …), the observable; the engine's value if the model has its own.
     differences
-        (labels,) energy of the engine less the model's, eV; a constant in them means nothing.
+        (labels,) energy of the engine minus that of the model, eV, up to a constant.
     by_model
-        (labels, …), the observable as the model has it, such as the energy; by default the same.
+        (labels, …), the model's value of the observable, such as its energy; by default
+        ``samples``.
     """
     plain = samples if by_model is None else by_model
     n = len(samples)
@@ -108,13 +109,13 @@ def correction(
         return Correction("first order", why, shift, n, effective, scatter)
     why = (
         f"{effective:.1f} of {n} labels would carry the weight, and model and engine differ by "
-        f"{scatter:.1f} kT: sample with slhmc, or learn better"
+        f"{scatter:.1f} kT: sample with slhmc, or improve the model"
     )
     return Correction("none", why, none, n, effective, scatter)
 
 
 def _jackknife(estimate: Callable[[Ints], Floats], n: int) -> Estimate:
-    """What an estimate gives for all labels; its error, by leaving out block after block."""
+    """Value of an estimator for all labels, with its jackknife error over blocks."""
     rows = np.arange(n)
     left = np.array([estimate(np.setdiff1d(rows, b)) for b in np.array_split(rows, N_BLOCKS)])
     spread = np.sum((left - left.mean(axis=0)) ** 2, axis=0)

@@ -1,4 +1,4 @@
-"""Numbers that frames carry, such as energies and temperatures: over time, and their means."""
+"""Time series of scalar quantities, such as energies and temperatures, and their means."""
 
 from collections.abc import Sequence
 
@@ -11,12 +11,14 @@ from otf.io.frames import Frames
 
 
 def series(runs: Sequence[Frames], names: Sequence[str]) -> Curves:
-    """The series of these names, one run after the other, with their means.
+    """Series of the named quantities, the runs concatenated, with their means.
+
+    Quantities that any of the runs lacks are left out.
 
     Raises
     ------
     RunError
-        If no run has any of them.
+        If none is left.
     """
     y, numbers = {}, {}
     for name in names:
@@ -25,7 +27,7 @@ def series(runs: Sequence[Frames], names: Sequence[str]) -> Curves:
             y[name] = Estimate(values, np.full_like(values, np.nan))
             numbers[f"mean_{name}"] = block_estimate(values)
     if not y:
-        raise RunError(f"{runs[0].name}: its frames carry none of {', '.join(names)}")
+        raise RunError(f"{runs[0].name}: its frames have none of {', '.join(names)}")
     if len(runs) == 1 and runs[0].time_fs is not None:
         return Curves("series", "time_fs", runs[0].time_fs, y, numbers)
     frame = np.arange(float(sum(len(run) for run in runs)))

@@ -1,4 +1,4 @@
-"""Velocity autocorrelation and the vibrational density of states.
+"""Velocity autocorrelation function and vibrational density of states.
 
 =================================================================  ====================
 formula                                                            code
@@ -7,7 +7,7 @@ C(t) = sum_i m_i <v_i(0) . v_i(t)>, divided by C(0)                 :func:`vacf`
 I(f) = |FT of sqrt(m_i) v_i|^2, summed over atoms, integral 1       :func:`vdos`
 =================================================================  ====================
 
-Every mode shows with the weight of its kinetic energy, whether light couples to it or not.
+Every mode is weighted by its kinetic energy, whether it is infrared or Raman active or not.
 """
 
 from collections.abc import Sequence
@@ -24,13 +24,13 @@ from otf.errors import RunError
 from otf.io.frames import Frames, of_one_system
 
 _CM1_PER_FS = 1e15 / 2.99792458e10  # wave number of one oscillation in a femtosecond
-_FEWEST = 64  # frames in a piece
+_FEWEST = 64  # frames in a segment
 
 
 def velocities_of(run: Frames) -> Floats:
     """Velocities (frames, N, 3) relative to the centre of mass, Angstrom/fs.
 
-    From differences of positions where the trajectory has none.
+    Computed from differences of the positions if the trajectory has no velocities.
     """
     found = run.velocities
     if found is None:
@@ -41,34 +41,34 @@ def velocities_of(run: Frames) -> Floats:
 
 
 def _pieces(runs: Sequence[Frames], longest_fs: float) -> list[tuple[Floats, Floats]]:
-    """Velocities and masses of pieces as long as wanted, of all runs."""
+    """Velocities and masses of segments of the given length, of all runs."""
     of_one_system(runs)
     spacing = runs[0].spacing_fs
     length = int(longest_fs / spacing)
     out = []
     for run in runs:
         if len(run.atoms) < 2:
-            raise RunError(f"{run.name}: a single atom does not vibrate")
+            raise RunError(f"{run.name}: a single atom has no vibrations")
         if abs(run.spacing_fs - spacing) > 1e-6 * spacing:
-            raise RunError(f"{run.name}: another time between frames than {runs[0].name}")
+            raise RunError(f"{run.name}: has another time between frames than {runs[0].name}")
         velocities, masses = velocities_of(run), run.atoms.get_masses()
         starts = range(0, len(run) - length + 1, max(1, length))
         out += [(velocities[start : start + length], masses) for start in starts]
     if length < _FEWEST or not out:
         raise RunError(
-            f"{runs[0].name}: pieces of {length} frames in {len(runs[0])} do not make a spectrum; "
-            f"at least {_FEWEST} frames must fit into --longest, and that into the run"
+            f"{runs[0].name}: segments of {length} frames in {len(runs[0])} give no spectrum; "
+            f"--longest must cover at least {_FEWEST} frames and must not exceed the run"
         )
     return out
 
 
 def vacf(runs: Sequence[Frames], *, longest_fs: float) -> Curves:
-    """Normalised velocity autocorrelation up to a lag, all atoms weighted by their mass.
+    """Normalised, mass-weighted velocity autocorrelation function up to a longest lag.
 
     Raises
     ------
     RunError
-        If the run is too short for it.
+        If the run is too short.
     """
     samples = []
     for velocities, masses in _pieces(runs, 2.0 * longest_fs):
@@ -83,19 +83,19 @@ def vacf(runs: Sequence[Frames], *, longest_fs: float) -> Curves:
 
 
 def vdos(runs: Sequence[Frames], *, longest_fs: float) -> Curves:
-    """Density of states of the vibrations, in all and by species, over wave numbers.
+    """Vibrational density of states, total and by species, over wave numbers.
 
-    The total integrates to one over cm^-1; the species add up to it.
+    The total integrates to one over cm^-1 and is the sum of those of the species.
 
     Parameters
     ----------
     longest_fs
-        Length of the pieces whose spectra are averaged: the resolution is its inverse.
+        Length of the segments whose spectra are averaged; the resolution is its inverse.
 
     Raises
     ------
     RunError
-        If the run is too short for it.
+        If the run is too short.
     """
     numbers, spacing = runs[0].atoms.numbers, runs[0].spacing_fs
     kinds = [int(z) for z in np.unique(numbers)]

@@ -1,4 +1,4 @@
-"""The static structure factor, from the wave vectors that fit into the cell."""
+"""Static structure factor at the wave vectors commensurate with the cell."""
 
 from collections.abc import Sequence
 
@@ -13,14 +13,14 @@ from otf.io.frames import Frames, of_one_system
 def structure_factor(
     runs: Sequence[Frames], *, q_max: float, bin_width: float, reference: Frames | None = None
 ) -> Curves:
-    """S(q) = |sum_i exp(i q r_i)|^2 / N, every atom alike, averaged over shells of q.
+    """S(q) = |sum_i exp(i q r_i)|^2 / N, unweighted, averaged over shells of q.
 
     Parameters
     ----------
     q_max, bin_width
-        1/Angstrom.
+        Largest wave number and width of the shells, 1/Angstrom.
     reference
-        Whose mean cell says how long the wave vectors are; by default the first run.
+        The run whose mean cell gives the lengths of the wave vectors; by default the first run.
 
     Raises
     ------
@@ -30,7 +30,9 @@ def structure_factor(
     of_one_system(runs)
     first = runs[0]
     if not first.atoms.pbc.all():
-        raise RunError(f"{first.name}: wave vectors need a structure periodic in three directions")
+        raise RunError(
+            f"{first.name}: the structure factor needs a structure periodic in three directions"
+        )
     n_bins = max(1, int(np.ceil(q_max / bin_width)))
     mean_cell = (reference or first).cells.mean(axis=0)
     reciprocal = 2.0 * np.pi * np.linalg.inv(mean_cell).T
@@ -38,7 +40,7 @@ def structure_factor(
     ranges = [np.arange(-r, r + 1) for r in reach.astype(int)]
     whole = np.stack(np.meshgrid(*ranges, indexing="ij"), axis=-1).reshape(-1, 3)
     size = np.linalg.norm(whole @ reciprocal, axis=1)
-    half = (whole @ [1e6, 1e3, 1.0] > 0.0) & (size < q_max)  # q and -q say the same
+    half = (whole @ [1e6, 1e3, 1.0] > 0.0) & (size < q_max)  # S(-q) = S(q)
     whole, place = whole[half], np.minimum((size[half] / bin_width).astype(int), n_bins - 1)
     if not half.any():
         raise RunError(f"{first.name}: no wave vector of the cell is shorter than {q_max:g} 1/A")

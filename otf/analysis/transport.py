@@ -1,4 +1,4 @@
-r"""Mean square displacement and the diffusion coefficient of each species.
+r"""Mean square displacement and diffusion coefficient of each species.
 
 ==============================================================  =======================
 formula                                                         code
@@ -7,8 +7,8 @@ MSD(t) = mean over atoms and origins of (r(s + t) - r(s))^2      :func:`_displac
 D = slope of MSD / 6, over 10 to 50 % of the longest lag         :func:`_diffusion`
 ==============================================================  =======================
 
-Displacements are those relative to the centre of mass. All origins are used at once by Fourier
-transforms (Calandrini et al., Collection SFN 12, 201 (2011)).
+Displacements are relative to the centre of mass. The average over all origins is computed by
+Fourier transforms (Calandrini et al., Collection SFN 12, 201 (2011)).
 """
 
 from collections.abc import Sequence
@@ -23,18 +23,18 @@ from otf.arrays import Floats
 from otf.errors import RunError
 from otf.io.frames import Frames, of_one_system
 
-_PIECES = 10  # of a trajectory, for the errors
+_PIECES = 10  # segments of a trajectory, for the errors
 _FIT = (0.1, 0.5)  # share of the longest lag over which the slope is taken
 _CM2_PER_S = 0.1  # Angstrom^2/fs
 
 
 def msd(runs: Sequence[Frames], *, longest_fs: float | None = None) -> Curves:
-    """Mean square displacements up to a lag, by default a tenth of the shortest run.
+    """Mean square displacements up to a longest lag, by default a tenth of the shortest run.
 
     Raises
     ------
     RunError
-        If frames are too few, or not evenly spaced in time.
+        If there are too few frames, or they are not evenly spaced in time.
     """
     of_one_system(runs)
     spacing = runs[0].spacing_fs
@@ -42,14 +42,14 @@ def msd(runs: Sequence[Frames], *, longest_fs: float | None = None) -> Curves:
     lags = shortest // _PIECES if longest_fs is None else int(longest_fs / spacing)
     if lags < 10 or lags * 2 > shortest:
         raise RunError(
-            f"{runs[0].name}: {shortest} frames do not tell displacements over {lags} of them; use "
-            "a longer run or another --longest"
+            f"{runs[0].name}: {shortest} frames are too few for displacements over {lags} of them; "
+            "use a longer run or another --longest"
         )
     numbers = runs[0].atoms.numbers
     pieces: dict[int, list[Floats]] = {int(z): [] for z in np.unique(numbers)}
     for run in runs:
         if abs(run.spacing_fs - spacing) > 1e-6 * spacing:
-            raise RunError(f"{run.name}: another time between frames than {runs[0].name}")
+            raise RunError(f"{run.name}: has another time between frames than {runs[0].name}")
         masses = run.atoms.get_masses()
         centre = np.einsum("fni,n->fi", run.positions, masses / masses.sum())
         relative = run.positions - centre[:, None]
@@ -83,7 +83,7 @@ def _displacements(positions: Floats) -> Floats:
 
 
 def _diffusion(time: Floats, samples: Floats) -> Floats:
-    """Diffusion coefficients (pieces,), cm^2/s."""
+    """Diffusion coefficients (segments,), cm^2/s."""
     first, last = (int(share * len(time)) for share in _FIT)
     slope = np.polyfit(time[first:last], samples[:, first:last].T, 1)[0]
     return np.asarray(slope / 6.0 * _CM2_PER_S)

@@ -1,4 +1,4 @@
-"""``otf analyse``: distributions, transport and spectra of trajectories, with their errors."""
+"""``otf analyse``: distributions, transport and spectra of trajectories, with block errors."""
 
 import functools
 from collections.abc import Callable
@@ -20,19 +20,19 @@ def command() -> None:
     """Distributions, transport and spectra, each with block errors.
 
     A PATH is a run directory or any trajectory: extxyz, XDATCAR, OpenMX .md, SIESTA .MD and .ANI,
-    whatever ASE reads. Several are analysed together.
+    and all other formats of ASE. Several are analysed together.
     """
 
 
 def _of_frames(
     function: Callable[..., "Curves"], *, with_paths: bool = False
 ) -> Callable[..., None]:
-    """Give a command trajectories in place of paths, and print or write the curves it returns.
+    """Decorator that passes trajectories to a command and prints or writes the returned curves.
 
     Parameters
     ----------
     with_paths
-        Whether it gets the paths too, before the trajectories.
+        Whether to pass the paths, too, before the trajectories.
     """
 
     @functools.wraps(function)
@@ -68,10 +68,12 @@ def _of_frames(
             type=click.Path(path_type=Path),
             help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
         ),
-        click.option("--stage", help="Of a run in stages; default: the last; or: all."),
-        _positive("--timestep-fs", "timestep_fs", None, "Of frames in files that have no times."),
+        click.option("--stage", help="Stage of the run, or: all. Default: the last."),
+        _positive(
+            "--timestep-fs", "timestep_fs", None, "Time between frames, for files without times."
+        ),
         click.option(
-            "--every", type=click.IntRange(min=1), default=1, help="Take every so many frames."
+            "--every", type=click.IntRange(min=1), default=1, help="Use every N-th frame only."
         ),
         click.option("--to", "stop_fs", type=float, help="Last time, fs."),
         click.option("--from", "start_fs", type=float, help="First time, fs."),
@@ -88,14 +90,14 @@ def _run_of(paths: tuple[Path, ...]) -> Path:
 
 
 _correct = click.option(
-    "--correct", is_flag=True, help="From the model to the engine, by a run's labels."
+    "--correct", is_flag=True, help="Correct model averages to the engine, by the run's labels."
 )
 
 
 def _by_engine(
     run: Path | None, runs: list["Frames"], analyse: Callable[[list["Frames"]], "Curves"]
 ) -> "Curves":
-    """Analyse the frames; of a run directory, corrected to the engine."""
+    """Analyse the frames, corrected to the engine if a run directory is given."""
     from otf.postprocess.reweighted import corrected
 
     if run is None:
@@ -104,7 +106,7 @@ def _by_engine(
 
 
 def _positive(name: str, to: str, default: float | None, text: str) -> Callable[..., Any]:
-    """An option that is a number above zero, with its unit."""
+    """Option for a positive number."""
     return click.option(
         name,
         to,
@@ -143,8 +145,8 @@ def _number(mean: Any, error: Any) -> str:
 
 
 @command.command("rdf")
-@_positive("--cutoff", "cutoff_A", 6.0, "How far, Angstrom; may exceed the cell.")
-@_positive("--bin", "bin_A", 0.05, "Angstrom.")
+@_positive("--cutoff", "cutoff_A", 6.0, "Largest distance, Angstrom; may exceed the cell.")
+@_positive("--bin", "bin_A", 0.05, "Bin width, Angstrom.")
 @_correct
 @_of_frames
 def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float, correct: Path | None) -> "Curves":
@@ -155,8 +157,8 @@ def rdf(runs: list["Frames"], cutoff_A: float, bin_A: float, correct: Path | Non
 
 
 @command.command("adf")
-@_positive("--cutoff", "cutoff_A", 3.0, "Of neighbours, Angstrom.")
-@_positive("--bin", "bin_degrees", 2.0, "Degrees.")
+@_positive("--cutoff", "cutoff_A", 3.0, "Largest distance of neighbours, Angstrom.")
+@_positive("--bin", "bin_degrees", 2.0, "Bin width, degrees.")
 @_of_frames
 def adf(runs: list["Frames"], cutoff_A: float, bin_degrees: float) -> "Curves":
     """Distributions of the angles between neighbours."""
@@ -179,14 +181,14 @@ def msd(runs: list["Frames"], longest_fs: float | None) -> "Curves":
 @_positive("--longest", "longest_fs", 200.0, "Longest lag, fs.")
 @_of_frames
 def vacf(runs: list["Frames"], longest_fs: float) -> "Curves":
-    """Velocity autocorrelation."""
+    """Velocity autocorrelation function."""
     from otf.analysis.spectra import vacf as analyse
 
     return analyse(runs, longest_fs=longest_fs)
 
 
 @command.command("vdos")
-@_positive("--longest", "longest_fs", 1000.0, "Length of a piece, fs: its inverse is the width.")
+@_positive("--longest", "longest_fs", 1000.0, "Segment length, fs; the resolution is its inverse.")
 @_of_frames
 def vdos(runs: list["Frames"], longest_fs: float) -> "Curves":
     """Vibrational density of states, by species."""
@@ -196,8 +198,8 @@ def vdos(runs: list["Frames"], longest_fs: float) -> "Curves":
 
 
 @command.command("structure-factor")
-@_positive("--q-max", "q_max", 10.0, "1/Angstrom.")
-@_positive("--bin", "bin_width", 0.1, "1/Angstrom.")
+@_positive("--q-max", "q_max", 10.0, "Largest wave number, 1/Angstrom.")
+@_positive("--bin", "bin_width", 0.1, "Bin width, 1/Angstrom.")
 @_correct
 @_of_frames
 def structure_factor(
@@ -211,7 +213,7 @@ def structure_factor(
 
 
 @command.command("bonds")
-@_positive("--bin", "bin_A", 0.02, "Angstrom.")
+@_positive("--bin", "bin_A", 0.02, "Bin width, Angstrom.")
 @_correct
 @_of_frames
 def bonds(runs: list["Frames"], bin_A: float, correct: Path | None) -> "Curves":
@@ -235,7 +237,7 @@ def energy(runs: list["Frames"], correct: Path | None) -> "Curves":
 @command.command("temperature")
 @_of_frames
 def temperature(runs: list["Frames"]) -> "Curves":
-    """Temperature, and pressure where it is known, over time, and their means."""
+    """Temperature, and pressure if available, over time, and their means."""
     from otf.analysis.series import series
 
     return series(runs, ("temperature_K", "pressure_GPa"))
@@ -249,7 +251,7 @@ _of_runs = functools.partial(_of_frames, with_paths=True)
 def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     """Gap between occupied and empty levels over time, and its mean.
 
-    Of runs whose engine tells its matrices (engine.warm_start: auto or learned).
+    For runs whose engine provides its matrices (engine.warm_start: auto or learned).
     """
     from otf.postprocess.electronic.levels import gap as analyse
 
@@ -257,9 +259,9 @@ def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 
 
 @command.command("dos")
-@_positive("--width", "width_eV", 0.1, "Of a level, eV.")
-@_positive("--below", "below_eV", 20.0, "How far below the highest occupied level, eV.")
-@_positive("--above", "above_eV", 10.0, "And above it.")
+@_positive("--width", "width_eV", 0.1, "Broadening of a level, eV.")
+@_positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
+@_positive("--above", "above_eV", 10.0, "Range above it, eV.")
 @_of_runs
 def dos(
     paths: tuple[Path, ...],
@@ -268,7 +270,7 @@ def dos(
     below_eV: float,
     above_eV: float,
 ) -> "Curves":
-    """Density of states, a mean over the frames; of runs as `gap` takes them."""
+    """Electronic density of states, averaged over the frames; for the same runs as `gap`."""
     from otf.postprocess.electronic.levels import level_density
 
     return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
@@ -277,8 +279,8 @@ def dos(
 @command.command("bands")
 @click.option("--path", "k_path", help="Special points such as GXWG; default: all of the lattice.")
 @click.option("--points", type=click.IntRange(min=2), default=60, show_default=True)
-@_positive("--below", "below_eV", 20.0, "How far below the highest occupied level, eV.")
-@_positive("--above", "above_eV", 10.0, "And above it.")
+@_positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
+@_positive("--above", "above_eV", 10.0, "Range above it, eV.")
 @_of_runs
 def bands(
     paths: tuple[Path, ...],
@@ -288,7 +290,7 @@ def bands(
     below_eV: float,
     above_eV: float,
 ) -> "Curves":
-    """Bands of a crystal along a path, a mean over the frames; of runs as `gap` takes them."""
+    """Band structure of a crystal, averaged over the frames; for the same runs as `gap`."""
     from otf.postprocess.electronic.levels import bands as analyse
 
     return analyse(paths, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV)
@@ -297,7 +299,7 @@ def bands(
 @command.command("charges")
 @_of_runs
 def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
-    """Mulliken charges over time, and their means; of runs as `gap` takes them."""
+    """Mulliken charges over time, and their means; for the same runs as `gap`."""
     from otf.postprocess.electronic.levels import charges as analyse
 
     return analyse(paths, runs)
@@ -306,7 +308,7 @@ def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 @command.command("dipole")
 @_of_runs
 def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
-    """Dipole moment of a molecule over time, and its mean; of runs as `gap` takes them."""
+    """Dipole moment of a molecule over time, and its mean; for the same runs as `gap`."""
     from otf.postprocess.electronic.densities import dipoles
 
     return dipoles(paths, runs)
@@ -317,13 +319,13 @@ def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     "--volume",
     required=True,
     type=click.Path(path_type=Path),
-    help="A .cube or .h5 file; of several frames, each has its number in the name.",
+    help="A .cube or .h5 file; with several frames, their numbers are added to the name.",
 )
-@_positive("--spacing", "spacing_A", 0.2, "Of the grid, Angstrom.")
+@_positive("--spacing", "spacing_A", 0.2, "Grid spacing, Angstrom.")
 @click.option(
     "--route",
     type=click.Choice(["dm", "points"]),
-    help="By way of learned density matrices, or point by point.  [default: dm, or points with "
+    help="From learned density matrices, or learned point by point.  [default: dm, or points with "
     "--learn]",
 )
 @click.option(
@@ -343,14 +345,15 @@ def density(
     route: Literal["dm", "points"] | None,
     files: tuple[Path, ...],
 ) -> "Curves":
-    """Electron density of every frame on a grid; of runs as `gap` takes them.
+    """Electron density of every frame on a grid; for the same runs as `gap`.
 
-    Steep cores fall between the points of a grid, as the electrons counted on it tell.
+    A grid does not resolve the steep density near the nuclei; the number of electrons integrated
+    on the grid is given to show by how much.
     """
     from otf.postprocess.electronic.densities import densities
 
     if files and route == "dm":
-        raise click.UsageError("--learn is for --route points: a density tells no density matrix")
+        raise click.UsageError("--learn needs --route points: a density gives no density matrix")
     return densities(
         paths,
         runs,
@@ -365,11 +368,11 @@ def density(
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
     "--supercell", nargs=3, type=click.IntRange(min=1), default=(1, 1, 1), show_default=True,
-    help="How often the cell of the run is repeated.",
+    help="Repetitions of the cell of the run.",
 )  # fmt: skip
-@_positive("--displacement", "displacement_A", 0.01, "Angstrom.")
+@_positive("--displacement", "displacement_A", 0.01, "Displacement of the atoms, Angstrom.")
 @click.option("--mesh", type=click.IntRange(min=1), default=16, show_default=True)
-@click.option("--by-engine", is_flag=True, help="Ask the engine as well, beside the model.")
+@click.option("--by-engine", is_flag=True, help="Compute the phonons of the engine, too.")
 @click.option(
     "--output",
     multiple=True,
@@ -384,7 +387,7 @@ def phonons(
     by_engine: bool,
     output: tuple[Path, ...],
 ) -> None:
-    """Phonons of a run's model, at the minimum of its energy, by finite displacements."""
+    """Phonons of a run's model at its energy minimum, by finite displacements."""
     from otf.postprocess.phonons import phonons as analyse
 
     found = analyse(

@@ -11,13 +11,19 @@ from otf.cli.json_text import to_json
 
 @click.command("audit")
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--every", type=click.IntRange(min=1), default=20, show_default=True, help="Frames.")
+@click.option(
+    "--every",
+    type=click.IntRange(min=1),
+    default=20,
+    show_default=True,
+    help="Label every N-th frame.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, with every frame.")
 def command(run_dir: Path, every: int, as_json: bool) -> None:
-    """Label frames of a run afterwards: its true errors.
+    """Measure the true errors of a run by labelling its frames afterwards.
 
-    Only frames that the model moved are counted. The engine is asked anew for each of them, away
-    from the run's own files.
+    Only frames with forces of the model are counted. The engine computes a new label for each,
+    outside the run directory.
     """
     from otf.postprocess.audit import audit, summarise
 
@@ -28,7 +34,7 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
         click.echo(to_json({**asdict(summary), "per_frame": per_frame}))
         return
     click.echo(
-        f"{summary.frames} frames moved by the model, every {every}th labelled by the engine"
+        f"{summary.frames} frames with forces of the model, every {every}th labelled by the engine"
     )
     click.echo(
         f"force   MAE {summary.force_mae_meV_A:.2f} meV/A, 95th percentile "
@@ -42,4 +48,4 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
         f"{summary.energy_spread_meV_atom:.4f} without its mean"
     )
     if not math.isnan(summary.stress_mae_GPa):
-        click.echo(f"stress  MAE {summary.stress_mae_GPa:.3f} GPa, by the model as it is now")
+        click.echo(f"stress  MAE {summary.stress_mae_GPa:.3f} GPa, of the final model")

@@ -8,11 +8,20 @@ import click
 @click.command("compare")
 @click.argument("one", type=click.Path(path_type=Path))
 @click.argument("other", type=click.Path(path_type=Path))
-@click.option("--cutoff", "cutoff_A", type=float, default=6.0, show_default=True, help="Angstrom.")
-@click.option("--bin", "bin_A", type=float, default=0.05, show_default=True, help="Angstrom.")
+@click.option(
+    "--cutoff",
+    "cutoff_A",
+    type=float,
+    default=6.0,
+    show_default=True,
+    help="Largest distance, Angstrom.",
+)
+@click.option(
+    "--bin", "bin_A", type=float, default=0.05, show_default=True, help="Bin width, Angstrom."
+)
 @click.option("--from", "start_fs", type=float, help="First time, fs, in both.")
-@click.option("--every", type=click.IntRange(min=1), default=1, help="Take every so many frames.")
-@click.option("--timestep-fs", type=float, help="Of frames in files that have no times.")
+@click.option("--every", type=click.IntRange(min=1), default=1, help="Use every N-th frame only.")
+@click.option("--timestep-fs", type=float, help="Time between frames, for files without times.")
 @click.option("--output", type=click.Path(path_type=Path), help="A picture: .png, .svg or .pdf.")
 def command(
     one: Path,
@@ -24,10 +33,10 @@ def command(
     timestep_fs: float | None,
     output: Path | None,
 ) -> None:
-    """Are the radial distribution functions of two runs equal within their errors?
+    """Test whether the radial distribution functions of two runs are equal within their errors.
 
-    Such as an accelerated run and full AIMD; of runs in stages, the last. Exit code 0 where nothing
-    speaks against it, 1 where they differ.
+    For example, an accelerated run and full AIMD. Of a run in stages, the last stage is used. The
+    exit code is 0 if equality is not rejected, 1 if the runs differ.
     """
     from otf.analysis.compare import compare
     from otf.analysis.picture import draw_together
@@ -39,8 +48,8 @@ def command(
     ]
     found = compare(*runs, cutoff_A=cutoff_A, bin_A=bin_A)
     click.echo(
-        f"{'equal within errors' if found.equal else 'NOT equal'}: p = {found.p_value:.3g} that "
-        f"blocks of one run scatter this far, area between the curves "
+        f"{'equal within errors' if found.equal else 'NOT equal'}: p = {found.p_value:.3g} of a "
+        f"difference this large by chance, area between the curves "
         f"{found.difference_percent:.2g} %"
     )
     if output is not None:

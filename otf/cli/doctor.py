@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 @click.option("--try", "compute", is_flag=True, help="Compute two labels of CONFIG.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(config: Path | None, compute: bool, as_json: bool) -> None:
-    """Show the engines, their versions, threads, what is missing and how to get it.
+    """Show the engines, their versions, threads, what is missing and how to install it.
 
-    With CONFIG, see whether a run of it could begin here: program, data and input are looked at.
-    With --try, its starting structure is labelled from scratch, and again from there with all atoms
-    moved a little: what a label costs, what a warm start saves, how noisy the forces are.
+    With CONFIG, check that its run could start here: program, data and input. With --try, also
+    label its starting structure from scratch, and again, slightly translated, by a warm start: the
+    cost of a label, the savings of a warm start and the noise of the forces.
     """
     from otf.postprocess.doctor import examine, try_job
 
     if compute and config is None:
-        raise click.UsageError("--try needs a CONFIG to try")
+        raise click.UsageError("--try needs a CONFIG")
     if config is not None:
         trial = try_job(config, compute=compute)
         click.echo(json.dumps(asdict(trial), indent=2) if as_json else _told(trial))
@@ -44,14 +44,14 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
 
 
 def _told(trial: "Trial") -> str:
-    lines = [f"ok       {trial.kind} can begin with {trial.formula}, {trial.atoms} atoms"]
+    lines = [f"ok       {trial.kind} can start with {trial.formula}, {trial.atoms} atoms"]
     if trial.energy_eV is None:
         return lines[0]
     lines += [
         f"label    {trial.provenance}: {trial.energy_eV:.6f} eV, "
         + _cost(trial.scf_cold, trial.wall_cold_s),
-        f"again    from there, moved as a whole: {_cost(trial.scf_warm, trial.wall_warm_s)}",
-        f"noise    {trial.noise_meV_A:.2f} meV/A between the two: no model errs less",
+        f"again    warm start, translated as a whole: {_cost(trial.scf_warm, trial.wall_warm_s)}",
+        f"noise    {trial.noise_meV_A:.2f} meV/A between the two: a lower bound for any model",
     ]
     return "\n".join(lines)
 

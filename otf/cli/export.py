@@ -18,12 +18,12 @@ _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db
 @click.option(
     "--as",
     "kind",
-    help="extxyz, traj, db, xdatcar, lammps-dump, h5md; or, for labels: mace, gap, deepmd. "
-    "Default: by OUTPUT's ending.",
+    help="Format: extxyz, traj, db, xdatcar, lammps-dump, h5md; for labels: mace, gap, deepmd. "
+    "Default: from the ending of OUTPUT.",
 )
 @click.option("--from", "start_fs", type=float, help="First time, fs.")
 @click.option("--to", "stop_fs", type=float, help="Last time, fs.")
-@click.option("--every", type=click.IntRange(min=1), default=1, help="Take every so many frames.")
+@click.option("--every", type=click.IntRange(min=1), default=1, help="Use every N-th frame only.")
 def command(
     source: Path,
     output: Path,
@@ -32,7 +32,7 @@ def command(
     stop_fs: float | None,
     every: int,
 ) -> None:
-    """Write frames, or the labels of a run, for another program.
+    """Write frames or labels in the formats of other programs.
 
     SOURCE is a run directory or any trajectory that `otf analyse` reads.
     """
@@ -57,6 +57,6 @@ def command(
         click.echo(f"{len(frames)} frames in {output}")
     else:
         raise click.UsageError(
-            f"what is {output} to be? give --as with one of "
+            f"cannot infer a format from the name {output}; give --as with one of "
             + ", ".join((*FRAME_FORMATS, *LABEL_FORMATS))
         )

@@ -11,10 +11,10 @@ import click
 @click.option(
     "--structure",
     type=click.Path(path_type=Path),
-    help="What to begin with; default: the start of the run.",
+    help="Initial structure; default: that of the run.",
 )
 def command(model: Path, folder: Path, structure: Path | None) -> None:
-    """Write a folder from which LAMMPS runs on a learned model, on any number of MPI ranks.
+    """Write a folder for LAMMPS with a learned model, for any number of MPI ranks.
 
     MODEL is a run directory or a model file.
     """
@@ -27,6 +27,7 @@ def command(model: Path, folder: Path, structure: Path | None) -> None:
     export(what, source, atoms, folder)
     if atoms.constraints:
         click.echo(
-            "note: what the run holds fixed is free there; add `fix setforce` to run.py", err=True
+            "note: the constraints of the run are not exported; add `fix setforce` to run.py",
+            err=True,
         )
     click.echo(f"{folder}: mpirun -n 4 python run.py")

@@ -11,9 +11,11 @@ from otf.cli.json_text import to_json
 @click.command("fit")
 @click.argument("train", type=click.Path(path_type=Path))
 @click.option("--test", type=click.Path(path_type=Path), help="Structures to test on.")
-@click.option("--config", type=click.Path(path_type=Path), help="Take its model section.")
 @click.option(
-    "--output", type=click.Path(path_type=Path), help="Where to keep the model (model.h5)."
+    "--config", type=click.Path(path_type=Path), help="Configuration whose model section is used."
+)
+@click.option(
+    "--output", type=click.Path(path_type=Path), help="File to write the model to (model.h5)."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
@@ -21,7 +23,7 @@ def command(
 ) -> None:
     """Fit a model to labelled structures and test it.
 
-    TRAIN and --test are files ASE reads, with energy and forces in every frame.
+    TRAIN and --test are files that ASE reads, with energy and forces in every frame.
     """
     from otf.config import read_config
     from otf.config.schema import Model

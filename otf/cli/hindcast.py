@@ -13,15 +13,15 @@ from otf.cli.json_text import to_json
     "--config",
     type=click.Path(path_type=Path),
     required=True,
-    help="Its model and policy are used.",
+    help="Configuration whose model and policy are used.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(trajectory: Path, config: Path, as_json: bool) -> None:
     """Replay the protocol over a recorded trajectory, without an engine.
 
-    Shows what a run would cost and how far off it would be before an hour of DFT is spent: every
-    frame is predicted, those the policy asks for are learned. The errors are those of predictions
-    made before the next label, so they are larger than those of a run, which replays each segment.
+    Estimates the cost and the errors of a run before any DFT is computed: every frame is
+    predicted, and those that the policy selects are learned. The errors are those of predictions
+    made before the next label; they are larger than in a run, which replays each segment.
     """
     from otf.config import read_config
     from otf.postprocess.hindcast import hindcast_file, hindcast_summary

@@ -8,7 +8,7 @@ import click
 @click.command("init")
 @click.argument("name", type=click.Path(path_type=Path))
 def command(name: Path) -> None:
-    """Write a commented configuration to start from, as NAME.yaml."""
+    """Write a commented example configuration to NAME.yaml."""
     from otf.config.template import TEMPLATE
     from otf.errors import FileError
 

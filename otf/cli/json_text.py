@@ -1,4 +1,4 @@
-"""What ``--json`` prints."""
+"""JSON output of the commands."""
 
 import json
 import math
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def to_json(value: Any) -> str:
-    """JSON with null for numbers that are not there.
+    """Convert to JSON, with null for numbers that are not finite.
 
     >>> print(to_json({"error": float("nan")}))
     {

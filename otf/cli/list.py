@@ -10,7 +10,7 @@ import click
     "folder", type=click.Path(path_type=Path, exists=True, file_okay=False), default="runs"
 )
 def command(folder: Path) -> None:
-    """The runs in a folder and below, a line each."""
+    """List the runs in a folder and below, one per line."""
     from otf.postprocess.status import overview, runs_below
 
     found = [overview(path) for path in runs_below(folder)]

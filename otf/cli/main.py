@@ -1,4 +1,4 @@
-"""Entry point: one small file for each command, loaded only when it is called."""
+"""Entry point of the command line; the module of a command is imported when it is called."""
 
 import importlib
 import os
@@ -12,29 +12,29 @@ from otf.version import __version__
 
 _COMMANDS = {
     "run": "Run molecular dynamics from a configuration.",
-    "resume": "Go on with a run that was stopped or killed, or make it longer.",
-    "submit": "Run as a batch job of Slurm, or as many as it takes.",
-    "queue": "Your runs in the queue of Slurm.",
-    "cancel": "Stop a run's job at its next safe point.",
+    "resume": "Continue a run that was stopped or killed, or extend it.",
+    "submit": "Submit a run to Slurm, as one batch job or several in succession.",
+    "queue": "List your runs in the queue of Slurm.",
+    "cancel": "Stop the job of a run at its next safe point.",
     "fit": "Fit a model to labelled structures and test it.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
-    "report": "A page about a run, with pictures, that needs no network.",
-    "export": "Frames or labels in the files of other programs.",
-    "export-lammps": "A folder from which LAMMPS runs on a learned model.",
-    "serve": "Let i-PI, ASE or others drive a learned model over a socket.",
-    "status": "How a run is doing, also while it goes on.",
-    "list": "The runs in a folder, a line each.",
-    "compare": "Are the g(r) of two runs equal within their errors?",
-    "audit": "Label frames of a run afterwards: its true errors.",
-    "init": "Write a commented configuration to start from.",
+    "report": "Write an HTML report of a run that needs no network.",
+    "export": "Write frames or labels in the formats of other programs.",
+    "export-lammps": "Write a folder for LAMMPS with a learned model.",
+    "serve": "Serve a learned model to i-PI, ASE or others over a socket.",
+    "status": "Show the state of a run, also while it is running.",
+    "list": "List the runs in a folder, one per line.",
+    "compare": "Test whether the g(r) of two runs are equal within their errors.",
+    "audit": "Measure the true errors of a run by labelling its frames afterwards.",
+    "init": "Write a commented example configuration.",
     "schema": "Print the JSON schema of the configuration.",
-    "doctor": "Show the engines, what is missing and how to get it.",
+    "doctor": "Show the engines, what is missing and how to install it.",
 }
 
 
 class _Commands(click.Group):
-    """Commands found by name; their modules are imported on use, so that --help is quick."""
+    """Group of commands whose modules are imported on use, so that --help is fast."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
@@ -77,14 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except OtfError as error:
         click.echo(f"otf: {error}" if "\n" not in str(error) else str(error), err=True)
         raise SystemExit(1) from None
-    except BrokenPipeError:  # whoever read our output has seen enough
+    except BrokenPipeError:  # the reader closed the pipe
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1) from None
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(
-            f"otf: {where}{error.strerror or error}; make room, repair the file system or get the "
-            "right to write there, then try again: nothing that was committed is lost",
+            f"otf: {where}{error.strerror or error}; make room, repair the file system or get "
+            "write permission, then try again: nothing that was committed is lost",
             err=True,
         )
         raise SystemExit(1) from None
@@ -92,5 +92,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         error.show()
         raise SystemExit(error.exit_code) from None
     except (click.Abort, KeyboardInterrupt):
-        click.echo("otf: interrupted; `otf resume RUN_DIR` goes on from the last commit", err=True)
+        click.echo(
+            "otf: interrupted; `otf resume RUN_DIR` continues from the last commit", err=True
+        )
         raise SystemExit(130) from None

@@ -1,4 +1,4 @@
-"""Commands that several MPI ranks run together: the first one decides, the others help."""
+"""Commands on several MPI ranks: rank 0 runs the command, the others evaluate the model."""
 
 import functools
 import signal
@@ -9,7 +9,7 @@ _LEFT_TO_RANK_0 = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
 
 
 def with_mpi_ranks(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the ranks that help it; on these it does not run."""
+    """Decorator that runs a command on rank 0 and passes it the other ranks as workers."""
 
     @functools.wraps(command)
     def run(**arguments: Any) -> None:
@@ -21,7 +21,7 @@ def with_mpi_ranks(command: Callable[..., None]) -> Callable[..., None]:
             return
         world = world_of(started)
         if world.rank:
-            for number in _LEFT_TO_RANK_0:  # mpirun passes signals on to everybody
+            for number in _LEFT_TO_RANK_0:  # mpirun forwards signals to all ranks
                 signal.signal(number, signal.SIG_IGN)
             worker_loop(world)
             return

@@ -1,4 +1,4 @@
-"""What a run shows while it runs: a live line on a terminal, plain lines in a batch log."""
+"""Progress of a run: a bar on a terminal, plain lines in a batch log."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ _BATCH_SECONDS = 30.0
 
 
 class _Tally:
-    """Numbers of the run so far, and its speed against the engine alone."""
+    """Statistics of the run so far, and its speed compared with the engine alone."""
 
     def __init__(self, timestep_fs: float) -> None:
         self._timestep_fs = timestep_fs
@@ -36,7 +36,7 @@ class _Tally:
         self._label_s = sum(r.wall_s for r in history) / len(history)
 
     def line(self) -> str:
-        """One line: labels, last measured error, gap, speed."""
+        """Labels, last measured error, gap and speed in one line."""
         if self.last is None:
             return "waiting for the first label"
         error = f"{1e3 * self.last.force_mae:.1f} meV/A" if self.labels > 1 else "-"
@@ -51,7 +51,7 @@ class _Tally:
 
 
 class _Live:
-    """Shows records on a bar."""
+    """Display of records on a progress bar."""
 
     def __init__(self, bar: Progress, steps: int, timestep_fs: float) -> None:
         self._tally = _Tally(timestep_fs)
@@ -69,7 +69,7 @@ class _Live:
 
 
 class _Plain:
-    """Prints a line when the last one is old enough."""
+    """Display of records as lines, printed at intervals."""
 
     def __init__(self, steps: int, timestep_fs: float) -> None:
         self._steps = steps
@@ -88,7 +88,7 @@ class _Plain:
 
 @contextmanager
 def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None]]:
-    """Something to call with every record: a bar on a terminal, plain lines elsewhere."""
+    """Function to call with every record: shows a bar on a terminal, plain lines elsewhere."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield _Plain(steps, timestep_fs)
@@ -106,7 +106,7 @@ def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None
 
 @contextmanager
 def replicas_progress(count: int) -> Iterator[Callable[[int, Record], None]]:
-    """The same for several replicas: a plain line now and then."""
+    """The same for several replicas: plain lines at intervals."""
     steps, labels = [0] * count, [0] * count
     printed: float | None = None
 

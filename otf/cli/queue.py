@@ -5,7 +5,7 @@ import click
 
 @click.command("queue")
 def command() -> None:
-    """Your runs in the queue of Slurm, a line each."""
+    """List your runs in the queue of Slurm, one per line."""
     from otf.errors import OtfError
     from otf.postprocess.status import overview
     from otf.slurm.commands import my_jobs
@@ -18,7 +18,7 @@ def command() -> None:
             found = overview(job.run)
             done = f"{found.step}/{found.steps} steps, {found.labels} labels"
         except OtfError:
-            done = "the run directory is gone"
+            done = "the run directory is missing"
         state = job.state.lower() + (f" ({job.reason})" if job.state == "PENDING" else "")
         click.echo(
             f"{job.number:>8}  {state:<22} {job.partition:<10} {job.left:>11} left  {done:<26} "

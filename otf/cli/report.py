@@ -15,10 +15,10 @@ import click
     "--watch",
     "every_s",
     type=click.FloatRange(min=1.0),
-    help="Write it anew every so many seconds, until the run ends.",
+    help="Rewrite it at this interval, seconds, until the run ends.",
 )
 def command(run_dir: Path, output: Path | None, every_s: float | None) -> None:
-    """Write a page about a run, also while it goes on: errors, energies, g(r), the atoms."""
+    """Write an HTML report of a run, also during it: errors, energies, g(r), the atoms."""
     from otf.postprocess.status import overview
     from otf.report.page import write_report
 

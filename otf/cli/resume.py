@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 @click.command("resume")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option(
-    "--steps", type=click.IntRange(min=1), help="New length of the run, kept in its configuration."
+    "--steps", type=click.IntRange(min=1), help="New length of the run, saved in its configuration."
 )
 @click.option(
     "--again",
     type=click.Choice(["requeue", "chain"]),
-    help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
+    help="At the time limit of a Slurm job: requeue the job, or submit another that follows it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @with_mpi_ranks
@@ -30,10 +30,10 @@ def command(
     as_json: bool,
     ranks: "Ranks | None",
 ) -> None:
-    """Go on with a run that was stopped or killed, or make it longer.
+    """Continue a run that was stopped or killed, or extend it.
 
-    The trajectory continues from its last commit, to the same bits it would have had without the
-    interruption; labels that were paid for are read, not computed again.
+    The trajectory continues from its last commit and is bitwise identical to that of an
+    uninterrupted run; stored labels are read, not computed again.
     """
     from otf.cli.session import run_to_end
     from otf.runs.directory import change_steps

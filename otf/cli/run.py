@@ -18,11 +18,11 @@ if TYPE_CHECKING:
     type=click.Path(path_type=Path),
     help="Run directory (default: runs/<CONFIG's name>).",
 )
-@click.option("--seed", type=click.IntRange(min=0), help="In place of dynamics.seed.")
+@click.option("--seed", type=click.IntRange(min=0), help="Replaces dynamics.seed.")
 @click.option(
     "--again",
     type=click.Choice(["requeue", "chain"]),
-    help="In a job of Slurm whose time is over: put it back into the queue, or let another follow.",
+    help="At the time limit of a Slurm job: requeue the job, or submit another that follows it.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @with_mpi_ranks
@@ -36,7 +36,7 @@ def command(
 ) -> None:
     """Run molecular dynamics from a configuration.
 
-    Everything goes to a new directory, from which `otf resume` continues after a stop or a kill.
+    All files go to a new run directory, from which `otf resume` continues after a stop or a kill.
     """
     from otf.cli.session import run_to_end
     from otf.config import read_config

@@ -9,8 +9,8 @@ import click
 def command() -> None:
     """Print the JSON schema of the configuration.
 
-    Editors complete and check a config with it: put
-    `# yaml-language-server: $schema=otf.schema.json` into the file's first line.
+    Editors use it to complete and check a configuration: put
+    `# yaml-language-server: $schema=otf.schema.json` into the first line of the file.
     """
     from otf.config.json_schema import config_schema
 

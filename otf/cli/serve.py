@@ -10,23 +10,23 @@ import click
 @click.option(
     "--structure",
     type=click.Path(path_type=Path),
-    help="File with the atoms in the order of the other side; default: that of the run directory.",
+    help="File with the atoms in the order of the driver; default: that of the run directory.",
 )
-@click.option("--host", default="localhost", show_default=True, help="Where it listens.")
+@click.option("--host", default="localhost", show_default=True, help="Host of the driver.")
 @click.option("--port", type=click.IntRange(1, 65535), default=31415, show_default=True)
-@click.option("--unix", help="Name of its unix socket, in place of host and port.")
+@click.option("--unix", help="Name of the driver's unix socket, in place of host and port.")
 @click.option(
     "--wait",
     "wait_s",
     type=click.FloatRange(min=0.0),
     default=60.0,
     show_default=True,
-    help="Seconds until it must listen.",
+    help="Seconds to wait until the driver listens.",
 )
 def command(
     model: Path, structure: Path | None, host: str, port: int, unix: str | None, wait_s: float
 ) -> None:
-    """Let i-PI, ASE or others drive a learned model, over the i-PI socket protocol.
+    """Serve a learned model to i-PI, ASE or others, by the i-PI socket protocol.
 
     MODEL is a run directory or a model file.
     """
@@ -34,4 +34,4 @@ def command(
     from otf.postprocess.stored_model import stored_model
 
     answered = serve(*stored_model(model, structure), Address(host, port, unix), wait_s=wait_s)
-    click.echo(f"{answered} structures answered")
+    click.echo(f"{answered} structures computed")

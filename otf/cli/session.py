@@ -1,4 +1,4 @@
-"""What ``otf run`` and ``otf resume`` share: sit through a run and print what it came to."""
+"""Sessions of ``otf run`` and ``otf resume``: run to the end and print the summary."""
 
 import math
 import signal
@@ -18,20 +18,20 @@ from otf.runs.stopping import DONE, TIME_IS_OVER
 from otf.slurm.job import Again, going_on
 
 NOT_FINISHED = 75
-"""Exit code of a session that ended before the run did: EX_TEMPFAIL, `otf resume` goes on."""
+"""Exit code (EX_TEMPFAIL) of a session that ended before its run; `otf resume` continues it."""
 
 
 def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks | None) -> None:
-    """Run to the end or to a signal, and print the summary.
+    """Run until the end or a signal, and print the summary.
 
     Parameters
     ----------
     again
-        How the run goes on when the time of its job is over.
+        How the run continues at the time limit of its job.
     ranks
-        MPI ranks that share the work of the model.
+        MPI ranks that share the evaluation of the model.
     """
-    if again is not None:  # before and after the run, which hears it itself
+    if again is not None:  # before and after the run, which has its own handler
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with going_on(path, again) as continuation:
         count = open_run(path)[1].replicas.count
@@ -41,10 +41,10 @@ def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks |
             try:
                 click.echo(continuation.go_on(), err=True)
             except ClusterError as error:
-                click.echo(f"no job follows: {error}; `otf submit {path}` goes on", err=True)
+                click.echo(f"no job follows: {error}; `otf submit {path}` continues it", err=True)
     if summary.stopped_by is None or summary.stopped_by in DONE:
         return
-    # So that a job script can tell stopped from finished.
+    # So that a job script can distinguish stopped from finished.
     by_signal = signal.Signals.__members__.get(summary.stopped_by)
     raise SystemExit(NOT_FINISHED if by_signal is None else 128 + by_signal)
 
@@ -52,7 +52,9 @@ def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks |
 def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
     run, config, atoms = open_run(one_run(path))
     if path.resolve() in replicas_below(path.resolve().parent):
-        raise RunError(f"{path}: is one of several replicas; `otf resume {path.parent}` goes on")
+        raise RunError(
+            f"{path}: is one of several replicas; `otf resume {path.parent}` continues them all"
+        )
     with progress(config.dynamics.total_steps, config.dynamics.timestep_fs) as watch:
         summary = run_session(run, config, atoms, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
@@ -82,7 +84,7 @@ def _run_replicas(path: Path, *, as_json: bool, ranks: Ranks | None) -> Replicas
 
 
 def describe_replicas(s: ReplicasSummary) -> str:
-    """The summary of replicas in words."""
+    """Summary of several replicas as text."""
     lines = [
         f"{len(s.replicas)} replicas, {s.steps} steps in all, {s.labels} labels "
         f"({1e2 * s.labels / max(1, s.steps):.2f} %) in {s.directory}"
@@ -96,36 +98,36 @@ def describe_replicas(s: ReplicasSummary) -> str:
     if s.measured is not None:
         lines.append(
             f"error       force MAE {s.measured.force_mae_meV_A:.2f} meV/A at "
-            f"{s.measured.labels} labels that no replica asked for"
+            f"{s.measured.labels} untriggered labels"
         )
     lines.append(f"time        {s.session_wall_s:.1f} s here")
     if s.stopped_by is not None:
-        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
     else:
         lines.append(f"look at it  otf analyse rdf {s.directory}/replica-*")
     return "\n".join(lines)
 
 
 def _report(path: Path) -> Path | None:
-    """Write ``report.html``; a run that is well is not spoilt by a page that is not."""
+    """Write ``report.html``; an error in the report does not make the run fail."""
     from otf.report.page import write_report
 
     try:
         return write_report(path)
     except Exception as error:
-        click.echo(f"no report ({error}); when this is mended: otf report {path}", err=True)
+        click.echo(f"no report ({error}); once this is fixed: otf report {path}", err=True)
         return None
 
 
 def describe(s: Summary) -> str:
-    """The summary in words."""
+    """Summary of a session as text."""
     unit = "steps" if s.sampling is None else "proposals"
     lines = [
         f"{s.steps} of {s.steps_wanted} {unit} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
     ]
     if s.measured is None:
-        lines.append("error       not measured yet: no label came at a scheduled time")
+        lines.append("error       not measured yet: no untriggered label so far")
     else:
         m = s.measured
         lines += [
@@ -136,7 +138,7 @@ def describe(s: Summary) -> str:
                 if math.isnan(m.energy_mae_meV_atom)
                 else f"{m.energy_mae_meV_atom:.3f} meV/atom,"
             ),
-            f"{'':12}measured before learning at the {m.labels} labels it did not ask for",
+            f"{'':12}measured before learning, at the {m.labels} untriggered labels",
         ]
         lines += [
             f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A, "
@@ -162,19 +164,20 @@ def describe(s: Summary) -> str:
         lines += [f"{'':12}{line}" for line in (s.gains.in_words() if s.gains else [])]
     if s.force_checks.asked:
         lines.append(
-            f"force check {s.force_checks.asked} asked of the learned matrices where the guard fired, "
-            f"{s.force_checks.spared} spared a label"
+            f"force check {s.force_checks.asked} non-SCF checks where the guard fired, "
+            f"{s.force_checks.spared} of them avoided a label"
         )
     if s.energy_conservation is not None:
         b = s.energy_conservation
         lines.append(
             f"energy      conserved to {b.conserved_meV_ps:+.3f} meV/ps (scatter "
-            f"{b.conserved_scatter_meV:.3f} meV); by the engine it changed by "
+            f"{b.conserved_scatter_meV:.3f} meV); at the engine's labels it changed by "
             f"{b.total_change_meV:+.2f} meV"
         )
         lines.append(
-            f"{'':12}discontinuities of the potential {b.discontinuity_meV:+.2f}, heat {b.heat_meV:+.1f}, "
-            f"barostat {b.barostat_meV:+.1f}, work of the residual {b.work_meV:+.1f} meV"
+            f"{'':12}discontinuities at model updates {b.discontinuity_meV:+.2f}, "
+            f"heat {b.heat_meV:+.1f}, barostat {b.barostat_meV:+.1f}, "
+            f"work of the residual {b.work_meV:+.1f} meV"
         )
     saved = s.engine_alone_s - s.session_wall_s
     lines.append(
@@ -185,7 +188,7 @@ def describe(s: Summary) -> str:
     if s.stopped_by in DONE:
         lines.append(f"ended with {s.stopped_by}; otf audit {s.directory} --every 20")
     elif s.stopped_by is not None:
-        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` goes on")
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
     elif s.sampling is None:
         lines.append(f"check it    otf audit {s.directory} --every 20")
     return "\n".join(lines)

@@ -18,10 +18,10 @@ _BAR = 40
     "--watch",
     "every_s",
     type=click.FloatRange(min=0.1),
-    help="Print it anew every so many seconds, until the run ends.",
+    help="Repeat at this interval, seconds, until the run ends.",
 )
 def command(run_dir: Path, every_s: float | None) -> None:
-    """How a run is doing: a screen of plain text, read from its files."""
+    """Show the state of a run, also while it is running, from its files."""
     from otf.postprocess.status import overview
 
     while True:
@@ -51,7 +51,7 @@ def _lines(o: "Overview") -> list[str]:
     lines.append(
         f"last      step {o.last.step} ({o.last.reason}): force MAE {1e3 * o.last.force_mae:.2f} "
         f"meV/A, expected {1e3 * o.last.predicted:.2f}; "
-        + (f"next in {o.gap} steps" if o.gap else "the engine moves the atoms")
+        + (f"next in {o.gap} steps" if o.gap else "a label at every step")
     )
     if o.contract is not None:
         lines.append(f"contract  {o.contract.in_words()}")

@@ -12,12 +12,12 @@ import click
     type=click.Path(path_type=Path),
     help="Run directory (default: runs/<CONFIG's name>).",
 )
-@click.option("--dry-run", is_flag=True, help="Print the batch script; make and submit nothing.")
+@click.option("--dry-run", is_flag=True, help="Only print the batch script.")
 def command(source: Path, output: Path | None, dry_run: bool) -> None:
-    """Run as a batch job of Slurm, or as many as it takes.
+    """Submit a run to Slurm, as one batch job or several in succession.
 
-    SOURCE is a configuration, whose `cluster` section says what the job asks for, or the
-    directory of a run that is to go on.
+    SOURCE is a configuration, whose `cluster` section gives the resources of the job, or the
+    directory of a run to continue.
     """
     from otf.slurm.submission import planned_script, submitted
 

@@ -1,4 +1,4 @@
-"""What a run is: the schema and the reader that names file, line and column of every problem."""
+"""Configuration of a run: its schema, and a reader that reports the position of every problem."""
 
 from otf.config.reader import read_config
 from otf.config.schema import Config

@@ -1,4 +1,4 @@
-"""The ``cluster`` section: what a batch job asks Slurm for."""
+"""The ``cluster`` section: the resources of a batch job under Slurm."""
 
 import re
 from typing import Annotated, Literal
@@ -14,7 +14,7 @@ _TIME = re.compile(
 
 
 def seconds(time: str) -> int:
-    """Seconds of a time as Slurm writes it (sbatch(1), ``--time``).
+    """Seconds of a time in the notation of Slurm (sbatch(1), ``--time``).
 
     >>> [seconds(t) for t in ("90", "30:00", "24:00:00", "2-12", "1-00:30")]
     [5400, 1800, 86400, 216000, 88200]
@@ -22,7 +22,7 @@ def seconds(time: str) -> int:
     Raises
     ------
     ValueError
-        If it is not one.
+        If it is not such a time.
     """
     found = _TIME.match(time)
     if found is None:
@@ -49,28 +49,31 @@ class Cluster(Section):
     """A job under Slurm; see ``otf submit``."""
 
     profile: FilePath | None = Field(
-        None, description="file with keys of this section for a site; what stands here counts more"
+        None, description="file with keys of this section for a site; keys given here override it"
     )
-    partition: str | None = Field(None, description="default: the site's")
-    account: str | None = Field(None, description="who pays")
+    partition: str | None = Field(None, description="partition; default: that of the site")
+    account: str | None = Field(None, description="account charged for the job")
     nodes: PositiveInt = 1
     tasks: PositiveInt = Field(1, description="MPI ranks on all nodes together")
-    threads: PositiveInt = Field(1, description="cores of a rank")
+    threads: PositiveInt = Field(1, description="cores per rank")
     model_ranks: PositiveInt = Field(
         1, description="MPI ranks of otf itself, for large systems; started by mpirun"
     )
-    time: Time = Field("24:00:00", description="of one job, as Slurm writes it: 2-12:00:00")
+    time: Time = Field(
+        "24:00:00", description="time limit of one job in Slurm's notation, such as 2-12:00:00"
+    )
     warning_min: PositiveFloat = Field(
-        10.0, description="before the end of a job, when the run is told to stop at a safe point"
+        10.0, description="time before the end of a job at which the run is signalled to stop"
     )
     again: Literal["requeue", "chain", "no"] = Field(
         "requeue",
-        description="when a job's time is over and the run is not: put the job back into the "
-        "queue; or submit another that follows it, where requeueing is not allowed; or nothing",
+        description="action if the time limit is reached before the run ends: requeue the job; "
+        "chain: submit another that follows it, where requeueing is not allowed; or no action",
     )
-    modules: list[str] = Field(default_factory=list, description="to be loaded")
+    modules: list[str] = Field(default_factory=list, description="environment modules to load")
     lines: list[str] = Field(
-        default_factory=list, description="shell lines before the run, such as export FOO=1"
+        default_factory=list,
+        description="shell commands before the run, such as export FOO=1",
     )
     options: list[str] = Field(
         default_factory=list, description="further options of sbatch, such as --qos=long"

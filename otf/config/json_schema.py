@@ -1,4 +1,4 @@
-"""JSON schema of the configuration, with the options of every engine that is installed."""
+"""JSON schema of the configuration, with the options of every installed engine."""
 
 from typing import Any
 
@@ -8,7 +8,7 @@ from otf.errors import EngineError
 
 
 def config_schema() -> dict[str, Any]:
-    """The schema; engines whose module does not import are left open."""
+    """The schema; options of engines whose module cannot be imported are not checked."""
     schema = Config.model_json_schema()
     variants: list[dict[str, Any]] = []
     for kind in sorted(installed_engines()):

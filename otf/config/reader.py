@@ -1,8 +1,8 @@
-"""Strict YAML: every problem of a file at once, each with line, column and what to do.
+"""Reader of strict YAML that reports all problems of a file, each with line, column and remedy.
 
 PyYAML accepts duplicate keys, reads ``1e-3`` as text, ``NO`` as false and ``12:30:00`` as a
-number. Its node tree, which keeps the positions, is used here with the scalar rules of the YAML
-1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema) instead.
+number. Therefore only its node tree, which keeps the positions, is used, with the scalar rules of
+the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema).
 """
 
 import difflib
@@ -45,7 +45,7 @@ class _Document:
 
 
 def read_config(path: Path) -> Config:
-    """Read and check a configuration, its engine's section included.
+    """Read and check a configuration, including the section of its engine.
 
     Raises
     ------
@@ -132,7 +132,7 @@ def _plain(node: yaml.Node, path: _Path, document: _Document, above: frozenset[i
     if isinstance(node, yaml.SequenceNode):
         return [_plain(n, (*path, i), document, above) for i, n in enumerate(node.value)]
     if not isinstance(node, yaml.ScalarNode) or node.style is not None:
-        return node.value  # quoted or block text is text, whatever it looks like
+        return node.value  # quoted and block scalars are always text
     for pattern, convert in _SCALARS:
         if pattern.match(node.value):
             return convert(node.value)
@@ -185,7 +185,7 @@ def _describe(
 
 
 def _fields_at(schema: type[BaseModel], path: _Path) -> list[str]:
-    """Keys the schema knows at a path."""
+    """Valid keys at a path of the schema."""
     for key in path:
         field_info = schema.model_fields.get(str(key))
         if field_info is None:
@@ -199,7 +199,7 @@ def _fields_at(schema: type[BaseModel], path: _Path) -> list[str]:
 
 
 def _check_engine(document: _Document, folder: Path) -> None:
-    """Validate the engine's own keys by its own schema, and make its paths absolute."""
+    """Validate the engine's keys by the engine's schema, and make its paths absolute."""
     section = document.data.get("engine")
     if not isinstance(section, dict) or not isinstance(section.get("kind"), str):
         return
@@ -220,16 +220,19 @@ def _check_engine(document: _Document, folder: Path) -> None:
         section[name] = str((folder / Path(given).expanduser()).absolute())
         if not Path(section[name]).exists():
             document.problems.append(
-                (document.values[("engine", name)], f"engine.{name}: there is no {section[name]}")
+                (
+                    document.values[("engine", name)],
+                    f"engine.{name}: there is no {section[name]}",
+                )
             )
-    # What follows from a path is written out: a copy of the file elsewhere would imply another.
+    # Values derived from a path are stored: a copy of the file elsewhere would give others.
     given = {key: value for key, value in section.items() if key != "kind"}
     implied = engine.Options.model_validate(given).model_dump(mode="json", exclude_unset=True)
     section.update({key: value for key, value in implied.items() if key not in given})
 
 
 def _take_in_profile(document: _Document, folder: Path) -> None:
-    """Put the keys of a site's profile beneath those of the cluster section."""
+    """Merge the keys of a site's profile into the cluster section, which takes precedence."""
     section = document.data.get("cluster")
     name = section.pop("profile", None) if isinstance(section, dict) else None
     if not isinstance(name, str):
@@ -244,7 +247,9 @@ def _take_in_profile(document: _Document, folder: Path) -> None:
     if not isinstance(profile.data, dict):
         profile.problems.append((None, "expected keys of the cluster section"))
     elif "profile" in profile.data:
-        profile.problems.append((profile.keys["profile",], "profile: a profile names no other"))
+        profile.problems.append(
+            (profile.keys["profile",], "profile: a profile cannot name another one")
+        )
     else:
         _validate(Cluster, profile, ())
     document.problems += [
@@ -255,7 +260,7 @@ def _take_in_profile(document: _Document, folder: Path) -> None:
 
 
 def _check_structure(document: _Document, folder: Path) -> None:
-    """The structure file must be there, so that a run does not start without it."""
+    """Check that the structure files exist, before a run is started."""
     section = document.data.get("system")
     replicas = document.data.get("replicas")
     listed = replicas.get("structures") if isinstance(replicas, dict) else None

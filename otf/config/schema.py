@@ -1,4 +1,4 @@
-"""The schema of a run. Every number carries its unit in its name."""
+"""Schema of the configuration of a run; the names of quantities include their units."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -23,27 +23,28 @@ class Bulk(Section):
 
 
 class System(Section):
-    """What moves: exactly one of ``structure``, ``from``, ``molecule`` and ``bulk``."""
+    """The atoms: exactly one of ``structure``, ``from``, ``molecule`` and ``bulk``."""
 
     from_: FilePath | None = Field(
-        None, alias="from", description="input file of the engine that holds a structure"
+        None, alias="from", description="input file of the engine that contains the structure"
     )
     structure: FilePath | None = Field(
-        None, description="file ASE can read, relative to the config file"
+        None, description="file that ASE can read, relative to the config file"
     )
     molecule: str | None = Field(None, description="a molecule of ase.build.molecule, such as CH4")
     bulk: Bulk | None = Field(None, description="a crystal of ase.build.bulk")
     repeat: tuple[PositiveInt, PositiveInt, PositiveInt] = Field(
-        (1, 1, 1), description="supercell along the three vectors", strict=False
+        (1, 1, 1), description="repetitions of the cell along its three vectors", strict=False
     )
     masses: dict[str, PositiveFloat] = Field(
-        default_factory=dict, description="of elements, amu, such as {H: 2.014} for deuterium"
+        default_factory=dict,
+        description="masses of elements, amu, such as {H: 2.014} for deuterium",
     )
     fixed_atoms: list[Annotated[int, Field(ge=0)]] = Field(
-        default_factory=list, description="numbers of atoms that do not move, from 0"
+        default_factory=list, description="indices of atoms that do not move, from 0"
     )
     fixed_bonds: list[Pair] = Field(
-        default_factory=list, description="pairs of atoms whose distance is kept"
+        default_factory=list, description="pairs of atoms whose distance is constrained"
     )
     charge: int = Field(0, description="total charge, e")
     spin: Annotated[int, Field(ge=0)] = Field(0, description="number of unpaired electrons")
@@ -61,7 +62,7 @@ class System(Section):
 
 
 class EngineSection(Section):
-    """The reference the model learns from; further keys belong to the engine."""
+    """The engine, whose labels the model learns; further keys are options of the engine."""
 
     model_config = ConfigDict(extra="allow", strict=True, frozen=True)
 
@@ -69,7 +70,7 @@ class EngineSection(Section):
 
     @property
     def options(self) -> dict[str, Any]:
-        """The keys that belong to the engine."""
+        """Options of the engine."""
         return dict(self.model_extra or {})
 
 
@@ -81,10 +82,12 @@ Pressure = Annotated[float, Field(ge=-1e3, le=1e5)]
 
 
 class Stage(Section):
-    """A part of the run; what it does not say is as in the rest of ``dynamics``."""
+    """A stage of the run; keys left out are taken from the rest of ``dynamics``."""
 
-    name: Annotated[str, Field(min_length=1)] = Field(description="such as equilibrate or produce")
-    steps: PositiveInt = Field(description="its length")
+    name: Annotated[str, Field(min_length=1)] = Field(
+        description="name, such as equilibrate or produce"
+    )
+    steps: PositiveInt = Field(description="length of the stage")
     ensemble: EnsembleName | None = None
     temperature_K: Temperature | None = None
     temperature_end_K: PositiveFloat | None = None
@@ -96,32 +99,32 @@ class Stage(Section):
 
 
 class Dynamics(Section):
-    """How the atoms move."""
+    """Ensemble, length and thermodynamic conditions of the run."""
 
     ensemble: EnsembleName = Field(
         "nve",
         description="csvr: stochastic velocity rescaling (Bussi); langevin: friction and noise "
-        "(BAOAB); nhc: a Nosé-Hoover chain; npt, npt_full: such chains on the atoms and on the "
-        "cell, as a whole or all of it (Martyna, Tobias, Klein); slhmc: no dynamics but exact "
-        "sampling, self-learning hybrid Monte Carlo",
+        "(BAOAB); nhc: Nosé-Hoover chain; npt, npt_full: Nosé-Hoover chains with an isotropic or "
+        "a fully flexible cell (Martyna, Tobias, Klein); slhmc: self-learning hybrid Monte Carlo, "
+        "exact sampling without dynamics",
     )
     steps: PositiveInt | None = Field(
-        None, description="length of the run (slhmc: proposals); left out where there are stages"
+        None, description="length of the run (slhmc: proposals); left out if there are stages"
     )
-    stages: list[Stage] = Field(
-        default_factory=list, description="parts of the run, one after the other"
-    )
+    stages: list[Stage] = Field(default_factory=list, description="successive stages of the run")
     timestep_fs: Annotated[float, Field(gt=0, le=20)] = 0.5
     temperature_K: Temperature = Field(
-        300.0, description="of the initial velocities and of the thermostat"
+        300.0, description="temperature of the initial velocities and of the thermostat"
     )
     temperature_end_K: PositiveFloat | None = Field(
         None,
-        description="the thermostat goes there from temperature_K in a straight line over the run",
+        description="final temperature of the thermostat, changed linearly from temperature_K",
     )
-    pressure_GPa: Pressure = Field(0.0, description="npt, npt_full: of the barostat")
+    pressure_GPa: Pressure = Field(0.0, description="npt, npt_full: pressure of the barostat")
     pressure_end_GPa: Pressure | None = Field(
-        None, description="npt, npt_full: the barostat goes there in a straight line over the run"
+        None,
+        description="npt, npt_full: final pressure of the barostat, changed linearly from "
+        "pressure_GPa",
     )
     pressure_constant_fs: PositiveFloat = Field(
         1000.0, description="npt, npt_full: relaxation time of the barostat"
@@ -129,21 +132,23 @@ class Dynamics(Section):
     time_constant_fs: PositiveFloat = Field(
         100.0, description="csvr, nhc, npt, npt_full: relaxation time of the thermostat"
     )
-    friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction")
+    friction_per_ps: PositiveFloat = Field(10.0, description="langevin: friction coefficient")
     burn_in: PositiveInt = Field(
-        100, description="slhmc: proposals the model learns from; afterwards it is frozen"
+        100, description="slhmc: proposals from which the model learns before it is frozen"
     )
     segment_max: PositiveInt = Field(
-        200, description="slhmc: most steps by the model between two engine calls"
+        200, description="slhmc: largest number of model steps between two engine calls"
     )
     velocities: Literal["maxwell", "structure"] = Field(
-        "maxwell", description="drawn for temperature_K, or those of the structure file"
+        "maxwell",
+        description="initial velocities: maxwell, drawn at temperature_K; or structure, those of "
+        "the structure file",
     )
     remove_translation: bool = Field(
-        True, description="take the centre of mass's motion out of the initial velocities"
+        True, description="remove the motion of the centre of mass from the initial velocities"
     )
     remove_rotation: bool = Field(
-        False, description="take the rotation of an isolated molecule out, too"
+        False, description="also remove the rotation of an isolated molecule"
     )
     seed: Annotated[int, Field(ge=0)] = 1
 
@@ -164,7 +169,7 @@ class Dynamics(Section):
     @model_validator(mode="after")
     def _steps_or_stages(self) -> Self:
         if (self.steps is None) != bool(self.stages):
-            raise ValueError("give either steps, for a run of one piece, or stages")
+            raise ValueError("give either steps, for a run without stages, or stages")
         if not self.stages:
             return self
         for key in ("temperature_end_K", "pressure_end_GPa"):
@@ -172,10 +177,10 @@ class Dynamics(Section):
                 raise ValueError(f"{key} belongs to one of the stages; move it there")
         names = [stage.name for stage in self.stages]
         if len(set(names)) < len(names):
-            raise ValueError("stages: two of them have the same name; a name tells them apart")
+            raise ValueError("stages: two of them have the same name; give each its own")
         for stage in self.stages:
             if "slhmc" in (self.ensemble, stage.ensemble):
-                raise ValueError("slhmc has no stages: its burn-in is one; give it steps")
+                raise ValueError("slhmc has no stages except its burn-in; give steps instead")
             try:
                 self._of(stage)
             except ValidationError as error:
@@ -188,7 +193,7 @@ class Dynamics(Section):
         return Dynamics.model_validate(self.model_dump(exclude={"stages"}) | own)
 
     def staged(self) -> dict[str, "Dynamics"]:
-        """Every stage by its name, each with all it needs; a run of one piece is called ``run``."""
+        """Complete settings of each stage by name; a run without stages has the one ``run``."""
         if not self.stages:
             return {"run": self}
         return {stage.name: self._of(stage) for stage in self.stages}
@@ -200,15 +205,15 @@ class Dynamics(Section):
 
     @property
     def constant_pressure(self) -> bool:
-        """Whether the cell moves in any stage."""
+        """Whether the cell varies in any stage."""
         return any(d.ensemble in CONSTANT_PRESSURE for d in self.staged().values())
 
 
-_STRESS_NOISE_GPA = 0.1  # a fifth of it is what fits to DFT reach
+_STRESS_NOISE_GPA = 0.1  # fits to DFT reach a fifth of it
 
 
 class Model(Section):
-    """The force model; the defaults serve molecules and crystals."""
+    """The force model; the defaults suit molecules and crystals."""
 
     cutoff_two_A: PositiveFloat | None = Field(
         None, description="range of pairs; default 6 for molecules, 5 for crystals"
@@ -217,69 +222,75 @@ class Model(Section):
         None, description="range of triples; default 4 for molecules, 5 for crystals"
     )
     r_min_A: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        0.0, description="shortest distance the radial polynomials resolve"
+        0.0, description="shortest distance that the radial polynomials resolve"
     )
-    radial_two: Annotated[int, Field(ge=1, le=20)] = Field(8, description="pair polynomials")
+    radial_two: Annotated[int, Field(ge=1, le=20)] = Field(
+        8, description="number of radial polynomials of pairs"
+    )
     radial_three: Annotated[int, Field(ge=1, le=10)] | None = Field(
-        None, description="triple polynomials; default 3, or 5 for a single species"
+        None,
+        description="number of radial polynomials of triples; default 3, or 5 for a single species",
     )
     l_max: Annotated[int, Field(ge=0, le=6)] | None = Field(
-        None, description="angular resolution; default 3, or 4 for a single species"
+        None, description="highest angular momentum; default 3, or 4 for a single species"
     )
     order: Literal["auto", 1, 2] = Field(
         "auto",
-        description="2 adds products of the principal components of the features; "
-        "auto: when the leave-one-snapshot-out error says so",
+        description="polynomial order; 2 adds products of the principal components of the "
+        "features; auto: chosen by the leave-one-snapshot-out error",
     )
     components: Literal["auto"] | Annotated[int, Field(ge=1, le=60)] = Field(
-        "auto", description="principal components in the order-2 part; auto: 10, then 20 or 30"
+        "auto",
+        description="number of principal components in the order-2 part; auto: 10, then 20 or 30",
     )
     body_order: Literal["auto", 3, 4] = Field(
-        "auto", description="4 adds features of four atoms; auto: where three-body ones saturate"
+        "auto",
+        description="4 adds four-body features; auto: if the three-body features saturate",
     )
     sharing: Literal["auto", "species", "environment", "atom"] = Field(
         "auto",
-        description="which atoms have coefficients of their own: species only; also classes of "
-        "bonded environments; also every single atom. auto: species, then environment",
+        description="atoms that share coefficients: those of a species; additional coefficients "
+        "for classes of bonded environments; or for every atom. auto: species, then environment",
     )
     environment_depth: Annotated[int, Field(ge=0, le=4)] = Field(
-        1, description="bonds away that an atom may be to count for its environment"
+        1, description="number of bonds up to which an atom belongs to an environment"
     )
     coupling: Literal["joint", "self"] = Field(
         "joint",
-        description="joint: all forces follow from one energy; self: each force from its atom's "
-        "own energy, as in the talk, without a potential",
+        description="joint: all forces derive from one total energy; self: each force from the "
+        "energy of its own atom, as in the talk, without a potential",
     )
     most_columns: PositiveInt = Field(
-        4000, description="auto: models of more coefficients are not tried"
+        4000, description="auto: largest number of coefficients of the models that are tried"
     )
     residual: Literal["off", "forecast", "propagate"] = Field(
         "off",
-        description="autoregressive forecast of the force error: off; to shorten gaps that are "
-        "about to grow too long; or added to the forces, as in the talk: pumps energy",
+        description="autoregressive forecast of the force error: off; forecast, used to shorten "
+        "gaps that would become too long; or propagate, added to the forces, as in the talk, "
+        "which does not conserve energy",
     )
     threads: PositiveInt | None = Field(
         None, description="threads for the forces of large systems; default: all cores"
     )
     forgetting: Annotated[float, Field(gt=0, le=1)] = Field(
-        1.0, description="weight of the past at each label"
+        1.0, description="factor on the weight of earlier labels at each new one"
     )
     annealing_labels: PositiveFloat | None = Field(
-        None, description="labels after which forgetting has faded; default: never"
+        None, description="number of labels over which forgetting fades out; default: never"
     )
     energy_noise_meV: PositiveFloat = Field(
-        10.0, description="expected misfit of a structure's energy"
+        10.0, description="expected misfit of the energy of a structure"
     )
     force_noise_meV_A: PositiveFloat = Field(
         30.0, description="expected misfit of a force component"
     )
     stress_noise_GPa: PositiveFloat | None = Field(
         None,
-        description="expected misfit of the stress; left out, the stress is learned at constant "
-        f"pressure only, with {_STRESS_NOISE_GPA}",
+        description="expected misfit of the stress; by default the stress is learned only at "
+        f"constant pressure, with {_STRESS_NOISE_GPA}",
     )
     atomic_energy_noise_meV: PositiveFloat | None = Field(
-        None, description="the same for energies of atoms, where the engine has them"
+        None, description="expected misfit of atomic energies, if the engine provides them"
     )
 
     @model_validator(mode="after")
@@ -300,76 +311,81 @@ class Model(Section):
 
 
 class Policy(Section):
-    """When the engine is asked."""
+    """When labels are computed."""
 
     kind: Literal["adaptive", "fixed"] = Field(
         "adaptive",
-        description="adaptive: as often as the measured error demands; fixed: as in the talk, "
-        "train, then label every so many steps",
+        description="adaptive: as often as the measured error requires; fixed: as in the talk, "
+        "a label at every step of a training phase, then at a fixed interval",
     )
     force_target_meV_A: PositiveFloat = Field(
-        20.0, description="adaptive: mean absolute error of a force component to stay below"
+        20.0, description="adaptive: target for the mean absolute error of the force components"
     )
     confidence_percent: Annotated[float, Field(gt=50, lt=100)] = Field(
-        95.0, description="with which the summary says whether the target was kept"
+        95.0, description="confidence level of the summary's verdict on the target"
     )
-    gap_max: PositiveInt = Field(200, description="adaptive: most steps between two labels")
+    gap_max: PositiveInt = Field(
+        200, description="adaptive: largest number of steps between two labels"
+    )
     guard: PositiveFloat = Field(
         3.0,
-        description="adaptive: label at once when the mean error expected of an atom exceeds this "
+        description="adaptive: label at once if the predicted mean error of an atom exceeds this "
         "many times the target",
     )
-    guard_every: PositiveInt = Field(10, description="adaptive: steps between looks at the guard")
+    guard_every: PositiveInt = Field(
+        10, description="adaptive: steps between checks of the predicted error by the guard"
+    )
     force_check: bool = Field(
         False,
-        description="adaptive: where the guard would have a label, see first whether the forces of "
-        "the learned density matrix, without self-consistency, say that the model is good enough "
+        description="adaptive: before a label triggered by the guard, check the model against the "
+        "non-self-consistent forces of the learned density matrix; no label if they agree "
         "(pyscf, siesta with learned matrices)",
     )
     audit_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
         0.1,
         description="adaptive: share of the labels moved to a random step of their gap, for error "
-        "statistics that no opinion of the model has a part in",
+        "statistics that do not depend on the model's own predictions",
     )
     train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
-        400.0, description="fixed: time with a label at every step"
+        400.0, description="fixed: duration of the training phase with a label at every step"
     )
     every: PositiveInt = Field(10, description="fixed: steps between labels after that")
     on_engine_failure: Literal["stop", "continue"] = Field(
         "stop",
-        description="when no remedy helps: stop (resumable), or go on with the model and try "
-        "again at the next label, three times in a row at most",
+        description="action if the engine fails despite all remedies: stop (resumable), or "
+        "continue with the model and try again at the next label, at most three times in a row",
     )
 
 
 class Output(Section):
-    """Where the results go."""
+    """Output of the run."""
 
     directory: FilePath | None = Field(
-        None, description="default: runs/<name of the config file>, relative to where otf is run"
+        None,
+        description="run directory; default: runs/<name of the config file> in the working "
+        "directory",
     )
     every: PositiveInt = Field(1, description="steps between frames of the trajectory")
 
 
 class Stop(Section):
-    """What ends a run, or a session of it, before its last step."""
+    """Criteria that end a run, or a session of it, before its last step."""
 
     labels: PositiveInt | None = Field(None, description="the run ends with this many labels")
     wall_time_min: PositiveFloat | None = Field(
         None,
-        description="the session ends in time to be finished then: no label is begun that would "
-        "take longer",
+        description="the session ends within this time: no label is started that would exceed it",
     )
     rdf_error: PositiveFloat | None = Field(
         None,
-        description="the run ends when the standard error of every g(r) is below this, from the "
-        "frames of the last stage, a picosecond of them at least",
+        description="the run ends when the standard error of every g(r) is below this, from at "
+        "least a picosecond of the last stage",
     )
-    rdf_cutoff_A: PositiveFloat = Field(6.0, description="how far that g(r) is looked at")
+    rdf_cutoff_A: PositiveFloat = Field(6.0, description="largest distance of that g(r)")
 
 
 class Config(Section):
-    """A run of otf."""
+    """Configuration of a run."""
 
     system: System
     engine: EngineSection
@@ -399,15 +415,15 @@ class Config(Section):
         if replicas.count == 1:
             return self
         if self.dynamics.ensemble == "slhmc":
-            raise ValueError("replicas: slhmc freezes its model, which replicas go on teaching")
+            raise ValueError("replicas: slhmc freezes its model, but replicas continue to train it")
         if self.model.residual != "off":
-            raise ValueError("replicas: model.residual follows one trajectory in time; set it off")
+            raise ValueError("replicas: model.residual needs a single trajectory; set it off")
         if replicas.temperatures_K and self.dynamics.stages:
             raise ValueError("replicas.temperatures_K: stages have temperatures of their own")
         return self
 
     def of_replica(self, number: int) -> "Config":
-        """The run of a replica alone, from 0."""
+        """Configuration of a single replica; numbers start from 0."""
         dynamics: dict[str, Any] = {"seed": self.dynamics.seed + number}
         if self.replicas.temperatures_K:
             dynamics["temperature_K"] = self.replicas.temperatures_K[number]
@@ -420,7 +436,7 @@ class Config(Section):
 
     @property
     def effective_model(self) -> Model:
-        """The model, with the stress where the dynamics needs it."""
+        """The model section, with a stress noise if the dynamics needs the stress."""
         if self.model.stress_noise_GPa is None and self.dynamics.constant_pressure:
             return self.model.model_copy(update={"stress_noise_GPa": _STRESS_NOISE_GPA})
         return self.model

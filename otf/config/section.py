@@ -1,4 +1,4 @@
-"""What all sections of a configuration have in common."""
+"""Base class and types of the sections of a configuration."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,6 +11,6 @@ FilePath = Annotated[Path, Field(strict=False)]
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors, types are not guessed."""
+    """Base of all sections: unknown keys are errors, types are not converted."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)

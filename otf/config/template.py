@@ -1,9 +1,9 @@
-"""The configuration ``otf init`` writes."""
+"""The example configuration that ``otf init`` writes."""
 
 TEMPLATE = """\
-# A run of otf. Every key with its meaning: otf schema
+# A run of otf. For a description of all keys: otf schema
 system:
-  molecule: CH4                  # or  structure: my.xyz   (anything ASE reads)
+  molecule: CH4                  # or  structure: my.xyz   (any format of ASE)
   # bulk: {name: Si, cubic: true}
   # repeat: [2, 2, 2]
   charge: 0
@@ -21,7 +21,7 @@ dynamics:
   seed: 1
 
 policy:
-  force_target_meV_A: 20         # mean absolute force error to stay below
+  force_target_meV_A: 20         # target for the mean absolute force error
 
 output:
   every: 1                       # steps between frames of the trajectory

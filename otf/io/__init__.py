@@ -1,1 +1,1 @@
-"""What a run leaves behind, written so that a kill at any moment loses nothing paid for."""
+"""Files of a run, written so that no computed label is lost if the run is killed."""

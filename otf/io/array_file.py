@@ -1,4 +1,4 @@
-"""HDF5 files of scalars, as JSON, and arrays, with a digest; written aside and renamed."""
+"""HDF5 files of scalars (as JSON) and arrays, with a checksum, replaced atomically."""
 
 import hashlib
 import json
@@ -20,23 +20,23 @@ _FORMAT = 4
 def write_arrays(
     path: Path, kind: str, scalars: Mapping[str, Any], arrays: Mapping[str, npt.NDArray[Any]]
 ) -> None:
-    """Replace the file; a kill leaves the old one or the new one.
+    """Write the file atomically: if the process is killed, the old or the new one is there.
 
     Parameters
     ----------
     kind
-        What it is, such as ``"checkpoint"``: read back only as the same.
+        Kind of the file, such as ``"checkpoint"``; checked when it is read.
     scalars
-        Anything JSON can hold (floats survive to the last bit).
+        Anything JSON can hold (floats are restored exactly).
     arrays
-        By name.
+        Arrays by name.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
-    # Made in memory: HDF5 itself may crash on a full disk. Two of one name are one file to it.
+    # Built in memory, since HDF5 may crash on a full disk; HDF5 needs distinct names in threads.
     name = f"{path.name}.{threading.get_ident()}"
     with h5py.File(name, "w", driver="core", backing_store=False) as file:
         file.attrs["kind"] = kind
@@ -59,12 +59,12 @@ def write_arrays(
 
 
 def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
-    """Scalars and arrays of a file of this kind.
+    """Read the scalars and arrays of a file of this kind.
 
     Raises
     ------
     FileError
-        If it is damaged, something else, or of a format this version does not know.
+        If it is damaged, of another kind, or of a format this version does not support.
     """
     try:
         with h5py.File(path, "r") as file:
@@ -79,13 +79,13 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
             text = file["scalars"].asstr()[()]
             arrays = {name: data[()] for name, data in file["arrays"].items()}
             if file.attrs["digest"] != _digest(text, arrays):
-                raise ValueError("its content is not what was written")
+                raise ValueError("its content does not match its checksum")
             scalars: dict[str, Any] = json.loads(text)
     except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
         raise FileError(
             f"{path}: is damaged or not a {kind} file ({error}); restore it from a backup"
             + (
-                ", or remove it and resume: the run then starts again and reuses the labels it has"
+                ", or remove it and resume: the run then restarts and reuses the stored labels"
                 if kind == "checkpoint"
                 else ""
             )
@@ -94,7 +94,7 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
 
 
 def _digest(text: str, arrays: Mapping[str, npt.NDArray[Any]]) -> str:
-    """Of all that the file holds: HDF5 itself would not notice a flipped bit."""
+    """Checksum of the whole content: HDF5 itself would not notice a flipped bit."""
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         value = np.ascontiguousarray(arrays[name])

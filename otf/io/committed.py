@@ -1,4 +1,4 @@
-"""Committed frames in memory: one as the loop makes it, a trajectory as it is read."""
+"""Committed frames in memory: a single frame and a trajectory."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +11,7 @@ from otf.arrays import Floats, Ints
 from otf.units import FS
 
 ENGINE, MODEL = 0, 1
-"""Values of ``source``: which of the two drove a frame."""
+"""Values of ``source``: where the forces of a frame come from."""
 
 SAMPLING = ("burn-in", "sample")
 """Stages of hybrid Monte Carlo."""
@@ -24,23 +24,23 @@ class Frame:
     Attributes
     ----------
     step, time_fs
-        Place in the run.
+        Step and time.
     cell
-        (3, 3), Angstrom; zeros where there is none.
+        (3, 3), Angstrom; zeros if there is none.
     positions, momenta, forces
         (N, 3) in ASE units.
     potential_energy, kinetic_energy
-        eV, of whichever drove the frame.
+        eV; the potential energy is that of the source.
     temperature_K
-        Over the degrees of freedom that hold energy.
+        Temperature of the degrees of freedom that carry kinetic energy.
     source
         :data:`ENGINE` or :data:`MODEL`.
     labels
-        Labels learned when the frame was committed: the version of the model.
+        Number of labels learned when the frame was committed: the version of the model.
     conserved_energy, energy_discontinuity, heat, work, barostat
-        The accounts of :class:`otf.dynamics.ledger.Ledger`, eV.
+        Terms of the energy account :class:`otf.dynamics.ledger.Ledger`, eV.
     pressure_GPa
-        Of the atoms, with their motion; NaN where no stress is learned.
+        Pressure with its kinetic part; NaN if no stress is learned.
     stage
         Number of the stage.
     """
@@ -67,12 +67,12 @@ class Frame:
 
 @dataclass(frozen=True, eq=False)
 class Trajectory:
-    """Frames of a run.
+    """Committed frames of a run.
 
     Attributes
     ----------
     atoms
-        Species, masses, cell and periodicity; its positions mean nothing.
+        Species, masses, cell and periodicity; its positions are not used.
     stages
         Names of the stages, in the order of their numbers.
     """
@@ -126,32 +126,32 @@ class Trajectory:
 
     @property
     def conserved_energy(self) -> Floats:
-        """(frames,), eV: constant to the integrator's error, see otf.dynamics.ledger."""
+        """(frames,), eV: constant up to the integrator's error, see otf.dynamics.ledger."""
         return self._series["conserved_energy"]
 
     @property
     def energy_discontinuity(self) -> Floats:
-        """(frames,), eV: sum of the potential's jumps where it changed hands."""
+        """(frames,), eV: sum of the energy discontinuities at changes of the potential."""
         return self._series["energy_discontinuity"]
 
     @property
     def heat(self) -> Floats:
-        """(frames,), eV: from the thermostat."""
+        """(frames,), eV: heat from the thermostat."""
         return self._series["heat"]
 
     @property
     def work(self) -> Floats:
-        """(frames,), eV: of forces that have no potential."""
+        """(frames,), eV: work of the forces that have no potential."""
         return self._series["work"]
 
     @property
     def barostat(self) -> Floats:
-        """(frames,), eV: from the barostat."""
+        """(frames,), eV: energy from the barostat."""
         return self._series["barostat"]
 
     @property
     def pressure_GPa(self) -> Floats:
-        """(frames,): of the atoms, with their motion; NaN where no stress is learned."""
+        """(frames,): pressure with its kinetic part; NaN if no stress is learned."""
         return self._series["pressure"]
 
     @property
@@ -168,11 +168,11 @@ class Trajectory:
 
     @property
     def source(self) -> Ints:
-        """(frames,), either :data:`ENGINE` or ``MODEL``."""
+        """(frames,), either :data:`ENGINE` or :data:`MODEL`."""
         return self._series["source"].astype(np.int64)
 
     def frame(self, i: int) -> Atoms:
-        """Frame i as an ase.Atoms with momenta."""
+        """Frame i as ``ase.Atoms`` with momenta."""
         atoms = self.atoms.copy()
         atoms.set_cell(self.cells[i])
         atoms.positions[:] = self.positions[i]

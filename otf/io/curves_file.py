@@ -1,4 +1,4 @@
-"""Curves to text, CSV and HDF5."""
+"""Writer of curves as text, CSV and HDF5."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ _ENDINGS = (".csv", ".txt", ".dat", ".h5")
 
 
 def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> Iterator[str]:
-    """Lines of a table: comments, names, then a row for each point."""
+    """Lines of a table: comments, column names, then a row for each point."""
     yield from (f"# {line}" for line in comments)
     names = separator.join(columns)
     yield names if separator == "," else f"# {names}"
@@ -26,7 +26,7 @@ def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> I
 
 
 def _is_ours(path: Path) -> bool:
-    """Whether an HDF5 file was written here."""
+    """Whether an HDF5 file was written by :func:`write_curves`."""
     try:
         with h5py.File(path) as file:
             return "comments" in file.attrs
@@ -35,21 +35,21 @@ def _is_ours(path: Path) -> bool:
 
 
 def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
-    """Write ``.csv``, ``.h5``, or plain text as ``.txt`` or ``.dat``.
+    """Write curves as ``.csv``, ``.h5``, or plain text (``.txt``, ``.dat``).
 
     Raises
     ------
     FileError
-        If the ending is another, or the disk does not take it.
+        If the ending is not supported, or the file cannot be written.
     """
     if path.suffix not in _ENDINGS:
         raise FileError(
-            f"{path}: what is it to be? tables end in {', '.join(_ENDINGS)}, pictures in .svg, "
+            f"{path}: unknown file type; tables end in {', '.join(_ENDINGS)}, pictures in .svg, "
             ".png, .pdf"
         )
 
     if path.suffix == ".h5" and path.exists() and not _is_ours(path):
-        raise FileError(f"{path}: is there already and holds no curves; name another file")
+        raise FileError(f"{path}: already exists and holds no curves; choose another name")
 
     def write(aside: Path) -> None:
         if path.suffix == ".h5":

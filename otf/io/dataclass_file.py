@@ -1,7 +1,7 @@
-"""Nested dataclasses with arrays to and from a file of :mod:`otf.io.array_file`.
+"""Reading and writing of nested dataclasses with arrays, as files of :mod:`otf.io.array_file`.
 
-The fields are the format: cattrs takes the dataclass apart into scalars and arrays and builds it
-again, each array under the dotted name of its field.
+The fields define the format: cattrs converts the dataclass to scalars and arrays and back, each
+array under the dotted name of its field.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ import numpy.typing as npt
 from otf.errors import FileError
 from otf.io.array_file import read_arrays, write_arrays
 
-_ARRAY = "$array"  # key of a reference to an array, in the place of the array
+_ARRAY = "$array"  # key of the reference that replaces an array
 _T = TypeVar("_T")
 _Arrays = dict[str, npt.NDArray[Any]]
 
@@ -35,31 +35,31 @@ _CONVERTER = _make_converter()
 
 
 def write_dataclass(path: Path, kind: str, value: object) -> None:
-    """Replace the file; a kill leaves the old one or the new one.
+    """Write the file atomically: if the process is killed, the old or the new one is there.
 
     Parameters
     ----------
     kind
-        What it is, such as ``"checkpoint"``: read back only as the same.
+        Kind of the file, such as ``"checkpoint"``; checked when it is read.
     value
         A dataclass of numbers, text, arrays, containers and dataclasses of these.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     arrays: _Arrays = {}
     write_arrays(path, kind, _take_out(_CONVERTER.unstructure(value), "", arrays), arrays)
 
 
 def read_dataclass(path: Path, kind: str, type_: type[_T]) -> _T:
-    """What :func:`write_dataclass` wrote.
+    """Read a dataclass written by :func:`write_dataclass`.
 
     Raises
     ------
     FileError
-        If it is damaged, something else, or written by another version of otf.
+        If it is damaged, of another kind, or written by another version of otf.
     """
     scalars, arrays = read_arrays(path, kind)
     try:
@@ -71,7 +71,7 @@ def read_dataclass(path: Path, kind: str, type_: type[_T]) -> _T:
 
 
 def _take_out(value: Any, name: str, arrays: _Arrays) -> Any:
-    """The value with references in the place of its arrays, which are put into ``arrays``."""
+    """The value with its arrays moved to ``arrays`` and replaced by references."""
     if isinstance(value, np.ndarray):
         arrays[name] = value
         return {_ARRAY: name}
@@ -85,7 +85,7 @@ def _take_out(value: Any, name: str, arrays: _Arrays) -> Any:
 
 
 def _put_back(value: Any, arrays: _Arrays) -> Any:
-    """The value with arrays in the place of the references to them."""
+    """The value with the references replaced by their arrays."""
     if isinstance(value, dict):
         if _ARRAY in value:
             return arrays[value[_ARRAY]]

@@ -1,4 +1,4 @@
-"""Making sure that what was written is on the disk."""
+"""Durable and atomic writing of files, and lock files."""
 
 import fcntl
 import logging
@@ -14,14 +14,14 @@ _LOG = logging.getLogger("otf.durable")
 
 
 def append(stream: IO[bytes], data: bytes) -> None:
-    """Write to an unbuffered stream and wait until the disk has it.
+    """Write to an unbuffered stream and wait until the data are on the disk.
 
-    Unbuffered, for what a full disk did not take must not be tried once more when it is closed.
+    A buffered stream would retry a write that failed on a full disk when it is closed.
 
     Raises
     ------
     OSError
-        If the disk does not take it; a part of it may be there.
+        If the write fails; part of the data may be in the file.
     """
     rest = memoryview(data)
     while rest:
@@ -30,7 +30,7 @@ def append(stream: IO[bytes], data: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Wait until the names in a directory (new files, renames) are on the disk."""
+    """Wait until the entries of a directory (new files, renames) are on the disk."""
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -39,7 +39,7 @@ def sync_directory(directory: Path) -> None:
 
 
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Write a file aside, sync it, and rename it over ``path``: readers see the old or the new one.
+    """Replace a file atomically: write a temporary file, sync it, and rename it to ``path``.
 
     Parameters
     ----------
@@ -55,27 +55,27 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             os.fsync(stream.fileno())
         aside.replace(path)
     except BaseException:
-        aside.unlink(missing_ok=True)  # what is half written on a full disk is in the way
+        aside.unlink(missing_ok=True)  # an incomplete file would take space on a full disk
         raise
     sync_directory(path.parent)
 
 
 def reserve(path: Path, size: int) -> None:
-    """Make sure that a file can grow to so many bytes.
+    """Allocate disk space for a file of the given size, in bytes.
 
-    HDF5 may crash where the disk is full; asked before, the system says so.
+    HDF5 may crash on a full disk; allocating the space first raises an error instead.
 
     Raises
     ------
     OSError
-        If there is no room.
+        If there is not enough space.
     """
     with path.open("ab") as stream:
         os.posix_fallocate(stream.fileno(), 0, size)
 
 
 def is_owned(path: Path) -> bool:
-    """Whether a process holds this lock file now; nobody does where there are no locks."""
+    """Whether a process holds this lock file; False on a file system without locks."""
     if not path.exists():
         return False
     with path.open("rb") as stream:
@@ -90,10 +90,10 @@ def is_owned(path: Path) -> bool:
 
 @contextmanager
 def sole_owner(path: Path) -> Iterator[None]:
-    """Hold a lock file while the context lasts; the system frees it when the process dies.
+    """Hold a lock file while the context lasts; the system releases it when the process ends.
 
-    Some file systems of clusters (Lustre without the mount option flock) have no locks; there it is
-    the user who must see to it, and is told so.
+    Some cluster file systems (Lustre without the mount option flock) have no locks; there only a
+    warning is logged.
 
     Raises
     ------
@@ -109,7 +109,7 @@ def sole_owner(path: Path) -> Iterator[None]:
             ) from error
         except OSError as error:
             _LOG.warning(
-                "%s: this file system has no locks (%s): never run two otf here at once",
+                "%s: this file system has no locks (%s): never run two otf processes here at once",
                 path.parent,
                 error.strerror,
             )

@@ -1,14 +1,14 @@
-"""Frames and labels in the files of other programs.
+"""Export of frames and labels to the formats of other programs.
 
 =====================  ===========================================================================
-format                 what is written
+format                 content
 =====================  ===========================================================================
-extxyz, traj, db       by ASE: positions, cell, momenta, energy, time
-xdatcar                VASP's, fractional coordinates
+extxyz, traj, db       written by ASE: positions, cell, momenta, energy, time
+xdatcar                XDATCAR of VASP, fractional coordinates
 lammps-dump            ids, types in the order of the species, unwrapped positions, velocities in
                        Angstrom/ps (units metal)
 mace                   extxyz with REF_energy, REF_forces, REF_stress
-h5md                   positions, velocities, cell, energies; MDAnalysis and znh5md open it
+h5md                   positions, velocities, cell, energies; read by MDAnalysis and znh5md
 gap                    extxyz with dft_energy, dft_force, dft_virial
 deepmd                 a directory of .raw and .npy files
 =====================  ===========================================================================
@@ -35,12 +35,12 @@ LABEL_FORMATS = ("mace", "gap", "deepmd")
 
 
 def write_frames(frames: Frames, path: Path, kind: str) -> None:
-    """Write frames as one of :data:`FRAME_FORMATS`.
+    """Write frames in one of :data:`FRAME_FORMATS`.
 
     Raises
     ------
     FileError
-        If it is there already, or cannot be written.
+        If the file already exists, or cannot be written.
     """
     _must_be_new(path)
     periodic = bool(frames.atoms.pbc.any())
@@ -48,7 +48,7 @@ def write_frames(frames: Frames, path: Path, kind: str) -> None:
     if needs_cell and np.linalg.matrix_rank(frames.cells[0]) < 3:
         raise FileError(
             f"{path}: {kind} needs three cell vectors, and the frames have fewer; choose extxyz, "
-            "which does not"
+            "which needs none"
         )
     try:
         if kind == "lammps-dump":
@@ -103,7 +103,7 @@ def _write_h5md(frames: Frames, file: h5py.File) -> None:
 
 
 def _dumped(frames: Frames, i: int) -> Iterator[str]:
-    """Lines of one frame; the cell is turned as LAMMPS wants it, and all vectors with it."""
+    """Lines of one frame, with the cell and all vectors rotated to the convention of LAMMPS."""
     cell, turned = frames.cells[i], frames.positions[i]
     velocities = frames.velocities[i] if frames.velocities is not None else None
     if np.linalg.matrix_rank(cell) == 3:
@@ -134,12 +134,12 @@ def _dumped(frames: Frames, i: int) -> Iterator[str]:
 
 
 def write_labels(labels: Sequence[StoredLabel], path: Path, kind: str) -> None:
-    """Write labels as one of :data:`LABEL_FORMATS`, for training another potential.
+    """Write labels in one of :data:`LABEL_FORMATS`, for training another potential.
 
     Raises
     ------
     FileError
-        If it is there already, or cannot be written.
+        If the file already exists, or cannot be written.
     """
     _must_be_new(path)
     try:
@@ -171,7 +171,7 @@ def _gap(stored: StoredLabel) -> Atoms:
 
 
 def _virial(stored: StoredLabel) -> Floats:
-    """(3, 3), eV, positive under compression as both programs have it."""
+    """Virial (3, 3), eV, positive under compression as in both programs."""
     assert stored.labels.stress is not None
     virial: Floats = -stored.labels.stress * stored.atoms.get_volume()
     return virial
@@ -208,7 +208,7 @@ def _write_deepmd(labels: Sequence[StoredLabel], path: Path) -> None:
 
 def _must_be_new(path: Path) -> None:
     if path.exists():
-        raise FileError(f"{path}: is there already; name another file, or remove it")
+        raise FileError(f"{path}: already exists; choose another name, or remove it")
 
 
 def _not_written(path: Path, error: OSError) -> FileError:

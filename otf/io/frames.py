@@ -1,4 +1,4 @@
-"""Frames of any trajectory, in the one form that all analyses take."""
+"""Frames of a trajectory, independent of its file format: the input of all analyses."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -18,22 +18,22 @@ class Frames:
     Attributes
     ----------
     name
-        Where they are from.
+        Name of the source, such as its path.
     atoms
-        Species, masses and periodicity; its positions mean nothing.
+        Species, masses and periodicity; its positions are not used.
     positions
         (frames, N, 3), Angstrom, not wrapped.
     cells
         (frames, 3, 3), Angstrom.
     time_fs
-        (frames,); None where the frames are no dynamics, or do not say when they were.
+        (frames,); None if the frames are not dynamics, or have no times.
     velocities
         (frames, N, 3), Angstrom/fs, or None.
     series
-        What is one number a frame, by names with their units.
+        (frames,) scalar quantities by name, with the unit in the name.
     stages, stage
-        Names of the stages of a run, and (frames,) numbers of the frames' own; empty, and None,
-        where there are none.
+        Names of the stages of a run, and (frames,) stage number of each frame; empty and None if
+        there are no stages.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Frames:
         Raises
         ------
         RunError
-            If there is none, or it is not always the same.
+            If the frames have no times, or are not evenly spaced.
         """
         if self.time_fs is None:
             raise RunError(f"{self.name}: its frames have no times; give --timestep-fs")
@@ -66,18 +66,18 @@ class Frames:
         return float(steps.mean())
 
     def structure(self, row: int) -> Atoms:
-        """One of the frames as atoms."""
+        """One frame as ``ase.Atoms``."""
         atoms = self.atoms.copy()
         atoms.set_cell(self.cells[row])
         atoms.positions = self.positions[row]
         return atoms
 
     def at(self, time_fs: Floats) -> "Frames":
-        """The same frames, at these times."""
+        """The same frames with other times."""
         return replace(self, time_fs=time_fs)
 
     def chosen(self, rows: Ints) -> "Frames":
-        """Some of the frames, which increase."""
+        """The frames with these indices, in increasing order."""
         if len(rows) == len(self):
             return self
         return replace(
@@ -91,7 +91,7 @@ class Frames:
         )
 
     def of_stage(self, name: str | None) -> "Frames":
-        """Those of a stage; of the last one that has frames by default, and of all for ``all``.
+        """The frames of a stage: by default of the last that has any, or ``all``.
 
         Raises
         ------
@@ -103,7 +103,7 @@ class Frames:
         if self.stage is None:
             raise RunError(f"{self.name}: has no stages; leave --stage out")
         if len(self) == 0:
-            raise RunError(f"{self.name}: holds no frame yet")
+            raise RunError(f"{self.name}: has no frames yet")
         number = int(self.stage.max()) if name is None else -1
         if name is not None:
             if name not in self.stages:
@@ -117,7 +117,7 @@ class Frames:
         return self.chosen(rows)
 
     def between(self, start_fs: float | None, stop_fs: float | None, every: int = 1) -> "Frames":
-        """Those from a time to another, every so many of them.
+        """The frames of a time interval, ends included, thinned to every ``every``-th.
 
         Raises
         ------
@@ -132,12 +132,12 @@ class Frames:
             keep &= self.time_fs <= (np.inf if stop_fs is None else stop_fs)
         rows = np.flatnonzero(keep)[::every]
         if len(rows) == 0:
-            raise RunError(f"{self.name}: no frame lies between --from and --to")
+            raise RunError(f"{self.name}: no frame is between --from and --to")
         return self.chosen(rows)
 
 
 def of_one_system(runs: Sequence[Frames]) -> None:
-    """Refuse runs that cannot be analysed together.
+    """Check that runs are of one system and can be analysed together.
 
     Raises
     ------
@@ -147,15 +147,20 @@ def of_one_system(runs: Sequence[Frames]) -> None:
     first = runs[0]
     for run in runs[1:]:
         if not np.array_equal(run.atoms.numbers, first.atoms.numbers):
-            raise RunError(f"{run.name}: holds other atoms than {first.name}; analyse them apart")
+            raise RunError(
+                f"{run.name}: holds other atoms than {first.name}; analyse them separately"
+            )
         if not np.array_equal(run.atoms.pbc, first.atoms.pbc):
-            raise RunError(f"{run.name}: is periodic otherwise than {first.name}")
+            raise RunError(
+                f"{run.name}: has other periodic directions than {first.name}; analyse them "
+                "separately"
+            )
 
 
 def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
-    """Positions (frames, N, 3) of atoms that were put back into the cell, followed out of it.
+    """Unwrap the positions (frames, N, 3) of atoms that were wrapped into the cell.
 
-    No atom may move half a cell between two frames.
+    No atom may move by half a cell or more between two frames.
     """
     if not pbc.any() or len(positions) < 2:
         return positions

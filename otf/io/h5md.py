@@ -1,4 +1,4 @@
-"""H5MD (https://www.nongnu.org/h5md/h5md.html): layout, units, and growing a file by frames."""
+"""H5MD files (https://www.nongnu.org/h5md/h5md.html): layout, units, and appending of frames."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -12,12 +12,12 @@ from otf.arrays import Floats, Ints
 from otf.version import __version__
 
 Series = Mapping[str, npt.NDArray[Any]]
-"""Arrays with one row a frame, by the names in :data:`UNITS` plus ``step`` and ``time``."""
+"""Arrays with one row per frame, by the names in :data:`UNITS` plus ``step`` and ``time``."""
 
 UNITS = {
     "position": "Angstrom",
     "velocity": "Angstrom fs-1",
-    # MDAnalysis opens no file whose forces are in eV.
+    # MDAnalysis does not read files with forces in eV.
     "force": "kJ mol-1 Angstrom-1",
     "potential_energy": "eV",
     "kinetic_energy": "eV",
@@ -38,7 +38,7 @@ _CHUNK_BYTES = 1 << 16
 
 
 def group_of(name: str) -> str:
-    """Where a quantity stands in the file."""
+    """Path of the HDF5 group of a quantity."""
     if name == "edges":
         return "particles/all/box/edges"
     vector = name in ("position", "velocity", "force")
@@ -51,9 +51,9 @@ def create(
     stages: Sequence[str],
     names: Collection[str] = UNITS.keys(),
 ) -> None:
-    """The skeleton: fixed elements, and an empty series for each of these quantities.
+    """Create the fixed elements of a file, and an empty series for each of these quantities.
 
-    Masses do not change and stand in ``parameters``: znh5md takes all about particles for series.
+    The constant masses are in ``parameters``: znh5md reads everything in ``particles`` as series.
     """
     n = len(atoms)
     h5md = file.create_group("h5md")
@@ -92,14 +92,14 @@ def create(
 
 
 def resize(file: h5py.File, n_frames: int) -> None:
-    """Cut or lengthen every series."""
+    """Set the number of frames of every series."""
     species = file["particles/all/species"]
     for dataset in (*_datasets(file).values(), species["value"]):
         dataset.resize(n_frames, axis=0)
 
 
 def append(file: h5py.File, series: Series) -> None:
-    """Write frames behind those that are there."""
+    """Append frames to every series."""
     start, count = n_frames(file), len(series["step"])
     resize(file, start + count)
     for name, dataset in _datasets(file).items():
@@ -109,19 +109,19 @@ def append(file: h5py.File, series: Series) -> None:
 
 
 def n_frames(file: h5py.File) -> int:
-    """Frames in the file."""
+    """Number of frames in the file."""
     return len(file[group_of("position") + "/step"])
 
 
 def read_series(
     file: h5py.File, names: Collection[str], rows: Ints | None = None
 ) -> dict[str, npt.NDArray[Any]]:
-    """Those of these series that the file has, and step and time.
+    """Read step, time, and those of these series that the file has.
 
     Parameters
     ----------
     rows
-        Of which frames, increasing; of all by default.
+        Indices of the frames, increasing; all by default.
     """
     wanted = {*names, "step", "time"}
     return {
@@ -132,7 +132,7 @@ def read_series(
 
 
 def _rows(dataset: h5py.Dataset, rows: Ints) -> npt.NDArray[Any]:
-    """Some rows, chunk by chunk: no more of the file is in memory at once."""
+    """Read some rows, chunk by chunk, so that only one chunk is in memory at a time."""
     size = dataset.chunks[0]
     chunks, starts = np.unique(rows // size, return_index=True)
     parts = [
@@ -143,7 +143,7 @@ def _rows(dataset: h5py.Dataset, rows: Ints) -> npt.NDArray[Any]:
 
 
 def read_system(file: h5py.File) -> Atoms:
-    """Species, masses, cell and periodicity; the positions mean nothing."""
+    """Species, masses, cell and periodicity; the positions are not used."""
     box = file["particles/all/box"]
     atoms = Atoms(
         file["particles/all/species"].attrs["numbers"],
@@ -157,7 +157,7 @@ def read_system(file: h5py.File) -> Atoms:
 
 
 def stage_names(file: h5py.File) -> tuple[str, ...]:
-    """Of the stages, in the order of their numbers; older files have one without a name."""
+    """Names of the stages, in the order of their numbers; older files have no names."""
     if group_of("stage") not in file:
         return ("run",)
     return tuple(str(name) for name in file[group_of("stage")].attrs.get("names", ("run",)))
@@ -179,5 +179,5 @@ def _empty(group: h5py.Group, name: str, shape: tuple[int, ...], kind: type) -> 
         maxshape=(None, *shape),
         chunks=(rows, *shape),
         dtype=kind,
-        fletcher32=True,  # a flipped bit is noticed when it is read
+        fletcher32=True,  # checksum, verified on reading
     )

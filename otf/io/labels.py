@@ -1,7 +1,7 @@
-"""``labels.extxyz``: every label ever paid for, appended and synced before it is used.
+"""``labels.extxyz``: every computed label of a run, appended and synced before it is used.
 
-Any program that reads extended XYZ can train on it. Numbers are written so that they read back to
-the same bits; ASE's own writer keeps eight decimals, too few for an exact resume.
+Any program that reads extended XYZ can train on it. Numbers are written such that reading restores
+them exactly; ASE's own writer keeps eight decimals, too few for an exact resume.
 """
 
 import logging
@@ -24,7 +24,7 @@ _LOG = logging.getLogger("otf.labels")
 
 @dataclass(frozen=True, eq=False)
 class StoredLabel:
-    """A label with its structure and its place in the run."""
+    """A label with its structure, index and step."""
 
     index: int
     step: int
@@ -38,13 +38,13 @@ class LabelFile:
     Parameters
     ----------
     path
-        ``labels.extxyz``; what it already holds is read, and a last frame cut short by a kill
-        (never acknowledged, so never used) is removed.
+        ``labels.extxyz``; labels already there are read, and a last frame left incomplete by a
+        kill (never acknowledged, so never used) is removed.
 
     Raises
     ------
     FileError
-        If the file is damaged anywhere but at its end.
+        If the file is damaged other than at its end.
     """
 
     def __init__(self, path: Path) -> None:
@@ -64,10 +64,10 @@ class LabelFile:
         return self._stored[index]
 
     def find(self, index: int, step: int, atoms: Atoms) -> Labels | None:
-        """The stored label of this index, if there is one for this very geometry.
+        """The stored label of this index, if it has exactly this geometry.
 
-        A label of another geometry (the run took another course since) is moved, with all that
-        follow it, to ``labels.unused.extxyz``: nothing that was paid for is thrown away.
+        A label of another geometry (the trajectory has diverged since) is moved, with all that
+        follow it, to ``labels.unused.extxyz``: no label is deleted.
         """
         if index >= len(self._stored):
             return None
@@ -81,19 +81,19 @@ class LabelFile:
         text = self.path.read_bytes()
         keep = _frame_ends(text)[index - 1] if index else 0
         unused = self.path.with_name("labels.unused.extxyz")
-        _LOG.warning("labels from %d on are of another course; moved to %s", index, unused)
+        _LOG.warning("labels from %d on are of another trajectory; moved to %s", index, unused)
         with unused.open("ab", buffering=0) as stream:
             durable.append(stream, text[keep:])
         os.truncate(self.path, keep)
         del self._stored[index:]
 
     def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
-        """Write one label and wait until the disk has it.
+        """Write one label and wait until it is on the disk.
 
         Raises
         ------
         FileError
-            If the disk does not take it.
+            If the file cannot be written.
         """
         try:
             durable.append(self._stream, format_frame(len(self), step, atoms, labels).encode())
@@ -107,14 +107,14 @@ class LabelFile:
 
 
 def same_geometry(one: Atoms, other: Atoms) -> bool:
-    """Whether positions and cell are the same to the last bit."""
+    """Whether positions and cell are exactly equal."""
     return np.array_equal(one.positions, other.positions) and np.array_equal(
         one.cell.array, other.cell.array
     )
 
 
 def format_frame(index: int, step: int, atoms: Atoms, labels: Labels) -> str:
-    """One extended XYZ frame whose numbers read back to the same bits."""
+    """One extended XYZ frame whose numbers are restored exactly on reading."""
     info: dict[str, Any] = {
         "Properties": "species:S:1:pos:R:3:forces:R:3",
         "energy": repr(float(labels.energy)),
@@ -145,31 +145,31 @@ def _quoted(matrix: np.ndarray) -> str:
 
 
 def _recover(path: Path) -> list[StoredLabel]:
-    """Complete frames of the file, which is cut after the last of them."""
+    """Complete labels of the file, which is truncated after the last of them."""
     text = path.read_bytes()
     ends = _frame_ends(text)
     complete = ends[-1] if ends else 0
     if b"\n" in text[complete:] and _has_more_frames(text[complete:]):
         raise FileError(f"{path}: damaged at byte {complete}; restore the file from a backup")
-    if complete < len(text):  # a kill within a write; should it be anything else, it is kept
+    if complete < len(text):  # killed during a write; the bytes are kept all the same
         torn = path.with_name("labels.torn.extxyz")
         with torn.open("ab", buffering=0) as stream:
             durable.append(stream, text[complete:])
-        _LOG.warning("the last label of %s was cut off; its bytes are in %s", path, torn.name)
+        _LOG.warning("the last label of %s is incomplete; its bytes are in %s", path, torn.name)
         os.truncate(path, complete)
     return _parsed(path, text[:complete])
 
 
 def read_labels(path: Path) -> list[StoredLabel]:
-    """The complete labels of a file, which is left as it is, also while a run goes on.
+    """Read the complete labels of a file, also during a run, without changing it.
 
     Raises
     ------
     FileError
-        If it is not there, holds none, or is damaged.
+        If it does not exist, has no complete label, or is damaged.
     """
     if not path.exists():
-        raise FileError(f"{path}: is not there; a run writes it at its first label")
+        raise FileError(f"{path}: does not exist; a run writes it at its first label")
     text = path.read_bytes()
     ends = _frame_ends(text)
     if not ends:
@@ -188,7 +188,7 @@ def _parsed(path: Path, text: bytes) -> list[StoredLabel]:
 
 
 def _frame_ends(text: bytes) -> list[int]:
-    """Byte offsets after each complete frame, from the start on."""
+    """Byte offsets of the ends of the complete frames."""
     ends: list[int] = []
     start = 0
     while (line_end := text.find(b"\n", start)) >= 0:
@@ -205,7 +205,7 @@ def _frame_ends(text: bytes) -> list[int]:
 
 
 def _has_more_frames(tail: bytes) -> bool:
-    """Whether there is a further frame after a damaged one, so that the damage is not a cut end."""
+    """Whether another frame follows the damaged one, which is then not merely an incomplete end."""
     lines = tail.split(b"\n")[1:]
     return any(line.strip().isdigit() for line in lines)
 

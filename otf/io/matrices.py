@@ -1,4 +1,4 @@
-"""Matrices of labels: a small HDF5 file for each, whole or not there at all."""
+"""Files of the matrices of labels: a small HDF5 file for each, written atomically."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,16 +18,16 @@ _NAMES = ("hamiltonian", "overlap", "density")
 
 @dataclass(frozen=True, eq=False)
 class LabelMatrices:
-    """What is kept of a label.
+    """Matrices of a label, with its initial density guess.
 
     Attributes
     ----------
     start
-        What it was started from.
+        Initial density guess that was used.
     iterations
-        Cycles that took, or None.
+        SCF iterations from there, or None.
     errors
-        How far off each density matrix was that it could have been started from.
+        Error of each density matrix that was available as the initial guess.
     """
 
     atoms: Atoms
@@ -38,12 +38,12 @@ class LabelMatrices:
 
 
 def write_matrices(path: Path, label: LabelMatrices) -> None:
-    """Write a file, or replace it.
+    """Write the matrices of a label, replacing the file if it exists.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     matrices, one = label.matrices, label.matrices.hamiltonian
     path.parent.mkdir(exist_ok=True)
@@ -75,20 +75,19 @@ def write_matrices(path: Path, label: LabelMatrices) -> None:
 
 
 def read_matrices(path: Path) -> LabelMatrices:
-    """Read a file.
+    """Read the matrices of a label.
 
     Raises
     ------
     FileError
-        If it is damaged or something else.
+        If the file is damaged or of another kind.
     """
     scalars, arrays = read_arrays(path, _KIND)
     try:
         return _label(scalars, arrays)
     except (KeyError, ValueError) as error:
         raise FileError(
-            f"{path}: is of another version of otf ({error}); remove it, it only makes labels "
-            "faster"
+            f"{path}: is of another version of otf ({error}); remove it, it only speeds up labels"
         ) from error
 
 

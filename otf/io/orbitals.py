@@ -1,4 +1,4 @@
-"""The orbitals of a run's elements in space: one small HDF5 file."""
+"""File of the radial functions of the basis of a run, in HDF5."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,12 +11,12 @@ _KIND = "orbitals"
 
 
 def write_orbitals(path: Path, basis: str, functions: Mapping[int, RadialFunctions]) -> None:
-    """Write the file, or replace it.
+    """Write the radial functions of each element, replacing the file if it exists.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     arrays = {f"{z}-distances": f.distances for z, f in functions.items()}
     arrays |= {f"{z}-values": f.values for z, f in functions.items()}
@@ -24,7 +24,7 @@ def write_orbitals(path: Path, basis: str, functions: Mapping[int, RadialFunctio
 
 
 def read_orbitals(path: Path, basis: str) -> dict[int, RadialFunctions]:
-    """Read the file.
+    """Read the radial functions of each element.
 
     Raises
     ------

@@ -1,13 +1,13 @@
-"""Trajectories of otf, OpenMX and SIESTA, and all that ASE reads, as frames.
+"""Reader of trajectories of otf, OpenMX and SIESTA, and of all formats of ASE.
 
 ===========================  =====================================================================
-what                         how
+source                       format
 ===========================  =====================================================================
 run directory, ``.h5``       :mod:`otf.io.trajectory`
 OpenMX ``.md``               xyz; time, energy and cell in the comment; velocities in m/s, half a
-                             step before
+                             step earlier
 SIESTA ``.MD``               Fortran records (iomd.f), bohr and bohr/fs; species from ``.XV``
-SIESTA ``.ANI``              xyz; cell from ``.XV`` where there is one beside it
+SIESTA ``.ANI``              xyz; cell from the ``.XV`` file beside it, if there is one
 anything else                :func:`ase.io.read`
 ===========================  =====================================================================
 """
@@ -36,17 +36,17 @@ _MD_CELL = re.compile(rf"Cell_Vectors={_NUMBER * 9}")
 
 
 def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
-    """All frames of a run directory or of a trajectory file.
+    """Read all frames of a run directory or of a trajectory file.
 
     Parameters
     ----------
     timestep_fs
-        Time between frames of files that do not say when they were.
+        Time between frames, for files without times.
 
     Raises
     ------
     FileError
-        If it is not there or cannot be read.
+        If it does not exist or cannot be read.
     """
     replicas = sorted(path.glob("replica-*/trajectory.h5"))
     if replicas:
@@ -54,12 +54,12 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
     if path.is_dir():
         path = path / "trajectory.h5"
     if not path.exists():
-        raise FileError(f"{path}: is not there; name a run directory or a trajectory file")
+        raise FileError(f"{path}: does not exist; name a run directory or a trajectory file")
     try:
         frames = _read(path)
     except FileError:
         raise
-    except Exception as error:  # ase.io raises whatever the format's reader raises
+    except Exception as error:  # readers of ase.io raise errors of any type
         raise FileError(
             f"{path}: cannot be read as a trajectory ({type(error).__name__}: {error}); name a "
             "run directory or a file that ASE, OpenMX or SIESTA wrote"
@@ -92,7 +92,7 @@ def frames_of_run(path: Path, rows: Ints | None = None) -> Frames:
         "temperature_K": t.temperature,
         "pressure_GPa": t.pressure_GPa,
     }
-    # The frames of hybrid Monte Carlo follow each other, but not in time.
+    # Successive frames of hybrid Monte Carlo are not successive in time.
     dynamics = t.stages != SAMPLING
     return Frames(
         str(path),
@@ -110,7 +110,7 @@ def frames_of_run(path: Path, rows: Ints | None = None) -> Frames:
 def _openmx_md(path: Path) -> Frames:
     lines = path.read_text(encoding="utf-8").splitlines()
     n = int(lines[0])
-    if len(lines) % (n + 2):  # a run that is being written
+    if len(lines) % (n + 2):  # the last frame of a run in progress may be incomplete
         lines = lines[: len(lines) - len(lines) % (n + 2)]
     blocks = [lines[i : i + n + 2] for i in range(0, len(lines), n + 2)]
     table = np.array([[row.split()[1:10] for row in block[2:]] for block in blocks], dtype=float)
@@ -143,9 +143,9 @@ def _siesta_md(path: Path) -> Frames:
         while True:
             try:
                 record = file.read_record(np.uint8).tobytes()
-            except (FortranEOFError, FortranFormattingError):  # the end, or one cut short
+            except (FortranEOFError, FortranFormattingError):  # the end, or an incomplete record
                 break
-            if len(record) == 4 + 8 * 6 * n:  # else cell and its velocity, where it varies
+            if len(record) == 4 + 8 * 6 * n:  # else the cell and its velocity, if it varies
                 numbers = np.frombuffer(record[4:]).reshape(2, n, 3) * BOHR
                 positions.append(numbers[0])
                 velocities.append(numbers[1])
@@ -155,7 +155,7 @@ def _siesta_md(path: Path) -> Frames:
                 raise ValueError(f"a record of {len(record)} bytes does not fit {n} atoms")
     if not cells:
         cells = [final.cell.array] * len(positions)
-    n_frames = min(len(cells), len(positions))  # the last record may not be there yet
+    n_frames = min(len(cells), len(positions))  # the last record may not be written yet
     return Frames(
         str(path),
         Atoms(final.numbers, cell=final.cell, pbc=True),
@@ -181,7 +181,7 @@ def _ase(path: Path, read: list[Atoms], cell: np.ndarray | None) -> Frames:
     moving = all(a.has("momenta") for a in read)
     series = {}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # calculators that hold no energy
+        warnings.simplefilter("ignore")  # calculators without an energy
         energies = [a.calc.results.get("energy") if a.calc is not None else None for a in read]
     if all(e is not None for e in energies):
         series["potential_energy_eV"] = np.array(energies, dtype=float)

@@ -1,4 +1,4 @@
-"""``run.log``: what happened, one line each, also on the terminal when asked."""
+"""``run.log``: the log file of a run."""
 
 import logging
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ LOGGER = logging.getLogger("otf")
 
 
 class _LogFile(logging.FileHandler):
-    """A log that a full disk cannot stop; whoever writes what counts will say that it is full."""
+    """Log file that ignores write errors: a full disk is reported when results are written."""
 
     def handleError(self, record: logging.LogRecord) -> None:
         return
@@ -20,7 +20,7 @@ class _LogFile(logging.FileHandler):
 
 
 class _Formatter(logging.Formatter):
-    """Names the replica that speaks, where there are several."""
+    """Formatter that adds the name of the replica, if there are several."""
 
     def format(self, record: logging.LogRecord) -> str:
         line = super().format(record)

@@ -1,4 +1,4 @@
-"""Electron densities of SIESTA: ``.RHO`` and ``Rho.grid.nc``, the structure from ``.XV``."""
+"""Reader of electron densities of SIESTA: ``.RHO``, ``Rho.grid.nc``, the structure in ``.XV``."""
 
 from pathlib import Path
 
@@ -11,11 +11,11 @@ from otf.errors import FileError
 from otf.orbitals.grids import Grid
 from otf.units import BOHR
 
-_SPINS = 2  # what comes after the two is the magnetisation's direction
+_SPINS = 2  # further components give the direction of the magnetisation
 
 
 def read_siesta_density(path: Path) -> tuple[Atoms, Grid, Floats]:
-    """Structure, grid, and density in electrons per cubic Angstrom.
+    """Read structure, grid, and density in electrons per cubic Angstrom.
 
     Raises
     ------
@@ -32,7 +32,7 @@ def read_siesta_density(path: Path) -> tuple[Atoms, Grid, Floats]:
 
 
 def _unformatted(path: Path) -> tuple[Floats, Floats]:
-    """Cell, bohr, and density, electrons per cubic bohr: ``rhoofd.F`` of SIESTA 4.1."""
+    """Cell, bohr, and density, electrons per cubic bohr; format of ``rhoofd.F``, SIESTA 4.1."""
     with FortranFile(path, "r") as file:
         cell = file.read_reals(np.float64).reshape(3, 3)
         *mesh, spins = (int(n) for n in file.read_ints(np.int32))
@@ -49,7 +49,7 @@ def _netcdf(path: Path) -> tuple[Floats, Floats]:
 
 
 def _structure(path: Path) -> Atoms:
-    """From ``NAME.XV`` beside ``NAME.RHO``, or the only one beside ``Rho.grid.nc``."""
+    """Structure from ``NAME.XV`` beside ``NAME.RHO``, or the only ``.XV`` in the directory."""
     named = path.with_suffix(".XV")
     found = [named] if named.exists() else sorted(path.parent.glob("*.XV"))
     if len(found) != 1:

@@ -1,10 +1,10 @@
-"""``trajectory.h5``, the committed frames, and ``trajectory.tail``, the latest of them.
+"""Trajectory files: ``trajectory.h5``, and ``trajectory.tail`` with the latest frames.
 
-An HDF5 file that is killed while it grows can be damaged in what it already held: the window is a
-few writes wide, and a long run meets it. So the HDF5 file is only ever replaced whole. Frames are
-appended to a flat file of float64 records and synced; now and then, and at the end, they are folded
-into a copy of the HDF5 file that takes the place of the old one. The tail is folded when it has
-grown to a quarter of the HDF5 file, so that copying costs a constant factor. Readers see both.
+A kill while an HDF5 file is extended can damage the data it already holds; in a long run this does
+happen. Therefore the HDF5 file is only ever replaced as a whole. Frames are appended to a flat file
+of float64 records, the tail, and synced; from time to time, and at the end, they are merged into a
+copy of the HDF5 file that replaces the old one. The tail is merged when it reaches a quarter of the
+size of the HDF5 file, so that copying costs a constant factor. Readers see both.
 """
 
 import shutil
@@ -25,16 +25,16 @@ from otf.io.durable import replace_file, reserve
 from otf.units import FS, KJ_PER_MOL
 
 _FOLD_BYTES = 1 << 18
-_OVERHEAD = 2  # of frames in HDF5 over those in the tail, with a margin: chunks, indices
+_OVERHEAD = 2  # size of frames in HDF5 over that in the tail: chunks, indices, a margin
 _SCALARS = (
     "step", "time", "potential_energy", "kinetic_energy", "temperature", "source", "labels",
     "conserved_energy", "energy_discontinuity", "heat", "work", "barostat", "pressure", "stage",
 )  # fmt: skip
-_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # what h5py raises for damage
+_DAMAGE = (OSError, KeyError, RuntimeError, TypeError, ValueError)  # raised by h5py on damage
 
 
 class TrajectoryWriter:
-    """Appends frames to a run's trajectory.
+    """Writer that appends frames to the trajectory of a run.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class TrajectoryWriter:
     atoms
         Species, masses, cell and periodicity.
     keep
-        Frames to keep of what is there; the rest was never committed.
+        Number of existing frames to keep; the rest was never committed.
     stages
         Names of the stages of the run.
 
@@ -69,23 +69,23 @@ class TrajectoryWriter:
             else:
                 self._recover(keep)
             self._stream = self._tail.open("ab", buffering=0)
-            if not path.exists():  # from now on readers find the system, and frames in the tail
+            if not path.exists():  # readers need the system to read frames in the tail
                 replace_file(path, self._copy)
         except _DAMAGE as error:
-            if isinstance(error, OSError) and error.errno is not None:  # not what HDF5 raises
+            if isinstance(error, OSError) and error.errno is not None:  # not raised by HDF5
                 raise FileError(_not_written(path, error)) from error
             raise FileError(
                 f"{path}: cannot be used ({error}); restore it from a backup, or remove "
-                "checkpoint.h5 and resume: the run is then repeated with the labels it has"
+                "checkpoint.h5 and resume: the run is then repeated with the stored labels"
             ) from error
 
     def append(self, frames: Sequence[Frame]) -> None:
-        """Write frames and wait until the disk has them.
+        """Write frames and wait until they are on the disk.
 
         Raises
         ------
         FileError
-            If the disk does not take them.
+            If they cannot be written.
         """
         if not frames:
             return
@@ -99,12 +99,12 @@ class TrajectoryWriter:
             raise FileError(_not_written(self.path, error)) from error
 
     def close(self) -> None:
-        """Fold what is left into the HDF5 file.
+        """Merge the tail into the HDF5 file and remove it.
 
         Raises
         ------
         FileError
-            If the HDF5 file does not take it; the tail keeps it.
+            If the HDF5 file cannot be written; the tail is then kept.
         """
         try:
             self._fold()
@@ -118,7 +118,7 @@ class TrajectoryWriter:
         self._tail.unlink(missing_ok=True)
 
     def _fold(self) -> None:
-        """Replace the HDF5 file by one that holds the tail, too; then empty the tail."""
+        """Replace the HDF5 file by one that includes the tail; then empty the tail."""
         records = _read_tail(self._tail, len(self._atoms))
 
         def write(aside: Path) -> None:
@@ -140,7 +140,7 @@ class TrajectoryWriter:
             h5md.create(file, self._atoms, self._stages)
 
     def _recover(self, keep: int) -> None:
-        """Cut both files to ``keep`` frames: those of a checkpoint."""
+        """Truncate both files to the ``keep`` frames of the checkpoint."""
         folded = 0
         records = _read_tail(self._tail, len(self._atoms))
         if self.path.exists():
@@ -184,7 +184,7 @@ def _tail_of(path: Path) -> Path:
 
 
 def _read_tail(path: Path, n_atoms: int) -> Floats:
-    """Complete records of the tail; a last one that was cut short is left out."""
+    """Complete records of the tail; an incomplete last one is left out."""
     width = len(_SCALARS) + 9 + 9 * n_atoms
     if not path.exists():
         return np.zeros((0, width))
@@ -194,14 +194,14 @@ def _read_tail(path: Path, n_atoms: int) -> Floats:
 
 
 def _newer(records: Floats, file: h5py.File) -> Floats:
-    """Records that are not in the file: a kill may come between folding and emptying the tail."""
+    """Records that are not in the file: a kill may occur between merging and emptying the tail."""
     folded = h5md.n_frames(file)
     last = file[h5md.group_of("position") + "/step"][folded - 1] if folded else -1
     return records[records[:, 0] > last]
 
 
 def _series(records: Floats) -> dict[str, npt.NDArray[Any]]:
-    """Columns of the records by their names in H5MD."""
+    """Columns of the records by their H5MD names."""
     start = len(_SCALARS)
     n = (records.shape[1] - start - 9) // 9
     series: dict[str, npt.NDArray[Any]] = {
@@ -215,23 +215,23 @@ def _series(records: Floats) -> dict[str, npt.NDArray[Any]]:
 
 
 def read_trajectory(path: Path, rows: Ints | None = None, *, forces: bool = True) -> Trajectory:
-    """Committed frames, also of a run in progress.
+    """Read committed frames, also of a run in progress.
 
     Parameters
     ----------
     rows
-        Which of them, increasing; all by default.
+        Indices of the frames, increasing; all by default.
     forces
-        Whether they are wanted: they are a third of the file.
+        Whether to read the forces, a third of the file.
 
     Raises
     ------
     FileError
-        If there are none, or the file is damaged or not ours.
+        If the file does not exist, is damaged, or is not a trajectory of otf.
     """
     names = h5md.UNITS.keys() - (set() if forces else {"force"})
     atoms, series, stages = _read(path, names, rows)
-    for name in names & {"velocity", "force"}:  # which an exported part may lack
+    for name in names & {"velocity", "force"}:  # an exported file may lack them
         series.setdefault(name, np.full_like(series["position"], np.nan))
     if forces:
         series["force"] *= KJ_PER_MOL
@@ -239,7 +239,7 @@ def read_trajectory(path: Path, rows: Ints | None = None, *, forces: bool = True
 
 
 def read_scalars(path: Path) -> Trajectory:
-    """All committed frames without their vectors: what is one number a frame, and no more.
+    """Read only the scalar quantities of all committed frames.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def read_scalars(path: Path) -> Trajectory:
 def _read(
     path: Path, names: Collection[str], rows: Ints | None = None
 ) -> tuple[Atoms, dict[str, npt.NDArray[Any]], tuple[str, ...]]:
-    """The system, these series (frames that are still in the tail included), names of stages."""
+    """The system, these series (including frames in the tail), and the names of the stages."""
     try:
         with h5py.File(path, "r") as file:
             atoms, stages = h5md.read_system(file), h5md.stage_names(file)
@@ -264,10 +264,10 @@ def _read(
                 folded, newer = rows[rows < n], newer[rows[rows >= n] - n]
             series, tail = h5md.read_series(file, names, folded), _series(newer)
     except FileNotFoundError as error:
-        raise FileError(f"{path}: is not there; a run writes it after its first steps") from error
+        raise FileError(f"{path}: does not exist; a run writes it after its first steps") from error
     except _DAMAGE as error:
         raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
-    for name in _SCALARS:  # what older files do not have
+    for name in _SCALARS:  # older files lack some of them
         if name in names and name not in series:
             series[name] = np.full(len(series["step"]), 0.0 if name == "stage" else np.nan)
     whole = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}

@@ -1,4 +1,4 @@
-"""Densities on regular grids: Gaussian cube files, by ASE, and HDF5."""
+"""Files of densities on regular grids: Gaussian cube files, by ASE, and HDF5."""
 
 from pathlib import Path
 
@@ -19,12 +19,12 @@ _KIND = "electron density"
 
 
 def write_cube(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
-    """Write a density in electrons per cubic Angstrom; cube files are in atomic units.
+    """Write a density in electrons per cubic Angstrom to a cube file, which is in atomic units.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     boxed = Atoms(atoms.numbers, atoms.positions, cell=grid.steps * np.array(grid.shape)[:, None])
     try:
@@ -35,12 +35,12 @@ def write_cube(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
 
 
 def read_cube(path: Path) -> tuple[Atoms, Grid, Floats]:
-    """Structure, grid, and density in electrons per cubic Angstrom, of a cube file.
+    """Read structure, grid, and density in electrons per cubic Angstrom from a cube file.
 
     Raises
     ------
     FileError
-        If it is missing or no cube file.
+        If it is missing or not a cube file.
     """
     try:
         with path.open(encoding="utf-8") as file:
@@ -52,7 +52,7 @@ def read_cube(path: Path) -> tuple[Atoms, Grid, Floats]:
 
 
 def read_density(path: Path) -> tuple[Atoms, Grid, Floats]:
-    """The same of a cube file, or of SIESTA's ``.RHO`` or ``Rho.grid.nc``.
+    """Read structure, grid and density of a cube file, or of SIESTA's ``.RHO`` or ``Rho.grid.nc``.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def write_volume(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
 
     def fill(aside: Path) -> None:

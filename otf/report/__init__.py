@@ -1,1 +1,1 @@
-"""A page about a run, for people."""
+"""HTML report of a run."""

@@ -1,4 +1,4 @@
-"""``report.html``: what a run came to, on one page that needs no network."""
+"""``report.html``: the results of a run on one page that needs no network."""
 
 import html
 import os
@@ -30,10 +30,10 @@ from otf.version import __version__
 _MOST_FRAMES = 2000  # for g(r)
 _CUTOFF_A = 6.0
 _FILES = {
-    "labels.extxyz": "every engine call",
+    "labels.extxyz": "the labels of all engine calls",
     "trajectory.h5": "the committed frames, H5MD",
-    "model.h5": "the model: otf.load_model",
-    "run.log": "what happened",
+    "model.h5": "the model, for otf.load_model",
+    "run.log": "the log",
     "config.resolved.yaml": "the configuration with all defaults",
 }
 
@@ -46,14 +46,14 @@ class _Section:
 
 
 def write_report(path: Path, output: Path | None = None, *, refresh_s: float | None = None) -> Path:
-    """Write the report of a run, also of one in progress; its path.
+    """Write the report of a run, also of one in progress, and return its path.
 
     Parameters
     ----------
     output
-        Default: ``report.html`` in the run directory.
+        File to write; by default ``report.html`` in the run directory.
     refresh_s
-        Seconds after which a browser reads the page again.
+        Seconds after which a browser reloads the page.
 
     Raises
     ------
@@ -95,7 +95,7 @@ def _page(
     )
     title = html.escape(f"{t.atoms.symbols} by {config.engine.kind}")
     seen = overview(run.path)
-    # A page that is written anew while the run goes on is read anew.
+    # While the run is in progress the page is rewritten, and reloaded by the browser.
     again = f'<meta http-equiv="refresh" content="{refresh_s:.0f}">' if refresh_s else ""
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
@@ -129,13 +129,13 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
         alone = (state.step + 1) * seen.label_wall_s / max(1, len(history))
         cards[1] = ("engine calls", f"{len(history)} ({share:.2f} %)")
         saved = 1e2 * (1.0 - seen.label_wall_s / alone)
-        cards += [("the engine alone", _duration(alone)), ("of it saved", f"{saved:.1f} %")]
+        cards += [("the engine alone", _duration(alone)), ("saved", f"{saved:.1f} %")]
     elif sampled.proposals:
         cards.append(("accepted", f"{sampled.accepted_percent:.0f} %"))
     verdict = contract_of(config, history)
     state_of = "none" if verdict is None else verdict.verdict
     words = (
-        "exact sampling: no target to keep"
+        "exact sampling: no error target"
         if sampled is not None
         else "no verdict yet: too few labels, or no target"
         if verdict is None
@@ -160,7 +160,7 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
     history, dt = state.history, config.dynamics.timestep_fs
     kinds = by_kind(history)
     if not kinds:
-        return [_Section("Errors", "No label came at a time the model had no part in yet.")]
+        return [_Section("Errors", "No label whose time did not depend on the model yet.")]
     adaptive = config.policy.kind == "adaptive" and state.sampler is None
     target = config.policy.force_target_meV_A if adaptive else None
     told = "; ".join(
@@ -170,19 +170,19 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
     sections = [
         _Section(
             "Labels",
-            f"Each point is an engine call: the mean absolute force error of the model there, "
-            f"before it was learned. {told}.",
+            f"Mean absolute force error of the model at each engine call, before the label was "
+            f"learned. {told}.",
             pictures.picture(
                 pictures.timeline(history, timestep_fs=dt, target=target), name="timeline"
             ),
         ),
         _Section(
-            "How errors grow",
-            "The same over the steps since the label before.",
+            "Growth of the errors",
+            "The same errors over the steps since the previous label.",
             pictures.picture(pictures.by_distance(history), name="distance"),
         ),
         _Section(
-            "Are the predicted errors right?",
+            "Calibration of the predicted errors",
             f"Force components within two predicted errors: {covered}. The band is a factor of 2.",
             pictures.picture(pictures.coverage(history), name="coverage"),
         ),
@@ -201,10 +201,12 @@ def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
     found = energy_conservation(t, state.history)
     if found is not None:
         text = (
-            f"K + V less energy_discontinuity, heat and work is conserved to {found.conserved_meV_ps:+.3f} meV/ps "
-            f"(scatter {found.conserved_scatter_meV:.3f} meV); energy discontinuities {found.discontinuity_meV:+.2f}, heat "
-            f"{found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f} meV; by the engine the "
-            f"energy changed by {found.total_change_meV:+.2f} meV."
+            f"K + V minus energy discontinuities, heat and work is conserved to "
+            f"{found.conserved_meV_ps:+.3f} meV/ps "
+            f"(scatter {found.conserved_scatter_meV:.3f} meV); energy discontinuities "
+            f"{found.discontinuity_meV:+.2f}, heat "
+            f"{found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f} meV; at the engine's "
+            f"labels the energy changed by {found.total_change_meV:+.2f} meV."
         )
         draw = pictures.ledger(t, state.history, timestep_fs=dt)
         out.append(_Section("Energy", text, pictures.picture(draw, name="ledger")))
@@ -224,8 +226,8 @@ def _found(run: RunDirectory, t: Trajectory) -> _Section:
     curves = rdf([frames_of_run(run.trajectory, rows)], cutoff_A=_CUTOFF_A, bin_A=0.05)
     text = (
         f"Over {len(rows)} frames of the last stage, with two standard errors of ten blocks. "
-        f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> tells what the model "
-        "did to it."
+        f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> corrects them for "
+        "the error of the model."
     )
     draw = pictures.distributions(curves)
     return _Section("Radial distributions", text, pictures.picture(draw, name="rdf", height=3.4))
@@ -235,7 +237,7 @@ def _atoms(run: RunDirectory, t: Trajectory) -> _Section:
     model = read_model(run.model) if run.model.exists() else None
     text = "Drawn by 3Dmol; turn it with the mouse or a finger."
     if model is not None:
-        text += " The colours are the force errors that the model, as the run left it, expects."
+        text += " The colours show the force errors predicted by the final model."
     frames = read_trajectory(run.trajectory, shown(t))
     return _Section("The atoms", text, viewer(frames, model))
 
@@ -247,7 +249,7 @@ def _files(run: RunDirectory, beside: Path) -> _Section:
         for name, text in _FILES.items()
         if (run.path / name).exists()
     )
-    return _Section("Files", f"Of the run:<ul>{links}</ul>")
+    return _Section("Files", f"In the run directory:<ul>{links}</ul>")
 
 
 _STYLE = """

@@ -1,4 +1,4 @@
-"""The pictures of a report: SVG that takes its colours from the page, so that it can be dark."""
+"""Figures of a report, as SVG that inherits the text colour of the page, for dark mode."""
 
 import io
 import re
@@ -14,7 +14,7 @@ from otf.driver.statistics import KINDS
 from otf.io.committed import Trajectory
 from otf.units import MEV
 
-_INK = "#010203"  # stands for the page's own colour of text
+_INK = "#010203"  # placeholder for the text colour of the page
 _COLOURS = {"scheduled": "#3b82d0", "random": "#2a9d60", "triggered": "#d9822b"} | {
     "proposals": "#3b82d0"
 }
@@ -24,12 +24,14 @@ Draw = Callable[[Any], None]
 
 
 def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
-    """One SVG element, drawn by a function that gets the axes.
+    """Draw a figure and return it as an SVG element.
 
     Parameters
     ----------
+    draw
+        Function that draws on the axes.
     name
-        Put before every id of the element: a page holds several.
+        Prefix of all ids in the element, to make them unique in the page.
     """
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -56,7 +58,7 @@ def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
 
 
 def kind_of(record: LabelRecord) -> str | None:
-    """Which of the kinds of :data:`~otf.driver.statistics.KINDS` a label is of."""
+    """Kind of a label, a key of :data:`~otf.driver.statistics.KINDS`, or None."""
     return next((kind for kind, reasons in KINDS.items() if record.reason in reasons), None)
 
 
@@ -73,10 +75,10 @@ def timeline(history: tuple[LabelRecord, ...], *, timestep_fs: float, target: fl
 
 
 def by_distance(history: tuple[LabelRecord, ...]) -> Draw:
-    """Measured errors over the steps since the label before."""
+    """Measured errors over the steps since the previous label."""
 
     def draw(axes: Any) -> None:
-        axes.set_xlabel("steps since the label before")
+        axes.set_xlabel("steps since the previous label")
         _errors_over(axes, history, lambda r: float(r.elapsed))
 
     return draw
@@ -85,7 +87,7 @@ def by_distance(history: tuple[LabelRecord, ...]) -> Draw:
 def _errors_over(
     axes: Any, history: tuple[LabelRecord, ...], place: Callable[[LabelRecord], float]
 ) -> None:
-    """A point for each label, in the colour of its kind."""
+    """Plot a point for each label, coloured by its kind."""
     for kind, colour in _COLOURS.items():
         mine = [r for r in history if kind_of(r) == kind]
         if mine:
@@ -97,13 +99,13 @@ def _errors_over(
 
 
 def coverage(history: tuple[LabelRecord, ...]) -> Draw:
-    """Predicted against measured errors."""
+    """Measured against predicted errors."""
 
     def draw(axes: Any) -> None:
         known = [r for r in history if kind_of(r) and np.isfinite(r.predicted) and r.force_mae > 0]
         if known:
             predicted = np.array([r.predicted for r in known]) / MEV
-            # Of normal errors, the mean absolute one is 0.8 of the root mean square.
+            # For normal errors the mean absolute error is sqrt(2/pi) of the root mean square.
             measured = np.array([r.force_mae for r in known]) / MEV / np.sqrt(2.0 / np.pi)
             low, high = (f([predicted.min(), measured.max(), measured.min()]) for f in (min, max))
             high = max(high, predicted.max())
@@ -117,7 +119,7 @@ def coverage(history: tuple[LabelRecord, ...]) -> Draw:
 
 
 def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: float) -> Draw:
-    """What is conserved, and where the potential jumped."""
+    """Conserved energy and energy discontinuities over time."""
 
     def draw(axes: Any) -> None:
         time = 1e-3 * t.time_fs
@@ -126,7 +128,7 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
         axes.plot(
             *thinned(time, t.energy_discontinuity / MEV),
             lw=1.0,
-            label="discontinuities of V",
+            label="energy discontinuities",
             color="#d9822b",
         )
         total = [(r.total_energy - history[0].total_energy) / MEV for r in history]
@@ -140,7 +142,7 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
 
 
 def series(time_fs: Floats, values: Floats, label: str) -> Draw:
-    """A number of every frame over time."""
+    """A scalar quantity over time."""
 
     def draw(axes: Any) -> None:
         axes.plot(*thinned(1e-3 * time_fs, values), lw=0.8, color="#3b82d0")
@@ -168,7 +170,7 @@ def distributions(curves: Curves) -> Draw:
 
 
 def iterations(history: tuple[LabelRecord, ...]) -> Draw:
-    """Self-consistency cycles of the labels."""
+    """SCF iterations of the labels."""
 
     def draw(axes: Any) -> None:
         known = [r for r in history if r.scf_iterations is not None]
@@ -182,6 +184,6 @@ def iterations(history: tuple[LabelRecord, ...]) -> Draw:
 
 
 def thinned(x: Floats, y: Floats) -> tuple[Floats, Floats]:
-    """At most so many points, by taking every so many: a page should stay small."""
+    """Thin a curve to limit the number of points, and so the size of the page."""
     every = max(1, len(x) // _MOST_POINTS)
     return x[::every], y[::every]

@@ -1,7 +1,7 @@
-"""The trajectory as something to turn and play, drawn in the page by 3Dmol.
+"""Interactive viewer of the trajectory in the report, by 3Dmol.
 
-3Dmol (Rego and Koes, Bioinformatics 31, 1322 (2015)), version 2.5.5, lies beside this file as its
-authors publish it, with its licence.
+3Dmol (Rego and Koes, Bioinformatics 31, 1322 (2015)), version 2.5.5, is included unchanged in this
+directory, with its licence.
 """
 
 import json
@@ -16,19 +16,19 @@ from otf.io.committed import Trajectory
 from otf.learning.force_model import ForceModel
 from otf.units import MEV
 
-_MOST_ATOMS = 12_000  # over all frames: a page should stay small
+_MOST_ATOMS = 12_000  # over all frames, to limit the size of the page
 _MOST_FRAMES = 100
 
 
 def viewer(t: Trajectory, model: ForceModel | None) -> str:
-    """HTML that shows the frames, each atom in the colour of the error the model expects there.
+    """HTML of a viewer of the frames, with atoms coloured by their predicted force error.
 
     Parameters
     ----------
     t
         Frames to show, see :func:`shown`.
     model
-        What expects; without one the species give the colours.
+        Model that predicts the errors; without one, atoms are coloured by species.
     """
     found = scene(t, model)
     data = json.dumps(found, separators=(",", ":")).replace("<", "\\u003c")
@@ -41,13 +41,13 @@ def viewer(t: Trajectory, model: ForceModel | None) -> str:
 
 
 def shown(t: Trajectory) -> Ints:
-    """Which frames of a trajectory to show: evenly spaced, the last one among them."""
+    """Indices of the frames to show: evenly spaced, including the last."""
     count = max(1, min(_MOST_FRAMES, _MOST_ATOMS // len(t.atoms), len(t)))
     return np.unique(np.linspace(len(t) - 1, 0, count).round().astype(np.int64))
 
 
 def scene(t: Trajectory, model: ForceModel | None) -> dict[str, Any]:
-    """What the script in the page needs: lengths in 0.01 Angstrom, errors in meV/Angstrom."""
+    """Data for the script in the page: lengths in 0.01 Angstrom, errors in meV/Angstrom."""
     rows = range(len(t))
     periodic = bool(t.atoms.pbc.all())
     found: dict[str, Any] = {
@@ -71,7 +71,7 @@ def scene(t: Trajectory, model: ForceModel | None) -> dict[str, Any]:
 
 
 def _centred(t: Trajectory, i: int) -> Floats:
-    """Positions about the middle of the cell, so that its faces cut no molecule without need."""
+    """Positions centred in the cell and wrapped, so that its faces cut few molecules."""
     positions: Floats = t.positions[i] - t.positions[i].mean(axis=0)
     if not t.atoms.pbc.all():
         return positions

@@ -1,4 +1,4 @@
-"""Slurm's own commands, asked as a user would ask them."""
+"""Interface to the command-line programs of Slurm."""
 
 import os
 import re
@@ -19,14 +19,14 @@ JOB_SCRIPT = "job.sh"
 
 @dataclass(frozen=True)
 class Job:
-    """A line of the queue.
+    """A job in the queue.
 
     Attributes
     ----------
     state, reason
-        As Slurm has them, such as PENDING and Resources.
+        As reported by Slurm, such as PENDING and Resources.
     left
-        Time until its end.
+        Time left until its time limit.
     run
         The run directory.
     """
@@ -41,14 +41,14 @@ class Job:
 
 @dataclass(frozen=True)
 class Partition:
-    """What a partition can give.
+    """Resources of a partition.
 
     Attributes
     ----------
     limit_s
-        Longest time of a job, or None.
+        Time limit of a job, or None.
     nodes, cpus
-        How many nodes, and cores of one of them (the largest).
+        Number of nodes, and of cores of the largest node.
     """
 
     name: str
@@ -59,42 +59,42 @@ class Partition:
 
 
 def submit(script: Path, *, options: Sequence[str] = ()) -> str:
-    """Hand in a script; the number of the job.
+    """Submit a script and return the number of the job.
 
     Raises
     ------
     ClusterError
-        If Slurm does not take it.
+        If Slurm rejects it.
     """
     answer = _ask("sbatch", *options, str(script))
     found = _JOB.search(answer)
     if found is None:
-        raise ClusterError(f"sbatch: answered {answer.strip()!r} instead of a job's number")
+        raise ClusterError(f"sbatch: answered {answer.strip()!r} instead of a job number")
     return found[1]
 
 
 def save_script(job: str, target: Path) -> None:
-    """Write the script that a job was handed in with."""
+    """Write the batch script of a job to a file."""
     _ask("scontrol", "write", "batch_script", job, str(target))
 
 
 def requeue(job: str) -> None:
-    """Put a job back into the queue; this ends it where it runs."""
+    """Requeue a job, which ends its present execution."""
     _ask("scontrol", "requeue", job)
 
 
 def cancel(job: str) -> None:
-    """End a job, or take it out of the queue."""
+    """Cancel a running or pending job."""
     _ask("scancel", job)
 
 
 def ask_to_stop(job: str) -> None:
-    """Send SIGTERM to the run, and to nothing that it started."""
+    """Send SIGTERM to the run, but not to the processes it started."""
     _ask("scancel", "--batch", "--signal=TERM", job)
 
 
 def my_jobs() -> list[Job]:
-    """The user's jobs whose script is that of a run, in the order of Slurm."""
+    """Jobs of the user whose script is that of a run, in the order of Slurm."""
     rows = _ask("squeue", "--me", "-h", "-o", "%i|%T|%P|%L|%r|%o").splitlines()
     jobs = []
     for row in rows:
@@ -106,7 +106,7 @@ def my_jobs() -> list[Job]:
 
 
 def partitions() -> dict[str, Partition]:
-    """All partitions by name; nodes of several kinds are taken together."""
+    """All partitions by name; nodes of several kinds are combined."""
     found: dict[str, Partition] = {}
     for row in _ask("sinfo", "-h", "-o", "%P|%l|%D|%c").splitlines():
         starred, limit, nodes, cpus = row.split("|")
@@ -123,12 +123,12 @@ def partitions() -> dict[str, Partition]:
 
 
 def _ask(program: str, *arguments: str) -> str:
-    """What a command prints.
+    """Run a command and return its output.
 
     Raises
     ------
     ClusterError
-        If it is not there, fails, or does not answer.
+        If it is not found, fails, or does not answer.
     """
     try:
         done = subprocess.run(
@@ -136,11 +136,11 @@ def _ask(program: str, *arguments: str) -> str:
             capture_output=True,
             text=True,
             timeout=_ANSWER_S,
-            env=clean_environment(os.environ),  # which a job that follows inherits
+            env=clean_environment(os.environ),  # inherited by a submitted job
         )
     except FileNotFoundError as error:
         raise ClusterError(
-            f"{program}: is not found; go to a machine of a cluster with Slurm, or use `otf run`"
+            f"{program}: not found; use a machine of a cluster with Slurm, or `otf run`"
         ) from error
     except subprocess.TimeoutExpired as error:
         raise ClusterError(

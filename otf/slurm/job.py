@@ -1,4 +1,4 @@
-"""A run inside its job: what happens when the job's time is over and the run is not."""
+"""Continuation of a run in another job when the time limit of its job is reached."""
 
 import logging
 import threading
@@ -15,20 +15,20 @@ from otf.runs.stopping import TIME_IS_OVER
 from otf.slurm import commands
 
 _LOG = logging.getLogger("otf.slurm")
-_LAST_S = 15.0  # before the end, when there is nothing left to wait for
+_LAST_S = 15.0  # time before the end at which the continuation is arranged at the latest
 
 Again = Literal["requeue", "chain"]
 
 
 class Continuation:
-    """Lets a run go on in another job, once.
+    """Continuation of a run in another job, arranged only once.
 
     Parameters
     ----------
     job
-        The present one.
+        The present job.
     how
-        By putting it back into the queue, or by a job that follows it.
+        Requeue the job, or chain: submit another that follows it.
     run
         The run directory; a following job runs the script there, or that of the present job.
     """
@@ -40,15 +40,15 @@ class Continuation:
         self._once = threading.Lock()
 
     def go_on(self) -> str:
-        """Do it, and say so; after a requeue Slurm ends this process.
+        """Arrange the continuation and return a message; after a requeue Slurm ends this process.
 
         Raises
         ------
         ClusterError
-            If Slurm does not let it.
+            If Slurm refuses.
         """
         if not self._once.acquire(blocking=False):
-            return f"job {self._job.job} goes on in another one"
+            return f"job {self._job.job} continues in another one"
         try:
             return self._go_on()
         except ClusterError:
@@ -58,9 +58,9 @@ class Continuation:
     def _go_on(self) -> str:
         if self._how == "requeue":
             commands.requeue(self._job.job)
-            return f"job {self._job.job} goes back into the queue"
+            return f"job {self._job.job} is requeued"
         if "_" in self._job.job:
-            raise ClusterError("a task of an array cannot be followed by another; use requeue")
+            raise ClusterError("a task of a job array cannot be followed by another; use requeue")
         if not self._script.exists():
             commands.save_script(self._job.job, self._script)
         after = f"--dependency=afterany:{self._job.job}"
@@ -68,22 +68,24 @@ class Continuation:
 
 
 def _committed_since(run: Path, when: float) -> bool:
-    """Whether the run or one of its replicas has come further, by the clock of files."""
+    """Whether the run or one of its replicas has committed since, by file modification times."""
     checkpoints = [run / "checkpoint.h5", *run.glob("replica-*/checkpoint.h5")]
     return any(path.exists() and path.stat().st_mtime >= when for path in checkpoints)
 
 
 @contextmanager
 def going_on(run: Path, how: Again | None) -> Iterator[Continuation | None]:
-    """While the context lasts, another job is arranged for at the last moment of this one.
+    """Context that arranges the continuation shortly before the end of the job.
 
-    A run that stops at a safe point before that arranges for it itself, by
-    :meth:`Continuation.go_on`. None outside a job, or where nothing is to follow.
+    A run that stops at a safe point before that calls :meth:`Continuation.go_on` itself. Yields
+    None outside a job, or if no continuation is requested.
 
     Parameters
     ----------
     run
         The run directory.
+    how
+        See :class:`Continuation`.
     """
     job = this_job()
     if how is None or job is None:
@@ -98,11 +100,11 @@ def going_on(run: Path, how: Again | None) -> Iterator[Continuation | None]:
     began = time.clock_gettime(time.CLOCK_REALTIME)
 
     def at_the_last_moment() -> None:
-        _LOG.warning("the job's time is over in the middle of a label")
+        _LOG.warning("the time limit of the job is reached during a label")
         if asked_to_stop() not in (None, *TIME_IS_OVER):
             return
         if not _committed_since(run, began) and (job.restarts > 0 or how == "chain"):
-            _LOG.error("the job saw no label to its end, nor would another: raise cluster.time")
+            _LOG.error("no label fits into the time of a job: raise cluster.time")
             return
         try:
             _LOG.info("%s", continuation.go_on())

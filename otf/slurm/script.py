@@ -1,4 +1,4 @@
-"""The batch script of a run, and what is refused before Slurm sees it."""
+"""Batch script of a run, and checks of its resources before submission."""
 
 import re
 import shlex
@@ -11,14 +11,14 @@ from otf.slurm.commands import JOB_SCRIPT, Partition
 
 LOG = "slurm.log"
 _FREE_CORES = (
-    "# Else Open MPI binds each rank to a core, and the engine with the first of them.",
+    "# Otherwise Open MPI binds each rank to a core, and the engine to the core of rank 0.",
     "export OMPI_MCA_hwloc_base_binding_policy=none",
     "export PRTE_MCA_hwloc_default_binding_policy=none",
 )
 
 
 def batch_script(cluster: Cluster, run: Path) -> str:
-    """A script that goes on with a run.
+    """Batch script that starts or continues a run.
 
     Parameters
     ----------
@@ -28,11 +28,13 @@ def batch_script(cluster: Cluster, run: Path) -> str:
     Raises
     ------
     ClusterError
-        If its path is one that Slurm does not take.
+        If Slurm does not support its path.
     """
     run = run.resolve()
     if re.search(r"[\s%]", str(run)):
-        raise ClusterError(f"{run}: Slurm takes no blanks and no % in a path; choose another one")
+        raise ClusterError(
+            f"{run}: Slurm does not support blanks and % in a path; choose another one"
+        )
     warning_s = min(round(60.0 * cluster.warning_min), max(1, seconds(cluster.time) // 2))
     options = [
         f"--job-name=otf-{run.name}",
@@ -59,26 +61,26 @@ def batch_script(cluster: Cluster, run: Path) -> str:
         *(f"module load {module}" for module in cluster.modules),
         *(_FREE_CORES if cluster.model_ranks > 1 else ()),
         *cluster.lines,
-        "# A warning that comes before otf is up must not end it.",
+        "# A warning signal before otf has started must not end the job.",
         "trap '' USR1",
-        "# Slurm signals the script itself: otf takes its place.",
+        "# Slurm signals the script only: otf replaces it.",
         f"exec {shlex.join(command)}",
     ]
     return "\n".join(lines) + "\n"
 
 
 def script_of(run: Path) -> Path:
-    """Where the script of a run stands."""
+    """Path of the script of a run."""
     return run.resolve() / JOB_SCRIPT
 
 
 def check(cluster: Cluster, known: dict[str, Partition]) -> None:
-    """Refuse what no job of the partition can be.
+    """Check that the partition can provide the resources of the job.
 
     Raises
     ------
     ClusterError
-        With every reason.
+        With all problems found.
     """
     if cluster.partition is None:
         partition = next((p for p in known.values() if p.default), None)
@@ -87,7 +89,7 @@ def check(cluster: Cluster, known: dict[str, Partition]) -> None:
         strangers = [name for name in wanted if name not in known]
         if strangers:
             raise ClusterError(
-                f"cluster.partition: there is no '{strangers[0]}'; there is {', '.join(known)}"
+                f"cluster.partition: there is no '{strangers[0]}'; choose from {', '.join(known)}"
             )
         partition = max((known[name] for name in wanted), key=lambda p: p.nodes * p.cpus)
     problems = []
@@ -117,16 +119,16 @@ def check(cluster: Cluster, known: dict[str, Partition]) -> None:
 
 
 def check_ranks(cluster: Cluster, ranks: int, threads: int) -> None:
-    """Refuse an engine that needs more cores than the job asks for.
+    """Check that the engine needs no more cores than the job requests.
 
     Raises
     ------
     ClusterError
-        With what to change.
+        If it needs more.
     """
     needed, asked = ranks * threads, cluster.tasks * cluster.threads
     if needed > asked:
         raise ClusterError(
             f"engine.ranks: {ranks} ranks of {threads} threads need {needed} cores, and the job "
-            f"asks for {asked}; raise cluster.tasks or cluster.threads"
+            f"requests {asked}; raise cluster.tasks or cluster.threads"
         )

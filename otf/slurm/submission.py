@@ -1,4 +1,4 @@
-"""Handing runs in, and calling them off."""
+"""Submission and cancellation of runs."""
 
 from pathlib import Path
 
@@ -13,12 +13,12 @@ from otf.slurm.script import batch_script, check, check_ranks, script_of
 
 
 def planned_script(source: Path, output: Path | None) -> str:
-    """The script :func:`submitted` would hand in.
+    """Batch script that :func:`submitted` would submit.
 
     Raises
     ------
     ConfigError, FileError, ClusterError
-        As there.
+        As :func:`submitted`.
     """
     if source.is_dir():
         _, config, _ = open_run(source)
@@ -31,21 +31,21 @@ def planned_script(source: Path, output: Path | None) -> str:
 
 
 def submitted(source: Path, output: Path | None) -> tuple[str, Path]:
-    """Hand a run in; the number of its job, and its directory.
+    """Submit a run and return the number of its job and its directory.
 
     Parameters
     ----------
     source
-        A configuration, for which a run directory is made; or a run directory.
+        A configuration, for which a run directory is created; or a run directory.
     output
-        Where the run directory of a configuration is to be.
+        Run directory for a configuration.
 
     Raises
     ------
     ClusterError
-        If Slurm does not take it; a new run directory stays, and can be submitted.
+        If Slurm rejects it; a new run directory is kept, and can be submitted.
     ConfigError, FileError, EngineError
-        If there is nothing to hand in.
+        If the configuration or the run directory cannot be used.
     """
     if source.is_dir():
         run, config, _ = open_run(source)
@@ -70,20 +70,20 @@ def submitted(source: Path, output: Path | None) -> tuple[str, Path]:
 
 
 def cancelled(path: Path, *, now: bool) -> list[str]:
-    """Stop the jobs of a run; what was done, in words.
+    """Stop the jobs of a run and return messages about what was done.
 
     Raises
     ------
     ClusterError
-        If it has none.
+        If it has no job.
     """
     jobs = [job for job in commands.my_jobs() if job.run == path.resolve()]
     if not jobs:
-        raise ClusterError(f"{path}: has no job in the queue; `otf queue` lists those that have")
+        raise ClusterError(f"{path}: has no job in the queue; `otf queue` lists the runs with one")
     told = []
     for job in jobs:
         if job.state == "RUNNING" and not now:
-            if open_run(path)[1].cluster.model_ranks > 1:  # mpirun would end it at a signal
+            if open_run(path)[1].cluster.model_ranks > 1:  # a signal would make mpirun end it
                 (path / EXIT_FILE).touch()
             else:
                 commands.ask_to_stop(job.number)
@@ -91,14 +91,14 @@ def cancelled(path: Path, *, now: bool) -> list[str]:
         else:
             commands.cancel(job.number)
             told.append(f"job {job.number} is cancelled")
-    return [*told, f"`otf submit {path}` goes on with the run"]
+    return [*told, f"`otf submit {path}` continues the run"]
 
 
 def _refuse_twice(path: Path) -> None:
     for job in commands.my_jobs():
         if job.run == path.resolve():
             raise ClusterError(
-                f"{path}: is in the queue already (job {job.number}, {job.state.lower()})"
+                f"{path}: is already in the queue (job {job.number}, {job.state.lower()})"
             )
 
 

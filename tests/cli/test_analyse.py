@@ -121,8 +121,8 @@ def test_the_same_command_serves_other_programs(run):
 
 
 def test_mistakes_are_named(run, tmp_path):
-    assert "is not there" in otf("analyse", "rdf", tmp_path / "no", rc=1).stderr
-    assert "no frame lies between" in otf("analyse", "rdf", run, "--from", 1e9, rc=1).stderr
+    assert "does not exist" in otf("analyse", "rdf", tmp_path / "no", rc=1).stderr
+    assert "no frame is between" in otf("analyse", "rdf", run, "--from", 1e9, rc=1).stderr
     assert "at least 64 frames" in otf("analyse", "vdos", run, "--longest", 9, rc=1).stderr
     assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.csv", rc=1).stderr
     assert "choose another" in otf("analyse", "rdf", run, "--output", "/no/a.svg", rc=1).stderr

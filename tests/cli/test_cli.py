@@ -185,7 +185,7 @@ def test_file_named_exit_stops_a_run_at_a_commit(tmp_path):
     (run / "EXIT").touch()
     out, _ = process.communicate(timeout=60)
     assert process.returncode == 75
-    assert "stopped by the file EXIT; `otf resume runs/job` goes on" in out
+    assert "stopped by the file EXIT; `otf resume runs/job` continues it" in out
     assert not (run / "EXIT").exists()
 
 
@@ -217,7 +217,7 @@ def test_doctor_lists_the_engines(tmp_path):
 def test_doctor_tries_a_job_out(tmp_path):
     (tmp_path / "job.yaml").write_text(CONFIG)
     out = otf("doctor", "job.yaml", cwd=tmp_path).stdout
-    assert out == "ok       tblite can begin with H2O, 3 atoms\n"
+    assert out == "ok       tblite can start with H2O, 3 atoms\n"
     trial = json.loads(otf("doctor", "job.yaml", "--try", "--json", cwd=tmp_path).stdout)
     assert trial["energy_eV"] < -100
     assert trial["noise_meV_A"] < 1e-3  # no real-space grid

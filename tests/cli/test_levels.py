@@ -133,7 +133,7 @@ def test_densities_point_by_point(run, tmp_path):
     error = otf(*given, *strange, "--volume", tmp_path / "l.cube", rc=1).stderr
     assert "ch4.cube: has C, which the run has not; leave it out" in error
     error = otf(*given, "--route", "dm", *files, "--volume", tmp_path / "l.cube", rc=2).stderr
-    assert "--learn is for --route points" in error
+    assert "--learn needs --route points" in error
 
 
 def test_a_dozen_labels_do_not_fit_anything(run):

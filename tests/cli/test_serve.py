@@ -76,7 +76,7 @@ def test_ase_drives_a_model_and_gets_what_the_model_says(run, kind, tmp_path):
             VelocityVerlet(atoms, 0.5 * units.fs).run(10)
     said, error = client.communicate(timeout=30)
     assert client.returncode == 0, error
-    assert said.endswith("structures answered\n")
+    assert said.endswith("structures computed\n")
 
 
 def test_what_cannot_be_served_is_named(run, tmp_path):

@@ -155,10 +155,10 @@ def test_a_run_longer_than_its_jobs_goes_on_to_the_same_end(longer, undisturbed,
     assert ("restart 1" in log) == (how != "chain")
     assert "60 of 60 steps" in slurm_log
     if how == "stuck":
-        assert "the job's time is over in the middle of a label" in log
+        assert "the time limit of the job is reached during a label" in log
         return
     assert "stopping: " in log
-    assert ("goes back into the queue" if how == "requeue" else "follows") in slurm_log
+    assert ("is requeued" if how == "requeue" else "follows") in slurm_log
 
 
 def test_a_cancelled_run_stops_at_a_safe_point_and_can_be_submitted_again(
@@ -170,7 +170,7 @@ def test_a_cancelled_run_stops_at_a_safe_point_and_can_be_submitted_again(
     line = otf("queue")
     assert line.split()[:3] == [job, "running", "main"]
     assert str(run) in line
-    assert "is in the queue already" in otf("submit", run, rc=1)
+    assert "is already in the queue" in otf("submit", run, rc=1)
     assert f"job {job} stops at its next safe point" in otf("cancel", run)
     wait(slurm, job, "FAILED")  # an interrupted job counts as failed
     assert "SIGTERM" in (run / "run.log").read_text()
@@ -212,12 +212,14 @@ def test_what_cannot_run_is_refused_with_the_reason(otf, tmp_path):
         assert not (tmp_path / "runs").exists()
         return said
 
-    assert "there is no 'gpu'; there is main, urgent" in refused("partition: gpu")
+    assert "there is no 'gpu'; choose from main, urgent" in refused("partition: gpu")
     assert "cluster.tasks: 16 of 1 threads need more than the 8 cores" in refused("tasks: 16")
     assert "cluster.nodes: 2, and 'main' has 1" in refused("nodes: 2")
     assert "model_ranks: 3, and the job has 2" in refused("model_ranks: 3, tasks: 2")
     blank = tmp_path / "my runs" / "al"
-    assert "no blanks" in otf("submit", written(tmp_path, seconds=0.0), "--output", blank, rc=1)
+    assert "does not support blanks" in otf(
+        "submit", written(tmp_path, seconds=0.0), "--output", blank, rc=1
+    )
     assert not blank.exists()
     assert "longer than 'main' allows, 48 h" in refused("time: 2-01")
 
@@ -355,7 +357,7 @@ def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):
     )
     config.write_text(text.replace("  tasks: 2", "  tasks: 1"))
     needs = "2 ranks of 2 threads need 4 cores, and"
-    assert f"{needs} the job asks for 2" in otf("submit", config, rc=1)
+    assert f"{needs} the job requests 2" in otf("submit", config, rc=1)
     assert not (tmp_path / "runs").exists()
     inside = ["srun", "--ntasks=1", sys.executable, "-m", "otf", "run", config]
     done = subprocess.run(inside, env=slurm, cwd=tmp_path, capture_output=True, text=True)

@@ -46,7 +46,7 @@ def test_mistakes_are_found_where_they_are(tmp_path):
     assert "site.yaml:3:1: node: unknown key, did you mean 'nodes'?" in found[1]
     assert "cannot be read" in problems(tmp_path, "cluster: {profile: none.yaml}")[0]
     (tmp_path / "site.yaml").write_text("profile: other.yaml")
-    assert "names no other" in problems(tmp_path, "cluster: {profile: site.yaml}")[0]
+    assert "cannot name another" in problems(tmp_path, "cluster: {profile: site.yaml}")[0]
     (tmp_path / "site.yaml").write_text("[1]")
     assert "expected keys" in problems(tmp_path, "cluster: {profile: site.yaml}")[0]
     time = problems(tmp_path, "cluster: {time: a day}")[0]

@@ -49,11 +49,11 @@ BROKEN = {
     ),
     "missing length": (
         GOOD.replace("steps: 100", "seed: 1"),
-        ["config.yaml:5:1: dynamics: give either steps, for a run of one piece, or stages"],
+        ["config.yaml:5:1: dynamics: give either steps, for a run without stages, or stages"],
     ),
     "length given twice over": (
         GOOD + "  stages: [{name: run, steps: 5}]\n",
-        ["config.yaml:5:1: dynamics: give either steps, for a run of one piece, or stages"],
+        ["config.yaml:5:1: dynamics: give either steps, for a run without stages, or stages"],
     ),
     "stage that cannot be": (
         GOOD.replace("steps: 100", "stages: [{name: melt, steps: 5, temperature_end_K: 900}]"),
@@ -64,10 +64,7 @@ BROKEN = {
     ),
     "stages of one name": (
         GOOD.replace("steps: 100", "stages: [{name: a, steps: 5}, {name: a, steps: 5}]"),
-        [
-            "config.yaml:5:1: dynamics: stages: two of them have the same name; a name tells them "
-            "apart"
-        ],
+        ["config.yaml:5:1: dynamics: stages: two of them have the same name; give each its own"],
     ),
     "duplicate key": (
         GOOD + "  steps: 200\n",

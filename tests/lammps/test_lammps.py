@@ -159,6 +159,6 @@ def test_atoms_beyond_the_faces_of_an_open_cell_are_put_into_a_box(tmp_path):
 
 
 def test_what_cannot_be_exported_is_named(folder, tmp_path):
-    assert "is there already" in otf("export-lammps", folder / "run", folder / "lmp", rc=1).stderr
+    assert "already exists" in otf("export-lammps", folder / "run", folder / "lmp", rc=1).stderr
     model = folder / "run/model.h5"
     assert "--structure FILE" in otf("export-lammps", model, tmp_path / "a", rc=1).stderr

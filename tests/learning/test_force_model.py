@@ -127,7 +127,7 @@ def test_unknown_species_is_named(path):
     [
         (lambda f: f.attrs.__setitem__("format", 7), "has format 7"),
         (lambda f: f.attrs.__setitem__("kind", "checkpoint"), "is a checkpoint file"),
-        (lambda f: f.__delitem__("arrays/theta"), "is not what was written"),
+        (lambda f: f.__delitem__("arrays/theta"), "does not match its checksum"),
         (lambda f: f.__delitem__("scalars"), "damaged or not a model"),
     ],
 )

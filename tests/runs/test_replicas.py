@@ -284,7 +284,7 @@ replicas: {count: 2}
     [
         ("{count: 2, temperatures_K: [300]}", "1 for 2 replicas; give one for each"),
         ("{count: 2, structures: [a.xyz, b.xyz]}", "there is no file 'a.xyz'"),
-        ("{count: 2}\nmodel: {residual: forecast}", "model.residual follows one trajectory"),
+        ("{count: 2}\nmodel: {residual: forecast}", "model.residual needs a single trajectory"),
     ],
 )
 def test_what_replicas_cannot_have_is_named(tmp_path, replicas, reason):
