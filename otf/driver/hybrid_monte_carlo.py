@@ -6,14 +6,14 @@ learns from every proposal; from then on neither it nor the length of segments c
 
 import logging
 from collections.abc import Iterator
-from dataclasses import asdict, replace
-
-import numpy as np
+from dataclasses import replace
 
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
-from otf.driver.measure import measure, relearn
+from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import PolicyState
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.residual_correction import ResidualCorrection
+from otf.driver.segment import ModelForces, Position, SegmentIntegrator, make_frame, returned
 from otf.dynamics.hybrid_monte_carlo import (
     SamplerSettings,
     SamplerState,
@@ -21,9 +21,9 @@ from otf.dynamics.hybrid_monte_carlo import (
     adapted,
     segment_length,
 )
+from otf.dynamics.ledger import Ledger
 from otf.dynamics.velocities import thermal_momenta
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.sanity import blown_up
 from otf.io.committed import ENGINE, Frame
 
 _LOG = logging.getLogger("otf.hybrid_monte_carlo")
@@ -56,6 +56,8 @@ class _Sampler:
         self.settings = settings
         self.atoms = parts.ensemble.atoms
         self.trainer = parts.trainer
+        self.motion = SegmentIntegrator(parts.ensemble, timestep_fs=parts.timestep_fs)
+        self.forces = ModelForces(parts.trainer, ResidualCorrection(None, 0, 1))
         self.step = 0
         self.now = SamplerState(min(_FIRST_LENGTH, float(settings.segment_max)))
         self.history: tuple[LabelRecord, ...] = ()
@@ -129,14 +131,10 @@ class _Sampler:
         yield Segment(self._frame(), record, self.state())
 
     def _integrate(self, length: int) -> bool:
-        """Move the atoms along the model; False where its dynamics blows up."""
-        acting = self.trainer.predict(self.atoms)
-        for _ in range(length):
-            before = self.atoms.get_positions()
-            acting = self.parts.ensemble.step(0, acting, self.trainer.predict)
-            if blown_up(before, self.atoms.positions, acting.forces):
-                return False
-        return True
+        """Move the atoms along the model; False where its dynamics diverges."""
+        start = Position(0, self.parts.ensemble.capture(), Ledger())
+        moved = returned(self.motion.integrate(start, length, self.forces))
+        return moved.reason is None
 
     def _label(self) -> Labels | None:
         """Of the proposal; None, which rejects it, where it has none and the run may go on.
@@ -164,18 +162,14 @@ class _Sampler:
         if learn:
             time_fs = _BLOCK_FS * self.step
             self.trainer.learn(self.atoms, labels, time_fs=time_fs, audited=True)
-        choice = self.trainer.choice
-        record = LabelRecord(
+        record = label_record(
+            self.trainer,
+            labels,
+            measured,
             index=len(self.history),
             step=self.step,
             reason="burn-in" if learn else "proposal",
             elapsed=steps,
-            wall_s=labels.wall_s,
-            scf_iterations=labels.scf_iterations,
-            order=choice.order,
-            strength=choice.strength,
-            size=str(self.trainer.size),
-            **asdict(measured),
         )
         self.history = (*self.history, record)
         return record
@@ -184,26 +178,15 @@ class _Sampler:
         """The present sample, unless it is one that is not kept."""
         if self.step % self.parts.frame_every:
             return []
-        atoms, current = self.atoms, self.current
-        return [
-            Frame(
-                step=self.step,
-                time_fs=self.step * self.parts.timestep_fs,
-                cell=atoms.cell.array.copy(),
-                positions=atoms.get_positions(),
-                momenta=atoms.get_momenta(),
-                forces=current.forces.copy(),
-                potential_energy=current.energy,
-                kinetic_energy=float(atoms.get_kinetic_energy()),
-                temperature_K=self.parts.ensemble.temperature(),
-                source=ENGINE,
-                labels=self.trainer.n_labels,
-                conserved_energy=float(np.nan),
-                energy_discontinuity=0.0,
-                heat=0.0,
-                work=0.0,
-                barostat=0.0,
-                pressure_GPa=float(np.nan),
-                stage=0 if self.step <= self.settings.burn_in else 1,
-            )
-        ]
+        frame = make_frame(
+            self.parts.ensemble,
+            self.step,
+            self.step * self.parts.timestep_fs,
+            forces=self.current.forces,
+            ledger=Ledger(self.current.energy),
+            source=ENGINE,
+            labels=self.trainer.n_labels,
+        )
+        # Nothing is conserved from proposal to proposal.
+        stage = 0 if self.step <= self.settings.burn_in else 1
+        return [replace(frame, conserved_energy=float("nan"), stage=stage)]

@@ -1,12 +1,13 @@
-"""What a label teaches: measured before it is learned, learned once more after a resume."""
+"""Errors of the model at labels, measured before they are learned, and their records."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.driver.records import Parts, RunState
+from otf.driver.policy import Reason
+from otf.driver.records import LabelRecord, Parts, RunState
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.io.labels import StoredLabel
@@ -26,7 +27,12 @@ class Measured:
 
 
 def measure(
-    trainer: Learner, atoms: Atoms, labels: Labels, *, added: Floats | None = None
+    trainer: Learner,
+    atoms: Atoms,
+    labels: Labels,
+    *,
+    added: Floats | None = None,
+    with_predicted: bool = True,
 ) -> Measured:
     """Compare the model with a label; NaN before anything was learned.
 
@@ -34,6 +40,8 @@ def measure(
     ----------
     added
         (N, 3), what was added to the model's forces, eV/Angstrom.
+    with_predicted
+        Whether to compute the predicted errors, which cost more than the prediction.
     """
     error = predicted = np.full((1, 3), np.nan)
     energy_error = coverage = float("nan")
@@ -42,7 +50,8 @@ def measure(
         forces = prediction.forces if added is None else prediction.forces + added
         error = np.abs(forces - labels.forces)
         energy_error = (prediction.energy - labels.energy) / len(atoms)
-        predicted = trainer.predicted_error(atoms)
+        if with_predicted:
+            predicted = trainer.predicted_error(atoms)
         if np.isfinite(predicted).all():
             coverage = float(np.mean(error <= 2.0 * predicted))
     return Measured(
@@ -52,6 +61,34 @@ def measure(
         predicted=float(np.sqrt(np.mean(predicted**2))),
         energy_error=energy_error,
         coverage=coverage,
+    )
+
+
+def label_record(
+    trainer: Learner,
+    labels: Labels,
+    measured: Measured,
+    *,
+    index: int,
+    step: int,
+    reason: Reason,
+    elapsed: int,
+    total_energy: float = float("nan"),
+) -> LabelRecord:
+    """The record of a label, after it was learned; parameters as in :class:`LabelRecord`."""
+    choice = trainer.choice
+    return LabelRecord(
+        index=index,
+        step=step,
+        reason=reason,
+        elapsed=elapsed,
+        wall_s=labels.wall_s,
+        scf_iterations=labels.scf_iterations,
+        order=choice.order,
+        strength=choice.strength,
+        size=str(trainer.size),
+        total_energy=total_energy,
+        **asdict(measured),
     )
 
 

@@ -86,12 +86,15 @@ class RunState:
     force_checks: ForceChecks = field(default_factory=ForceChecks)
 
 
+Phase = Literal["label", "predict", "replay"]
+
+
 @dataclass(frozen=True)
 class Activity:
     """What the loop is about to do; nothing to keep."""
 
     step: int
-    phase: Literal["label", "predict", "replay"]
+    phase: Phase
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,7 +9,7 @@ from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction
 
 
-class Correction:
+class ResidualCorrection:
     """Adds a forecast of the residual to predictions along a segment.
 
     Such forces have no potential: they may heat or cool the system, so their work is recorded.

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 
-from otf.driver.residual_correction import Correction
+from otf.driver.residual_correction import ResidualCorrection
 from otf.dynamics.ensembles import Ensemble, EnsembleSettings
 from otf.model.residual import fit
 from otf.model.tensor_energy import Prediction
@@ -24,7 +24,7 @@ def nothing(n: int) -> Prediction:
 
 def test_adds_the_forecast_at_the_time_since_the_label():
     ahead = forecast()
-    correction = Correction(ahead, label_step=40, spacing=10)
+    correction = ResidualCorrection(ahead, label_step=40, spacing=10)
     forces = correction.applied(nothing(4), np.zeros((4, 3)), 47).forces
     np.testing.assert_array_equal(forces, ahead.mean(0.7))
     assert np.abs(correction.at(41)).sum() > np.abs(correction.at(200)).sum()
@@ -32,7 +32,7 @@ def test_adds_the_forecast_at_the_time_since_the_label():
 
 
 def test_without_a_forecast_nothing_is_touched():
-    correction = Correction(None, 0, 1)
+    correction = ResidualCorrection(None, 0, 1)
     prediction = nothing(4)
     assert correction.applied(prediction, np.zeros((4, 3)), 3) is prediction
     assert correction.work == 0.0
@@ -40,7 +40,7 @@ def test_without_a_forecast_nothing_is_touched():
 
 def test_work_is_the_kinetic_energy_it_gives_to_free_atoms():
     atoms = Atoms("Ar4", 5.0 * np.eye(4, 3))
-    correction = Correction(forecast(), label_step=0, spacing=10)
+    correction = ResidualCorrection(forecast(), label_step=0, spacing=10)
     settings = EnsembleSettings("nve", 1.0, 300.0, 20.0, 20.0)
     ensemble = Ensemble(atoms, settings, np.random.default_rng(0), conserved=0)
     acting = correction.applied(nothing(4), atoms.positions, 0)

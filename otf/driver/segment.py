@@ -1,0 +1,318 @@
+"""Segments of a trajectory: integrated on given forces, with the energy accounted for.
+
+One generator integrates for molecular dynamics, on the forces of the model or of the engine, and
+for the proposals of hybrid Monte Carlo. It starts from a given position, so that a segment can be
+integrated again with another model and the same random numbers.
+"""
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.driver.policy import Reason
+from otf.driver.records import Activity, Phase
+from otf.driver.residual_correction import ResidualCorrection
+from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.ledger import Ledger
+from otf.dynamics.stages import StagedEnsemble
+from otf.engines.sanity import blown_up
+from otf.io.committed import Frame
+from otf.learning.learner import Learner
+from otf.model.tensor_energy import Prediction
+from otf.units import GPA
+
+
+class Driving(Protocol):
+    """Energy, forces and stress that move the atoms: a prediction, or labels."""
+
+    @property
+    def energy(self) -> float:
+        """eV."""
+        ...
+
+    @property
+    def forces(self) -> Floats:
+        """(N, 3), eV/Angstrom."""
+        ...
+
+    @property
+    def stress(self) -> Floats | None:
+        """(3, 3), eV/Angstrom^3, ASE's sign."""
+        ...
+
+
+class DrivingForces(Protocol):
+    """Where the forces of a segment come from."""
+
+    @property
+    def work(self) -> float:
+        """Work done since :meth:`begin` by forces that have no potential, eV."""
+        ...
+
+    def begin(self, atoms: Atoms, step: int) -> Driving:
+        """Forces at the start of a segment."""
+        ...
+
+    def at(self, atoms: Atoms, step: int) -> Driving:
+        """Forces at a later step.
+
+        Raises
+        ------
+        FloatingPointError
+            If there are none at such positions.
+        """
+        ...
+
+    def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
+        """Whether the step from the positions ``before`` cannot be that of atoms."""
+        ...
+
+
+class ModelForces:
+    """Forces of the model, with the autoregressive residual where it is propagated."""
+
+    def __init__(self, learner: Learner, correction: ResidualCorrection) -> None:
+        self._learner = learner
+        self.correction = correction
+
+    @property
+    def work(self) -> float:
+        """See :class:`DrivingForces`."""
+        return self.correction.work
+
+    def begin(self, atoms: Atoms, step: int) -> Prediction:
+        """See :class:`DrivingForces`."""
+        self.correction.begin()
+        return self.at(atoms, step)
+
+    def at(self, atoms: Atoms, step: int) -> Prediction:
+        """See :class:`DrivingForces`."""
+        if not np.isfinite(atoms.positions).all():
+            raise FloatingPointError
+        return self.correction.applied(self._learner.predict(atoms), atoms.positions, step)
+
+    def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
+        """See :class:`DrivingForces`."""
+        return blown_up(before, atoms.positions, driving.forces)
+
+
+@dataclass(frozen=True, eq=False)
+class Position:
+    """Where a trajectory is: all that its continuation depends on besides the forces."""
+
+    step: int
+    dynamics: DynamicsState
+    ledger: Ledger
+
+
+@dataclass(frozen=True, eq=False)
+class Integrated:
+    """An integrated segment.
+
+    Attributes
+    ----------
+    frames
+        Those that are kept, where they were asked for.
+    length
+        Steps made.
+    reason
+        Why it ended early, or None.
+    """
+
+    frames: list[Frame]
+    length: int
+    reason: Reason | None
+
+
+Alarm = Callable[[int, Driving], Reason | None]
+"""Says after so many steps of a segment whether it is to end there, and why."""
+
+
+class SegmentIntegrator:
+    """The moving atoms, with their step and their energy account.
+
+    Parameters
+    ----------
+    ensemble
+        Integrator of the atoms.
+    timestep_fs, frame_every
+        For frames: the timestep, and steps between frames that are kept.
+    has_pressure
+        Whether the stress is that of a model that learned it, or of the engine beside one.
+    """
+
+    def __init__(
+        self,
+        ensemble: StagedEnsemble,
+        *,
+        timestep_fs: float,
+        frame_every: int = 1,
+        has_pressure: bool = False,
+    ) -> None:
+        self._ensemble = ensemble
+        self._timestep_fs = timestep_fs
+        self._frame_every = frame_every
+        self._has_pressure = has_pressure
+        self.step = 0
+        self.ledger = Ledger()
+
+    @property
+    def position(self) -> Position:
+        """Where the atoms are now."""
+        return Position(self.step, self._ensemble.capture(), self.ledger)
+
+    def go_to(self, position: Position) -> None:
+        """Put the atoms where they were."""
+        self._ensemble.restore(position.dynamics)
+        self.step, self.ledger = position.step, position.ledger
+
+    def integrate(
+        self,
+        start: Position,
+        length: int,
+        forces: DrivingForces,
+        *,
+        phase: Phase | None = None,
+        alarm: Alarm | None = None,
+        keep: tuple[int, int] | None = None,
+    ) -> Generator[Activity, None, Integrated]:
+        """Integrate a segment.
+
+        Parameters
+        ----------
+        start
+            Where it begins.
+        length
+            Steps, at most.
+        forces
+            What moves the atoms.
+        phase
+            What the steps are for, yielded as an activity after each; None to yield nothing.
+        alarm
+            Asked after every step but the last whether the segment ends there.
+        keep
+            Source and number of labels of the frames to keep; None to keep none.
+
+        Returns
+        -------
+        Integrated
+            With the reason ``"explosion"`` if the dynamics diverged: the atoms are then nowhere.
+        """
+        self.go_to(start)
+        atoms, frames = self._ensemble.atoms, list[Frame]()
+        driving = forces.begin(atoms, self.step)
+        self.ledger = self.ledger.switched(driving.energy)
+
+        def forces_ahead(moved: Atoms) -> Driving:
+            return forces.at(moved, self.step + 1)
+
+        for done in range(1, length + 1):
+            before, worked = atoms.get_positions(), forces.work
+            try:
+                driving = self._ensemble.step(self.step, driving, forces_ahead)
+            except FloatingPointError:
+                return Integrated(frames, done - 1, "explosion")
+            if forces.diverged(before, atoms, driving):
+                return Integrated(frames, done - 1, "explosion")
+            self.step += 1
+            self.ledger = self.ledger.moved(
+                driving.energy,
+                heat=self._ensemble.heat,
+                barostat=self._ensemble.barostat,
+                work=forces.work - worked,
+            )
+            if keep is not None:
+                frames += self.frame(driving, source=keep[0], labels=keep[1])
+            if phase is not None:
+                yield Activity(self.step, phase)
+            reason = alarm(done, driving) if alarm is not None and done < length else None
+            if reason is not None:
+                return Integrated(frames, done, reason)
+        return Integrated(frames, length, None)
+
+    def frame(self, driving: Driving, *, source: int, labels: int) -> list[Frame]:
+        """The present step as a frame, unless it is one that is not kept."""
+        if self.step % self._frame_every:
+            return []
+        pressure_GPa = self._pressure_GPa(driving) if self._has_pressure else float("nan")
+        return [
+            make_frame(
+                self._ensemble,
+                self.step,
+                self.step * self._timestep_fs,
+                forces=driving.forces,
+                ledger=self.ledger,
+                source=source,
+                labels=labels,
+                pressure_GPa=pressure_GPa,
+            )
+        ]
+
+    def _pressure_GPa(self, driving: Driving) -> float:
+        """Pressure of the atoms with their motion; NaN where there is no stress."""
+        if driving.stress is None:
+            return float("nan")
+        atoms = self._ensemble.atoms
+        kinetic = 2.0 * float(atoms.get_kinetic_energy()) / atoms.get_volume()
+        return float(kinetic - np.trace(driving.stress)) / (3.0 * GPA)
+
+
+def returned(integration: Generator[Activity, None, Integrated]) -> Integrated:
+    """Integrate to the end, and return what the generator returns."""
+    while True:
+        try:
+            next(integration)
+        except StopIteration as end:
+            assert isinstance(end.value, Integrated)
+            return end.value
+
+
+def make_frame(
+    ensemble: StagedEnsemble,
+    step: int,
+    time_fs: float,
+    *,
+    forces: Floats,
+    ledger: Ledger,
+    source: int,
+    labels: int,
+    pressure_GPa: float = float("nan"),
+) -> Frame:
+    """The atoms of an ensemble as a frame.
+
+    Parameters
+    ----------
+    forces
+        (N, 3), those that moved the atoms, eV/Angstrom.
+    ledger
+        Energy account, with the potential energy.
+    source, labels, pressure_GPa
+        See :class:`otf.io.committed.Frame`.
+    """
+    atoms = ensemble.atoms
+    kinetic = float(atoms.get_kinetic_energy())
+    assert ledger.potential is not None
+    return Frame(
+        step=step,
+        time_fs=time_fs,
+        cell=atoms.cell.array.copy(),
+        positions=atoms.get_positions(),
+        momenta=atoms.get_momenta(),
+        forces=forces.copy(),
+        potential_energy=ledger.potential,
+        kinetic_energy=kinetic,
+        conserved_energy=ledger.conserved(kinetic),
+        energy_discontinuity=ledger.energy_discontinuity,
+        heat=ledger.heat,
+        work=ledger.work,
+        barostat=ledger.barostat,
+        pressure_GPa=pressure_GPa,
+        stage=ensemble.stage,
+        temperature_K=ensemble.temperature(),
+        source=source,
+        labels=labels,
+    )
