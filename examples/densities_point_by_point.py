@@ -5,8 +5,8 @@ python examples/densities_point_by_point.py --train water1:20 water2:20 water3:2
     --test water4:3 water8:2 water12:1 --picture error.png
 python examples/densities_point_by_point.py --train diamond:12 --test diamond:3
 
-Structures are thermal, by GFN2-xTB (diamond, two atoms: shaken by 0.05 A), densities PBE by PySCF.
-Takes some minutes: most of them for labels.
+Structures are thermal, by GFN2-xTB (diamond, two atoms: random displacements of 0.05 A), densities
+PBE by PySCF. Takes some minutes, mostly for labels.
 """
 
 import argparse
@@ -41,10 +41,10 @@ CHUNK = 2500
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--train", nargs="+", required=True, help="such as water2:20")
 parser.add_argument("--test", nargs="+", required=True)
-parser.add_argument("--basis", default="def2-svp", help="of molecules")
+parser.add_argument("--basis", default="def2-svp", help="basis of molecules")
 parser.add_argument("--temperature", type=float, default=300.0, help="K")
-parser.add_argument("--points", type=int, default=2500, help="drawn from each density")
-parser.add_argument("--picture", type=Path, help="of the last test: density and error in a plane")
+parser.add_argument("--points", type=int, default=2500, help="points drawn from each density")
+parser.add_argument("--picture", type=Path, help="plot density and error of the last test")
 options = parser.parse_args()
 
 
@@ -60,7 +60,7 @@ class Known:
 
 
 def start(name: str) -> Atoms:
-    """A molecule, or so many of water in a droplet."""
+    """A molecule, or a droplet of several water molecules."""
     if not name.startswith("water"):
         return molecule(BASES.get(name, name))
     rng, count = np.random.default_rng(3), int(name.removeprefix("water"))
@@ -103,7 +103,7 @@ def thermal(name: str, count: int, seed: int) -> Iterator[Atoms]:
 
 
 def label(atoms: Atoms) -> Known:
-    """The density by PySCF."""
+    """Density by PySCF."""
     geometry = list(zip(atoms.symbols, atoms.positions, strict=True))
     if atoms.pbc.any():
         cell = periodic_gto.M(
@@ -142,20 +142,20 @@ def label(atoms: Atoms) -> Known:
 
 
 def named(given: str) -> tuple[str, int]:
-    """A system, and how many structures of it."""
+    """A system, and its number of structures."""
     name, _, count = given.partition(":")
     return name, int(count)
 
 
 def learned(model: DensityModel, atoms: Atoms, points: Floats) -> Floats:
-    """The density at points that may be anywhere."""
+    """Density of the model at arbitrary points."""
     density = model.density(atoms)
     parts = np.array_split(points, max(1, len(points) // CHUNK))
     return np.concatenate([density.at(part) for part in parts])
 
 
 def draw(model: DensityModel, known: Known, path: Path) -> None:
-    """Density and error in the plane of most atoms."""
+    """Plot density and error in the plane closest to the atoms."""
     centre = known.atoms.positions.mean(axis=0)
     axes = np.linalg.svd(known.atoms.positions - centre)[2]
     half = np.abs((known.atoms.positions - centre) @ axes[:2].T).max() + 2.0

@@ -1,10 +1,11 @@
-"""Forces of matrices that were learned, without a cycle of self-consistency, in three ways.
+"""Forces from learned matrices without SCF, in three ways.
 
 python examples/forces_without_scf.py --molecule C2H6 --train 60 --test 10
 
-direct: density matrix and energy density matrix are learned, and taken as they are (as HamGNN-DM
-does); purified: the density matrix is, and the energy density matrix rebuilt with its Hamiltonian;
-diagonalised: the Hamiltonian is learned. Structures are thermal (GFN2-xTB), labels by PySCF.
+direct: density matrix and energy density matrix are learned and used unchanged (as in HamGNN-DM);
+purified: the density matrix is learned and purified, and the energy density matrix is rebuilt with
+its Hamiltonian; diagonalised: the Hamiltonian is learned and diagonalised. Structures are thermal
+(GFN2-xTB), labels by PySCF.
 """
 
 import argparse
@@ -66,7 +67,7 @@ def thermal(count: int) -> list[Atoms]:
 
 
 def calculation(atoms: Atoms) -> Any:
-    """PySCF's, not yet begun."""
+    """A PySCF calculation that has not been run."""
     geometry = list(zip(atoms.symbols, atoms.positions, strict=True))
     mean_field = dft.RKS(gto.M(atom=geometry, basis=options.basis, verbose=0), xc="pbe")
     mean_field.grids.level = 3
@@ -81,14 +82,14 @@ def as_it_is(mean_field: Any, density: Floats, energy: Floats) -> tuple[float, F
     gradient.grid_response = True
     mean_field.make_rdm1 = lambda *_, **__: density
     gradient.make_rdm1e = lambda *_, **__: energy
-    gradient._tag_rdm1 = lambda matrix, *_: matrix  # PySCF would take its density from orbitals
+    gradient._tag_rdm1 = lambda matrix, *_: matrix  # PySCF would build its density from orbitals
     none = np.empty(0)
     electrons = gradient.grad_elec(none, none, none)
     return total * HARTREE, -(electrons + gradient.grad_nuc()) * HARTREE / BOHR
 
 
 def as_a_projector(mean_field: Any, density: Floats) -> tuple[float, Floats]:
-    """The same of a density matrix alone."""
+    """Energy and forces of a density matrix alone, through its nearest projector."""
     take_as_answer(mean_field, density)
     gradient = mean_field.nuc_grad_method()
     gradient.grid_response = True

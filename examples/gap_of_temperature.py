@@ -1,9 +1,9 @@
-"""The gap of a molecule against temperature, by Hamiltonians learned along accelerated runs.
+"""Gap of a molecule against temperature, from Hamiltonians learned along accelerated runs.
 
 python examples/gap_of_temperature.py --molecule C2H4 --temperatures 100 300 500 700
 
-After Zhong et al. (HamGNN-DM), who plot it for a crystal. DFT labels by PySCF; about two minutes a
-temperature. Writes gap.png; runs are kept in runs/ and not repeated.
+After Zhong et al. (HamGNN-DM), who plot it for a crystal. DFT labels by PySCF; about two minutes
+per temperature. Writes gap.png; runs are kept in runs/ and not repeated.
 """
 
 import argparse

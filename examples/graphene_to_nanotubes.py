@@ -1,8 +1,8 @@
-"""Hamiltonians learned from rippled graphene, put to work on carbon nanotubes.
+"""Hamiltonians learned from rippled graphene, applied to carbon nanotubes.
 
 python examples/graphene_to_nanotubes.py --siesta siesta --pseudos FOLDER
 
-After Tang et al., arXiv:2406.17561 (DeepH-DM), whose error falls with the diameter as well. Labels
+After Tang et al., arXiv:2406.17561 (DeepH-DM), whose error also falls with the diameter. Labels
 are PBE by SIESTA. Takes a quarter of an hour.
 """
 
@@ -34,7 +34,7 @@ BOND_A = 1.42
 
 
 def rippled(seed: int) -> Atoms:
-    """A sheet of 32 atoms, bent by waves that fit it, every atom a little off its place."""
+    """A sheet of 32 atoms with commensurate ripples and random displacements."""
     rng = np.random.default_rng(seed)
     atoms = graphene(a=np.sqrt(3) * BOND_A, size=(4, 4, 1), vacuum=VACUUM_A)
     atoms.pbc = True
@@ -48,7 +48,7 @@ def rippled(seed: int) -> Atoms:
 
 
 def tube(n: int) -> Atoms:
-    """A nanotube (n, 0), every atom a little off its place."""
+    """A nanotube (n, 0) with random displacements."""
     atoms = nanotube(n, 0, length=1, bond=BOND_A)
     atoms.center(vacuum=VACUUM_A, axis=(0, 1))
     atoms.pbc = True
@@ -93,7 +93,7 @@ with tempfile.TemporaryDirectory() as folder:
         atoms = tube(n)
         known = labelled(atoms, [1, 1, 6], Path(folder) / f"tube-{n}")
         found = model.predict(atoms, known.hamiltonian.pairs)
-        # Against a potential that is another one far from a sheet, energies count from any zero.
+        # The potential far from a sheet differs, so the zero of energy is arbitrary.
         off = found["hamiltonian"].values - known.hamiltonian.values
         overlap = known.overlap.on(known.hamiltonian.pairs).values
         shift = float(np.vdot(overlap, off) / np.vdot(overlap, overlap))

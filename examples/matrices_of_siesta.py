@@ -1,11 +1,11 @@
-"""How well Hamiltonians and density matrices are learned from SIESTA runs, one folder each.
+"""Errors of Hamiltonians and density matrices learned from SIESTA runs, one folder each.
 
 python examples/matrices_of_siesta.py RUNS --train 45 --siesta siesta
 
-Each folder in RUNS has siesta.fdf, siesta.TSHS and siesta.TSDE (.xz or not); siesta.ORB_INDX lies
-there or beside them. The last folders are the test. With a program, forces after one
-diagonalisation of what was learned are compared with SIESTA's own; no pseudopotentials are needed
-for that, the .ion.xml files beside the runs have all of them that counts.
+Each folder in RUNS has siesta.fdf, siesta.TSHS and siesta.TSDE (.xz or not); siesta.ORB_INDX is
+there or in RUNS. The last folders are used as the test. With --siesta, forces after one
+diagonalisation of the learned Hamiltonian are compared with those of SIESTA; this needs no
+pseudopotentials, as the .ion.xml files in RUNS contain all that is needed.
 """
 
 import argparse
@@ -46,11 +46,11 @@ UNITS = {
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", type=Path)
 parser.add_argument("--train", type=int, required=True)
-parser.add_argument("--siesta", help="the program, for forces")
-parser.add_argument("--reach", type=float, default=8.0, help="of bonds, Angstrom")
-parser.add_argument("--around", type=float, default=6.0, help="of the surroundings, Angstrom")
-parser.add_argument("--radial", type=int, default=4, help="radial functions of the surroundings")
-parser.add_argument("--budget", type=int, default=4, help="of features of bonds")
+parser.add_argument("--siesta", help="the SIESTA program, for forces")
+parser.add_argument("--reach", type=float, default=8.0, help="reach of bonds, Angstrom")
+parser.add_argument("--around", type=float, default=6.0, help="reach of the environments, Angstrom")
+parser.add_argument("--radial", type=int, default=4, help="radial functions of the environments")
+parser.add_argument("--budget", type=int, default=4, help="budget of bond features")
 options = parser.parse_args()
 
 
@@ -74,12 +74,12 @@ def read(folder: Path) -> tuple[Atoms, dict[str, BlockMatrix]]:
         }
         deck = fdf.read(here / "siesta.fdf")
         atoms = read_structure(deck)
-        atoms.pbc = deck.block("kgrid_Monkhorst_Pack") is not None  # without, a molecule in its box
+        atoms.pbc = deck.block("kgrid_Monkhorst_Pack") is not None  # otherwise a molecule
         return atoms, found
 
 
 def ion_file(xml: Path) -> str:
-    """What SIESTA reads orbitals and projectors from (User.Basis), of what it wrote of them."""
+    """Orbitals and projectors as SIESTA reads them (User.Basis), from the .ion.xml it wrote."""
     whole = re.sub("<preamble>.*?</preamble>", "", xml.read_text(), flags=re.DOTALL)
     root = ElementTree.fromstring(whole)
 
@@ -123,7 +123,7 @@ def filled(
 def forces_off(
     tests: list[tuple[Atoms, BlockMatrix, BlockMatrix]], electrons: float
 ) -> list[tuple[Floats, Floats]]:
-    """SIESTA's forces, and how far those of learned Hamiltonians are off, for each structure."""
+    """SIESTA's forces, and the errors of those of learned Hamiltonians, for each structure."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for xml in options.runs.glob("*.ion.xml"):

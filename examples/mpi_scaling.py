@@ -1,4 +1,4 @@
-"""Time of a step of a learned model on several MPI ranks, for a structure repeated.
+"""Time per step of a learned model on several MPI ranks, for a repeated structure.
 
 mpirun -n 2 python examples/mpi_scaling.py runs/mysystem --repeat 4
 """
@@ -41,6 +41,6 @@ if ranks is not None:
     ranks.end()
 median = float(np.median(steps))
 print(
-    f"{len(atoms)} atoms, {started_ranks()} ranks: {1e3 * median:.2f} ms a step, "
-    f"{1e6 * median / len(atoms):.2f} us an atom"
+    f"{len(atoms)} atoms, {started_ranks()} ranks: {1e3 * median:.2f} ms per step, "
+    f"{1e6 * median / len(atoms):.2f} us per atom"
 )

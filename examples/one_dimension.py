@@ -3,14 +3,14 @@ r"""Densities of a chain of atoms in one dimension, learned in short cells, test
 python examples/one_dimension.py --system insulator
 python examples/one_dimension.py --system mixed --train 300 900 --test 9
 
-The model is reduced Hartree-Fock theory with Yukawa's kernel, atomic units throughout:
+The model is reduced Hartree-Fock theory with a Yukawa kernel, atomic units throughout:
 
 .. math:: H = -\tfrac12 \partial_x^2 + \int K(x - y)\,(\rho + m)(y)\,dy, \qquad
           \hat K(k) = \frac{4\pi}{\epsilon_0 (k^2 + \kappa^2)}
 
 where m is a Gaussian of charge -2 for each atom. Narrow nuclei bind their electrons (an insulator),
-wide ones do not (a metal); in the mixed chain either kind may be anywhere. Atoms 10 apart move by
-Verlet's rule and the forces of Hellmann and Feynman.
+wide ones do not (a metal); the mixed chain has both kinds in random order. Atoms 10 apart move by
+velocity Verlet with Hellmann-Feynman forces.
 
 Sources: Zepeda-Nunez et al., J. Comput. Phys. 443, 110523 (2021), section 4.1; Lin and Yang, SIAM
 J. Sci. Comput. 35, S277 (2013), for the model.
@@ -32,9 +32,9 @@ KAPPA, EPSILON, CHARGE, SPACING = 0.01, 10.0, 2.0, 10.0
 WIDTHS = (2.0, 6.0)  # of nuclei: narrow, wide
 MASS, STEP, TEMPERATURE = 42000.0, 100.0, 1e-3  # of the dynamics; Hartree
 SMEARING = 1e-3  # Hartree
-SCREENED = 1.0  # by electrons, as in Thomas-Fermi theory: a metal's mixing has less of long waves
+SCREENED = 1.0  # Thomas-Fermi screening: damps long waves in the mixing of a metal
 MESH = 0.5
-USUAL = {  # electrons of a metal answer from further away, and in proportion
+USUAL = {  # electrons of a metal respond linearly and over larger distances
     "insulator": {"reach": 15.0, "around": [15.0], "degree": 2, "moments": 5},
     "metal": {"reach": 20.0, "around": [35.0], "degree": 1, "moments": 5},
     "mixed": {"reach": 20.0, "around": [25.0], "degree": 2, "moments": 4},
@@ -42,13 +42,17 @@ USUAL = {  # electrons of a metal answer from further away, and in proportion
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("--system", choices=["insulator", "metal", "mixed"], default="insulator")
-parser.add_argument("--train", type=int, nargs="+", default=[30, 100], help="snapshots")
-parser.add_argument("--reach", type=float, help="of functions around an atom")
-parser.add_argument("--around", type=float, nargs="+", help="of surroundings")
-parser.add_argument("--moments", type=int, help="radial functions of surroundings")
-parser.add_argument("--degree", type=int, help="most moments in a product")
-parser.add_argument("--functions", type=int, default=12, help="even and odd, around an atom")
-parser.add_argument("--test", type=int, default=20, help="snapshots of each test")
+parser.add_argument(
+    "--train", type=int, nargs="+", default=[30, 100], help="numbers of training snapshots"
+)
+parser.add_argument("--reach", type=float, help="reach of the functions around an atom")
+parser.add_argument("--around", type=float, nargs="+", help="reach of the environments")
+parser.add_argument("--moments", type=int, help="radial functions of the environments")
+parser.add_argument("--degree", type=int, help="largest number of moments in a product")
+parser.add_argument(
+    "--functions", type=int, default=12, help="even and odd functions around an atom"
+)
+parser.add_argument("--test", type=int, default=20, help="snapshots per test")
 options = parser.parse_args()
 for key, value in USUAL[options.system].items():
     if getattr(options, key) is None:
@@ -66,7 +70,7 @@ class Chain:
         self.kernel = 4.0 * np.pi / (EPSILON * (self.k**2 + KAPPA**2))
         wave = np.fft.fft(np.eye(n), axis=0, norm="ortho")
         self.kinetic = (wave.conj().T * (0.5 * self.k**2) @ wave).real
-        self.potential = np.zeros(n)  # to start from
+        self.potential = np.zeros(n)  # initial guess
 
     def nuclei(self, positions: Floats) -> Floats:
         """Charge of each atom on the mesh (N, x)."""
@@ -77,11 +81,11 @@ class Chain:
         return np.asarray(-norm * np.exp(-0.5 * (away / width) ** 2))
 
     def convolved(self, charge: Floats) -> Floats:
-        """Its potential."""
+        """Potential of a charge density."""
         return np.asarray(np.fft.ifft(self.kernel * np.fft.fft(charge)).real)
 
     def filled(self, potential: Floats) -> Floats:
-        """The density of the lowest orbitals."""
+        """Density of the occupied orbitals."""
         wanted = CHARGE * len(self.kinds)
         most = round(0.75 * wanted) + 2
         energies, orbitals = scipy.linalg.eigh(
@@ -96,7 +100,7 @@ class Chain:
         return np.asarray((orbitals**2 @ filling) / MESH)
 
     def consistent(self, nuclei: Floats, potential: Floats, mixing: float) -> Floats | None:
-        """The self-consistent potential by Anderson's mixing; None where that does not end."""
+        """Self-consistent potential by Anderson mixing; None if it does not converge."""
         old_in: list[Floats] = []
         old_off: list[Floats] = []
         soft = (self.k**2 + KAPPA**2) / (self.k**2 + (SCREENED if self.kinds.any() else KAPPA**2))
@@ -123,7 +127,7 @@ class Chain:
             if potential is not None:
                 break
         else:
-            raise RuntimeError("the chain did not become self-consistent")
+            raise RuntimeError("the SCF of the chain did not converge")
         self.potential = potential
         away = self.x - positions[:, None]
         away -= self.length * np.round(away / self.length)
@@ -132,7 +136,7 @@ class Chain:
 
 
 def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[Snapshot]:
-    """(kinds, positions, density) along trajectories; of the mixed chain, each of a new order."""
+    """(kinds, positions, density) along trajectories; mixed chains each have a new order."""
     rng = np.random.default_rng(seed)
     found: list[Snapshot] = []
     each = 3 if options.system == "mixed" else count
@@ -157,21 +161,21 @@ def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[Sna
                 gaps.append(chain.gap)
     print(
         f"{count} snapshots of {n_atoms} atoms: gap {np.mean(gaps):.4f} Ha, "
-        f"places off by {np.std(places - SPACING * np.arange(n_atoms)):.2f}",
+        f"displacements {np.std(places - SPACING * np.arange(n_atoms)):.2f}",
         flush=True,
     )
     return found[:count]
 
 
 def radial(x: Floats, count: int, reach: float) -> Floats:
-    """Even functions of x (…, count) that end smoothly at the reach."""
+    """Even functions of x (…, count) that vanish smoothly at the reach."""
     inside = np.clip(1.0 - (x / reach) ** 2, 0.0, None)
     waves = np.cos(np.pi * np.arange(count) * np.abs(x)[..., None] / reach)
     return np.asarray(inside[..., None] ** 3 * waves)
 
 
 def features(kinds: Ints, places: Floats, reach: float) -> tuple[list[Floats], list[Ints]]:
-    """Even and odd products of the moments of what surrounds each atom, (N, how many), degrees."""
+    """Even and odd products of the moments of each environment, (N, products), and degrees."""
     length = SPACING * len(kinds)
     away = places - places[:, None]
     away -= length * np.round(away / length)
@@ -206,7 +210,7 @@ class Model:
         self.equations: NormalEquations | None = None
 
     def rows(self, kinds: Ints, places: Floats, n: int) -> Floats:
-        """What each coefficient adds to the density at each point of the mesh."""
+        """Contribution of each coefficient to the density at each point of the mesh."""
         length = SPACING * len(kinds)
         (even, odd), degrees = features(kinds, places, self.around)
         self.degrees = np.concatenate(
@@ -229,7 +233,7 @@ class Model:
         return out.reshape(n, -1)
 
     def learn(self, data: list[Snapshot]) -> None:
-        """Learn all of these."""
+        """Fit the model to snapshots."""
         for block, (kinds, places, density) in enumerate(data):
             rows = self.rows(kinds, places, len(density))
             if self.equations is None:
@@ -239,7 +243,7 @@ class Model:
         self.coefficients = ridge_solution(self.equations, self.degrees, strength=1e-14, finer=3.0)
 
     def errors(self, data: list[Snapshot]) -> tuple[float, float]:
-        """Mean squared error, and relative L2."""
+        """Mean squared error, and relative L2 error."""
         squares, relative = [], []
         for kinds, places, density in data:
             off = self.rows(kinds, places, len(density)) @ self.coefficients - density

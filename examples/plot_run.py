@@ -1,7 +1,7 @@
-"""Picture of a run, with its true errors: python examples/plot_run.py RUN_DIR OUT.png [EVERY].
+"""Plot of a run with its true errors: python examples/plot_run.py RUN_DIR OUT.png [EVERY].
 
 Needs matplotlib (pip install 'otf-aimd[report]'). The engine labels every EVERY-th frame once more,
-as `otf audit` does, so that the errors shown are measured and not the model's own opinion.
+as `otf audit` does, so that the errors shown are measured and not the model's own estimates.
 """
 
 import sys
@@ -49,7 +49,7 @@ middle.annotate(
     (0.98, 0.12), xycoords="axes fraction", ha="right",
 )  # fmt: skip
 bottom.plot(trajectory.time_fs, 1e3 * (total - total[0]), lw=0.7, color="C2")
-bottom.set_ylabel("total energy\nless its start (meV)")
+bottom.set_ylabel("total energy\nminus initial (meV)")
 bottom.set_xlabel("time (fs)")
 figure.savefig(out, dpi=130)
 print(f"wrote {out}: {len(frames)} audited frames, mean error {true_error.mean():.2f} meV/A")

@@ -12,7 +12,7 @@ from otf.io.read_frames import read_frames
 path, cutoff = Path(sys.argv[1]), float(sys.argv[2]) if len(sys.argv) > 2 else 6.0
 frames = read_frames(path)
 if frames.time_fs is None:
-    raise SystemExit(f"{path} does not tell its times")
+    raise SystemExit(f"{path}: its frames have no times")
 second_half = frames.between(0.5 * frames.time_fs[-1], None, every=5)
 curves = rdf([second_half], cutoff_A=cutoff, bin_A=0.05)
 

@@ -1,4 +1,4 @@
-"""Hamiltonians learned from short alkane chains, put to work on a longer one, without a cycle.
+"""Hamiltonians learned from short alkane chains, applied to longer ones without SCF.
 
 python examples/size_transfer.py --siesta siesta --pseudos FOLDER --train 8 9 --each 20 --test 9 32
 
@@ -33,16 +33,16 @@ parser.add_argument("--siesta", default="siesta", help="the program")
 parser.add_argument("--pseudos", required=True, help="folder with C.psf and H.psf")
 parser.add_argument("--basis", default="SZP")
 parser.add_argument("--train", type=int, nargs="+", default=[8, 9], help="carbons in a chain")
-parser.add_argument("--each", type=int, default=20, help="structures of each")
+parser.add_argument("--each", type=int, default=20, help="structures of each length")
 parser.add_argument("--test", type=int, nargs="+", default=[9, 32, 40], help="carbons")
-parser.add_argument("--budget", type=int, default=5, help="of the features of bonds")
-parser.add_argument("--around", type=float, default=4.5, help="reach of surroundings, Angstrom")
-parser.add_argument("--reach", type=float, default=7.0, help="of bonds, Angstrom")
+parser.add_argument("--budget", type=int, default=5, help="budget of bond features")
+parser.add_argument("--around", type=float, default=4.5, help="reach of the environments, Angstrom")
+parser.add_argument("--reach", type=float, default=7.0, help="reach of bonds, Angstrom")
 options = parser.parse_args()
 
 
 def chain(carbons: int) -> Atoms:
-    """An alkane, all its carbons in a zigzag."""
+    """An all-trans alkane."""
     spacing, height, up, out = 1.27, 0.42, 0.63, 0.89
     symbols, places = [], []
     for k in range(carbons):
@@ -74,7 +74,7 @@ def thermal(atoms: Atoms, count: int, seed: int) -> list[Atoms]:
 
 
 def labelled(engine: SiestaEngine, atoms: Atoms) -> tuple[Labels, Matrices]:
-    """What SIESTA says of a structure."""
+    """Label and matrices of a structure by SIESTA."""
     answer, matrices = engine.label(atoms, index=0), engine.matrices()
     if isinstance(answer, LabelFailure) or matrices is None:
         raise SystemExit(f"no label: {answer}")
@@ -82,7 +82,7 @@ def labelled(engine: SiestaEngine, atoms: Atoms) -> tuple[Labels, Matrices]:
 
 
 def opened(atoms: Atoms, scratch: Path) -> SiestaEngine:
-    """SIESTA for these atoms, which takes what it is given as the answer of one cycle."""
+    """SIESTA for these atoms, which accepts any initial density guess after one iteration."""
     given = {
         "command": options.siesta,
         "pseudo_path": options.pseudos,
@@ -109,7 +109,7 @@ with tempfile.TemporaryDirectory() as folder:
             if model is None:
                 assert matrices.orbitals is not None
                 overlaps = Overlaps(hamiltonian.shells, matrices.orbitals)
-                # What surrounds atoms of the long chain must have been seen in the short ones.
+                # Environments in the long chain must have occurred in the short ones.
                 description = replace(
                     describe(hamiltonian),
                     around=Reach(4, 0.4, options.around),
@@ -138,7 +138,7 @@ with tempfile.TemporaryDirectory() as folder:
         shot = engine.label(atoms, index=1, guess=guess)
         assert isinstance(shot, Labels)
         engine.close()
-        # The zero of energy is that of a box, and the boxes differ.
+        # The zero of energy depends on the box, and the boxes differ.
         known, s = truth.hamiltonian.dense(), truth.overlap.dense()
         off = learned - known
         off -= np.vdot(s, off) / np.vdot(s, s) * s

@@ -1,4 +1,4 @@
-"""Labels by an ASE calculator, named as ``module:Class`` with its keywords."""
+"""Labels by an ASE calculator, given as ``module:Class`` with its keywords."""
 
 import importlib
 import time
@@ -31,23 +31,21 @@ class Options(BaseModel):
     keywords: dict[str, Any] = Field(
         default_factory=dict, description="passed to the class, unchanged"
     )
-    level: str = Field(
-        "ASE calculator", description="what kind of answer it gives, for the reports"
-    )
+    level: str = Field("ASE calculator", description="level of theory, for the reports")
 
 
 class AseEngine(Engine):
-    """An ASE calculator in this process. Charge and spin are the calculator's own keywords."""
+    """An ASE calculator in this process; charge and spin are keywords of the calculator."""
 
     kind: ClassVar[str] = "ase"
     Options: ClassVar[type[BaseModel]] = Options
-    may_change: ClassVar[tuple[str, ...]] = ("calculator", "keywords")  # its commands are there
+    may_change: ClassVar[tuple[str, ...]] = ("calculator", "keywords")  # which hold its commands
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)
         if charge or spin:
             raise EngineError(
-                "engine 'ase' does not know how its calculator takes charge and spin: leave "
+                "engine 'ase' cannot pass charge and spin to its calculator: leave "
                 "system.charge and system.spin at 0 and use engine.keywords"
             )
         self._options = options
@@ -55,7 +53,7 @@ class AseEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Unknown before the calculator is asked, so nothing is ruled out but atomic energies."""
+        """Not known in advance, so only atomic energies are ruled out."""
         return Capabilities(
             periodic=True, stress=True, atomic_energies=False, level=self._options.level
         )
@@ -66,7 +64,7 @@ class AseEngine(Engine):
         Raises
         ------
         EngineError
-            If it cannot be imported or refuses its keywords.
+            If it cannot be imported or rejects its keywords.
         """
         module, _, name = self._options.calculator.partition(":")
         try:
@@ -78,19 +76,21 @@ class AseEngine(Engine):
             ) from error
         try:
             self._calculator = calculator_class(**self._options.keywords)
-        except Exception as error:  # any class of anyone's
+        except Exception as error:  # an arbitrary class may raise anything
             raise EngineError(
-                f"engine.keywords: {self._options.calculator} refuses them "
+                f"engine.keywords: {self._options.calculator} rejects them "
                 f"({type(error).__name__}: {error})"
             ) from error
         if isinstance(self._calculator, FileIOCalculator | GenericFileIOCalculator):
-            # Runs and replicas side by side must not read each other's files.
+            # Concurrent runs and replicas must not read each other's files.
             scratch.mkdir(parents=True, exist_ok=True)
             own = Path(self._calculator.directory).name
             self._calculator.directory = type(self._calculator.directory)(scratch / own)
         if not hasattr(self._calculator, "get_potential_energy"):
             self._calculator = None
-            raise EngineError(f"engine.calculator: {self._options.calculator} is no ASE calculator")
+            raise EngineError(
+                f"engine.calculator: {self._options.calculator} is not an ASE calculator"
+            )
 
     def label(
         self,
@@ -107,8 +107,8 @@ class AseEngine(Engine):
         structure = atoms.copy()
         structure.calc = self._calculator
         if FROM_SCRATCH in remedies:
-            self._calculator.reset()  # else it gives what it remembers
-        with np.errstate(all="ignore"):  # what is not finite is found out when labels are checked
+            self._calculator.reset()  # otherwise it returns cached results
+        with np.errstate(all="ignore"):  # non-finite values are caught when labels are checked
             return self._labels(structure, began)
 
     def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
@@ -116,7 +116,7 @@ class AseEngine(Engine):
             energy = self._energy(structure)
             forces = np.array(structure.get_forces(), dtype=float)
             stress = self._stress(structure)
-        except Exception as error:  # calculators that run a program raise whatever stopped it
+        except Exception as error:  # calculators that run a program may raise anything
             return LabelFailure(
                 f"{type(error).__name__}: {error}",
                 "look at the calculator's own output for the cause",
@@ -131,7 +131,7 @@ class AseEngine(Engine):
 
     @staticmethod
     def _energy(structure: Atoms) -> float:
-        """The free energy where there is one: forces are its derivative."""
+        """The free energy if available: forces are its derivative."""
         try:
             return float(structure.get_potential_energy(force_consistent=True))
         except (PropertyNotImplementedError, KeyError):
@@ -143,7 +143,7 @@ class AseEngine(Engine):
 
     @classmethod
     def doctor(cls) -> EngineReport:
-        """ASE is always there; whether a calculator is, shows when it is opened."""
+        """Version of ASE; the calculator itself is checked only when it is opened."""
         return EngineReport(True, version("ase"), ["calculator given as module:Class"])
 
     @staticmethod

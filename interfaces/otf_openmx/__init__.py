@@ -1,1 +1,1 @@
-"""OpenMX for otf: one process a label."""
+"""OpenMX for otf: one process per label."""

@@ -1,4 +1,4 @@
-"""OpenMX input files: keywords and blocks, read, changed and written back."""
+"""Reading, changing and writing OpenMX input files (keywords and blocks)."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
 
-# Names the input routines of OpenMX 3.9 ask for; it passes over any other without a word.
+# Keywords that the input routines of OpenMX 3.9 read; it silently ignores any other.
 _KNOWN = {
     name.lower(): name
     for name in (files(__package__) / "keywords.txt").read_text(encoding="utf-8").split()
@@ -21,14 +21,14 @@ class OpenmxDeck(Deck):
 
     @staticmethod
     def written(entry: Entry) -> str:
-        """A line, or a block between ``<name`` and ``name>``."""
+        """Format an entry: a line, or a block between ``<name`` and ``name>``."""
         if not entry.is_block:
             return f"{entry.name}  {entry.lines[0]}"
         return "\n".join([f"<{entry.name}", *entry.lines, f"{entry.name}>"])
 
 
 def parse(text: str, source: str) -> OpenmxDeck:
-    """A deck from the text of an input file.
+    """Parse the text of an input file.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def parse(text: str, source: str) -> OpenmxDeck:
 
 
 def read(path: Path) -> OpenmxDeck:
-    """A deck from a file.
+    """Read an input file.
 
     Raises
     ------

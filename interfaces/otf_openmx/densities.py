@@ -1,8 +1,8 @@
-"""Densities that OpenMX starts from.
+"""Initial densities for OpenMX.
 
 In ``NAME_rst`` each rank has its part of the grid in ``NAME.crst0_RANK_0``: float64, in atomic
-units, half the density less that of the atoms (``RestartFileDFT.c`` of OpenMX 3.9). How the ranks
-shared the grid is told by the sizes of those files.
+units, half the density minus that of isolated atoms (``RestartFileDFT.c`` of OpenMX 3.9). The
+partition of the grid among the ranks follows from the sizes of those files.
 """
 
 from itertools import pairwise
@@ -17,25 +17,25 @@ _SPINS = 2.0
 
 
 def write_density(folder: Path, name: str, difference: Floats) -> None:
-    """Put a density where OpenMX looks for it.
+    """Write a density to OpenMX's restart files.
 
     Parameters
     ----------
     folder
-        ``NAME_rst``, with what an earlier run of the same grid left there.
+        ``NAME_rst``, with the restart files of an earlier run on the same grid.
     difference
-        On the grid, less that of the atoms by themselves, electrons per cubic Angstrom.
+        Density on the grid minus that of isolated atoms, electrons per cubic Angstrom.
 
     Raises
     ------
     ValueError
-        If the files there are of another grid.
+        If the files there belong to another grid.
     """
     ranks = len(list(folder.glob(f"{name}.crst0_*_0")))
     files = [folder / f"{name}.crst0_{rank}_0" for rank in range(ranks)]
     ends = np.cumsum([0, *(path.stat().st_size // 8 for path in files)])
     if ends[-1] != difference.size:
-        raise ValueError(f"{folder} has {ends[-1]} points of a density of {difference.size}")
+        raise ValueError(f"{folder} has {ends[-1]} grid points, the density {difference.size}")
     values = difference.ravel() * (BOHR_A**3 / _SPINS)
     for path, (start, end) in zip(files, pairwise(ends.tolist()), strict=True):
         path.write_bytes(values[start:end].tobytes())

@@ -1,4 +1,4 @@
-"""Labels by OpenMX, one process a label in a directory of its own."""
+"""Labels by OpenMX, one process per label in its own directory."""
 
 import json
 import logging
@@ -49,7 +49,7 @@ _LAUNCH_S = 20.0
 
 
 class OpenmxEngine(Engine):
-    """OpenMX, started anew for every label and warm-started from what the last label left."""
+    """OpenMX, one process per label, warm-started from the restart files of the last label."""
 
     kind: ClassVar[str] = "openmx"
     Options: ClassVar[type[BaseModel]] = Options
@@ -82,7 +82,7 @@ class OpenmxEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything is periodic to OpenMX; a molecule is put into a box."""
+        """Every system is periodic in OpenMX; a molecule is placed in a box."""
         return Capabilities(
             periodic=True,
             stress=self._options.stress,
@@ -92,12 +92,12 @@ class OpenmxEngine(Engine):
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Make the input file for these atoms.
+        """Prepare the input file for these atoms.
 
         Raises
         ------
         EngineError
-            If the program is not there, or the template or the options do not fit.
+            If the program is missing, or the template or the options do not fit the atoms.
         """
         self._launch = launch(self._options)
         self._cell = periodic_cell(atoms, self._options.vacuum_A)
@@ -169,18 +169,18 @@ class OpenmxEngine(Engine):
             return None
         try:
             found = read_matrices(self._ended_in / f"{_NAME}.scfout", self._occupation)
-        except (EngineError, ValueError) as error:  # a label is worth more
-            _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
+        except (EngineError, ValueError) as error:  # the label is still valid
+            _LOG.warning("%s: the matrices cannot be read: %s", self._ended_in, error)
             return None
         return replace(found, basis=self._fingerprint())
 
     def close(self) -> None:
-        """Nothing runs between labels."""
+        """Close the engine; no process runs between labels."""
         self._directories = None
 
     @classmethod
     def doctor(cls) -> EngineReport:
-        """Whether there is a program called openmx."""
+        """Check whether ``openmx`` is on the PATH and starts."""
         found = shutil.which("openmx")
         if found is None:
             return EngineReport(False, "", ["no 'openmx' on the PATH: name it in engine.command"])
@@ -192,16 +192,16 @@ class OpenmxEngine(Engine):
         if "can not open" not in text:
             return EngineReport(False, "", [found, f"does not start: {text.strip()[-200:]}"])
         return EngineReport(
-            True, "starts", [found, "its version is told by the first label", "one process a label"]
+            True, "starts", [found, "the first label reports its version", "one process per label"]
         )
 
     @classmethod
     def structure(cls, path: Path) -> Atoms:
-        """The structure of an OpenMX input file."""
+        """Read the structure of an OpenMX input file."""
         return read_structure(read(path))
 
     def _set_output(self, deck: Deck, atoms: Atoms) -> None:
-        """Everything otf needs to be so, whatever the template says."""
+        """Set the keywords that otf requires, whatever the template has."""
         deck.put("System.CurrrentDirectory", "./")
         deck.put("System.Name", _NAME)
         deck.put("level.of.stdout", 1)
@@ -210,7 +210,7 @@ class OpenmxEngine(Engine):
         deck.put("MD.maxIter", 1)
         deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
         deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
-        # Without a fixed origin the grid follows the atoms, and energies jump with it.
+        # Without a fixed origin the grid moves with the atoms, and energies are discontinuous.
         if self.capabilities.matrices:
             deck.put("HS.fileout", "on")
         deck.put("scf.fixed.grid", "0.0 0.0 0.0")
@@ -218,7 +218,7 @@ class OpenmxEngine(Engine):
             deck.drop(name)
 
     def _initial(self, valence: dict[str, float]) -> list[tuple[float, float]]:
-        """Up and down electrons each atom starts with: the template's, or shared out evenly."""
+        """Initial up and down electrons of each atom: from the template, or evenly distributed."""
         block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
         rows = [line.split() for line in block]
         if [row[1] for row in rows if len(row) > 6] == self._species:
@@ -228,7 +228,7 @@ class OpenmxEngine(Engine):
         return [(0.5 * n * (1.0 + tilt), 0.5 * n * (1.0 - tilt)) for n in electrons]
 
     def _fingerprint(self) -> str:
-        """What restart files depend on besides the positions."""
+        """Settings that restart files depend on, besides the positions."""
         deck = self._deck
         names = ("scf.energycutoff", "DATA.PATH", "scf.SpinPolarization", "scf.Kgrid")
         return json.dumps(
@@ -242,7 +242,7 @@ class OpenmxEngine(Engine):
         )
 
     def _seed(self, deck: Deck, directory: Path, index: int, remedies: Collection[str]) -> bool:
-        """Copy the restart files of the last label; whether the density is among them."""
+        """Copy the restart files of the last label; return whether the density is among them."""
         assert self._directories is not None
         before = self._directories.left_by(index - 1, self._fingerprint())
         if not self._options.warm_start or before is None:
@@ -252,7 +252,7 @@ class OpenmxEngine(Engine):
         warm = FROM_SCRATCH not in remedies
         if warm:
             shutil.copytree(source, target)
-        else:  # tables of the basis alone: the start-up is as fast, the density is new
+        else:  # basis tables only: the start-up stays fast, the density is new
             target.mkdir()
             for table in source.glob("*.ft*"):
                 shutil.copy(table, target)
@@ -260,16 +260,16 @@ class OpenmxEngine(Engine):
         return warm
 
     def _needs_orbitals(self) -> None:
-        """Refuse what needs their files, where one is missing."""
+        """Raise if the warm start needs the orbital files and one is missing."""
         known = self._occupation
         if self.warm_start != "previous" and known is not None and known.orbitals is None:
             raise EngineError(
-                f"engine.warm_start: {self.warm_start} makes densities of the orbitals in "
+                f"engine.warm_start: {self.warm_start} needs the orbitals in "
                 f"{self._deck.value('DATA.PATH')}/PAO, where one is missing; leave it at true"
             )
 
     def _begin_from(self, guess: DensityGuess, atoms: Atoms, index: int, directory: Path) -> None:
-        """Replace the density of the last label by that of a guess."""
+        """Replace the density of the last label by an initial density guess."""
         assert self._directories is not None
         assert self._occupation is not None
         shape = read_grid(_text(self._directories.path(index - 1) / f"{_NAME}.std"))
@@ -280,8 +280,8 @@ class OpenmxEngine(Engine):
         values = guess.density(atoms, grid) - grid.sampled(alone.at)
         try:
             write_density(directory / f"{_NAME}_rst", _NAME, values)
-        except ValueError as error:  # it starts from the density of the last label
-            _LOG.warning("label %d: its guess is not used: %s", index, error)
+        except ValueError as error:  # the density of the last label remains
+            _LOG.warning("label %d: the initial density guess is not used: %s", index, error)
 
     def _read(
         self,
@@ -324,7 +324,7 @@ class OpenmxEngine(Engine):
 
 
 def _apply(deck: Deck, remedies: Collection[str]) -> None:
-    """Change the input as the remedies say."""
+    """Apply the remedies to the input."""
     iterations = int(deck.value("scf.maxIter") or 40)
     if SAFE_MIXING in remedies:
         deck.put("scf.Mixing.Type", "rmm-diis")
@@ -339,5 +339,5 @@ def _apply(deck: Deck, remedies: Collection[str]) -> None:
 
 
 def _text(path: Path) -> str:
-    """A file's text, empty where there is none."""
+    """Text of a file, empty if it does not exist."""
     return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

@@ -1,6 +1,6 @@
-"""Every way an OpenMX run is known to fail: how it shows, and what is tried.
+"""Known failures of OpenMX: how each is detected, and the remedies to try.
 
-OpenMX ends with exit code 0 in most of these cases, so the code proves nothing.
+OpenMX exits with code 0 in most of these cases, so the exit code proves nothing.
 """
 
 from dataclasses import dataclass
@@ -21,12 +21,12 @@ from otf_openmx.output import Cycle, finished, read_cycle
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run left behind.
+    """Output of a run.
 
     Attributes
     ----------
     has_out
-        Whether its ``.out`` file is there and holds energy and forces.
+        Whether the ``.out`` file exists and holds energy and forces.
     warm
         Whether it was started from restart files.
     """
@@ -39,7 +39,7 @@ class Evidence:
 
     @property
     def cycle(self) -> Cycle | None:
-        """The self-consistency as far as it went."""
+        """The self-consistency cycle, as far as it was printed."""
         return read_cycle(self.stdout)
 
 

@@ -19,7 +19,7 @@ def species_elements(deck: Deck) -> dict[str, str]:
     Raises
     ------
     EngineError
-        If the block is missing or a species cannot be told.
+        If the block is missing or the element of a species cannot be determined.
     """
     block = deck.block("Definition.of.Atomic.Species")
     if block is None:
@@ -43,7 +43,7 @@ def read_structure(deck: Deck) -> Atoms:
     Raises
     ------
     EngineError
-        If it is not there, or not complete.
+        If it is missing or incomplete.
     """
     elements = species_elements(deck)
     rows = [line.split() for line in deck.block("Atoms.SpeciesAndCoordinates") or ()]
@@ -52,7 +52,8 @@ def read_structure(deck: Deck) -> Atoms:
         raise EngineError(f"{deck.source}: has no block Atoms.SpeciesAndCoordinates")
     if len(vectors) != 3:
         raise EngineError(
-            f"{deck.source}: has no three Atoms.UnitVectors; otf does not guess a cell: add them"
+            f"{deck.source}: does not have three Atoms.UnitVectors; otf does not assume a cell: "
+            "add them"
         )
     try:
         cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
@@ -77,7 +78,7 @@ def _scale(deck: Deck, keyword: str) -> float:
 def write_structure(
     deck: Deck, atoms: Atoms, species: list[str], densities: list[tuple[float, float]]
 ) -> None:
-    """Put a structure into a deck, in Angstrom and to the last digit.
+    """Write a structure to a deck, in Angstrom and with full precision.
 
     Parameters
     ----------
@@ -103,12 +104,12 @@ def write_structure(
 
 
 def valence_electrons(pseudopotential: Path) -> float:
-    """Number of valence electrons a pseudopotential file (.vps) says it has.
+    """Number of valence electrons stated in a pseudopotential file (.vps).
 
     Raises
     ------
     EngineError
-        If the file is not there or does not say.
+        If the file is missing or does not state it.
     """
     try:
         with pseudopotential.open(encoding="utf-8", errors="replace") as file:
@@ -121,4 +122,4 @@ def valence_electrons(pseudopotential: Path) -> float:
             f"engine.data_path: {pseudopotential} cannot be read ({error.strerror}); data_path is "
             "the folder that holds PAO and VPS, such as DFT_DATA19"
         ) from error
-    raise EngineError(f"{pseudopotential}: does not say its valence.electron")
+    raise EngineError(f"{pseudopotential}: does not state valence.electron")

@@ -1,4 +1,4 @@
-"""Hamiltonian, overlap and density matrix that a label of OpenMX ended with."""
+"""Converged Hamiltonian, overlap and density matrix of an OpenMX label."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,24 +23,24 @@ _SPINS = 2.0
 
 @dataclass(frozen=True, eq=False)
 class Occupation:
-    """What the file of a label does not tell.
+    """Data that belong to the matrices but are not in the ``.scfout`` file.
 
     Attributes
     ----------
     numbers
         (N,) atomic numbers.
     bases
-        Orbitals of each of them, as OpenMX names them.
+        Basis of each atomic number, as OpenMX names it.
     cores
         (N,) valence charges.
     kpoints
         (K, 3), fractional, the whole grid; None for a molecule.
     smearing_eV
-        Of the Fermi-Dirac distribution.
+        Width of the Fermi-Dirac distribution.
     orbitals
-        Of each element in space; None where a file of them is missing.
+        Radial functions of each element; None if a file is missing.
     elements
-        Valence densities of the atoms alone; None as well.
+        Valence densities of the isolated atoms; None likewise.
     """
 
     numbers: Ints
@@ -53,27 +53,27 @@ class Occupation:
 
 
 def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float], key: str) -> Occupation:
-    """What density matrices are made with.
+    """Data needed to build the density matrices of a run.
 
     Parameters
     ----------
     key
-        Of the options, that asks for it.
+        Option that requires the matrices, for messages.
     valence
-        Electrons of each species.
+        Valence electrons of each species.
 
     Raises
     ------
     EngineError
-        If matrices of these atoms cannot be learned; the message says why.
+        If matrices of these atoms cannot be learned; the message states why.
     """
     if (deck.value("scf.SpinPolarization") or "off").lower() != "off":
-        raise EngineError(f"{key}: not with scf.SpinPolarization; leave it out")
+        raise EngineError(f"{key}: not available with scf.SpinPolarization; leave it out")
     lines = deck.block("Definition.of.Atomic.Species") or ()
     elements = species_elements(deck)
     if len(set(elements.values())) < len(elements):
         raise EngineError(
-            f"{key}: matrices are learned where an element has one species; leave it out"
+            f"{key}: matrices are learned only if each element has one species; leave it out"
         )
     bases = {}
     for line in lines:
@@ -100,20 +100,20 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float], key: str)
 
 
 def _grid(counts: list[int]) -> Floats:
-    """OpenMX's k points: in the middles of the divisions of the zone."""
+    """OpenMX's k points: midpoints of the divisions of the Brillouin zone."""
     axes = [-0.5 + (2.0 * np.arange(n) + 1.0) / (2.0 * n) for n in counts]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 3)
 
 
 def read_matrices(path: Path, known: Occupation) -> Matrices:
-    """What a label ended with.
+    """Read the converged matrices of a label.
 
     Raises
     ------
     EngineError
         If the file is missing or damaged.
     ValueError
-        If it has other orbitals than the input.
+        If its orbitals differ from those of the input.
     """
     found = read_scfout(path)
     hamiltonian, overlap, density = (
@@ -123,7 +123,7 @@ def read_matrices(path: Path, known: Occupation) -> Matrices:
     hamiltonian = hamiltonian.with_values(_HARTREE_EV * hamiltonian.values)
     density = density.with_values(_SPINS * density.values)
     if known.kpoints is None:
-        # Which blocks there are follows the distances; those of a molecule are all of them.
+        # Which blocks exist depends on the distances; for a molecule all are kept.
         hamiltonian, overlap, density = (
             BlockMatrix.of_dense(b.numbers, b.shells, b.dense())
             for b in (hamiltonian, overlap, density)

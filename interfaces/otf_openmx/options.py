@@ -1,4 +1,4 @@
-"""Keys of the ``engine`` section, and the input file they make."""
+"""Keys of the ``engine`` section, and the input file made from them."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -23,8 +23,8 @@ WARM_MIXING = {
     "scf.Max.Mixing.Weight": 0.9,
     "scf.Mixing.StartPulay": 2,
 }
-"""Near convergence the Hamiltonian is the better one to mix, and bolder steps are safe: for CH4 and
-H2O displaced by 0.02 A 8 instead of 11 cycles, for Si2 8 instead of 9."""
+"""Near convergence, mixing the Hamiltonian is better and larger steps are safe: 8 instead of 11
+cycles for CH4 and H2O displaced by 0.02 A, 8 instead of 9 for Si2."""
 
 _GIVEN_BY_TEMPLATE = (
     "xc", "basis", "energy_cutoff_ry", "kpoints", "electronic_temperature_K",
@@ -36,10 +36,10 @@ class Options(LaunchOptions):
 
     template: FilePath | None = Field(
         None,
-        description="an OpenMX input file you already run: everything but the geometry and the "
+        description="an OpenMX input file you already use: everything except the geometry and the "
         "output keywords is taken from it",
     )
-    command: str = Field("openmx", description="the program; without ranks the whole command")
+    command: str = Field("openmx", description="the program; without ranks, the whole command")
     data_path: FilePath | None = Field(
         None, description="folder with PAO and VPS (DFT_DATA19); default: DATA.PATH of the template"
     )
@@ -51,27 +51,28 @@ class Options(LaunchOptions):
     kpoints: tuple[PositiveInt, PositiveInt, PositiveInt] = Field((1, 1, 1), strict=False)
     electronic_temperature_K: PositiveFloat = 300.0
     keywords: dict[str, str | int | float] = Field(
-        default_factory=dict, description="further OpenMX keywords, passed through"
+        default_factory=dict, description="further OpenMX keywords, passed on unchanged"
     )
     known_keywords: list[str] = Field(
-        default_factory=list, description="keywords of your OpenMX that otf's list does not have"
+        default_factory=list, description="keywords of your OpenMX that are not in otf's list"
     )
     stress: bool = Field(False, description="compute the stress (periodic structures)")
-    atomic_energies: bool = Field(False, description="decompose the energy into atoms")
-    vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
+    atomic_energies: bool = Field(False, description="decompose the energy into atomic energies")
+    vacuum_A: PositiveFloat = Field(5.0, description="vacuum around a molecule without a cell")
     warm_start: bool | WarmStart = Field(
         True,
-        description="begin each label from the density of the last (true); or auto, learned, "
-        "extrapolate: from that of the density matrix that was nearest of late, of the learned "
-        "one, of one fitted to the latest overlaps",
+        description="initial density of each label: that of the last label (true or previous), of "
+        "the learned density matrix (learned), of one fitted to the latest overlaps "
+        "(extrapolate), or of whichever was closest recently (auto)",
     )
     keep_matrices: bool = Field(
         False,
-        description="keep Hamiltonian and density matrix of every label, for `otf analyse` gap, "
-        "dos, bands and charges, as other warm starts than true do",
+        description="keep the Hamiltonian and density matrix of every label, for `otf analyse` "
+        "gap, dos, bands and charges; implied by warm_start auto, learned and extrapolate",
     )
     timeout_s: PositiveFloat | None = Field(
-        None, description="for one label; default: ten times the median so far, at least 10 min"
+        None,
+        description="time limit of a label; default: ten times the median so far, at least 10 min",
     )
 
     @model_validator(mode="after")
@@ -94,12 +95,12 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     Parameters
     ----------
     elements
-        Those that occur.
+        Elements of the structure.
 
     Raises
     ------
     EngineError
-        If the template or the options cannot serve; unknown keywords are named.
+        If the template or the options are not usable; unknown keywords are named.
     """
     deck = _short(options, elements) if options.template is None else read(options.template)
     for name, value in options.keywords.items():
@@ -110,8 +111,8 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     folder = deck.value("DATA.PATH")
     if folder is None or not Path(folder).is_absolute():
         raise EngineError(
-            f"{deck.source}: DATA.PATH is {folder or 'missing'}; OpenMX runs in directories of its "
-            "own: give an absolute path there or in engine.data_path"
+            f"{deck.source}: DATA.PATH is {folder or 'missing'}; each label runs in its own "
+            "directory: give an absolute path there or in engine.data_path"
         )
     if charge:
         deck.put("scf.system.charge", charge)
@@ -125,7 +126,7 @@ def _short(options: Options, elements: list[str]) -> Deck:
     missing = [e for e in elements if e not in options.basis]
     if missing:
         raise EngineError(
-            f"engine.basis: has none for {', '.join(missing)}; give one such as "
+            f"engine.basis: no basis for {', '.join(missing)}; give one such as "
             f"{missing[0]}: {missing[0]}7.0-s2p2d1 (the files are in data_path/PAO)"
         )
     deck = OpenmxDeck([], "engine section")

@@ -1,7 +1,7 @@
-"""OpenMX's matrices by pairs of atoms, in the order of :mod:`otf.orbitals.block_matrices`.
+"""OpenMX matrices as atom-pair blocks, in the order of :mod:`otf.orbitals.block_matrices`.
 
-OpenMX's orbitals of an atom come by degree, each with all its multiplicities, and then as real
-harmonics: p as x, y, z; d as 3z2-r2, x2-y2, xy, xz, yz. Signs are as ours.
+OpenMX orders the orbitals of an atom by degree, then by multiplicity, then by real harmonic: p as
+x, y, z; d as 3z2-r2, x2-y2, xy, xz, yz. Signs are as in otf.
 """
 
 import re
@@ -20,7 +20,7 @@ from otf_openmx.scfout import Matrix, ScfOut
 _BASIS = re.compile(r"[-.\w]*?-((?:[a-z]\d)+)")
 _DEGREES = {"s": 0, "p": 1, "d": 2}
 _OURS = {0: (0,), 1: (1, 2, 0), 2: (2, 4, 0, 3, 1)}
-"""Where the harmonics m = -l … l are among OpenMX's."""
+"""Positions of the harmonics m = -l … l in OpenMX's order."""
 
 
 def shells_of(basis: str) -> tuple[int, ...]:
@@ -32,33 +32,33 @@ def shells_of(basis: str) -> tuple[int, ...]:
     Raises
     ------
     ValueError
-        If it is no basis of s, p and d shells.
+        If it is not a basis of s, p and d shells.
     """
     found = _BASIS.fullmatch(basis)
     parts = re.findall(r"([a-z])(\d)", found[1]) if found else []
     if not parts or any(letter not in _DEGREES for letter, _ in parts):
-        raise ValueError(f"'{basis}' is no basis of s, p and d shells, such as C6.0-s2p2d1")
+        raise ValueError(f"'{basis}' is not a basis of s, p and d shells, such as C6.0-s2p2d1")
     return tuple(_DEGREES[letter] for letter, count in parts for _ in range(int(count)))
 
 
 def to_blocks(
     matrix: Matrix, known: ScfOut, numbers: Ints, bases: Mapping[int, str]
 ) -> BlockMatrix:
-    """One of the matrices of a run.
+    """Convert one of the matrices of a run.
 
     Parameters
     ----------
     matrix
         Such as ``known.overlap``.
     numbers
-        (N,) atomic numbers, which the file does not have.
+        (N,) atomic numbers, which the file does not contain.
     bases
-        Basis of each of them.
+        Basis of each atomic number.
 
     Raises
     ------
     ValueError
-        If a basis has other orbitals than the file.
+        If the orbitals of a basis differ from those in the file.
     """
     shells: Shells = {number: shells_of(basis) for number, basis in bases.items()}
     orders = {number: _order(degrees) for number, degrees in shells.items()}
@@ -84,14 +84,14 @@ def to_blocks(
 
 
 def radial_functions(folder: Path, bases: Mapping[int, str]) -> dict[int, RadialFunctions] | None:
-    """The orbitals of each element in space, from the ``.pao`` files; None where one is missing.
+    """Radial functions of each element, from the ``.pao`` files; None if one is missing.
 
     Parameters
     ----------
     folder
         ``PAO`` of ``DATA.PATH``.
     bases
-        Such as ``C6.0-s2p2d1``, of each atomic number.
+        Basis of each atomic number, such as ``C6.0-s2p2d1``.
     """
     found = {}
     for number, basis in bases.items():
@@ -111,14 +111,15 @@ def radial_functions(folder: Path, bases: Mapping[int, str]) -> dict[int, Radial
 def atomic_densities(
     folder: Path, bases: Mapping[int, str], electrons: Mapping[int, float]
 ) -> dict[int, RoundDensity] | None:
-    """Valence densities of the elements, from the ``.pao`` files; None where one is missing.
+    """Valence densities of the elements, from the ``.pao`` files; None if one is missing.
 
     Parameters
     ----------
     folder, bases
         As in :func:`radial_functions`.
     electrons
-        Valence of each atomic number: OpenMX scales the tables, which may be of an ion.
+        Valence electrons of each atomic number: OpenMX rescales the tables, which may be those
+        of an ion.
     """
     found = {}
     for number, basis in bases.items():
@@ -135,7 +136,7 @@ def atomic_densities(
 
 
 def _pao(folder: Path, basis: str) -> str | None:
-    """The file of a basis; None where it is missing."""
+    """Text of the file of a basis; None if it is missing."""
     path = folder / f"{basis.rpartition('-')[0]}.pao"
     return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
 
@@ -146,7 +147,7 @@ def _table(text: str, name: str) -> Floats:
 
 
 def _order(degrees: tuple[int, ...]) -> Ints:
-    """Which orbital of OpenMX each of ours is."""
+    """Index in OpenMX's order of each orbital in otf's order."""
     order: list[int] = []
     for degree in degrees:
         at = len(order)

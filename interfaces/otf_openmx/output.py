@@ -1,4 +1,4 @@
-"""What a finished OpenMX run printed: the ``.out`` file and the standard output.
+"""Parsing of OpenMX output: the ``.out`` file and the standard output.
 
 =======================  ==========================================================  ==============
 quantity                 where                                                       unit
@@ -7,7 +7,7 @@ energy                   ``.out``, line ``Utot.``                               
 forces                   ``.out``, block ``coordinates.forces``, last three          Ha/bohr
 stress                   standard output, ``Stress tensor (Hartree/bohr^3)``         +(1/V) dE/deps
 energies of atoms        ``.out``, ``Decomposed.energies…with.respect.to.atom``      Ha
-convergence              standard output: OpenMX never says it in words              –
+convergence              standard output: OpenMX does not state it in words          –
 =======================  ==========================================================  ==============
 """
 
@@ -20,7 +20,7 @@ from otf.arrays import Floats
 from otf.units import HARTREE
 
 BOHR_A = 0.529177249
-"""OpenMX's own bohr: positions go in and forces come out in its lengths."""
+"""OpenMX's value of the bohr, used for positions and forces."""
 
 _UTOT = re.compile(r"^\s+Utot\.\s+(\S+)", re.MULTILINE)
 _ATOMS = re.compile(
@@ -35,14 +35,14 @@ _VERSION = re.compile(r"Welcome to OpenMX\s+Ver\.\s+(\S+)")
 
 @dataclass(frozen=True, eq=False)
 class Printed:
-    """The numbers of one run, in otf's units.
+    """Results of one run, in otf's units.
 
     Attributes
     ----------
     energy
         eV.
     positions
-        (N, 3) Angstrom, as echoed back: five decimals only.
+        (N, 3) Angstrom, as echoed with five decimals.
     forces
         (N, 3) eV/Angstrom.
     atomic_energies
@@ -56,7 +56,7 @@ class Printed:
 
 
 def read_out(text: str) -> Printed | None:
-    """The numbers of an ``.out`` file, or None where they are not all there."""
+    """Results in an ``.out`` file, or None if they are incomplete."""
     energies = _UTOT.findall(text)
     start, end = text.find("<coordinates.forces"), text.find("coordinates.forces>")
     if not energies or start < 0 or end < start:
@@ -78,7 +78,7 @@ def read_out(text: str) -> Printed | None:
 
 
 def read_stress(stdout: str) -> Floats | None:
-    """The stress (3, 3), eV/Angstrom^3 in ASE's sign, or None where it was not printed."""
+    """Stress (3, 3), eV/Angstrom^3 with ASE's sign, or None if it was not printed."""
     found = _STRESS.findall(stdout)
     if not found:
         return None
@@ -91,14 +91,14 @@ def read_stress(stdout: str) -> Floats | None:
 
 @dataclass(frozen=True)
 class Cycle:
-    """How the self-consistency went.
+    """Final state of the self-consistency cycle.
 
     Attributes
     ----------
     iterations
-        Cycles made.
+        Number of SCF iterations.
     energy_change, residual, criterion
-        dUele (Ha), NormRD and scf.criterion of the last cycle.
+        dUele (Ha), NormRD and scf.criterion of the last iteration.
     """
 
     iterations: int
@@ -108,7 +108,7 @@ class Cycle:
 
     @property
     def converged(self) -> bool:
-        """By the rule of OpenMX's own source: nothing in its output says so."""
+        """Whether it converged, by the rule in OpenMX's source: its output does not state it."""
         return (
             self.iterations >= 2
             and abs(self.energy_change) < self.criterion
@@ -117,7 +117,7 @@ class Cycle:
 
 
 def read_cycle(stdout: str) -> Cycle | None:
-    """The self-consistency cycle, or None where none was printed."""
+    """The self-consistency cycle, or None if none was printed."""
     changes, norms = _UELE.findall(stdout), _NORM.findall(stdout)
     if not changes or not norms:
         return None
@@ -129,18 +129,18 @@ def read_cycle(stdout: str) -> Cycle | None:
 
 
 def read_grid(stdout: str) -> tuple[int, int, int] | None:
-    """Points of the real-space grid along each axis, or None where they were not printed."""
+    """Points of the real-space grid along each axis, or None if they were not printed."""
     found = _GRID.search(stdout)
     return (int(found[1]), int(found[2]), int(found[3])) if found else None
 
 
 def read_version(stdout: str) -> str:
-    """Version of OpenMX, empty where it did not get as far as that."""
+    """Version of OpenMX, empty if it was not printed."""
     found = _VERSION.search(stdout)
     return found.group(1) if found else ""
 
 
 def finished(stdout: str) -> bool:
-    """Whether the last line says so; that alone proves nothing."""
+    """Whether the last line states a normal end; that alone proves nothing."""
     lines = stdout.rstrip().splitlines()
     return bool(lines) and "The calculation was normally finished" in lines[-1]

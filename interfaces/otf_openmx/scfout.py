@@ -1,6 +1,6 @@
 """Hamiltonian, overlap and density matrix from an OpenMX ``.scfout`` file.
 
-Little endian, without record marks: six integers (atoms, spin + 4 version, Catom, Latom, Ratom,
+Little endian, without record markers: six integers (atoms, spin + 4 version, Catom, Latom, Ratom,
 cells), from 3.9 on the order of the position operators, the cells, the neighbours, the lattice,
 then the matrices, each atom by atom, neighbour by neighbour, orbital by orbital. Orbitals of an
 atom: s, then p (x, y, z), then d (3z2-r2, x2-y2, xy, xz, yz), each with all its multiplicities.
@@ -25,7 +25,7 @@ _VERSIONS = (0, 3)
 
 @dataclass(frozen=True, eq=False)
 class ScfOut:
-    """What a converged OpenMX run knew.
+    """Contents of the ``.scfout`` file of a converged run.
 
     Attributes
     ----------
@@ -34,9 +34,9 @@ class ScfOut:
     orbitals
         (N,) basis functions of each atom.
     neighbours, cells
-        For each atom its neighbours, itself first, and the lattice vectors (…, 3) they are off by.
+        Neighbours of each atom, itself first, and their lattice translations (…, 3).
     hamiltonian, overlap, density
-        Hartree; pure number; electrons of each spin. The first and the last once for each spin.
+        Hartree; dimensionless; electrons per spin. The first and the last once for each spin.
     electrons
         Number of valence electrons.
     """
@@ -78,7 +78,7 @@ def read_scfout(path: Path) -> ScfOut:
     Raises
     ------
     EngineError
-        If it is damaged or of a kind that is not known.
+        If it is damaged or of an unsupported kind.
     """
     try:
         return _read(_Reader(path.read_bytes()))
@@ -93,9 +93,9 @@ def _read(file: _Reader) -> ScfOut:
     atoms, flags, *_, n_cells = file.integers(6).tolist()
     spin, version = flags % _SPIN_BITS, flags // _SPIN_BITS
     if atoms < 1 or version not in _VERSIONS:
-        raise ValueError(f"version {version} with {atoms} atoms is not known")
+        raise ValueError(f"version {version} with {atoms} atoms is not supported")
     if spin == _NON_COLLINEAR:
-        raise ValueError("spins are not collinear")
+        raise ValueError("non-collinear spins are not supported")
     orders = int(file.integers(1)[0]) if version else 1
     file.numbers(4 * (n_cells + 1))
     offsets = file.integers(4 * (n_cells + 1)).reshape(-1, 4)[:, 1:]
@@ -121,7 +121,7 @@ def _read(file: _Reader) -> ScfOut:
         matrix()
     density = [matrix() for _ in range(spin + 1)]
     if version:
-        for _ in range(2):  # imaginary part, of use with spin-orbit coupling only
+        for _ in range(2):  # imaginary part, needed only with spin-orbit coupling
             matrix()
     file.integers(1)
     electrons = float(file.numbers(10)[8])

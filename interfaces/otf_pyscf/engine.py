@@ -1,4 +1,4 @@
-"""DFT labels for molecules by PySCF, each started from what the ones before have taught."""
+"""DFT labels for molecules by PySCF, warm-started from earlier labels."""
 
 import os
 import time
@@ -39,32 +39,34 @@ class Options(BaseModel):
     grid_level: Annotated[int, Field(ge=0, le=9)] = Field(3, description="integration grid")
     grid_response: bool = Field(
         True,
-        description="include the grid's motion in the forces; without it they miss the "
-        "derivative of the energy by some meV/Angstrom",
+        description="include the response of the grid in the forces; without it they deviate "
+        "from the derivative of the energy by some meV/Angstrom",
     )
     density_fitting: bool = Field(
         False, description="faster Coulomb integrals, for pure functionals"
     )
-    tolerance_eV: Annotated[float, Field(gt=0)] = Field(1e-7, description="of the energy")
+    tolerance_eV: Annotated[float, Field(gt=0)] = Field(
+        1e-7, description="SCF tolerance of the energy"
+    )
     max_iterations: Annotated[int, Field(gt=0)] = 50
     warm_start: WarmStart = Field(
         "auto",
-        description="what a label starts from: the density matrix of the one before (previous), "
-        "one fitted to the latest overlaps (extrapolate), one of the matrices learned so far "
-        "(learned), or whichever was nearest of late; open shells have the previous one alone",
+        description="initial density guess: the density matrix of the last label (previous), one "
+        "fitted to the latest overlaps (extrapolate), one from the matrices learned so far "
+        "(learned), or whichever was closest recently (auto); open shells use previous only",
     )
     mode: Literal["scf", "one_shot"] = Field(
         "scf",
-        description="one_shot: where the learned density matrix is so near that forces are within "
-        "one_shot_error_meV_A, they are taken from it as it is, without self-consistency",
+        description="one_shot: if the estimated force error of the learned density matrix is below "
+        "one_shot_error_meV_A, forces are computed from it without self-consistency",
     )
     one_shot_error_meV_A: Annotated[float, Field(gt=0, allow_inf_nan=False)] = Field(
         1.0, description="largest error of a force component that mode one_shot accepts"
     )
     threads: Annotated[int, Field(gt=0)] | None = Field(
         None,
-        description="default: all; with one, a label that a killed run has to repeat is the same "
-        "to the last bit",
+        description="default: all; with 1, a label that is repeated after a kill is bitwise "
+        "identical",
     )
 
 
@@ -104,12 +106,12 @@ class PyscfEngine(Engine):
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Set the molecule, basis and functional up.
+        """Set up the molecule, basis and functional.
 
         Raises
         ------
         EngineError
-            If PySCF is missing or refuses the molecule, the basis or the functional.
+            If PySCF is missing or rejects the molecule, the basis or the functional.
         """
         try:
             from pyscf import dft, gto, lib
@@ -122,7 +124,7 @@ class PyscfEngine(Engine):
             )
         try:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # PySCF advertises basis-set-exchange
+                warnings.simplefilter("ignore")  # PySCF recommends basis-set-exchange
                 self._molecule = gto.M(
                     atom=_geometry(atoms),
                     unit="Angstrom",
@@ -136,7 +138,7 @@ class PyscfEngine(Engine):
         except (RuntimeError, KeyError, ValueError, AssertionError) as error:
             # PySCF signals a bad basis, functional, charge or spin with any of these.
             raise EngineError(
-                f"PySCF refuses this molecule: {type(error).__name__}: {error}; check "
+                f"PySCF rejects this molecule: {type(error).__name__}: {error}; check "
                 "engine.basis, engine.xc, system.charge and system.spin (unpaired electrons)"
             ) from error
         if self._options.threads is not None:
@@ -175,7 +177,7 @@ class PyscfEngine(Engine):
             if guess is not None:
                 start = from_blocks(guess.density_matrix, self._molecule)
         if start is not None:
-            # A plain step from a good guess overshoots: what it had is to be mixed in.
+            # A plain step from a good initial guess overshoots: DIIS must start at once.
             mean_field.diis_start_cycle = 0
         try:
             mean_field.kernel(dm0=start)
@@ -209,7 +211,7 @@ class PyscfEngine(Engine):
         return self._matrices
 
     def close(self) -> None:
-        """Forget the molecule."""
+        """Release the molecule."""
         self._matrices = None
         self._scratch = None
         self._molecule = None
@@ -225,9 +227,9 @@ class PyscfEngine(Engine):
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
 
     def _one_shot(self, guess: DensityGuess, index: int, began: float) -> Labels | None:
-        """A label from a density matrix as it is; None where that is not good enough.
+        """Label from an initial density guess without SCF; None if that is not accurate enough.
 
-        Its matrices are not told: what was learned would be learned once more.
+        Its matrices are not reported, as the model would learn its own prediction.
         """
         mean_field, within = self._taken(guess)
         if not 1e3 * within < self._options.one_shot_error_meV_A:
@@ -236,13 +238,13 @@ class PyscfEngine(Engine):
         return self._labels(mean_field, index, 0, began, how)
 
     def _taken(self, guess: DensityGuess) -> tuple[Any, float]:
-        """A calculation that ends in a guess, and the largest error of its forces, eV/Angstrom."""
+        """Calculation at an initial density guess, and a bound on its force errors, eV/Angstrom."""
         mean_field = self._mean_field(())
         rotation = take_as_answer(mean_field, from_blocks(guess.density_matrix, self._molecule))
         return mean_field, FORCE_ERROR_PER_ROTATION * rotation
 
     def _forces(self, mean_field: Any) -> "Floats":
-        """Of a calculation that has ended (N, 3), eV/Angstrom."""
+        """Forces (N, 3) of a finished calculation, eV/Angstrom."""
         gradient = mean_field.nuc_grad_method()
         gradient.grid_response = self._options.grid_response
         return -np.asarray(gradient.kernel()) * (HARTREE / BOHR)
@@ -250,7 +252,7 @@ class PyscfEngine(Engine):
     def _labels(
         self, mean_field: Any, index: int, cycles: int, began: float, how: str = ""
     ) -> Labels:
-        """Energy and forces of a calculation that has ended; its density matrix is kept."""
+        """Energy and forces of a finished calculation; its density matrix is kept."""
         forces = self._forces(mean_field)
         self._keep_density(index, np.asarray(mean_field.make_rdm1()))
         method = f"{self._options.xc}/{self._options.basis}"
@@ -272,8 +274,8 @@ class PyscfEngine(Engine):
         mean_field.grids.level = options.grid_level
         mean_field.conv_tol = options.tolerance_eV / HARTREE
         mean_field.max_cycle = options.max_iterations
-        # The energy is off by the square of the gradient: to wait for it to stand still as well
-        # would cost every well started label a cycle.
+        # The energy error is quadratic in the gradient: waiting for the energy to settle as well
+        # would cost every warm-started label another iteration.
         mean_field.check_convergence = _is_stationary
         if LEVEL_SHIFT in remedies:
             mean_field.level_shift = 0.3
@@ -285,7 +287,7 @@ class PyscfEngine(Engine):
         return self._scratch / f"density_{index:06d}.npy"
 
     def _density_before(self, index: int) -> "Floats | None":
-        """What label index - 1 left; None where it is missing, damaged, or of another molecule."""
+        """Density matrix of label index - 1; None if missing, damaged, or of another molecule."""
         orbitals = int(self._molecule.nao)
         shape = (2, orbitals, orbitals) if self._spin else (orbitals, orbitals)
         try:
@@ -295,7 +297,7 @@ class PyscfEngine(Engine):
         return density if density.shape == shape and np.isfinite(density).all() else None
 
     def _keep_density(self, index: int, density: "Floats") -> None:
-        """Keep this density and the one before it, which a resumed run may ask for again."""
+        """Keep this density and the one before it, which a resumed run may need again."""
         target = self._density_file(index)
         aside = target.with_suffix(".new.npy")
         np.save(aside, density)
@@ -309,7 +311,7 @@ def _is_stationary(environment: dict[str, Any]) -> bool:
 
 
 def _matrices(mean_field: Any, basis: str) -> Matrices:
-    """Of a converged closed shell; the Hamiltonian from its orbitals, which costs nothing."""
+    """Matrices of a converged closed shell; the Hamiltonian from its orbitals, at no cost."""
     molecule, overlap = mean_field.mol, np.asarray(mean_field.get_ovlp())
     orbitals = overlap @ mean_field.mo_coeff
     hamiltonian = orbitals * mean_field.mo_energy @ orbitals.T
@@ -325,7 +327,7 @@ def _matrices(mean_field: Any, basis: str) -> Matrices:
 
 
 def _core_potentials(basis: str, symbols: Collection[str]) -> dict[str, str]:
-    """Elements whose basis is meant for a potential in place of the core."""
+    """Elements whose basis requires an effective core potential."""
     from pyscf.gto.basis import load_ecp
 
     found = {}

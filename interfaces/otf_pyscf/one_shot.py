@@ -1,11 +1,11 @@
-r"""Energy and forces of a density matrix that was not made self-consistent.
+r"""Energy and forces of a density matrix that is not self-consistent.
 
-One Hamiltonian is built, from the density matrix as it is. With the projector P and H = H[P], the
+One Hamiltonian is built, from the given density matrix. With the projector P and H = H[P], the
 energy density matrix is W = ½ P H P: orbitals that diagonalise H within the space of P, and within
-the rest, give PySCF's gradient just that, Pulay terms and all. What is missing to self-consistency
-is the orbital gradient, the block of H between the two spaces: divided by the differences of the
-orbitals' energies it is the rotation, to first order, that would remove it. The energy is off by
-the square of that, the forces in proportion.
+its complement, give PySCF's gradient this W, including Pulay terms. The deviation from
+self-consistency is the orbital gradient, the block of H between the two spaces: divided by the
+differences of the orbital energies it is, to first order, the rotation that would remove it. The
+error of the energy is quadratic in this rotation, that of the forces linear.
 """
 
 from typing import Any
@@ -16,18 +16,18 @@ import scipy.linalg
 from otf.arrays import Floats
 
 FORCE_ERROR_PER_ROTATION = 100.0
-"""Largest error of a force component, eV/Angstrom, by the norm of the rotation.
+"""Largest error of a force component, eV/Angstrom, relative to the norm of the rotation.
 
-The largest seen was 72, for the density matrix of another structure, 57 for one fitted to overlaps
-or learned, most often 10 to 30 (H2O, CH4, C2H4, CH3Cl; PBE, 6-31G and def2-SVP). By the norm of
-the gradient alone it is not half as steady: 0.2 to 18 eV/Angstrom for one Hartree.
+The largest observed ratio was 72 for the density matrix of another structure, 57 for one fitted to
+overlaps or learned; typical are 10 to 30 (H2O, CH4, C2H4, CH3Cl; PBE, 6-31G and def2-SVP). The
+ratio to the norm of the gradient varies far more: 0.2 to 18 eV/Angstrom per Hartree.
 """
 
 _SMALLEST_GAP = 1e-3  # Hartree
 
 
 def take_as_answer(mean_field: Any, density: Floats) -> float:
-    """Make a closed-shell calculation end in the projector nearest to a density matrix.
+    """Set a closed-shell calculation to the projector nearest to a density matrix.
 
     Orbitals, their energies and the total energy are set; PySCF's gradient follows from them.
 
@@ -37,7 +37,7 @@ def take_as_answer(mean_field: Any, density: Floats) -> float:
     """
     overlap = np.asarray(mean_field.get_ovlp())
     filled = mean_field.mol.nelectron // 2
-    # Natural orbitals: the fullest of them span the projector.
+    # Natural orbitals: those with the largest occupations span the projector.
     occupations, orbitals = scipy.linalg.eigh(overlap @ density @ overlap, overlap)
     orbitals = orbitals[:, np.argsort(-occupations, kind="stable")]
     occupation = np.where(np.arange(orbitals.shape[1]) < filled, 2.0, 0.0)
@@ -50,7 +50,7 @@ def take_as_answer(mean_field: Any, density: Floats) -> float:
     mean_field.mo_occ = occupation
     mean_field.e_tot = mean_field.energy_tot(projector, core, potential)
     mean_field.converged = True
-    # PySCF's gradient is that by the rotation, of both spins: rows are empty orbitals.
+    # PySCF's gradient is with respect to the rotation, for both spins: rows are empty orbitals.
     gradient = mean_field.get_grad(orbitals, occupation, hamiltonian).reshape(-1, filled)
     apart = energies[filled:, None] - energies[:filled]
     return float(np.linalg.norm(gradient / (4.0 * np.maximum(apart, _SMALLEST_GAP))))

@@ -1,7 +1,7 @@
-"""The order of PySCF's orbitals, and of those of :mod:`otf.orbitals.block_matrices`.
+"""Conversion between the orbital orders of PySCF and :mod:`otf.orbitals.block_matrices`.
 
-PySCF has shells with all contractions of one degree after the other, p as x, y, z, and from d on
-real harmonics m = -l … l.
+PySCF lists the contractions of a shell one after another, p as x, y, z, and from d on as real
+harmonics m = -l … l.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions, Shells
 from otf.units import BOHR
 
 _P_FROM_XYZ = (1, 2, 0)
-_NEGLIGIBLE = 1e-10  # of the slowest Gaussian, where orbitals end
+_NEGLIGIBLE = 1e-10  # of the most diffuse Gaussian, where orbitals are cut off
 _POINTS = 2000
 
 
@@ -32,18 +32,18 @@ def shells_of(molecule: Any) -> Shells:
     for atom, number in enumerate(numbers):
         degrees = tuple(degree for at, degree in _shells(molecule) if at == atom)
         if found.setdefault(number, degrees) != degrees:
-            raise ValueError(f"atoms of number {number} have different bases")
+            raise ValueError(f"atoms of atomic number {number} have different bases")
     return found
 
 
 def numbers_of(molecule: Any) -> Ints:
-    """(N,) atomic numbers, also where a potential stands for the core."""
+    """(N,) atomic numbers, also of atoms with an effective core potential."""
     symbols = [molecule.atom_pure_symbol(i) for i in range(molecule.natm)]
     return np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
 
 
 def order_of(molecule: Any) -> Ints:
-    """Which orbital of PySCF each of ours is."""
+    """Index in PySCF's order of each orbital in otf's order."""
     order: list[int] = []
     for _, degree in _shells(molecule):
         at, size = len(order), 2 * degree + 1
@@ -59,7 +59,7 @@ def _shells(molecule: Any) -> Iterator[tuple[int, int]]:
 
 
 def to_blocks(matrix: Floats, molecule: Any) -> BlockMatrix:
-    """A matrix of PySCF by pairs of atoms."""
+    """Convert a PySCF matrix to atom-pair blocks."""
     order = order_of(molecule)
     numbers = numbers_of(molecule)
     return BlockMatrix.of_dense(numbers, shells_of(molecule), matrix[np.ix_(order, order)])
@@ -72,7 +72,7 @@ def from_blocks(matrix: BlockMatrix, molecule: Any) -> Floats:
 
 
 def radial_functions(molecule: Any) -> dict[int, RadialFunctions]:
-    """The orbitals of each element in space."""
+    """Radial functions of each element."""
     found: dict[int, RadialFunctions] = {}
     for atom, number in enumerate(numbers_of(molecule).tolist()):
         if number in found:

@@ -1,1 +1,1 @@
-"""SIESTA for otf: a server asked over a socket, or one process a label."""
+"""SIESTA for otf: a server driven over a socket, or one process per label."""

@@ -1,4 +1,4 @@
-"""What a label left in its directory: an answer, or the reason why there is none."""
+"""Reading of a label's directory: its results, or the reason why it failed."""
 
 from collections.abc import Collection
 from pathlib import Path
@@ -22,9 +22,9 @@ from otf_siesta.output import (
 
 OUTPUT, ERRORS = f"{NAME}.out", f"{NAME}.err"
 FORCE_ERROR_PER_CHANGE = 10.0
-"""Largest error of a force component, eV/Angstrom, by how far one cycle took the density matrix.
+"""Largest error of a force component, eV/Angstrom, per density-matrix change in one iteration.
 
-The largest seen was 6.6, for H2O, CH4 and Si8 at 300 K (PBE, DZP and SZP).
+The largest observed ratio was 6.6, for H2O, CH4 and Si8 at 300 K (PBE, DZP and SZP).
 """
 
 _ECHO_A = 1e-7  # positions are echoed with nine decimals
@@ -41,18 +41,18 @@ def read_label(
     completed: bool,
     seen: int = 0,
 ) -> tuple[Answer, int | None] | LabelFailure:
-    """The answer of a self-consistent label, and its cycles.
+    """Results of a self-consistent label, and its number of SCF iterations.
 
     Parameters
     ----------
     done
-        How the process ended, or the server answered.
+        How the process ended, or how the server answered.
     remedies
-        What was applied.
+        Remedies that were applied.
     warm
-        Whether it began from a density matrix.
+        Whether it started from a density matrix.
     completed
-        Whether it got to its end.
+        Whether it ran to completion.
     seen
         Bytes of the output that belong to earlier labels.
     """
@@ -82,7 +82,7 @@ def read_label(
 
 
 def read_one_shot(directory: Path, atoms: Atoms) -> tuple[Answer, float] | None:
-    """The answer after one diagonalisation, and its error in eV/Angstrom; None without any."""
+    """Results after one diagonalisation, and their force error in eV/Angstrom; None if none."""
     change = read_first_change(text(directory / OUTPUT))
     answer = read_force_stress(text(directory / "FORCE_STRESS"))
     if answer is None or change is None or not completed(directory):
@@ -98,18 +98,18 @@ def _problem(answer: Answer, atoms: Atoms, directory: Path) -> str | None:
 
 
 def completed(directory: Path) -> bool:
-    """Whether a process says that it got to its end."""
+    """Whether a process reported that it ran to completion."""
     said = text(directory / "MESSAGES")
     return (directory / "0_NORMAL_EXIT").exists() and said.endswith("INFO: Job completed\n")
 
 
 def version_of(directory: Path) -> str:
-    """Version that ran here."""
+    """Version of SIESTA that ran in this directory."""
     return read_version(text(directory / OUTPUT, most=_HEADER_BYTES))
 
 
 def text(path: Path, seen: int = 0, most: int = -1) -> str:
-    """A file's text after so many bytes, so many of them at most; empty where there is none."""
+    """Text of a file from byte ``seen``, at most ``most`` bytes; empty if it does not exist."""
     if not path.exists():
         return ""
     with path.open("rb") as file:

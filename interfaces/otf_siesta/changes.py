@@ -1,4 +1,4 @@
-"""What otf changes in an input of SIESTA, and what of it a density matrix depends on."""
+"""Changes of otf to a SIESTA input, and the settings that density matrices depend on."""
 
 import json
 from collections.abc import Collection
@@ -21,12 +21,12 @@ _DEFAULT_ITERATIONS = 1000
 
 
 def set_output(deck: Deck, *, history_depth: int, hamiltonian: bool) -> None:
-    """Everything otf needs to be so, whatever the template says.
+    """Set the keywords that otf requires, whatever the template has.
 
     Parameters
     ----------
     history_depth
-        Density matrices a server extrapolates from.
+        Number of density matrices that a server extrapolates from.
     hamiltonian
         Whether the Hamiltonian is to be written.
     """
@@ -47,7 +47,7 @@ def set_output(deck: Deck, *, history_depth: int, hamiltonian: bool) -> None:
 
 
 def apply_remedies(deck: Deck, remedies: Collection[str]) -> None:
-    """Change the input as the remedies say."""
+    """Apply the remedies to the input."""
     if not any(remedy in CHANGE_INPUT for remedy in remedies):
         return
     iterations = int(deck.value("MaxSCFIterations") or _DEFAULT_ITERATIONS)
@@ -63,12 +63,12 @@ def apply_remedies(deck: Deck, remedies: Collection[str]) -> None:
 
 
 def fingerprint(deck: Deck, species: list[str]) -> str:
-    """What a density matrix depends on besides the positions.
+    """Settings that a density matrix depends on, besides the positions.
 
     Parameters
     ----------
     species
-        Label of each atom.
+        Species label of each atom.
     """
     names = ("PAO.BasisSize", "PAO.EnergyShift", "Spin", "SpinPolarized", "NetCharge")
     blocks = ("ChemicalSpeciesLabel", "PAO.Basis", "PAO.BasisSizes", "kgrid_Monkhorst_Pack")

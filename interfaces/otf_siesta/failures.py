@@ -1,7 +1,7 @@
-"""Every way a SIESTA run is known to fail: how it shows, and what is tried.
+"""Known failures of SIESTA: how each is detected, and the remedies to try.
 
-SIESTA ends with exit code 0 after a broken input file, and aborts (6) for most other reasons, so
-the code proves nothing.
+SIESTA exits with code 0 after a broken input file, and aborts (6) for most other reasons, so the
+exit code proves nothing.
 """
 
 import re
@@ -25,22 +25,22 @@ from otf_siesta.output import iterations_so_far
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a label left behind.
+    """Output of a label.
 
     Attributes
     ----------
     finished
-        How the process ended; exit code 0 for a server that goes on.
+        How the process ended; exit code 0 for a server that is still running.
     stdout
-        What was printed during this label.
+        Standard output of this label.
     stderr, messages
         The error output and the file MESSAGES.
     answered
-        Whether FORCE_STRESS is there and complete.
+        Whether FORCE_STRESS exists and is complete.
     completed
-        Whether the server answered, or the process says that its job is completed.
+        Whether the server answered, or the process reported that its job was completed.
     warm
-        Whether it began from a density matrix.
+        Whether it started from a density matrix.
     """
 
     finished: Finished
@@ -53,7 +53,7 @@ class Evidence:
 
 
 def _said(pattern: str, where: str = "messages") -> Callable[[Evidence], str | None]:
-    """A detector for lines of MESSAGES or of the error output."""
+    """Detector for lines of MESSAGES or of the error output."""
     compiled = re.compile(pattern, re.MULTILINE)
 
     def detect(evidence: Evidence) -> str | None:
@@ -77,7 +77,7 @@ def _not_converged(evidence: Evidence) -> str | None:
 
 
 def _aborted(evidence: Evidence) -> str | None:
-    """What it said before it gave up: in MESSAGES, or above the line that says so."""
+    """Reason for an abort: in MESSAGES, or above the line that reports the stop."""
     fatal = re.search(r"^FATAL: *(\S.*)", evidence.messages, re.MULTILINE)
     if fatal is not None:
         return fatal.group(1).strip()
@@ -118,7 +118,7 @@ KNOWN: tuple[KnownFailure[Evidence], ...] = (
     KnownFailure(
         "pseudopotential not found",
         printed(r"Pseudopotential file not found: *\S+"),
-        "put it into engine.pseudo_path, named by the species label",
+        "put it into engine.pseudo_path, named after the species label",
     ),
     KnownFailure(
         "changed supercell",
@@ -141,7 +141,7 @@ KNOWN: tuple[KnownFailure[Evidence], ...] = (
     KnownFailure(
         "unreadable density matrix",
         _unreadable_matrix,
-        "look at the disk; the file was written by SIESTA itself",
+        "check the disk; the file was written by SIESTA itself",
         (FROM_SCRATCH,),
     ),
     KnownFailure(

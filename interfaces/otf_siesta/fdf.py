@@ -1,7 +1,7 @@
-"""SIESTA input files (fdf): keywords and blocks, read, changed and written back.
+"""Reading, changing and writing SIESTA input files (fdf).
 
-Manual, section "The flexible data format": names are compared without regard for case, ``.``, ``-``
-and ``_``; the first of several equal names counts; ``#``, ``;`` and ``!`` begin a comment.
+Manual, section "The flexible data format": names are compared ignoring case, ``.``, ``-`` and
+``_``; the first of several equal names counts; ``#``, ``;`` and ``!`` begin a comment.
 """
 
 import re
@@ -14,14 +14,14 @@ from otf.errors import EngineError
 
 _COMMENT = re.compile(r"""("[^"]*"|'[^']*'|`[^`]*`)|[#;!].*""")
 _WORD = re.compile(r"[\s=:,]+")
-_DEEPEST = 20  # files that include each other
+_DEEPEST = 20  # nested included files
 
 
 def _key(name: str) -> str:
     return re.sub(r"[-_.]", "", name).lower()
 
 
-# Names SIESTA 4.1 and its manual ask for; it passes over any other without a word.
+# Keywords of SIESTA 4.1 and its manual; it silently ignores any other.
 _KNOWN = {
     _key(name): name
     for name in (files(__package__) / "keywords.txt").read_text(encoding="utf-8").split()
@@ -38,12 +38,12 @@ class Fdf(Deck):
 
     @staticmethod
     def key(name: str) -> str:
-        """Names are equal whatever their case, dots, dashes and underscores."""
+        """Normalise a name: case, dots, dashes and underscores do not matter."""
         return _key(name)
 
     @staticmethod
     def written(entry: Entry) -> str:
-        """A line, or a block."""
+        """Format an entry: a line, or a block."""
         if not entry.is_block:
             return f"{entry.name} {entry.lines[0]}"
         return "\n".join([f"%block {entry.name}", *entry.lines, f"%endblock {entry.name}"])
@@ -54,13 +54,13 @@ class Fdf(Deck):
 
 
 def read(path: Path) -> Fdf:
-    """A deck from a file, with the files it includes.
+    """Read an input file, with the files it includes.
 
     Raises
     ------
     EngineError
         If a file cannot be read, a block is not closed, or values are taken from another file in
-        a way otf does not follow.
+        a way otf does not support.
     """
     entries: dict[str, Entry] = {}
     for entry in _entries(path, depth=0):
@@ -69,7 +69,7 @@ def read(path: Path) -> Fdf:
 
 
 def whole_text(path: Path) -> str:
-    """An input file as it is, or with the files it includes in their places.
+    """Text of an input file, with the files it includes inserted.
 
     Raises
     ------
@@ -102,7 +102,7 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
             yield Entry(words[1], tuple(body), where, is_block=True)
         elif "<" in words:
             raise EngineError(
-                f"{where}: otf does not follow 'label < file'; write the value here, or use "
+                f"{where}: otf does not support 'label < file'; write the value here, or use "
                 "%include"
             )
         elif first == "%endblock":
@@ -113,7 +113,7 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Number and text of the lines that say something."""
+    """Number and text of the lines that are not blank or comments."""
     try:
         text = path.read_text(encoding="utf-8", errors="replace")
     except OSError as error:
@@ -135,7 +135,7 @@ def _body(lines: Iterator[tuple[int, str]], name: str, where: str) -> list[str]:
 
 
 def _block_of(path: Path, name: str) -> list[str]:
-    """A block that is kept in a file of its own, with or without its own %block line."""
+    """A block kept in a separate file, with or without its own %block line."""
     for entry in _entries(path, depth=1) if _has_blocks(path) else ():
         if entry.is_block and _key(entry.name) == _key(name):
             return list(entry.lines)
@@ -147,7 +147,7 @@ def _has_blocks(path: Path) -> bool:
 
 
 def _other(path: Path, name: list[str], where: str) -> Path:
-    """The file another one refers to, beside it."""
+    """The file that another one refers to, relative to it."""
     if not name:
         raise EngineError(f"{where}: names no file")
     other = path.parent / name[0].strip("\"'`")

@@ -1,6 +1,6 @@
 """Structures in a SIESTA input file.
 
-Manual, section "Structural information". Lengths of SIESTA 4.1 are in its own bohr.
+Manual, section "Structural information". SIESTA 4.1 has its own value of the bohr.
 """
 
 from collections.abc import Sequence
@@ -75,7 +75,7 @@ def read_structure(deck: Deck) -> Atoms:
     Raises
     ------
     EngineError
-        If it is not there, not complete, or given in a way otf does not follow.
+        If it is missing, incomplete, or given in a way otf does not support.
     """
     for name in _NOT_READ:
         if deck.block(name) is not None:
@@ -90,7 +90,7 @@ def read_structure(deck: Deck) -> Atoms:
     constant = _length(deck, "LatticeConstant")
     if constant is None:
         raise EngineError(
-            f"{deck.source}: has no LatticeConstant; otf does not guess a cell: add it"
+            f"{deck.source}: has no LatticeConstant; otf does not assume a cell: add it"
         )
     lines = deck.block("AtomicCoordinatesAndAtomicSpecies") or ()
     try:
@@ -122,7 +122,7 @@ def _length(deck: Deck, name: str) -> float | None:
         return float(words[0]) * _LENGTH_A[unit]
     except (ValueError, KeyError):
         raise EngineError(
-            f"{deck.source}: {name} {' '.join(words)} is no length in {', '.join(_LENGTH_A)}"
+            f"{deck.source}: {name} {' '.join(words)} is not a length in {', '.join(_LENGTH_A)}"
         ) from None
 
 
@@ -136,7 +136,7 @@ def _cell(deck: Deck) -> Floats:
     else:
         cell = np.eye(3)
     if cell.shape != (3, 3):
-        raise ValueError("no three lattice vectors")
+        raise ValueError("there are not three lattice vectors")
     return cell
 
 
@@ -149,12 +149,12 @@ def _set_masses(deck: Deck, atoms: Atoms, labels: list[str], order: list[str]) -
 
 
 def write_structure(deck: Deck, atoms: Atoms, species: Sequence[str]) -> None:
-    """Put a structure into a deck, in Angstrom and to the last digit.
+    """Write a structure to a deck, in Angstrom and with full precision.
 
     Parameters
     ----------
     species
-        Label of each atom, of those in ChemicalSpeciesLabel.
+        Species label of each atom, as in ChemicalSpeciesLabel.
     """
     for name in _REPLACED:
         deck.drop(name)

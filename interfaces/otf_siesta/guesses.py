@@ -1,6 +1,6 @@
-"""Density matrices that SIESTA starts from, and the matrices it ends with.
+"""Initial density matrices for SIESTA, and its converged matrices.
 
-By sisl, which takes its time to load and is not there for everybody: it is asked for when needed.
+This uses sisl, which is optional and slow to import: it is imported only when needed.
 """
 
 import importlib
@@ -23,19 +23,19 @@ _DEFAULT_TEMPERATURE = "300 K"
 _KELVIN = 8.617333262e-5  # eV
 _UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
 _SINGLE = 1e-9
-_HEADER = 1 << 18  # characters of an output that grows with every label
+_HEADER = 1 << 18  # characters read of an output that grows with every label
 
 
 @dataclass(frozen=True, eq=False)
 class Occupation:
-    """How SIESTA fills the orbitals of a crystal.
+    """Occupation of the orbitals of a crystal in SIESTA.
 
     Attributes
     ----------
     kpoints
         (K, 3), fractional, the whole grid.
     smearing_eV
-        Of the Fermi-Dirac distribution.
+        Width of the Fermi-Dirac distribution.
     """
 
     kpoints: Floats
@@ -43,31 +43,30 @@ class Occupation:
 
 
 def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
-    """What density matrices are made with; None for a molecule.
+    """Occupation used to build density matrices; None for a molecule.
 
     Raises
     ------
     EngineError
-        If they cannot be made for these atoms; the message says why.
+        If density matrices cannot be built for these atoms; the message states why.
     """
     try:
         importlib.import_module("sisl")
     except ImportError as error:
         raise EngineError(
-            f"engine.warm_start: it needs sisl ({error}): pip install 'otf-aimd[siesta]', or leave "
-            "it at true"
+            f"engine.warm_start: learned density matrices need sisl ({error}): pip install "
+            "'otf-aimd[siesta]', or leave it at true"
         ) from error
     unpolarised = (deck.value("Spin") or "none").lower() in ("none", "non-polarized")
     if spin or not unpolarised or deck.flag("SpinPolarized"):
         raise EngineError(
-            "engine.warm_start: density matrices are guessed without unpaired electrons; leave it "
-            "at true"
+            "engine.warm_start: initial density guesses need closed shells; leave it at true"
         )
     elements = list(species_elements(deck).values())
     if len(set(elements)) < len(elements):
         raise EngineError(
-            "engine.warm_start: matrices are learned where an element has one species; leave it at "
-            "true"
+            "engine.warm_start: matrices are learned only if each element has one species; leave "
+            "it at true"
         )
     if not atoms.pbc.any():
         return None
@@ -75,7 +74,7 @@ def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
     found = _grid(deck.block("kgrid_Monkhorst_Pack") or deck.block("kgrid.MonkhorstPack"))
     if found is None or function != "FD":
         raise EngineError(
-            "engine.warm_start: density matrices of a crystal are guessed with a diagonal "
+            "engine.warm_start: initial density guesses of a crystal need a diagonal "
             "kgrid_Monkhorst_Pack of more than one point, and Fermi-Dirac occupations; leave it at "
             "true"
         )
@@ -85,7 +84,7 @@ def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
 
 
 def _grid(lines: tuple[str, ...] | None) -> Floats | None:
-    """All points of a grid; None where it is not diagonal, or has one point."""
+    """All points of a k-point grid; None if it is not diagonal, or has one point."""
     if lines is None:
         return None
     rows = np.array([[float(x) for x in line.split()[:4]] for line in lines[:3]])
@@ -98,7 +97,7 @@ def _grid(lines: tuple[str, ...] | None) -> Floats | None:
 
 
 def read_matrices(directory: Path, label: str, occupation: Occupation | None) -> Matrices | None:
-    """What a label ended with; None where SIESTA did not write it."""
+    """Read the converged matrices of a label; None if SIESTA did not write them."""
     from otf_siesta.matrices import read_density, read_geometry, read_hamiltonian
     from otf_siesta.orbitals import to_blocks
 
@@ -127,7 +126,7 @@ def read_matrices(directory: Path, label: str, occupation: Occupation | None) ->
             occupation.kpoints,
             occupation.smearing_eV,
         )
-    # Which blocks there are follows the distances; those of a molecule are all of them.
+    # Which blocks exist depends on the distances; for a molecule all are kept.
     hamiltonian, overlap, density = (
         BlockMatrix.of_dense(b.numbers, b.shells, b.dense()) for b in found
     )
@@ -138,12 +137,12 @@ def read_matrices(directory: Path, label: str, occupation: Occupation | None) ->
 def read_orbitals(
     directory: Path, elements: Mapping[str, str]
 ) -> dict[int, RadialFunctions] | None:
-    """The orbitals of each element in space; None where SIESTA did not write them.
+    """Read the radial functions of each element; None if SIESTA did not write them.
 
     Parameters
     ----------
     elements
-        Symbols by the labels of the species.
+        Chemical symbol of each species label.
     """
     from otf_siesta.orbitals import radial_functions
 
@@ -154,14 +153,14 @@ def read_orbitals(
 
 
 def begin_from(guess: BlockMatrix | None, before: Path | None, directory: Path, label: str) -> None:
-    """Put a guess where SIESTA looks for its density matrix.
+    """Write an initial density guess to the file that SIESTA starts from.
 
     Parameters
     ----------
     before
-        Directory of the label before, whose orbitals and elements the guess has.
+        Directory of the previous label, which has the same orbitals and sparsity.
     directory
-        Where SIESTA runs.
+        Working directory of SIESTA.
     """
     if guess is None or before is None:
         return

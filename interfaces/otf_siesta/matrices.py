@@ -1,8 +1,8 @@
 """Hamiltonian, overlap and density matrices of SIESTA, read and written by sisl.
 
-``pip install 'otf-aimd[siesta]'``. Energies in files count from zero; sisl counts Hamiltonians and
-energy density matrices from the Fermi level when it reads, and writes what it is given. Here both
-count as the files do.
+``pip install 'otf-aimd[siesta]'``. Energies in files are absolute; sisl shifts Hamiltonians and
+energy density matrices to the Fermi level when it reads, and writes them unshifted. Here both are
+as in the files.
 
 =========  ========================================  ==================
 file       holds                                     keyword of SIESTA
@@ -28,7 +28,7 @@ from otf_siesta.geometry import read_structure
 
 @dataclass(frozen=True, eq=False)
 class Densities:
-    """What a ``.TSDE`` file holds.
+    """Contents of a ``.TSDE`` file.
 
     Attributes
     ----------
@@ -85,7 +85,7 @@ def read_densities(path: Path, geometry: sisl.Geometry) -> Densities:
     EngineError
         If it is missing.
     """
-    _existing(path, "ask for it with TS.DE.Save T")
+    _existing(path, "request it with TS.DE.Save T")
     with _silent():
         file = sisl.get_sile(path)
         fermi = float(file.read_fermi_level())
@@ -110,7 +110,7 @@ def read_hamiltonian(path: Path, geometry: sisl.Geometry) -> sisl.Hamiltonian:
     EngineError
         If it is missing.
     """
-    _existing(path, "ask for it with TS.HS.Save T")
+    _existing(path, "request it with TS.HS.Save T")
     with _silent():
         file = sisl.get_sile(path)
         hamiltonian = file.read_hamiltonian(geometry=geometry)
@@ -126,13 +126,13 @@ def write_hamiltonian(path: Path, hamiltonian: sisl.Hamiltonian) -> None:
 
 def _existing(path: Path, remedy: str) -> Path:
     if not path.is_file():
-        raise EngineError(f"{path}: is not there; {remedy}")
+        raise EngineError(f"{path}: is missing; {remedy}")
     return path
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without sisl's remarks on supercells that it takes from the file, as it should."""
+    """Suppress sisl's warnings about supercells taken from the file, which are intended."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

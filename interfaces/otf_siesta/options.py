@@ -1,4 +1,4 @@
-"""Keys of the ``engine`` section, and the input file they make."""
+"""Keys of the ``engine`` section, and the input file made from them."""
 
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -26,10 +26,10 @@ class Options(LaunchOptions):
 
     template: FilePath | None = Field(
         None,
-        description="a SIESTA input file you already run: everything but the geometry and the "
+        description="a SIESTA input file you already use: everything except the geometry and the "
         "output keywords is taken from it",
     )
-    command: str = Field("siesta", description="the program; without ranks the whole command")
+    command: str = Field("siesta", description="the program; without ranks, the whole command")
     pseudo_path: FilePath | None = Field(
         None, description="folder with the pseudopotentials; default: that of the template"
     )
@@ -42,39 +42,41 @@ class Options(LaunchOptions):
     electronic_temperature_K: PositiveFloat = 300.0
     keywords: dict[str, str | int | float | list[str]] = Field(
         default_factory=dict,
-        description="further SIESTA keywords, passed through; a list of lines is a block",
+        description="further SIESTA keywords, passed on unchanged; a list of lines is a block",
     )
     known_keywords: list[str] = Field(
-        default_factory=list, description="keywords of your SIESTA that otf's list does not have"
+        default_factory=list, description="keywords of your SIESTA that are not in otf's list"
     )
     connection: Literal["unix", "inet", "process"] = Field(
         "unix",
-        description="how SIESTA is asked: as a server over a unix or an inet socket, or anew for "
-        "each label",
+        description="how SIESTA is run: as a server over a unix or an inet socket, or as a new "
+        "process for each label",
     )
     host: str = Field("localhost", description="name of this machine for an inet connection")
-    vacuum_A: PositiveFloat = Field(5.0, description="around a molecule that has no cell")
+    vacuum_A: PositiveFloat = Field(5.0, description="vacuum around a molecule without a cell")
     warm_start: bool | WarmStart = Field(
         True,
-        description="begin each label from the density matrix of the last (true or previous), one "
-        "of the matrices learned so far (learned), of molecules also one fitted to the latest "
-        "overlaps (extrapolate), or whichever was nearest of late (auto), by sisl",
+        description="initial density guess: the density matrix of the last label (true or "
+        "previous), one from the matrices learned so far (learned), for molecules also one fitted "
+        "to the latest overlaps (extrapolate), or whichever was closest recently (auto); needs "
+        "sisl except for true and previous",
     )
     mode: Literal["scf", "one_shot"] = Field(
         "scf",
-        description="one_shot: where the learned density matrix is so near that forces are within "
-        "one_shot_error_meV_A after one diagonalisation, there is no second one",
+        description="one_shot: SCF starts from the learned density matrix and stops after one "
+        "diagonalisation if the estimated force error is then below one_shot_error_meV_A",
     )
     one_shot_error_meV_A: PositiveFloat = Field(
         10.0, description="largest error of a force component that mode one_shot accepts"
     )
     history_depth: Annotated[int, Field(ge=0)] = Field(
         0,
-        description="density matrices the server extrapolates from (Gamma point only); 0: from "
-        "the last one, so that a resumed run repeats its labels exactly",
+        description="number of density matrices the server extrapolates from (Gamma point only); "
+        "0: the last one is used, so that a resumed run repeats its labels exactly",
     )
     timeout_s: PositiveFloat | None = Field(
-        None, description="for one label; default: ten times the median so far, at least 10 min"
+        None,
+        description="time limit of a label; default: ten times the median so far, at least 10 min",
     )
 
     @model_validator(mode="before")
@@ -109,12 +111,12 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     Parameters
     ----------
     elements
-        Those that occur.
+        Elements of the structure.
 
     Raises
     ------
     EngineError
-        If the template or the options cannot serve; unknown keywords are named.
+        If the template or the options are not usable; unknown keywords are named.
     """
     deck = _short(options, elements) if options.template is None else read(options.template)
     for name, value in options.keywords.items():
@@ -138,7 +140,7 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
 
 
 def gamma_only(deck: Deck) -> bool:
-    """Whether the Brillouin zone is its centre alone, which keeps the auxiliary supercell fixed."""
+    """Whether only the Gamma point is sampled, which keeps the auxiliary supercell fixed."""
     if deck.value("kgrid_cutoff") is not None:
         return False
     for name in _GRIDS:

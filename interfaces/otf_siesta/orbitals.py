@@ -1,7 +1,7 @@
-"""SIESTA's matrices by pairs of atoms, in the order and signs of :mod:`otf.orbitals.block_matrices`.
+"""SIESTA matrices as atom-pair blocks, ordered as in :mod:`otf.orbitals.block_matrices`.
 
-SIESTA's orbitals come shell by shell with m = -l … l, as ours; its real harmonics are (-1)^m times
-ours. Columns count the orbitals of the auxiliary supercell.
+SIESTA orders orbitals shell by shell with m = -l … l, as otf does; its real harmonics are (-1)^m
+times those of otf. Columns run over the orbitals of the auxiliary supercell.
 """
 
 from collections.abc import Mapping
@@ -36,7 +36,7 @@ def shells_of(geometry: sisl.Geometry) -> Shells:
 
 
 def to_blocks(matrix: Any, column: int = 0) -> BlockMatrix:
-    """A sparse matrix of sisl, every block whole."""
+    """Convert a sparse matrix of sisl to dense atom-pair blocks."""
     geometry = matrix.geometry
     sparse = matrix.tocsr(column).tocoo()
     n_orbitals = geometry.no
@@ -58,7 +58,7 @@ def to_blocks(matrix: Any, column: int = 0) -> BlockMatrix:
 
 
 def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMatrix:
-    """The inverse, with the elements that another matrix of SIESTA has."""
+    """Inverse of :func:`to_blocks`, with the sparsity of another SIESTA matrix."""
     geometry = like.geometry
     first_orbital = _atoms(geometry)[1]
     sign, widths = _signs(geometry), matrix.widths
@@ -86,7 +86,7 @@ def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMa
     pattern = scipy.sparse.csr_matrix(
         (np.ones(len(wanted.indices)), wanted.indices, wanted.indptr), shape
     )
-    kept = whole.multiply(pattern) + pattern * _LEAST  # elements that are zero stay elements
+    kept = whole.multiply(pattern) + pattern * _LEAST  # elements that are zero stay in the pattern
     return sisl.DensityMatrix.fromsp(geometry, [kept.tocsr()])
 
 
@@ -102,12 +102,12 @@ def _signs(geometry: sisl.Geometry) -> Floats:
 
 
 def radial_functions(directory: Path, labels: Mapping[str, int]) -> dict[int, RadialFunctions]:
-    """The orbitals of each element in space, from the ``.ion.xml`` files of a run.
+    """Radial functions of each element, from the ``.ion.xml`` files of a run.
 
     Parameters
     ----------
     labels
-        Atomic numbers by the labels of the species.
+        Atomic number of each species label.
     """
     found = {}
     for label, number in labels.items():

@@ -1,4 +1,4 @@
-"""What SIESTA 4.1 wrote: FORCE_STRESS, XV, MESSAGES and the output proper.
+"""Parsing of SIESTA 4.1 output: FORCE_STRESS, XV, MESSAGES and the main output.
 
 ==================  ======================================  ===============  =================
 quantity            where                                   unit             note
@@ -10,8 +10,8 @@ positions           ``.XV``, columns 3–5                    bohr             n
 iterations          output, ``SCF cycle converged after``   –                –
 ==================  ======================================  ===============  =================
 
-The output and the socket have the same quantities with fewer digits, constrained, or without the
-electronic entropy: they are not used.
+The main output and the socket give the same quantities with fewer digits, with constraints applied,
+or without the electronic entropy, and are not used.
 """
 
 import re
@@ -22,9 +22,9 @@ import numpy as np
 from otf.arrays import Floats
 
 RYDBERG_EV = 13.60580
-"""SIESTA's own Rydberg (units.f90 of 4.1): what it prints in eV and what otf reads are equal."""
+"""SIESTA's value of the Rydberg (units.f90 of 4.1): energies agree with those it prints in eV."""
 BOHR_A = 0.529177
-"""SIESTA's own bohr: positions go in and forces come out in its lengths."""
+"""SIESTA's value of the bohr, used for positions and forces."""
 
 _CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
 _ITERATION = re.compile(r"^\s*scf:\s+(\d+)\s", re.MULTILINE)
@@ -46,7 +46,7 @@ class Answer:
 
 
 def read_force_stress(text: str) -> Answer | None:
-    """The numbers of a ``FORCE_STRESS`` file, or None where they are not all there."""
+    """Results in a ``FORCE_STRESS`` file, or None if they are incomplete."""
     lines = text.splitlines()
     try:
         energy = float(lines[0])
@@ -57,7 +57,7 @@ def read_force_stress(text: str) -> Answer | None:
         return None
     if stress.shape != (3, 3) or forces.shape != (count, 3):
         return None
-    stress = 0.5 * (stress + stress.T)  # its last digit is rounded on either side
+    stress = 0.5 * (stress + stress.T)  # the last digits differ by rounding
     return Answer(
         energy * RYDBERG_EV,
         forces * (RYDBERG_EV / BOHR_A),
@@ -66,7 +66,7 @@ def read_force_stress(text: str) -> Answer | None:
 
 
 def read_positions(text: str) -> Floats:
-    """Positions (N, 3) of an ``.XV`` file, Angstrom; empty where they are not all there."""
+    """Positions (N, 3) of an ``.XV`` file, Angstrom; empty if they are incomplete."""
     lines = text.splitlines()
     try:
         count = int(lines[3])
@@ -89,18 +89,18 @@ def iterations_so_far(text: str) -> int:
 
 
 def read_first_change(text: str) -> float | None:
-    """How far the first cycle took an element of the density matrix; None where it is not told."""
+    """Largest density-matrix change in the first SCF iteration; None if it was not printed."""
     found = _CHANGE.search(text)
     words = found.group().split() if found else []
     return float(words[5]) if len(words) > 5 else None
 
 
 def read_valences(text: str) -> dict[int, float]:
-    """Charges of the cores by atomic number, for those whose orbitals SIESTA made."""
+    """Core charges by atomic number, for elements whose orbitals SIESTA generated."""
     return {int(number): float(charge) for number, charge in _VALENCE.findall(text)}
 
 
 def read_version(text: str) -> str:
-    """Version of SIESTA, empty where it did not get as far as that."""
+    """Version of SIESTA, empty if it was not printed."""
     found = _VERSION.search(text)
     return found.group(1) if found else ""

@@ -28,19 +28,19 @@ class Options(BaseModel):
 
     method: Literal["GFN1-xTB", "GFN2-xTB"] = "GFN2-xTB"
     accuracy: Annotated[float, Field(gt=0, le=10)] = Field(
-        0.1, description="of the self-consistency; tblite's own default 1.0 leaves 0.2 meV/Angstrom"
+        0.1, description="of the SCF; tblite's default 1.0 leaves force errors of 0.2 meV/Angstrom"
     )
     electronic_temperature_K: Annotated[float, Field(ge=0)] = 300.0
     max_iterations: Annotated[int, Field(gt=0)] = 250
     threads: Annotated[int, Field(gt=0)] = Field(
         1,
-        description="with one, equal structures give equal bits, and a resume is exact; more are "
-        "faster from some hundred atoms on",
+        description="with 1, results are bitwise reproducible and a resumed run is exact; more are "
+        "faster above some hundred atoms",
     )
 
 
 class TbliteEngine(Engine):
-    """tblite, in this process. Every label starts from the superposition of atoms.
+    """tblite, in this process. Every label starts from a superposition of atomic densities.
 
     Nothing is carried from label to label, so a label depends on its structure only.
     """
@@ -64,7 +64,7 @@ class TbliteEngine(Engine):
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Set the method up for these atoms.
+        """Set up the method for these atoms.
 
         Raises
         ------
@@ -75,7 +75,7 @@ class TbliteEngine(Engine):
         if not 0 <= self._spin <= electrons or (electrons - self._spin) % 2:
             raise EngineError(
                 f"system.spin {self._spin} (unpaired electrons) is impossible with {electrons} "
-                f"electrons (system.charge {self._charge}); correct the one or the other"
+                f"electrons (system.charge {self._charge}); correct one of them"
             )
         if atoms.pbc.any() and not atoms.pbc.all():
             raise EngineError(
@@ -94,7 +94,7 @@ class TbliteEngine(Engine):
             )
         except (TBLiteRuntimeError, TBLiteValueError) as error:
             raise EngineError(
-                f"tblite refuses this structure: {error}; check species, charge and spin"
+                f"tblite rejects this structure: {error}; check species, charge and spin"
             ) from error
 
     def label(
@@ -128,7 +128,7 @@ class TbliteEngine(Engine):
             return LabelFailure(
                 f"tblite: {error}",
                 "look at the structure at this step; a larger electronic_temperature_K helps "
-                "where the gap closes",
+                "if the gap closes",
                 remedy=SAFE_MIXING,
             )
         virial = np.asarray(result.get("virial"))
@@ -142,7 +142,7 @@ class TbliteEngine(Engine):
         )
 
     def close(self) -> None:
-        """Forget the method's parameters."""
+        """Release the calculator."""
         self._calculator = None
 
     @classmethod

@@ -1,1 +1,1 @@
-"""What a DFT interface is built of."""
+"""Building blocks of interfaces to DFT programs."""

@@ -1,4 +1,4 @@
-"""What a batch job was given, from the environment that Slurm leaves it."""
+"""Resources of a batch job, from the environment set by Slurm."""
 
 import os
 import re
@@ -9,23 +9,23 @@ from typing import Self
 
 _CPUS = re.compile(r"(\d+)(?:\(x(\d+)\))?")
 _LEFT = re.compile(r"(?:(\d+)-)?(?:(\d+):)?(\d+):(\d+)\Z")
-_ANSWER_S = 30.0  # in which squeue answers, or there is no answer
+_ANSWER_S = 30.0  # time limit of squeue
 
 
 @dataclass(frozen=True)
 class Allocation:
-    """A job of Slurm.
+    """A Slurm job.
 
     Attributes
     ----------
     job
-        Its number.
+        Job number.
     restarts
-        How often it was put back into the queue.
+        Number of times it was requeued.
     nodes
-        Names, as Slurm abbreviates them.
+        Node names, as abbreviated by Slurm.
     cpus
-        Cores on all nodes together.
+        Total number of cores on all nodes.
     """
 
     job: str
@@ -49,7 +49,7 @@ class Allocation:
         job = environment.get("SLURM_JOB_ID")
         if job is None:
             return None
-        if "SLURM_ARRAY_TASK_ID" in environment:  # by its own number one of them is all of them
+        if "SLURM_ARRAY_TASK_ID" in environment:  # the ID of one task denotes the whole array
             task = environment["SLURM_ARRAY_TASK_ID"]
             job = f"{environment.get('SLURM_ARRAY_JOB_ID', job)}_{task}"
         counts = _CPUS.findall(environment.get("SLURM_JOB_CPUS_PER_NODE", ""))
@@ -66,7 +66,7 @@ class Allocation:
         return f"Slurm job {self.job}{again}: {self.cpus} cores of {self.partition} on {self.nodes}"
 
     def seconds_left(self) -> float | None:
-        """Until the job's time is over; None where there is no end, or Slurm does not answer."""
+        """Time left for the job, seconds; None if it is unlimited or Slurm does not answer."""
         try:
             answer = subprocess.run(
                 ["squeue", "-h", "-j", self.job, "-o", "%L"],
@@ -85,7 +85,7 @@ def this_job() -> Allocation | None:
 
 
 def seconds_of(left: str) -> float | None:
-    """A time as squeue prints it; None for UNLIMITED, INVALID and the like.
+    """Seconds of a time printed by squeue; None for UNLIMITED, INVALID and the like.
 
     >>> [seconds_of(t) for t in ("0:58", "2:00:00", "1-00:00:01", "UNLIMITED")]
     [58.0, 7200.0, 86401.0, None]

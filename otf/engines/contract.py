@@ -1,4 +1,4 @@
-"""The contract every engine must keep, as a test class to inherit from.
+"""Tests that every engine must pass, as a class to inherit from.
 
 For an engine of your own, in a test file::
 
@@ -42,12 +42,12 @@ class EngineContract:
     kind, options
         The engine and its options, as in a configuration.
     structure
-        A distorted structure to try. Periodic engines also need ``crystal``.
+        A distorted structure to test. Periodic engines also need ``crystal``.
     crystal
-        A distorted periodic structure, or None where the engine has no periodicity.
+        A distorted periodic structure, or None if the engine is not periodic.
     energy_eV
-        Known energy of ``known``, with ``energy_tolerance_eV``: catches wrong units. None to skip
-        where a calculator has no known value.
+        Reference energy of ``known``, compared within ``energy_tolerance_eV`` to catch wrong units.
+        None to skip, if there is no reference.
     force_tolerance, stress_tolerance
         Agreement with finite differences, eV/Angstrom and eV/Angstrom^3.
     noise
@@ -90,11 +90,11 @@ class EngineContract:
         return answer
 
     def structures(self) -> list[Atoms]:
-        """What the checks run on."""
+        """Structures that the checks use."""
         return [s for s in (self.structure, self.crystal) if s is not None]
 
     def test_labels_are_complete(self) -> None:
-        """Every capability that is claimed is delivered, and provenance and cost are told."""
+        """Every claimed capability is delivered, and provenance and cost are reported."""
         for atoms in self.structures():
             with self.opened(atoms) as engine:
                 labels = self.labels(engine, atoms)
@@ -150,7 +150,7 @@ class EngineContract:
                 assert abs(slope / self.crystal.get_volume() - stress[a, b]) < self.stress_tolerance
 
     def test_labels_are_repeatable(self) -> None:
-        """The same structure gives the same label, in one opening and in another."""
+        """The same structure gives the same label, also after the engine is opened again."""
         answers = []
         for _ in range(2):
             with self.opened(self.structure) as engine:
@@ -160,14 +160,14 @@ class EngineContract:
             np.testing.assert_allclose(other.forces, answers[0].forces, atol=self.noise)
 
     def test_label_does_not_change_the_structure(self) -> None:
-        """The engine works on what it is given without touching it."""
+        """The engine does not modify the structure it is given."""
         atoms = self.structure.copy()
         with self.opened(atoms) as engine:
             self.labels(engine, atoms)
         assert atoms == self.structure
 
     def test_translation_changes_nothing(self) -> None:
-        """A rigid shift leaves energy and forces alone."""
+        """A rigid shift leaves energy and forces unchanged."""
         for atoms in self.structures():
             shifted = atoms.copy()
             shifted.positions += (0.11, -0.07, 0.05)
@@ -186,7 +186,7 @@ class EngineContract:
             )
 
     def test_failure_is_a_value_with_a_reason(self) -> None:
-        """Two atoms on one spot: a failure that says why, or labels nobody would learn."""
+        """Two coincident atoms: a failure with a reason, or labels that are clearly wrong."""
         broken = self.structure.copy()
         broken.positions[1] = broken.positions[0]
         with self.opened(self.structure) as engine:
@@ -199,7 +199,7 @@ class EngineContract:
             assert answer.problem(len(broken)) is not None or impossible
 
     def test_labels_after_a_failure(self) -> None:
-        """A failed label spoils nothing that comes after it."""
+        """A failed label does not affect later ones."""
         broken = self.structure.copy()
         broken.positions[1] = broken.positions[0]
         with self.opened(self.structure) as engine:
@@ -220,7 +220,7 @@ class EngineContract:
         np.testing.assert_allclose(after.forces, before.forces, atol=self.noise)
 
     def test_label_before_open_is_refused(self) -> None:
-        """A clear error instead of whatever would happen."""
+        """A label before ``open`` raises a clear error."""
         engine_class = load_engine(self.kind)
         engine = engine_class(engine_class.Options.model_validate(self.options), charge=0, spin=0)
         refusal = ""
@@ -231,7 +231,7 @@ class EngineContract:
         assert "open" in refusal
 
     def test_doctor_knows_the_version(self) -> None:
-        """What ``otf doctor`` prints."""
+        """The report that ``otf doctor`` prints has a version."""
         report = load_engine(self.kind).doctor()
         assert isinstance(report, EngineReport)
         assert report.available

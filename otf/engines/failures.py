@@ -1,7 +1,7 @@
 """Known failures of a DFT program: each has a name, one detector and the remedies to try.
 
-An engine lists its failures in the order they are to be looked for and gives :func:`diagnose` what
-the run left behind.
+An engine lists its failures in the order in which to check them and passes the output of a run to
+:func:`diagnose`.
 """
 
 import re
@@ -21,7 +21,7 @@ CONVERGENCE_REMEDIES = (FROM_SCRATCH, SAFE_MIXING, MORE_ITERATIONS)
 
 
 class Evidence(Protocol):
-    """What a run left behind, as far as every program has it."""
+    """Output of a run, as far as all programs have it."""
 
     @property
     def finished(self) -> Finished:
@@ -30,17 +30,17 @@ class Evidence(Protocol):
 
     @property
     def stdout(self) -> str:
-        """Its output."""
+        """Standard output."""
         ...
 
     @property
     def stderr(self) -> str:
-        """Its error output."""
+        """Error output."""
         ...
 
     @property
     def warm(self) -> bool:
-        """Whether it began from restart files."""
+        """Whether it started from restart files."""
         ...
 
 
@@ -55,11 +55,11 @@ class KnownFailure(Generic[E_contra]):
     Attributes
     ----------
     name
-        What it is called.
+        Name of the failure.
     detect
-        What of the evidence shows it, or None.
+        Returns the part of the evidence that shows it, or None.
     advice
-        For the user, when no remedy is left.
+        Advice to the user, when no remedy is left.
     remedies
         Tried in this order, each once.
     """
@@ -71,7 +71,7 @@ class KnownFailure(Generic[E_contra]):
 
 
 def printed(*patterns: str) -> Callable[[Evidence], str | None]:
-    """A detector for lines of the output."""
+    """Detector for lines of the output."""
     compiled = [re.compile(p, re.MULTILINE) for p in patterns]
 
     def detect(evidence: Evidence) -> str | None:
@@ -85,19 +85,19 @@ def printed(*patterns: str) -> Callable[[Evidence], str | None]:
 
 
 def timed_out(evidence: Evidence) -> str | None:
-    """A detector for a program that did not end in its time."""
+    """Detector for a program that exceeded its time limit."""
     seconds = evidence.finished.wall_s
     return f"no end after {seconds:.0f} s" if evidence.finished.timed_out else None
 
 
 def exit_code(evidence: Evidence) -> str | None:
-    """A detector for any exit code but zero."""
+    """Detector for any nonzero exit code."""
     code = evidence.finished.returncode
     return f"exit code {code}" if code else None
 
 
 def signal_number(finished: Finished) -> int:
-    """Signal that ended a program, itself or below a launcher that says 128 + n; 0 if none."""
+    """Signal that ended a program, directly or by exit code 128 + n of a launcher; 0 if none."""
     code = finished.returncode
     return -code if code < 0 else code - 128 if code > 128 else 0
 
@@ -114,11 +114,11 @@ def diagnose(
     Parameters
     ----------
     program
-        Its name.
+        Name of the program.
     known
-        Failures in the order they are looked for.
+        Failures in the order in which they are checked.
     tried
-        Remedies that were applied to this label already.
+        Remedies already applied to this label.
     where
         Directory of the output, for the message.
     """
@@ -134,13 +134,13 @@ def diagnose(
         said = tail(evidence.stdout.strip() or evidence.stderr)
         return LabelFailure(
             f"{program}, {failure.name}: {shown}",
-            f"Its output is in {where} and ends\n{said}\n{failure.advice}",
+            f"The output is in {where} and ends with\n{said}\n{failure.advice}",
             remedy=left[0] if left else None,
         )
     return None
 
 
 def tail(text: str, lines: int = 6) -> str:
-    """The last lines of an output that are not empty, indented."""
+    """The last non-empty lines of an output, indented."""
     kept = [line.rstrip() for line in text.splitlines() if line.strip()][-lines:]
     return "\n".join(f"    {line}" for line in kept) or "    (nothing)"

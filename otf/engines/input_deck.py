@@ -1,6 +1,6 @@
-"""Input files made of keywords and blocks: looked up, changed, and compared with the original.
+"""Input files of keywords and blocks: lookup, changes, and comparison with the original.
 
-Engines derive from :class:`Deck` and bring the spelling of their program; this knows none of them.
+Engines derive from :class:`Deck` and implement the syntax of their program.
 """
 
 import difflib
@@ -23,7 +23,7 @@ class Entry:
     lines
         Lines of a block, or the one value of a keyword.
     where
-        File and line where it stands, as ``job.dat:12``; empty for what was added.
+        File and line, such as ``job.dat:12``; empty for an added entry.
     is_block
         Whether it is a block.
     """
@@ -35,22 +35,22 @@ class Entry:
 
 
 class Deck(ABC):
-    """An input file; keywords are found however they are spelt, as their program does.
+    """An input file; keywords match in every spelling that their program accepts.
 
     Parameters
     ----------
     entries
-        In the order they stand.
+        Entries in the order of the file.
     source
-        Name for messages.
+        Name of the file, for messages.
     """
 
     program: ClassVar[str]
-    """What passes over unknown keywords without a word."""
+    """Name of the program, which silently ignores unknown keywords."""
     known: ClassVar[Mapping[str, str]]
     """Keywords of the program, by :meth:`key`."""
     free: ClassVar[tuple[str, ...]] = ()
-    """Beginnings of names that are the user's own, by :meth:`key`."""
+    """Prefixes of names chosen by the user, by :meth:`key`."""
 
     def __init__(self, entries: list[Entry], source: str) -> None:
         self.source = source
@@ -58,13 +58,13 @@ class Deck(ABC):
 
     @staticmethod
     def key(name: str) -> str:
-        """What all spellings of a keyword have in common."""
+        """Normalise the spelling of a keyword."""
         return name.lower()
 
     @staticmethod
     @abstractmethod
     def written(entry: Entry) -> str:
-        """An entry as the program reads it."""
+        """Format an entry as the program reads it."""
 
     def value(self, name: str) -> str | None:
         """Value of a keyword, or None."""
@@ -90,19 +90,19 @@ class Deck(ABC):
         self._entries[self.key(name)] = Entry(name, tuple(lines), "", is_block=True)
 
     def drop(self, name: str) -> None:
-        """Leave a keyword or a block out."""
+        """Remove a keyword or a block."""
         self._entries.pop(self.key(name), None)
 
     def text(self) -> str:
-        """The file."""
+        """Text of the file."""
         return "\n".join(self.written(entry) for entry in self._entries.values()) + "\n"
 
     def copy(self) -> Self:
-        """A deck to change."""
+        """Copy of the deck."""
         return type(self)(list(self._entries.values()), self.source)
 
     def changes_from(self, original: "Deck") -> list[str]:
-        """Each line of the original that is another now, or gone, and each one that was added."""
+        """Descriptions of the entries that were changed, added or removed since the original."""
         out = []
         for key, entry in self._entries.items():
             before = original._entries.get(key)
@@ -117,12 +117,12 @@ class Deck(ABC):
         return out
 
     def unknown(self, allowed: Collection[str] = ()) -> list[str]:
-        """Keywords the program would pass over in silence, with what may be meant.
+        """Keywords the program would silently ignore, with what may be meant.
 
         Parameters
         ----------
         allowed
-            Further keywords, known to the user's version of the program.
+            Further keywords, supported by the user's version of the program.
         """
         passed = {self.key(name) for name in allowed}
         out = []
@@ -132,22 +132,22 @@ class Deck(ABC):
             close = difflib.get_close_matches(key, self.known, n=1, cutoff=0.75)
             hint = f"; did you mean '{self.known[close[0]]}'?" if close else ""
             place = entry.where or self.source
-            out.append(f"{place}: {self.program} knows no '{entry.name}'{hint}")
+            out.append(f"{place}: {self.program} has no keyword '{entry.name}'{hint}")
         return out
 
     def refuse_unknown(self, allowed: Collection[str]) -> None:
-        """See that the program knows every keyword.
+        """Raise if there are keywords that the program does not support.
 
         Raises
         ------
         EngineError
-            Naming each one that it would pass over.
+            Naming each keyword that it would ignore.
         """
         unknown = self.unknown(allowed)
         if unknown:
             remedy = "correct or remove it, or put it into engine.known_keywords if your version"
             raise EngineError(
-                "\n".join([*unknown, f"{self.program} would pass over it: {remedy} has it"])
+                "\n".join([*unknown, f"{self.program} would ignore it: {remedy} has it"])
             )
 
 

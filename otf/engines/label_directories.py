@@ -1,4 +1,4 @@
-"""Directories of an engine's labels: what a label left for the next one to start from."""
+"""Directories of an engine's labels, from which the next label starts."""
 
 import shutil
 from pathlib import Path
@@ -7,12 +7,12 @@ _MARK = "fingerprint.json"
 
 
 class LabelDirectories:
-    """One directory a label; only that of the label before serves a warm start.
+    """One directory per label; only that of the previous label is used for a warm start.
 
     Parameters
     ----------
     scratch
-        Where they are.
+        Parent of the directories.
     """
 
     def __init__(self, scratch: Path) -> None:
@@ -20,11 +20,11 @@ class LabelDirectories:
         self._scratch = scratch
 
     def path(self, index: int) -> Path:
-        """Directory of a label, there or not."""
+        """Directory of a label, whether or not it exists."""
         return self._scratch / f"label-{index:06d}"
 
     def fresh(self, index: int) -> Path:
-        """The directory of a label, empty."""
+        """Make the directory of a label, empty."""
         directory = self.path(index)
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
@@ -37,7 +37,7 @@ class LabelDirectories:
         return mark.parent if fits else None
 
     def succeeded(self, index: int, fingerprint: str) -> None:
-        """Keep this label's directory for the next one, and none before it."""
+        """Keep the directory of this label for the next one, and remove earlier ones."""
         (self.path(index) / _MARK).write_text(fingerprint, encoding="utf-8")
         for old in self._scratch.glob("label-*"):
             if int(old.name.removeprefix("label-")) < index:

@@ -1,4 +1,4 @@
-"""What an engine answers: labels, or the reason why there are none."""
+"""Results of an engine: labels, or the reason why a label failed."""
 
 from dataclasses import dataclass, field
 
@@ -14,17 +14,17 @@ class Labels:
     Attributes
     ----------
     energy
-        Energy that the forces are the derivative of (the free energy where there is smearing), eV.
+        Energy consistent with the forces (the free energy with smearing), eV.
     forces
         (N, 3), eV/Angstrom.
     stress
-        (3, 3), eV/Angstrom^3, ASE's sign: +(1/V) dE/dstrain. None where the engine has none.
+        (3, 3), eV/Angstrom^3, ASE's sign: +(1/V) dE/dstrain. None if the engine has none.
     atomic_energies
         (N,), eV, or None.
     scf_iterations
-        Self-consistency cycles spent, or None where the engine does not tell.
+        SCF iterations, or None if the engine does not report them.
     wall_s
-        Seconds the label took.
+        Wall time of the label, seconds.
     provenance
         Engine, version and method in one line.
     """
@@ -67,7 +67,7 @@ class Labels:
 
 @dataclass(frozen=True)
 class LabelFailure:
-    """A label that could not be had: an expected outcome, not an exception.
+    """A label that could not be computed: an expected outcome, not an exception.
 
     Attributes
     ----------
@@ -77,7 +77,7 @@ class LabelFailure:
         What the user can do when no remedy helps.
     remedy
         Name of the one remedy the engine can apply to this failure, or None. The caller asks again
-        with the remedy added, at most once for each.
+        with the remedy added, at most once per remedy.
     """
 
     reason: str
@@ -87,16 +87,16 @@ class LabelFailure:
 
 @dataclass(frozen=True)
 class EngineReport:
-    """What ``otf doctor`` prints of an engine.
+    """State of an engine, as printed by ``otf doctor``.
 
     Attributes
     ----------
     available
         Whether a label could be computed here and now.
     version
-        Version of the underlying program, empty where it is missing.
+        Version of the underlying program, empty if it is missing.
     notes
-        Facts worth a line each: threads, data paths, what is missing and how to get it.
+        One line each: threads, data paths, what is missing and how to get it.
     """
 
     available: bool

@@ -1,4 +1,4 @@
-"""How a DFT program is started: its ranks and threads, by srun or mpirun, within the allocation."""
+"""Starting a DFT program with ranks and threads, by srun or mpirun, within the allocation."""
 
 import os
 import shutil
@@ -15,11 +15,11 @@ from otf.errors import EngineError
 
 PositiveInt = Annotated[int, Field(gt=0)]
 
-# Steps that run side by side share no core, and none takes all the memory; what one rank cannot
-# start must not hang the others.
+# Concurrent steps share no core, and none takes all the memory; a rank that fails to start must
+# not hang the others.
 _SRUN = ("--exact", "--mem=0", "--cpu-bind=cores", "--kill-on-bad-exit=1")
-# Ranks that wait for the next structure give way to the model; and a rank's threads are not all
-# bound to the core that Open MPI 4 or 5 gives the rank.
+# Idle ranks yield their cores to the model; and the threads of a rank are not all bound to the
+# one core that Open MPI 4 or 5 gives the rank.
 _GIVE_WAY = {"OMPI_MCA_mpi_yield_when_idle": "1"}
 UNBOUND = {
     "OMPI_MCA_hwloc_base_binding_policy": "none",
@@ -29,37 +29,39 @@ UNBOUND = {
 
 
 class LaunchOptions(BaseModel):
-    """Keys of the ``engine`` section that say how its program is started."""
+    """Keys of the ``engine`` section that control how its program is started."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
     command: str = Field(
-        description="the program; without ranks the whole command: mpirun -np 16 …"
+        description="the program; without ranks, the whole command: mpirun -np 16 …"
     )
-    ranks: PositiveInt | None = Field(None, description="MPI ranks; the launcher starts them")
-    threads: PositiveInt = Field(1, description="OpenMP threads of a rank")
+    ranks: PositiveInt | None = Field(
+        None, description="number of MPI ranks, started by the launcher"
+    )
+    threads: PositiveInt = Field(1, description="OpenMP threads per rank")
     launcher: str = Field(
         "auto",
-        description="of the ranks, with options: srun --mpi=pmix, mpirun --bind-to none. auto: "
-        "srun in a job of Slurm, else mpirun",
+        description="command that starts the ranks, with options: srun --mpi=pmix, mpirun "
+        "--bind-to none. auto: srun in a Slurm job, otherwise mpirun",
     )
 
 
 @dataclass(frozen=True)
 class Launch:
-    """A command, and what its environment needs besides."""
+    """A command, and the variables to add to its environment."""
 
     words: list[str]
     environment: dict[str, str]
 
 
 def launch(options: LaunchOptions, environment: Mapping[str, str] = os.environ) -> Launch:
-    """What starts the program.
+    """Command that starts the program.
 
     Raises
     ------
     EngineError
-        If it is not found, its launcher is not, or the allocation is too small for it.
+        If the program or its launcher is not found, or the allocation is too small.
     """
     program = installed_command(options.command)
     if options.ranks is None:
@@ -69,8 +71,8 @@ def launch(options: LaunchOptions, environment: Mapping[str, str] = os.environ) 
     if allocation is not None and cores > allocation.cpus:
         raise EngineError(
             f"engine.ranks: {options.ranks} ranks of {options.threads} threads need {cores} cores, "
-            f"and this is {allocation}; ask for more (cluster.tasks, cluster.threads) or start "
-            "fewer ranks"
+            f"but the allocation is {allocation}; ask for more (cluster.tasks, cluster.threads) "
+            "or start fewer ranks"
         )
     launcher = _launcher(options.launcher, allocation)
     added = _GIVE_WAY | {"OMP_NUM_THREADS": str(options.threads)}
@@ -95,6 +97,6 @@ def _launcher(wanted: str, allocation: Allocation | None) -> list[str]:
         if shutil.which(name) is not None:
             return [name]
     raise EngineError(
-        "engine.ranks: there is neither mpirun nor mpiexec to start them; load the module that has "
-        "it, or name it in engine.launcher"
+        "engine.ranks: neither mpirun nor mpiexec is found to start them; load the module that has "
+        "one, or set engine.launcher"
     )

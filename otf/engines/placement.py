@@ -1,4 +1,4 @@
-"""Putting a structure into the input of a program that knows periodic cells and named species."""
+"""Conversion of structures for programs with periodic cells and named species."""
 
 from collections.abc import Mapping, Sequence
 
@@ -15,7 +15,7 @@ def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
     Raises
     ------
     EngineError
-        If it is periodic in some directions only.
+        If it is periodic in only some directions.
 
     >>> periodic_cell(Atoms("H2", positions=[(0, 0, 0), (0, 0, 1)]), 4.0).diagonal()
     array([8., 8., 9.])
@@ -31,7 +31,7 @@ def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
 
 
 def placed(atoms: Atoms, cell: Floats) -> Atoms:
-    """A structure in its own cell where it is periodic, in the given one (3, 3) otherwise."""
+    """A structure in its own cell if it is periodic, otherwise in the given cell (3, 3)."""
     out = atoms.copy()
     if not atoms.pbc.all():
         out.set_cell(cell)
@@ -45,7 +45,7 @@ def name_species(
     elements: Mapping[str, str],
     source: str,
 ) -> list[str]:
-    """Species name of each atom: as in the template, where it has the same atoms.
+    """Species name of each atom: as in the template, if it has the same atoms.
 
     Parameters
     ----------
@@ -56,12 +56,12 @@ def name_species(
     elements
         Element of each species name.
     source
-        Name of the template for the message.
+        Name of the template, for messages.
 
     Raises
     ------
     EngineError
-        If an element has no species, or several and the template does not tell which atom is what.
+        If an element has no species, or several that the template does not assign to atoms.
     """
     if [elements.get(name) for name in template] == list(symbols):
         return list(template)

@@ -1,6 +1,6 @@
-"""Running a DFT program: without a shell, in a clean environment, as a group that ends as a whole.
+"""Running a DFT program without a shell, in a clean environment, as one process group.
 
-Engines import this; it knows nothing of any of them.
+Engines import this module; it does not depend on any of them.
 """
 
 import os
@@ -29,8 +29,8 @@ _DROPPED_IN_STEP = re.compile(
     r"SLURM_(STEP|PROCID$|LOCALID$|GTIDS$|TASK_PID$|SRUN_|LAUNCH_|PMIX|MPI_TYPE$|CPU_BIND|MEM_BIND"
     r"|DISTRIBUTION$|NTASKS$|NPROCS$|TASKS_PER_NODE$)"
 )
-_GRACE_S = 5.0  # between asking a group to end and ending it
-_FIRST_LIMIT_S = 24 * 3600.0  # before anything was measured
+_GRACE_S = 5.0  # between SIGTERM and SIGKILL
+_FIRST_LIMIT_S = 24 * 3600.0  # before any run was timed
 _SHORTEST_LIMIT_S = 600.0
 
 
@@ -41,11 +41,11 @@ class Finished:
     Attributes
     ----------
     returncode
-        Exit code; minus the signal that ended it.
+        Exit code, or minus the number of the signal that ended it.
     timed_out
-        Whether it was ended because its time was over.
+        Whether it was ended because it exceeded its time limit.
     wall_s
-        Seconds it ran.
+        Run time, seconds.
     """
 
     returncode: int
@@ -55,7 +55,7 @@ class Finished:
 
 @dataclass
 class Patience:
-    """How long to wait for a program: as told, or ten times the median so far.
+    """Time limit of a program: as set by the user, or ten times the median so far.
 
     >>> Patience(5.0).limit_s
     5.0
@@ -65,9 +65,9 @@ class Patience:
     Attributes
     ----------
     told_s
-        What the user set.
+        Limit set by the user, or None.
     seconds
-        What was measured.
+        Measured run times.
     """
 
     told_s: float | None
@@ -75,7 +75,7 @@ class Patience:
 
     @property
     def limit_s(self) -> float:
-        """Seconds after which a program hangs."""
+        """Seconds after which a program is considered to hang."""
         if self.told_s is not None:
             return self.told_s
         if not self.seconds:
@@ -84,7 +84,7 @@ class Patience:
 
 
 def installed_command(command: str) -> list[str]:
-    """Words of a command whose program is there.
+    """Words of a command whose program is installed.
 
     Raises
     ------
@@ -97,13 +97,13 @@ def installed_command(command: str) -> list[str]:
             f"engine.command: '{words[0] if words else ''}' is not found; give the full path, or "
             "load the module that has it"
         )
-    if "/" in words[0]:  # it runs in a directory of its own
+    if "/" in words[0]:  # it runs in another directory
         words[0] = str(Path(words[0]).absolute())
     return words
 
 
 def split_command(command: str) -> list[str]:
-    """Words of a command line, as a shell would split them, with nothing expanded.
+    """Words of a command line, split as by a shell, without expansion.
 
     >>> split_command("mpirun -np 4 '/opt/open mx/openmx'")
     ['mpirun', '-np', '4', '/opt/open mx/openmx']
@@ -112,9 +112,9 @@ def split_command(command: str) -> list[str]:
 
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """The environment without what an outer MPI or Slurm step left in it for its own children.
+    """The environment without variables that an outer MPI or Slurm step set for its own children.
 
-    An MPI program started below another one takes such variables for its own and hangs or aborts.
+    An MPI program started below another one takes such variables as its own and hangs or aborts.
 
     >>> clean_environment({"PATH": "/bin", "PMIX_RANK": "0", "OMPI_MCA_btl": "self"})
     {'PATH': '/bin', 'OMPI_MCA_btl': 'self'}
@@ -144,18 +144,18 @@ def run_program(
     stdin: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Finished:
-    """Run a program to its end, or to the end of its time.
+    """Run a program until it ends or exceeds its time limit.
 
     Parameters
     ----------
     command
         Program and arguments.
     directory
-        Where it runs.
+        Working directory.
     stdout, stderr, stdin
         Files in the directory.
     timeout_s
-        After so many seconds it is ended with everything it started.
+        Time limit, after which it is ended with everything it started.
     environment
         As for :func:`start_program`.
 
@@ -192,7 +192,7 @@ def start_program(
     Parameters
     ----------
     environment
-        Variables besides those of :func:`clean_environment`.
+        Variables added to those of :func:`clean_environment`.
 
     Raises
     ------
@@ -216,15 +216,15 @@ def start_program(
 
 
 def _dies_with_us() -> list[str]:
-    """A prefix by which a program is ended when this process is killed (util-linux's setpriv)."""
+    """Command prefix that ends a program when this process is killed (setpriv of util-linux)."""
     found = shutil.which("setpriv")
     return [found, "--pdeathsig", "TERM"] if found else []
 
 
 def end_group(process: subprocess.Popen[bytes]) -> None:
-    """End a process that leads its group, and everything in the group.
+    """End the group of a process that leads it.
 
-    It is asked first and forced after some seconds.
+    SIGTERM is sent first, SIGKILL after some seconds.
     """
     for number, patience in ((signal.SIGTERM, _GRACE_S), (signal.SIGKILL, _GRACE_S)):
         if not _group_lives(process):
@@ -240,8 +240,8 @@ def end_group(process: subprocess.Popen[bytes]) -> None:
 
 
 def _group_lives(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process or a child that outlived it is still there."""
-    process.poll()  # a leader that has ended is no longer counted
+    """Whether the process or a child that outlived it is still running."""
+    process.poll()  # reaps a leader that has ended
     try:
         os.killpg(process.pid, 0)
     except (ProcessLookupError, PermissionError):

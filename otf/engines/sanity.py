@@ -1,4 +1,4 @@
-"""Whether an engine's answer can be that of the structure it was given."""
+"""Plausibility checks of structures and of the results of engines."""
 
 import numpy as np
 from ase import Atoms
@@ -7,18 +7,18 @@ from otf.arrays import Floats
 from otf.engines.labels import LabelFailure
 
 CLOSEST_A = 0.3
-"""No two nuclei are ever nearer, Angstrom."""
+"""Smallest plausible distance of two nuclei, Angstrom."""
 LARGEST_FORCE = 1000.0
-"""Beyond anything possible, eV/Angstrom."""
+"""Largest plausible force component, eV/Angstrom."""
 LARGEST_DRIFT = 0.05
-"""Net force an atom, eV/Angstrom: the noise of a real-space grid stays far below."""
+"""Largest plausible net force per atom, eV/Angstrom, far above the noise of real-space grids."""
 
 
 def too_close(atoms: Atoms, program: str) -> LabelFailure | None:
     """Why a structure must not be given to a DFT program, or None.
 
     >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.1)]), "OpenMX").reason
-    'two atoms are 0.10 Angstrom apart; OpenMX would answer with nonsense'
+    'two atoms are 0.10 Angstrom apart; OpenMX would return nonsense'
     >>> too_close(Atoms("H2", positions=[(0, 0, 0), (0, 0, 0.7)]), "OpenMX")
     """
     if len(atoms) < 2:
@@ -28,13 +28,13 @@ def too_close(atoms: Atoms, program: str) -> LabelFailure | None:
     if near >= CLOSEST_A:
         return None
     return LabelFailure(
-        f"two atoms are {near:.2f} Angstrom apart; {program} would answer with nonsense",
+        f"two atoms are {near:.2f} Angstrom apart; {program} would return nonsense",
         "look at the trajectory before this step",
     )
 
 
 def impossible(energy: float, forces: Floats, n_atoms: int) -> str | None:
-    """Why these cannot be the energy and forces of so many atoms in their ground state, or None.
+    """Why energy and forces cannot be those of ``n_atoms`` atoms in their ground state, or None.
 
     Parameters
     ----------
@@ -44,24 +44,24 @@ def impossible(energy: float, forces: Floats, n_atoms: int) -> str | None:
         (N, 3) eV/Angstrom.
     """
     if forces.shape != (n_atoms, 3):
-        return f"forces on {len(forces)} atoms for {n_atoms}"
+        return f"forces on {len(forces)} atoms instead of {n_atoms}"
     if not np.isfinite(energy) or not np.isfinite(forces).all():
         return "energy or forces are not finite"
     if energy > 0.0:
-        return f"the energy is {energy:.3g} eV; of bound electrons it is negative"
+        return f"the energy is {energy:.3g} eV; it is negative for bound electrons"
     largest = float(np.abs(forces).max())
     if largest > LARGEST_FORCE:
-        return f"a force of {largest:.3g} eV/Angstrom is beyond anything possible"
+        return f"a force of {largest:.3g} eV/Angstrom is not possible"
     drift = float(np.abs(forces.sum(axis=0)).max()) / n_atoms
     if drift > LARGEST_DRIFT:
-        return f"the forces do not add up to zero ({drift:.3g} eV/Angstrom an atom)"
+        return f"the forces do not add up to zero ({drift:.3g} eV/Angstrom per atom)"
     return None
 
 
 def misplaced(atoms: Atoms, echoed: Floats, tolerance_A: float) -> str | None:
-    """Why output that echoes these positions (N, 3) belongs to another structure, or None."""
+    """Why an output with these positions (N, 3) belongs to another structure, or None."""
     if echoed.shape != atoms.positions.shape:
-        return f"positions of {len(echoed)} atoms were echoed back for {len(atoms)}"
+        return f"positions of {len(echoed)} atoms were echoed back instead of {len(atoms)}"
     moved = echoed - atoms.positions
     fractional = np.linalg.solve(atoms.cell.array.T, moved.T).T
     off = np.abs((fractional - np.round(fractional)) @ atoms.cell.array).max()
@@ -71,11 +71,11 @@ def misplaced(atoms: Atoms, echoed: Floats, tolerance_A: float) -> str | None:
 
 
 LARGEST_STEP_A = 0.5
-"""No atom moves farther in one sensible timestep."""
+"""Largest plausible displacement component in one timestep, Angstrom."""
 
 
 def blown_up(before: Floats, after: Floats, forces: Floats) -> bool:
-    """Whether a timestep from positions (N, 3) to others is no dynamics any more.
+    """Whether the dynamics diverged in a timestep between two sets of positions (N, 3).
 
     >>> blown_up(np.zeros((2, 3)), np.full((2, 3), 0.01), np.zeros((2, 3)))
     False

@@ -1,1 +1,1 @@
-"""What is computed from a run afterwards."""
+"""Postprocessing of runs."""

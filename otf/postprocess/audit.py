@@ -1,4 +1,4 @@
-"""The independent check: label committed frames afterwards and compare."""
+"""Independent check of a run: committed frames are labelled afterwards and compared."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from otf.units import GPA
 
 @dataclass(frozen=True)
 class AuditedFrame:
-    """Errors of one committed frame: model less engine.
+    """Errors of one committed frame: model minus engine.
 
     Attributes
     ----------
@@ -29,8 +29,8 @@ class AuditedFrame:
     energy_error
         eV/atom.
     stress_errors
-        Of every component, eV/Angstrom^3, by the model the run has now: frames carry no stress.
-        Empty where none is learned (``model.stress_noise_GPa``, or constant pressure).
+        Of every component, eV/Angstrom^3, by the current model of the run: frames carry no stress.
+        Empty if none is learned (``model.stress_noise_GPa``, or constant pressure).
     """
 
     step: int
@@ -46,10 +46,9 @@ class AuditSummary:
     Attributes
     ----------
     energy_spread_meV_atom
-        Standard deviation of the energy error: what remains when a constant shift, which moves no
-        atom, is taken out.
+        Standard deviation of the energy error, i.e. without its mean, which exerts no force.
     stress_mae_GPa
-        NaN where no stress is learned.
+        NaN if no stress is learned.
     """
 
     frames: int
@@ -62,19 +61,19 @@ class AuditSummary:
 
 
 def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
-    """Label every ``every``-th frame among those the model moved.
+    """Label every ``every``-th frame among those propagated by the model.
 
-    The engine runs in a directory of its own: the run is not touched.
+    The engine runs in a temporary directory: the run is not changed.
 
     Raises
     ------
     RunError
-        If the engine gives no label, or there is nothing to audit.
+        If the engine does not compute a label, or there is nothing to audit.
     """
     run, config, start = open_run(one_run(path))
     chosen = np.flatnonzero(read_scalars(run.trajectory).source == MODEL)[::every]
     if len(chosen) == 0:
-        raise RunError(f"{path}: no frame was moved by the model yet; run it further first")
+        raise RunError(f"{path}: no frame was propagated by the model yet; run it further first")
     trajectory = read_trajectory(run.trajectory, chosen)
     learned = config.effective_model.stress_noise_GPa is not None and run.model.exists()
     model = read_model(run.model) if learned else None

@@ -1,4 +1,4 @@
-"""What is on this machine: otf, Python, threads, engines; and one job tried out on it."""
+"""Report on this machine: otf, Python, threads, engines; and a trial of one job."""
 
 import os
 import platform
@@ -51,15 +51,15 @@ def examine() -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Trial:
-    """A job's engine, opened and maybe asked twice.
+    """Trial of a job's engine: opened, optionally with two labels.
 
     Attributes
     ----------
     scf_cold, scf_warm, wall_cold_s, wall_warm_s
-        Cycles and seconds of a label from scratch, and of one that begins from it. None where it
-        was not asked or does not tell.
+        SCF iterations and seconds of a label from scratch, and of one that starts from it. None if
+        not computed or not reported.
     noise_meV_A
-        Mean change of the forces when all atoms are moved together: no model can err less.
+        Mean change of the forces when all atoms are translated: a lower bound of model errors.
     """
 
     kind: str
@@ -75,28 +75,28 @@ class Trial:
 
 
 def try_job(source: Path, *, compute: bool) -> Trial:
-    """Open the engine of a configuration as a run would, and ask it for labels if wanted.
+    """Open the engine of a configuration as a run would, and optionally compute labels.
 
     Parameters
     ----------
     source
         The configuration; nothing is written beside it.
     compute
-        Label the starting structure from scratch, and once more from there, moved as a whole.
+        Label the starting structure from scratch, and once more from there, translated.
 
     Raises
     ------
     ConfigError, EngineError
-        If a run could not begin.
+        If a run could not start.
     RunError
-        If the engine gives no label.
+        If the engine does not compute a label.
     """
     config = read_config(source)
     atoms = make_structure(config, source.parent)
     engine = make_engine(config)
     check(config, atoms, engine.capabilities)
     kind, formula = config.engine.kind, atoms.get_chemical_formula()
-    scratch = Path(mkdtemp(prefix="otf-doctor-"))  # stays to be looked at if a label fails
+    scratch = Path(mkdtemp(prefix="otf-doctor-"))  # kept for inspection if a label fails
     try:
         engine.open(atoms, scratch)
         trial = _compare(engine, atoms, Trial(kind, formula, len(atoms))) if compute else None
@@ -107,7 +107,7 @@ def try_job(source: Path, *, compute: bool) -> Trial:
 
 
 def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
-    """Two labels: from scratch, and from there with all atoms moved together."""
+    """Compute two labels: from scratch, and from there with all atoms translated."""
     cold = _label(engine, atoms, 0)
     moved = atoms.copy()
     moved.positions += _SHIFT_A

@@ -1,6 +1,6 @@
-"""Phonons of a learned model by finite displacements, beside those of its engine.
+"""Phonons of a learned model by finite displacements, optionally also of its engine.
 
-By phonopy: Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
+This uses phonopy: Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
 """
 
 import importlib
@@ -39,32 +39,33 @@ def phonons(
     mesh: int,
     by_engine: bool,
 ) -> Curves:
-    """Density of phonon states of a crystal, at the minimum of the model's energy.
+    """Phonon density of states of a crystal, at the minimum of the model's energy.
 
     Parameters
     ----------
     supercell
-        How often the cell of the run is repeated: forces are to end within it.
+        Repetitions of the cell of the run; force constants must decay within it.
     mesh
-        Points along each axis of the zone of the primitive cell.
+        Points along each axis of the Brillouin zone of the primitive cell.
     by_engine
-        Whether the engine is asked as well, a label for each displacement.
+        Whether to use the engine as well, with one label per displacement.
 
     Raises
     ------
     RunError
-        If the run is no crystal, has no model, does not come to rest, or the engine fails.
+        If the run is not of a crystal or has no model, the relaxation does not converge, or the
+        engine fails.
     """
     run, config, start = open_run(one_run(path))
     if not start.pbc.all():
-        raise RunError(f"{path}: phonons are those of crystals, periodic in all directions")
+        raise RunError(f"{path}: phonons need a crystal, periodic in all directions")
     if not run.model.exists():
         raise RunError(f"{path}: has no model yet; run it further first")
     calculator = ModelCalculator.read(run.model)
     rest = Atoms(start.numbers, start.positions, cell=start.cell, pbc=True, calculator=calculator)
     with BFGS(rest, logfile=None) as search:
         if not search.run(fmax=_STILL_EV_A, steps=_MOST_STEPS):
-            raise RunError(f"{path}: its structure does not come to rest under the model")
+            raise RunError(f"{path}: its structure does not relax to a minimum of the model")
     rest.set_masses(start.get_masses())
     found = {"model": _displaced(rest, supercell, displacement_A)}
     _force_constants(found["model"], _by_model(calculator))
@@ -73,7 +74,7 @@ def phonons(
         engine = make_engine(config)
         with TemporaryDirectory(prefix="otf-phonons-") as scratch:
             try:
-                # Engines remember the species of each atom: phonopy orders them in its own way.
+                # An engine is opened for one order of species, and phonopy has its own order.
                 engine.open(_atoms(found["engine"].supercell), Path(scratch))
                 _force_constants(found["engine"], _by_engine(engine))
             finally:
@@ -102,7 +103,7 @@ def _by_engine(engine: Any) -> Forces:
 
 
 def _displaced(rest: Atoms, supercell: tuple[int, int, int], displacement_A: float) -> Any:
-    """A crystal whose displacements are known, and no forces yet."""
+    """Phonopy object of a crystal with displacements, without forces."""
     try:
         phonopy = importlib.import_module("phonopy")
         structure = importlib.import_module("phonopy.structure.atoms")
@@ -124,7 +125,7 @@ def _displaced(rest: Atoms, supercell: tuple[int, int, int], displacement_A: flo
 
 
 def _force_constants(phonon: Any, forces: Forces) -> None:
-    at_rest = forces(_atoms(phonon.supercell))  # no crystal is at rest for both
+    at_rest = forces(_atoms(phonon.supercell))  # minima of model and engine differ
     phonon.forces = [
         forces(_atoms(cell)) - at_rest for cell in phonon.supercells_with_displacements
     ]

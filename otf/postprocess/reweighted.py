@@ -1,4 +1,4 @@
-"""What a run found as the engine would have it, by the run's labels."""
+"""Averages of a run, corrected from the model to the engine by the run's labels."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -23,23 +23,23 @@ Analysis = Callable[[Frames], Curves]
 def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     """Averages corrected from the model to the engine.
 
-    To each curve and number comes what the correction adds, with its own error: the statistical
-    error of the frames and the error of the model stand apart. What a single structure does not
-    have, such as a series in time, stays as it is.
+    The correction to each curve and number is also returned by itself, with its own error: the
+    statistical error of the frames and the error of the model stay separate. Quantities that a
+    single structure does not have, such as a time series, are not changed.
 
     Parameters
     ----------
     path
         The run directory.
     frames
-        Those of its trajectory that count.
+        Frames of its trajectory to average over.
     analyse
-        Gives averages over frames, on an axis that does not depend on them.
+        Returns averages over frames, on an axis that does not depend on them.
 
     Raises
     ------
     RunError
-        If it is a run whose samples need no correction.
+        If the samples of the run need no correction, or none can be computed.
     """
     run, config, atoms = open_run(path)
     if config.dynamics.ensemble == "slhmc":
@@ -78,7 +78,7 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
                 results[name] = replace(plain, mean=plain.mean + found.shift.mean)
                 results[f"{name}_shift"] = found.shift
     if told is None:
-        raise RunError(f"{path}: nothing of this can be had from single labels")
+        raise RunError(f"{path}: none of this can be computed from single labels")
     notes = (
         *before.notes,
         f"correction to the engine: {told.method}; {told.why}",
@@ -92,14 +92,14 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
 
 
 def _steps_of(frames: Frames, timestep_fs: float) -> tuple[float, float]:
-    """First and last step of the frames: labels of other times are of another ensemble."""
+    """First and last step of the frames: labels of other times belong to another ensemble."""
     assert frames.time_fs is not None  # hybrid Monte Carlo was refused
     steps = np.round(frames.time_fs / timestep_fs)
     return float(steps.min()), float(steps.max())
 
 
 def _temperature_K(frames: Frames, config: Config) -> float:
-    """Of the thermostat, where it holds one temperature for all the frames; else as measured."""
+    """Temperature of the thermostat, if the same for all frames; otherwise the measured one."""
     stages = list(config.dynamics.staged().values())
     numbers = np.unique(frames.stage) if frames.stage is not None else np.arange(len(stages))
     if len(numbers) == 1:
@@ -122,7 +122,7 @@ def _one(frames: Frames, label: StoredLabel, energy: float) -> Frames:
 
 
 def _values(single: list[Curves], name: str, shape: tuple[int, ...]) -> Floats | None:
-    """(labels, …) of a curve or number, or None where single structures do not have it."""
+    """Values (labels, …) of a curve or number, or None if single structures do not have it."""
     found = [{**c.y, **c.numbers}.get(name) for c in single]
     if any(f is None or np.shape(f.mean) != shape for f in found):
         return None

@@ -1,4 +1,4 @@
-"""A learned model as a client of the i-PI socket protocol (i-PI, ASE and others drive it).
+"""A learned model as a client of the i-PI socket protocol, driven by i-PI, ASE and others.
 
 The protocol is that of Ceriotti, More and Manolopoulos, Comput. Phys. Commun. 185, 1019 (2014), in
 the implementation of ASE. Lengths and energies on the wire are atomic units.
@@ -32,19 +32,19 @@ class Address:
 
 
 def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -> int:
-    """Answer until the driving program ends; how many structures it asked for.
+    """Serve the model until the driving program ends; return the number of structures.
 
     Parameters
     ----------
     atoms
-        Species in their order, and periodicity; positions and cell come from the other side.
+        Species in their order, and periodicity; positions and cell come from the driving program.
     wait_s
-        How long to wait for it to listen.
+        Seconds to wait for the driving program to listen.
 
     Raises
     ------
     RunError
-        If it does not listen, or asks for what the model cannot do.
+        If it does not listen, or requests what the model cannot compute.
     """
     known = set(model.energy_model.descriptor.species.tolist())
     strangers = sorted(set(atoms.symbols[[z not in known for z in atoms.numbers]]))
@@ -60,14 +60,14 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
         for _ in client.irun(atoms, use_stress=bool(atoms.pbc.all())):
             answered += 1
             if not np.isfinite(atoms.get_potential_energy()):
-                raise RunError("the structure has no energy: atoms are on top of each other")
+                raise RunError("the energy is not finite: atoms overlap")
     except ValueError as error:
         raise RunError(
-            f"{address}: the other side does not have the {len(atoms)} atoms of the model's "
-            f"structure ({error}); name a file with its own: --structure FILE"
+            f"{address}: the driving program does not have the {len(atoms)} atoms of the model's "
+            f"structure ({error}); give a file with its own: --structure FILE"
         ) from error
     except (SocketClosed, ConnectionError) as error:
-        raise RunError(f"{address}: the other side went away ({error})") from error
+        raise RunError(f"{address}: the driving program closed the connection ({error})") from error
     return answered
 
 
@@ -78,6 +78,6 @@ def _connected(address: Address, until: float) -> SocketClient:
         except (ConnectionError, FileNotFoundError, socket.gaierror) as error:
             if time.monotonic() > until:
                 raise RunError(
-                    f"{address}: nobody listens ({error}); start i-PI or what drives it first"
+                    f"{address}: no program listens ({error}); start i-PI or another driver first"
                 ) from error
             time.sleep(_AGAIN_S)

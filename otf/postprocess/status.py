@@ -1,4 +1,4 @@
-"""What a run directory tells from outside, also while the run goes on."""
+"""Status of a run directory, also while the run is in progress."""
 
 import time
 from collections.abc import Iterator
@@ -19,16 +19,16 @@ State = Literal["running", "stopped", "finished", "not begun", "damaged"]
 
 @dataclass(frozen=True)
 class Overview:
-    """A run at a glance.
+    """Summary of the state of a run.
 
     Attributes
     ----------
     problem
-        Why it is called damaged, else empty.
+        Why it is considered damaged, otherwise empty.
     gap
         Steps to the next label as planned at the last one; 0 while the engine moves the atoms.
     idle_s
-        Seconds since the last commit by the clocks of here and of the disk; None before the first.
+        Seconds since the last commit, by the local clock and the file date; None before the first.
     """
 
     path: Path
@@ -48,7 +48,7 @@ class Overview:
 
 
 def overview(path: Path) -> Overview:
-    """Look at a run without touching it.
+    """Read the state of a run without changing it.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def overview(path: Path) -> Overview:
     """
     run = RunDirectory(path)
     if not run.config.exists():
-        open_run(path)  # says so
+        open_run(path)  # raises the error
     replicas = replicas_below(path)
     if replicas:
         return _together(path, [overview(replica) for replica in replicas])
@@ -92,13 +92,13 @@ def overview(path: Path) -> Overview:
         last=history[-1],
         contract=contract_of(config, history),
         label_wall_s=sum(r.wall_s for r in history),
-        # Of all clocks, the one that files are dated by.
+        # The clock that files are dated by.
         idle_s=max(0.0, time.clock_gettime(time.CLOCK_REALTIME) - run.checkpoint.stat().st_mtime),
     )
 
 
 def _together(path: Path, replicas: list[Overview]) -> Overview:
-    """All replicas of a run at a glance: steps and labels are those of all."""
+    """Combine the replicas of a run: steps and labels are summed."""
     states = {replica.state for replica in replicas}
     order: tuple[State, ...] = ("damaged", "running", "stopped", "not begun", "finished")
     lasts = [w.last for w in replicas if w.last is not None]
@@ -119,7 +119,7 @@ def _together(path: Path, replicas: list[Overview]) -> Overview:
 
 
 def runs_below(folder: Path) -> Iterator[Path]:
-    """Run directories in a folder and below, in the order of their names."""
+    """Run directories in a folder and below, sorted by name."""
     if RunDirectory(folder).config.exists():
         yield from replicas_below(folder) or [folder]
         return

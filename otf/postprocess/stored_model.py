@@ -1,4 +1,4 @@
-"""What was learned, and for which atoms: a run directory, or a model file and a structure."""
+"""A learned model and its structure, from a run directory, or from two files."""
 
 from pathlib import Path
 
@@ -24,7 +24,7 @@ def stored_model(path: Path, structure: Path | None) -> tuple[ForceModel, Atoms]
     structure = structure or (run.structure if path.is_dir() else None)
     if structure is None:
         raise FileError(
-            f"{path}: does not say how many atoms there are and in which order; name a file with "
+            f"{path}: does not state the number and order of atoms; give a file with "
             "them: --structure FILE"
         )
     try:

@@ -42,7 +42,7 @@ def table(said: str) -> np.ndarray:
 
 def test_gaps_of_frames_are_those_of_the_engine_at_its_labels(run):
     said = otf("analyse", "gap", run).stdout
-    assert "at labels left out the gap was off by" in said
+    assert "left-out error of the gap: " in said
     gaps = dict(table(said))  # by time
     labels, files = read_labels(run / "labels.extxyz"), sorted((run / "matrices").glob("0*.h5"))
     assert len(labels) == len(files) > 15
@@ -87,7 +87,7 @@ def test_densities_are_written_for_every_frame(run, tmp_path):
     said = otf(
         "analyse", "density", run, "--every", 18, "--spacing", 0.4, "--volume", tmp_path / "r.cube"
     ).stdout
-    assert "at labels left out the density was off by 0.0" in said
+    assert "left-out error of the density: 0.0" in said
     assert sorted(p.name for p in tmp_path.iterdir()) == [f"r_00000{k}.cube" for k in range(3)]
     atoms, grid, density = read_cube(tmp_path / "r_000001.cube")
     assert atoms.get_chemical_formula() == "H2O"
@@ -114,7 +114,7 @@ def test_densities_point_by_point(run, tmp_path):
     otf(*given, "--volume", tmp_path / "dm.cube")
     truth = [tmp_path / f"dm_{k:06d}.cube" for k in range(4)]
     said = otf(*given, "--route", "points", "--volume", tmp_path / "p.cube").stdout
-    off = re.search(r"left out, it was off by (\S+) % \(L1\), (\S+) % \(L2\)", said)
+    off = re.search(r"left out: (\S+) % \(L1\), (\S+) % \(L2\)", said)
     assert 0.0 < float(off[1]) < 2.0
     for k, known in enumerate(truth):
         assert off_outside_cores(tmp_path / f"p_{k:06d}.cube", known) < 0.02
@@ -131,7 +131,7 @@ def test_densities_point_by_point(run, tmp_path):
     write_cube(tmp_path / "ch4.cube", other, grid, np.ones(grid.shape))
     strange = ("--learn", tmp_path / "ch4.cube", *files)
     error = otf(*given, *strange, "--volume", tmp_path / "l.cube", rc=1).stderr
-    assert "ch4.cube: has C, which the run has not; leave it out" in error
+    assert "ch4.cube: has C, which the run does not have; leave it out" in error
     error = otf(*given, "--route", "dm", *files, "--volume", tmp_path / "l.cube", rc=2).stderr
     assert "--learn needs --route points" in error
 

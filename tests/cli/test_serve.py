@@ -87,7 +87,7 @@ def test_what_cannot_be_served_is_named(run, tmp_path):
     assert "has not learned Si" in otf("serve", model, "--structure", other, rc=1).stderr
     port = free_port()
     nobody = served(run, "--port", port, "--wait", 0).communicate(timeout=30)[1]
-    assert f"localhost:{port}: nobody listens" in nobody
+    assert f"localhost:{port}: no program listens" in nobody
     more = tmp_path / "more.traj"
     start = ase.io.read(run / "start.traj")
     ase.io.write(more, start + start)

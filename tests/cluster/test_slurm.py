@@ -362,4 +362,4 @@ def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):
     inside = ["srun", "--ntasks=1", sys.executable, "-m", "otf", "run", config]
     done = subprocess.run(inside, env=slurm, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
-    assert f"{needs} this is Slurm job" in done.stderr
+    assert f"{needs} but the allocation is Slurm job" in done.stderr

@@ -132,7 +132,7 @@ def test_pyscf_unconverged_is_a_failure_with_remedies_in_order(tmp_path):
         (
             "ase",
             {"calculator": "ase.calculators.tip3p:TIP3P", "keywords": {"nonsense": 1}},
-            "refuses",
+            "rejects",
         ),
     ],
 )
@@ -171,7 +171,7 @@ def test_ase_engine_turns_any_failure_into_a_value():
     assert isinstance(failure, LabelFailure)
     assert "NotImplementedError" in failure.reason
     other = engine_class(engine_class.Options(calculator="builtins:dict"), charge=0, spin=0)
-    with pytest.raises(EngineError, match="no ASE calculator"):
+    with pytest.raises(EngineError, match="not an ASE calculator"):
         other.open(bulk("Si"), None)
 
 

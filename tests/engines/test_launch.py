@@ -58,7 +58,9 @@ def test_what_cannot_be_started_says_why(programs):
         launch(options(), {})
     with pytest.raises(EngineError, match=r"engine.launcher: 'jsrun' is not found"):
         launch(options(launcher="jsrun"), {})
-    with pytest.raises(EngineError, match=r"need 12 cores, and this is Slurm job 5: 8 cores"):
+    with pytest.raises(
+        EngineError, match=r"need 12 cores, but the allocation is Slurm job 5: 8 cores"
+    ):
         launch(options(threads=3), JOB)
     with pytest.raises(EngineError, match=r"engine.command: 'openmx' is not found"):
         launch(options(command="openmx"), {})

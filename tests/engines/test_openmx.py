@@ -508,7 +508,7 @@ def test_the_overlap_of_a_bond_is_round():
     ("bases", "said"),
     [
         ({6: "C6.0-s2p2", 1: "H6.0-s2p1"}, "atom 1 has 13 orbitals, and C6.0-s2p2 has 8"),
-        ({6: "C6.0-s2p2f1", 1: "H6.0-s2p1"}, "no basis of s, p and d shells"),
+        ({6: "C6.0-s2p2f1", 1: "H6.0-s2p1"}, "is not a basis of s, p and d shells"),
     ],
 )
 def test_another_basis_than_the_file_has_is_refused(bases, said):
@@ -616,7 +616,7 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
     (rst / "otf.crst0_1_0").write_bytes(bytes(16))  # another grid
-    with pytest.raises(ValueError, match="points of a density"):
+    with pytest.raises(ValueError, match="grid points, the density"):
         write_density(rst, "otf", np.zeros(grid.shape))
     labels = engine.label(atoms, index=2, guess=DensityGuess(dense, density))
     assert isinstance(labels, Labels)  # a wrong initial density guess does not fail the label

@@ -249,7 +249,7 @@ def test_matrices_are_written_as_siesta_writes_them(tmp_path, case):
 
 def test_missing_matrix_names_the_keyword(tmp_path):
     geometry = matrices.read_geometry(GOLDEN / "a_ch4_converged", "siesta")
-    with pytest.raises(EngineError, match=r"x\.TSDE: is not there; ask for it with TS\.DE\.Save T"):
+    with pytest.raises(EngineError, match=r"x\.TSDE: is missing; request it with TS\.DE\.Save T"):
         matrices.read_densities(tmp_path / "x.TSDE", geometry)
 
 
@@ -305,7 +305,7 @@ def test_included_files_become_part_of_the_whole_text(tmp_path):
         ("SaveRho T\n%endblock X\n", r"job.fdf:2: ends a block that was not begun"),
         ("\n%include none.fdf\n", r"job.fdf:2: there is no file .*none.fdf"),
         ("%include job.fdf\n", r"include each other"),
-        ("MeshCutoff < other.fdf\n", r"job.fdf:1: otf does not follow 'label < file'"),
+        ("MeshCutoff < other.fdf\n", r"job.fdf:1: otf does not support 'label < file'"),
         ("%block\n", r"job.fdf:1: %block has no name"),
     ],
 )
@@ -350,7 +350,7 @@ def test_structure_in_every_format(tmp_path, keywords, position):
     [
         (SPECIES + ATOM, "has no LatticeConstant"),
         (SPECIES + "LatticeConstant 4 Ang\n", "has no block AtomicCoordinatesAndAtomicSpecies"),
-        (SPECIES + ATOM + "LatticeConstant 4 miles\n", "is no length"),
+        (SPECIES + ATOM + "LatticeConstant 4 miles\n", "is not a length"),
         (SPECIES.replace("1 1 Hd", "1 -1 Hd") + ATOM, "no ghosts"),
         (ATOM, "has no block ChemicalSpeciesLabel"),
         (

@@ -1,4 +1,4 @@
-"""Electron densities and dipoles along an accelerated trajectory, by learned density matrices."""
+"""Electron densities and dipoles along an accelerated trajectory, from learned density matrices."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -39,12 +39,12 @@ _WRITERS: dict[str, Callable[[Path, Atoms, Grid, Floats], None]] = {
 
 
 Route = Literal["dm", "points"]
-"""Densities by way of density matrices, or point by point."""
+"""Whether densities are learned through density matrices, or point by point."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """Where densities come from, and what to bear in mind."""
+    """A source of densities, and a note on its accuracy."""
 
     density: Callable[[Atoms, Grid], Floats]
     note: str
@@ -59,21 +59,21 @@ def densities(
     route: Route = "dm",
     files: Sequence[Path] = (),
 ) -> Curves:
-    """Write the density of every frame on a grid, and tell how many electrons that has.
+    """Write the density of every frame on a grid, and return its number of electrons.
 
     Parameters
     ----------
     volume
-        A ``.cube`` or ``.h5`` file; of several frames, each has its number in the name.
+        A ``.cube`` or ``.h5`` file; with several frames, a number is added to each name.
     route
-        By way of density matrices, or point by point.
+        Through density matrices, or point by point.
     files
         Densities to learn from point by point, instead of those of the run's labels.
 
     Raises
     ------
     RunError
-        If this cannot be done; the message says why.
+        If densities cannot be computed; the message states why.
     """
     write = _WRITERS.get(volume.suffix)
     if write is None:
@@ -119,23 +119,23 @@ def _by_matrices(path: Path, spacing_A: float) -> _Source:
     def density(atoms: Atoms, grid: Grid) -> Floats:
         return density_on(found.learned.density(atoms)[0], orbitals, atoms, grid)
 
-    words = f"at labels left out the density was off by {100 * off:.4f} % (L1)"
+    words = f"left-out error of the density: {100 * off:.4f} % (L1)"
     return _Source(density, found.in_words(words))
 
 
 @in_one_thread
 def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
-    """Dipole moments of molecules over time; of ions, from the centre of mass.
+    """Dipole moments of molecules over time; for ions, about the centre of mass.
 
     Raises
     ------
     RunError
-        If the structures are periodic, or this cannot be done.
+        If the structures are periodic, or dipoles cannot be computed.
     """
     notes, out = [], []
     for path, frames in zip(paths, runs, strict=True):
         if frames.atoms.pbc.any():
-            raise RunError(f"{path}: dipoles are those of molecules, and this is periodic")
+            raise RunError(f"{path}: dipoles are for molecules, but this run is periodic")
         found, orbitals = _known(path)
         values = np.array(
             [_dipole(frames.structure(k), found.learned, orbitals) for k in range(len(frames))]
@@ -144,9 +144,7 @@ def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
         named["dipole_D"] = np.linalg.norm(values, axis=1)
         out.append(replace(frames, series=named))
         off = found.error(functools.partial(_dipole_error, orbitals))
-        notes.append(
-            f"{path}: " + found.in_words(f"at labels left out dipoles were off by {off:.1e} D")
-        )
+        notes.append(f"{path}: " + found.in_words(f"left-out error of dipoles: {off:.1e} D"))
     return replace(series(out, list(out[0].series)), title="dipole moment", notes=tuple(notes))
 
 
@@ -186,7 +184,7 @@ def _dipole_error(orbitals: OrbitalValues, trial: LearnedMatrices, label: LabelM
 def _density_error(
     orbitals: OrbitalValues, spacing_A: float, trial: LearnedMatrices, label: LabelMatrices
 ) -> float:
-    """Integral of the absolute difference, by the electrons; of molecules, cores and all."""
+    """Integral of the absolute difference per electron; for molecules, including the cores."""
     both = label.matrices.density, trial.density(label.atoms)[0]
     if label.atoms.pbc.any():
         grid = _grid(label.atoms, spacing_A)

@@ -1,7 +1,6 @@
 """Matrices of any structure of a run, learned from those of its labels.
 
-What is learned is tested where the truth is known: at the latest labels, by a model that does not
-know them.
+Errors are measured at the latest labels, with a model that has not learned them.
 """
 
 from collections.abc import Callable, Sequence
@@ -24,23 +23,23 @@ from otf.io.orbitals import read_orbitals
 from otf.orbitals.block_matrices import BlockMatrix, Matrices
 from otf.runs.directory import RunDirectory
 
-_SAME = 1e-3  # overlaps; programs have them from tables of their own
+_SAME = 1e-3  # overlaps; programs take them from their own tables
 _TESTED = 0.2  # of the labels
 _FEWEST = 5
 
 
 @dataclass(frozen=True, eq=False)
 class LearnedMatrices:
-    """Matrices of any structure.
+    """Predicted matrices of any structure.
 
     Attributes
     ----------
     model
-        Of the Hamiltonian, and of the overlap where nothing else tells it.
+        Model of the Hamiltonian, and of the overlap if radial functions are not available.
     like
         Matrices of one label: electrons and k points are the same for all.
     overlaps
-        From the orbitals in space, where they are known.
+        Overlaps from the radial functions, if available.
     """
 
     model: MatrixModel
@@ -97,14 +96,14 @@ class LearnedMatrices:
 
 @dataclass(frozen=True, eq=False)
 class LearnedFromRun:
-    """What the labels of a run tell.
+    """Matrices learned from the labels of a run, with a test set.
 
     Attributes
     ----------
     learned
-        From all labels.
+        Learned from all labels.
     trial, left_out
-        From all but these, to tell how far off it is.
+        Learned from all labels but these, to measure errors.
     """
 
     learned: LearnedMatrices
@@ -112,16 +111,16 @@ class LearnedFromRun:
     left_out: tuple[LabelMatrices, ...]
 
     def error(self, of: Callable[[LearnedMatrices, LabelMatrices], float]) -> float:
-        """Mean over the labels left out of how far off something is."""
+        """Mean left-out error of a quantity."""
         return float(np.mean([of(self.trial, label) for label in self.left_out]))
 
     def in_words(self, errors: str) -> str:
-        """What to bear in mind, with how far off it was."""
-        return f"by matrices learned from {self.learned.model.n_labels} labels; {errors}"
+        """Note on the source of the matrices, with their errors."""
+        return f"from matrices learned from {self.learned.model.n_labels} labels; {errors}"
 
 
 def learn_from(path: Path) -> LearnedFromRun:
-    """What the labels of a run tell.
+    """Learn the matrices of the labels of a run.
 
     Raises
     ------
@@ -158,27 +157,27 @@ def labels_of(path: Path) -> list[LabelMatrices]:
 
 
 def of_which_tested(count: int) -> int:
-    """How many of so many labels are left out to tell how far off things are."""
+    """Number of labels out of ``count`` that are left out to measure errors."""
     return max(1, round(_TESTED * count))
 
 
 def known_orbitals(path: Path, label: LabelMatrices) -> OrbitalValues:
-    """The orbitals of a run in space.
+    """Orbitals of a run as functions in space.
 
     Raises
     ------
     FileError
-        If the engine did not tell them.
+        If the engine did not report them.
     """
     file = RunDirectory(path).orbitals
     if not file.exists():
-        raise FileError(f"{file}: is missing; the engine did not tell its orbitals in space")
+        raise FileError(f"{file}: is missing; the engine did not report its radial functions")
     functions = read_orbitals(file, label.matrices.basis)
     return OrbitalValues(label.matrices.density.shells, functions)
 
 
 def _overlaps(path: Path, label: LabelMatrices) -> Overlaps | None:
-    """From the orbitals in space; None where they are not known, or not those of the label."""
+    """Overlaps from the radial functions; None if these are missing or do not fit the label."""
     if not path.exists():
         return None
     known = label.matrices.overlap

@@ -1,4 +1,4 @@
-"""Orbital energies and charges along an accelerated trajectory, by learned matrices."""
+"""Orbital energies and charges along an accelerated trajectory, from learned matrices."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -41,7 +41,7 @@ def level_density(
     below_eV: float,
     above_eV: float,
 ) -> Curves:
-    """Levels per eV, a mean over the frames, around the mean energy of the highest occupied one."""
+    """Mean density of states over the frames, per eV, about the mean highest occupied level."""
     notes, found = [], []
     for path, frames in zip(paths, runs, strict=True):
         known = learn_from(path)
@@ -70,23 +70,23 @@ def bands(
     below_eV: float,
     above_eV: float,
 ) -> Curves:
-    """Bands of crystals along a path, means over the frames; energies as for the levels' density.
+    """Bands of crystals along a path, averaged over the frames; energies as in the level density.
 
     Parameters
     ----------
     k_path
         Names of special points such as ``GXWG``; by default all of the lattice of the first frame.
     points
-        How many k points.
+        Number of k points.
 
     Raises
     ------
     RunError
-        If there is no crystal, or no such path.
+        If a run is not of a crystal, or there is no such path.
     """
     first = runs[0].structure(0)
     if not first.pbc.all():
-        raise RunError(f"{runs[0].name}: bands are those of crystals, periodic in all directions")
+        raise RunError(f"{runs[0].name}: bands need a crystal, periodic in all directions")
     try:
         along = first.cell.bandpath(k_path, npoints=points)
     except (KeyError, ValueError) as error:
@@ -98,7 +98,7 @@ def bands(
     for path, frames in zip(paths, runs, strict=True):
         found = learn_from(path)
         if found.learned.like.kpoints is None:
-            raise RunError(f"{path}: its labels have no k points, and no bands follow from them")
+            raise RunError(f"{path}: its labels have no k points, so there are no bands")
         for k in range(len(frames)):
             atoms = frames.structure(k)
             levels.append(found.learned.levels(atoms))
@@ -120,7 +120,7 @@ def bands(
 
 @in_one_thread
 def charges(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
-    """Mulliken charges over time, a mean over the atoms of each element."""
+    """Mulliken charges over time, averaged over the atoms of each element."""
     notes, out = [], []
     for path, frames in zip(paths, runs, strict=True):
         found = learn_from(path)
@@ -139,15 +139,12 @@ def charges(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
         }
         out.append(replace(frames, series=of_elements))
         off = found.error(_charge_error)
-        notes.append(
-            f"{path}: "
-            + found.in_words(f"at labels left out charges were off by {off:.1e} e in the mean")
-        )
+        notes.append(f"{path}: " + found.in_words(f"mean left-out error of charges: {off:.1e} e"))
     return replace(series(out, list(out[0].series)), title="Mulliken charges", notes=tuple(notes))
 
 
 def _highest_occupied(levels: Sequence[Levels]) -> Estimate:
-    """Mean over frames of the highest level with electrons, eV."""
+    """Mean highest occupied level over the frames, eV."""
     mean = np.mean([found.energies[found.occupied - 1] for found in levels])
     return Estimate(np.array(mean), np.array(np.nan))
 
@@ -155,8 +152,7 @@ def _highest_occupied(levels: Sequence[Levels]) -> Estimate:
 def _level_errors(found: LearnedFromRun) -> str:
     gap_off, level_off = (1e3 * found.error(of) for of in (_gap_error, _level_error))
     return found.in_words(
-        f"at labels left out the gap was off by {gap_off:.1f} meV, occupied levels by "
-        f"{level_off:.1f} meV"
+        f"left-out error of the gap: {gap_off:.1f} meV, of occupied levels: {level_off:.1f} meV"
     )
 
 

@@ -1,7 +1,7 @@
-"""Densities of any structure of a run, learned point by point from those that are known.
+"""Densities of any structure of a run, learned point by point from reference densities.
 
-They are those of the run's labels, by their density matrices, or of files, whatever made them. The
-latest ones are compared with what was learned before them, and learned then.
+Reference densities come from the density matrices of the run's labels, or from files of any origin.
+The latest ones are compared with the model before it learns them.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,18 +36,18 @@ _FEWEST = 2
 
 @dataclass(frozen=True, eq=False)
 class KnownDensity:
-    """The density of one structure.
+    """Reference density of one structure.
 
     Attributes
     ----------
     name
-        Where it is from.
+        Origin of the density.
     atoms
         The structure.
     sample
-        Draws points from it that atoms reach (Angstrom), with a seed.
+        Draws points within a distance of atoms (Angstrom), with a seed.
     error
-        How far a model's density is off: L1 and L2.
+        Errors of a model's density: L1 and L2.
     """
 
     name: str
@@ -58,7 +58,7 @@ class KnownDensity:
 
 @dataclass(frozen=True, eq=False)
 class LearnedPoints:
-    """What was learned, and how far it was off at the latest ones before they were learned too.
+    """A density model, and its errors at the latest densities before they were learned.
 
     Attributes
     ----------
@@ -71,15 +71,15 @@ class LearnedPoints:
     l2: float
 
     def in_words(self) -> str:
-        """What to bear in mind."""
+        """Note on the source of the densities, with their errors."""
         return (
-            f"point by point, learned from {self.model.n_labels} densities; at the latest ones, "
-            f"left out, it was off by {100 * self.l1:.3f} % (L1), {100 * self.l2:.3f} % (L2)"
+            f"point by point, learned from {self.model.n_labels} densities; errors at the latest "
+            f"ones, left out: {100 * self.l1:.3f} % (L1), {100 * self.l2:.3f} % (L2)"
         )
 
 
 def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoints:
-    """Learn densities.
+    """Learn densities point by point.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
     count, known = _of_files(files) if files else _of_labels(path)
     tested = of_which_tested(count)
     if count - tested < _FEWEST:
-        raise RunError(f"{count} densities are too few to learn from: give some more")
+        raise RunError(f"{count} densities are too few to learn from: give more")
     species = sorted(set(atoms.numbers.tolist()))
     model = DensityModel(species, describe_points(len(species), count))
     errors = []
@@ -110,7 +110,7 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         if strange:
             raise RunError(
                 f"{density.name}: has {', '.join(chemical_symbols[z] for z in sorted(strange))}, "
-                "which the run has not; leave it out"
+                "which the run does not have; leave it out"
             )
         if index >= count - tested:
             errors.append(density.error(model))
@@ -123,7 +123,7 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
 def _of_files(files: Sequence[Path]) -> tuple[int, Callable[[int], KnownDensity]]:
     def known(index: int) -> KnownDensity:
         atoms, grid, values = read_density(files[index])
-        # Cube files do not tell; a molecule may reach over the border of its box.
+        # Cube files do not state periodicity; a molecule may extend beyond its box.
         atoms.set_cell(grid.steps * np.array(grid.shape)[:, None])
         atoms.pbc = True
         return _on_grid(str(files[index]), atoms, grid, values)
@@ -162,7 +162,7 @@ def _on_grid(
 
 
 def _of_molecule(name: str, label: LabelMatrices, orbitals: OrbitalValues) -> KnownDensity:
-    """With its cores, which grids do not resolve."""
+    """Reference density of a molecule with its cores, which grids do not resolve."""
     atoms, matrices = label.atoms, label.matrices
     points, volumes = quadrature(atoms)
     values = DensityOfMatrix(atoms, matrices.density, orbitals).at(points)
