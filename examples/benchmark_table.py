@@ -35,7 +35,7 @@ from otf.engines.labels import Labels
 from otf.learning.calculator import ModelCalculator
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
-from otf.postprocess.hindcast import fit_file
+from otf.postprocess.fit import fit_file
 from otf.runs.assemble import make_trainer
 
 STEPS = 20

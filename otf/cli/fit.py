@@ -28,7 +28,7 @@ def command(
     from otf.config import read_config
     from otf.config.schema import Model
     from otf.learning.model_file import write_model
-    from otf.postprocess.hindcast import fit_file
+    from otf.postprocess.fit import fit_file
 
     report = fit_file(read_config(config).model if config else Model(), train, test)
     if output is not None:

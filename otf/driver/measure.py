@@ -12,6 +12,7 @@ from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.io.labels import StoredLabel
 from otf.learning.learner import Learner
+from otf.learning.regression import Taught
 
 
 @dataclass(frozen=True)
@@ -106,13 +107,15 @@ def relearn(parts: Parts, state: RunState, *, fs_per_step: float) -> list[Stored
         If they are not those the checkpoint was made with.
     """
     file, numbers = parts.labeller.file, parts.ensemble.atoms.numbers
-    known = [file[i] for i in range(min(len(file), parts.trainer.own_labels(state.trainer)))]
+    # Proposals of hybrid Monte Carlo are labelled, not learned.
+    learned = sum(record.reason != "proposal" for record in state.history)
+    known = [file[i] for i in range(min(len(file), learned))]
     for label in known:
         if not np.array_equal(label.atoms.numbers, numbers):
             raise RunError(
                 f"{file.path}: label {label.index} has other atoms than this run; put the "
                 "labels file of this run back in its place"
             )
-    labelled = ((s.atoms, s.labels, s.step * fs_per_step) for s in known)
+    labelled = (Taught(s.atoms, s.labels, s.step * fs_per_step) for s in known)
     parts.trainer.restore(state.trainer, labelled)
     return known

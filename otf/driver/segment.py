@@ -31,7 +31,7 @@ class Driving(Protocol):
 
     @property
     def energy(self) -> float:
-        """eV."""
+        """Energy, eV."""
         ...
 
     @property
@@ -267,8 +267,10 @@ def returned(integration: Generator[Activity, None, Integrated]) -> Integrated:
         try:
             next(integration)
         except StopIteration as end:
-            assert isinstance(end.value, Integrated)
-            return end.value
+            value = end.value
+            break
+    assert isinstance(value, Integrated)
+    return value
 
 
 def make_frame(

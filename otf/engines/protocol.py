@@ -207,7 +207,7 @@ class Engine(LabelSource, Protocol):
         ...
 
     @classmethod
-    def structure(cls, path: Path) -> Atoms:
+    def structure(cls, path: Path) -> Atoms:  # noqa: ARG003 -- a default for subclasses
         """The structure in an input file of the program.
 
         Raises

@@ -8,7 +8,7 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.learning.force_model import ForceModel
-from otf.learning.regression import TrainerSettings
+from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import TrainerState
 from otf.model.blueprint import Size
@@ -69,10 +69,6 @@ class Learner(Protocol):
         """State that, with the labels, restores what was learned."""
         ...
 
-    def own_labels(self, state: TrainerState) -> int:
-        """How many labels of this run a state was made with."""
-        ...
-
-    def restore(self, state: TrainerState, labelled: Iterable[tuple[Atoms, Labels, float]]) -> None:
-        """Go back to a captured state, from this run's labels, with their times in fs."""
+    def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
+        """Go back to a captured state, from the labels of this run that were learned."""
         ...

@@ -1,6 +1,7 @@
 """Labels as equations for the coefficients of one energy model."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
@@ -28,7 +29,7 @@ class TrainerSettings:
     annealing_labels
         Labels after which forgetting has faded to 1/e of its strength; None for never.
     orders
-        Ranks to choose from.
+        Polynomial orders to choose from.
     keep_blocks
         Blocks of labels kept for judging the model without them.
     """
@@ -54,6 +55,15 @@ class TrainerSettings:
             return self.forgetting
         faded = float(np.exp(-n_labels / self.annealing_labels))
         return 1.0 - (1.0 - self.forgetting) * faded
+
+
+class Taught(NamedTuple):
+    """A label with its structure, its time (fs), and the number of its trajectory."""
+
+    atoms: Atoms
+    labels: Labels
+    time_fs: float
+    trajectory: int = 0
 
 
 @dataclass(frozen=True, eq=False)

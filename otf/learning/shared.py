@@ -9,15 +9,12 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning.force_model import ForceModel
-from otf.learning.regression import TrainerSettings
+from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.trainer import Trainer, TrainerState
 from otf.model.blueprint import Size
 from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction
-
-Taught = tuple[Atoms, Labels, float]
-"""A label with its structure and its time, fs."""
 
 
 class SharedTrainer:
@@ -31,7 +28,7 @@ class SharedTrainer:
 
     def __init__(self, trainer: Trainer) -> None:
         self.trainer = trainer
-        self.order: list[int] = []
+        self.replicas: list[int] = []
 
     def restore(self, states: Sequence[TrainerState], taught: Sequence[Sequence[Taught]]) -> None:
         """Go back to the latest of the replicas' states, and learn what came after it.
@@ -50,27 +47,27 @@ class SharedTrainer:
         """
         rest = [list(labels) for labels in taught]
         if states:
-            latest = max(states, key=lambda s: len(s.order))
-            self.order = list(latest.order)
+            latest = max(states, key=lambda s: len(s.replicas))
+            self.replicas = list(latest.replicas)
             known = []
-            for replica in self.order:
+            for replica in self.replicas:
                 if not rest[replica]:
                     raise RunError(
                         f"replica {replica}: labels are missing; put its labels file back in its "
                         "place"
                     )
                 known.append(rest[replica].pop(0))
-            self.trainer.restore(latest, known, sources=self.order)
+            self.trainer.restore(latest, known)
         for replica, labels in enumerate(rest):  # paid for, and not committed
-            for atoms, label, time_fs in labels:
+            for atoms, label, time_fs, _ in labels:
                 self.learn(replica, atoms, label, time_fs=time_fs, audited=False)
 
     def learn(
         self, replica: int, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool
     ) -> None:
         """Take in a label of a replica."""
-        self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, source=replica)
-        self.order.append(replica)
+        self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, trajectory=replica)
+        self.replicas.append(replica)
 
 
 class ReplicaTrainer:
@@ -93,7 +90,7 @@ class ReplicaTrainer:
     @property
     def n_labels(self) -> int:
         """Labels of this replica that were learned."""
-        return self._shared.order.count(self._replica)
+        return self._shared.replicas.count(self._replica)
 
     @property
     def choice(self) -> Regularisation:
@@ -136,11 +133,7 @@ class ReplicaTrainer:
 
     def capture(self) -> TrainerState:
         """The state of the shared trainer."""
-        return replace(self._trainer.capture(), order=tuple(self._shared.order))
-
-    def own_labels(self, state: TrainerState) -> int:
-        """How many labels of this replica a state was made with."""
-        return state.order.count(self._replica)
+        return replace(self._trainer.capture(), replicas=tuple(self._shared.replicas))
 
     def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
         """Nothing: the shared trainer was restored for all of them."""

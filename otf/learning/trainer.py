@@ -2,8 +2,8 @@
 
 import itertools
 import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
@@ -11,10 +11,12 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.learning import regularisation
+from otf.learning import growth, regularisation
 from otf.learning.force_model import ForceModel, Posterior
-from otf.learning.regression import Example, Regression, TrainerSettings
+from otf.learning.left_out import left_out_scale
+from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
+from otf.learning.time_blocks import TimeBlocks
 from otf.learning.uncertainty import EPSILON, ErrorScale
 from otf.model import residual
 from otf.model.blueprint import Blueprint, Size
@@ -24,7 +26,6 @@ from otf.model.tensor_energy import Prediction, TensorEnergy
 
 _LOG = logging.getLogger("otf.learning")
 
-_BLOCK_FS = 20.0  # labels closer in time than this say much the same
 _UNSETTLED = 30  # up to this many labels the search goes all the way
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
 _OTHER_LABELS = (
@@ -33,8 +34,6 @@ _OTHER_LABELS = (
 )
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for the errors of earlier models, which soon say nothing of the present one
-_GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which nothing grows
-_SATURATED = 0.5  # the model may be too small when it misses its own labels by this much of that
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +46,8 @@ class TrainerState:
         Number of labels when larger models were last tried.
     residuals
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
-    order
-        Whose labels they are, of a trainer that replicas share; else empty.
+    replicas
+        Replica that each label is of, where replicas share the trainer; else empty.
     """
 
     n_labels: int
@@ -59,7 +58,7 @@ class TrainerState:
     scale: ErrorScale
     residuals: Floats
     theta: Floats
-    order: tuple[int, ...] = ()
+    replicas: tuple[int, ...] = ()
 
 
 class Trainer:
@@ -80,8 +79,7 @@ class Trainer:
         self._regression = Regression(blueprint.build(self._size), settings)
         self._examples: list[Example] = []
         self._reference_energy = 0.0
-        self._n_blocks = 0
-        self._blocks: dict[int, tuple[int, float]] = {}  # of each source, and when it began
+        self._blocks = TimeBlocks()
         self._tried_at = 0
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
@@ -148,7 +146,7 @@ class Trainer:
 
     @in_one_thread
     def learn(
-        self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool, source: int = 0
+        self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool, trajectory: int = 0
     ) -> None:
         """Take one label in: measure the error scale, add its rows, choose, solve.
 
@@ -158,8 +156,8 @@ class Trainer:
             When it was taken; labels close in time are left out together when the model is judged.
         audited
             Whether its time did not depend on the model's opinion.
-        source
-            Which trajectory it is of: labels of different ones are never close in time.
+        trajectory
+            Number of the trajectory: labels of different ones are never close in time.
         """
         if self.n_labels:
             error = labels.forces - self.predict(atoms).forces
@@ -170,15 +168,15 @@ class Trainer:
                 self._force_model.leverage(atoms),
                 audited=audited,
             )
-        self.add(atoms, labels, time_fs=time_fs, source=source)
+        self.add(atoms, labels, time_fs=time_fs, trajectory=trajectory)
         if regularisation.is_due(self._choice, self.n_labels):
             self._choose()
         self._solve()
 
     @in_one_thread
-    def add(self, atoms: Atoms, labels: Labels, *, time_fs: float, source: int = 0) -> None:
+    def add(self, atoms: Atoms, labels: Labels, *, time_fs: float, trajectory: int = 0) -> None:
         """Take one label in, without choosing and solving; see :meth:`learn`."""
-        example = self._remember(atoms, labels, time_fs, source)
+        example = self._remember(Taught(atoms, labels, time_fs, trajectory))
         if self._blueprint.groups(self._size) == self.model.sharing.groups:
             self._regression.add(example, self._reference_energy)
         else:  # environments that were not known
@@ -187,14 +185,12 @@ class Trainer:
             after = _latest_leverage(self._regression, self._choice)
             self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
 
-    def _remember(self, atoms: Atoms, labels: Labels, time_fs: float, source: int) -> Example:
+    def _remember(self, taught: Taught) -> Example:
         """Keep a label, with the block of time it falls in."""
+        atoms, labels = taught.atoms, taught.labels
         if self.n_labels == 0:
             self._reference_energy = labels.energy / len(atoms)
-        block, began_fs = self._blocks.get(source, (-1, -np.inf))
-        if time_fs - began_fs >= _BLOCK_FS:
-            block, self._n_blocks = self._n_blocks, self._n_blocks + 1
-            self._blocks[source] = (block, time_fs)
+        block = self._blocks.of(taught.time_fs, taught.trajectory)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         self._examples.append(Example(bare, labels, block))
         self._blueprint.see(bare)
@@ -215,9 +211,10 @@ class Trainer:
         self._choice = regularisation.converge(
             regression.equations, regression.leading, self._choice, thorough=True
         )
-        while self._may_be_too_small() and self._grow():
+        while growth.may_be_too_small(self._regression, self._choice) and self._grow():
             pass
-        self._measure_left_out()
+        scale = left_out_scale(self._regression, self._examples, self._choice)
+        self._scale = scale or self._scale
         self._solve()
 
     def capture(self) -> TrainerState:
@@ -233,24 +230,9 @@ class Trainer:
             self._force_model.theta,
         )
 
-    def own_labels(self, state: TrainerState) -> int:
-        """How many labels of this run a state was made with: all."""
-        return state.n_labels
-
     @in_one_thread
-    def restore(
-        self,
-        state: TrainerState,
-        labelled: Iterable[tuple[Atoms, Labels, float]],
-        *,
-        sources: Sequence[int] = (),
-    ) -> None:
-        """Go back to a captured state, from the labels learned up to it, with their times in fs.
-
-        Parameters
-        ----------
-        sources
-            Whose labels they are, if not all of one trajectory.
+    def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
+        """Go back to a captured state, from the labels learned up to it.
 
         Raises
         ------
@@ -258,10 +240,8 @@ class Trainer:
             If the labels are not those the state was made with.
         """
         self._size = state.size
-        for (atoms, labels, time_fs), source in zip(
-            labelled, sources or itertools.repeat(0), strict=False
-        ):
-            self._remember(atoms, labels, time_fs, source)
+        for taught in labelled:
+            self._remember(taught)
         self._regression = self._regress(state.size)
         if self.n_labels != state.n_labels:
             raise RunError(
@@ -296,49 +276,30 @@ class Trainer:
         before = _latest_leverage(self._regression, self._choice)
         find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
         self._choice = find(self._regression.equations, self._regression.leading, self._choice)
-        if self.n_labels >= 2 * self._tried_at and self._may_be_too_small():
+        if self.n_labels >= 2 * self._tried_at and growth.may_be_too_small(
+            self._regression, self._choice
+        ):
             self._tried_at = self.n_labels
             self._grow()
         # Leverages are others now, but the errors are not, except for what was gained by growing.
         after = _latest_leverage(self._regression, self._choice)
         self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
 
-    def _may_be_too_small(self) -> bool:
-        """Whether the model misses what it has learned about as much as what it has not."""
-        score = self._choice.score
-        if not score > _GOOD_ENOUGH:  # also where it is not known yet
-            return False
-        leading = self._regression.leading[self._choice.order]
-        return self._regression.misfit(leading, self._choice.strength) > _SATURATED * score
-
     def _grow(self) -> bool:
         """Try the next larger models; whether one of them predicts left-out labels better."""
         larger = self._blueprint.larger(self._size)
         if not larger:
             return False
-        best, best_size, score = None, self._size, float("nan")
-        for size in [self._size, *larger]:
-            regression = self._regression if size == self._size else self._regress(size)
-            choice = regularisation.converge(
-                regression.equations, regression.leading, self._choice, thorough=True
-            )
-            _LOG.info(
-                "%d labels, %s: left-out error %.4g in units of the expected noise",
-                self.n_labels,
-                size,
-                choice.score,
-            )
-            if best is None or choice.score < regularisation.GAIN * score:
-                best, best_size, score = (regression, choice), size, choice.score
-        assert best is not None  # the present size is always among the candidates
-        if best_size == self._size:
-            self._choice = best[1]
-            return False
-        _LOG.info("the model grows: %s", best_size)
-        self._scale = self._scale.rescaled(score / self._choice.score)
-        self._regression, self._choice = best
-        self._size = best_size
-        return True
+        sizes = itertools.chain(
+            [(self._size, self._regression)], ((size, self._regress(size)) for size in larger)
+        )
+        best = growth.best_of(sizes, self._choice, n_labels=self.n_labels)
+        grown = best.size != self._size
+        if grown:
+            _LOG.info("the model grows: %s", best.size)
+            self._scale = self._scale.rescaled(best.choice.score / self._choice.score)
+        self._size, self._regression, self._choice = best.size, best.regression, best.choice
+        return grown
 
     def _solve(self) -> None:
         leading = self._regression.leading[self._choice.order]
@@ -355,32 +316,6 @@ class Trainer:
         theta = np.zeros(self.model.n_columns)
         theta[:leading] = solution.coefficients
         self._set_model(theta, Posterior(solution.factor, self.settings.force_noise))
-
-    def _measure_left_out(self) -> None:
-        """Error scale and calibration from the labels kept, each as if it had not been learned."""
-        regression, noise = self._regression, self.settings.force_noise
-        solution = regression.equations.solve(
-            regression.leading[self._choice.order], self._choice.strength
-        )
-        if solution is None:
-            return
-        first = 0 if self.model.coupling == "self" else 1  # the energy row
-        snapshots = regression.equations.snapshots
-        measured = []
-        for example, snapshot in zip(self._examples[-len(snapshots) :], snapshots, strict=True):
-            rows = slice(first, first + 3 * len(example.atoms))
-            left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
-            if left_out is not None:
-                species = self.model.descriptor.channels(example.atoms)
-                error = noise * left_out[0][rows].reshape(-1, 3)
-                leverage = solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3)
-                measured.append((species, error, leverage))
-        scale = ErrorScale.unknown(len(self._scale.total))
-        for _ in range(2):  # the calibration needs the scale
-            scale = replace(scale, ratios=np.zeros_like(scale.ratios))
-            for species, error, leverage in measured:
-                scale = scale.updated(species, error, leverage, audited=True)
-        self._scale = scale
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         order = self._choice.order

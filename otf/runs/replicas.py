@@ -1,11 +1,11 @@
-"""Several replicas, one model: every label teaches all, and none waits for another's.
+"""Replicas that share one model: every label is learned for all of them.
 
-Each replica is a run of its own, in a directory of its own, in a thread of its own. A model_lock lets one
-of them compute with the model at a time; it is laid down only while its replica waits for a label.
-So the model changes between a replica's prediction and its label, and never in the middle of
-either; a label is learned and its segment committed before anybody else moves. Which label was
-learned when depends on how long labels take: a killed run goes on from the last commit of each
-replica, with all labels that were paid for, but not on the course it would have taken.
+Each replica is a run of its own, in its own directory and thread. A lock lets one of them compute
+with the model at a time; a replica releases it only while it waits for a label. So the model
+changes between a replica's prediction and its label, and never in the middle of either; a label is
+learned and its segment committed before another replica moves. The order in which labels are
+learned depends on how long they take: a killed run continues from the last commit of each replica
+with all labels that were paid for, but not on the trajectory it would have followed.
 """
 
 import logging
@@ -32,6 +32,7 @@ from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.learning.model_file import write_model
+from otf.learning.regression import Taught
 from otf.learning.shared import ReplicaTrainer, SharedTrainer
 from otf.model.descriptor import displaced
 from otf.model.tensor_energy import Ranks
@@ -332,7 +333,7 @@ def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
     fs = [w.config.dynamics.timestep_fs for w in team]
     taught = [
         [
-            (s.atoms, s.labels, s.step * fs[w.number])
+            Taught(s.atoms, s.labels, s.step * fs[w.number], w.number)
             for s in (w.file[i] for i in range(len(w.file)))
         ]
         for w in team

@@ -356,8 +356,8 @@ def test_more_ranks_than_the_job_has(otf, slurm, tmp_path):
         python=sys.executable, standins=STANDINS, launcher="auto", data=tmp_path / "data", lines=[]
     )
     config.write_text(text.replace("  tasks: 2", "  tasks: 1"))
-    needs = "2 ranks of 2 threads need 4 cores, and"
-    assert f"{needs} the job requests 2" in otf("submit", config, rc=1)
+    needs = "2 ranks of 2 threads need 4 cores,"
+    assert f"{needs} and the job requests 2" in otf("submit", config, rc=1)
     assert not (tmp_path / "runs").exists()
     inside = ["srun", "--ntasks=1", sys.executable, "-m", "otf", "run", config]
     done = subprocess.run(inside, env=slurm, cwd=tmp_path, capture_output=True, text=True)

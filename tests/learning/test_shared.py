@@ -7,6 +7,7 @@ from ase.build import bulk
 from otf.config.schema import Model
 from otf.engines.labels import Labels
 from otf.errors import RunError
+from otf.learning.regression import Taught
 from otf.learning.shared import ReplicaTrainer, SharedTrainer
 from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
@@ -34,7 +35,7 @@ def test_each_replica_counts_its_own_and_all_know_everything():
     for i, replica in enumerate([0, 2, 2, 0, 1, 2, 0]):
         atoms, labels = label(i)
         parts[replica].learn(atoms, labels, time_fs=5.0 * i, audited=i % 2 == 0)
-        taught[replica].append((atoms, labels, 5.0 * i))
+        taught[replica].append(Taught(atoms, labels, 5.0 * i, replica))
         if i == 5:
             states = [part.capture() for part in parts]
     assert [part.n_labels for part in parts] == [3, 1, 3]
@@ -42,7 +43,7 @@ def test_each_replica_counts_its_own_and_all_know_everything():
     expected = parts[1].predict(probe).forces
     again = fresh()
     again.restore(states, taught)  # the last label is on disk, but in no checkpoint
-    assert again.order == [0, 2, 2, 0, 1, 2, 0]
+    assert again.replicas == [0, 2, 2, 0, 1, 2, 0]
     np.testing.assert_allclose(again.trainer.predict(probe).forces, expected, atol=1e-9)
     complete = fresh()
     complete.restore([part.capture() for part in parts], taught)

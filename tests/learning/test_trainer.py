@@ -12,7 +12,7 @@ from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
 from otf.learning.fit import fit
-from otf.learning.regression import TrainerSettings
+from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.learning.uncertainty import EPSILON, ErrorScale
 from otf.model.blueprint import Blueprint, Choices
@@ -40,23 +40,23 @@ def labelled(count: int, *, width: float = 0.04, seed: int = 0):
         atoms.calc = calculator
         labels = Labels(atoms.get_potential_energy(), atoms.get_forces())
         atoms.calc = None
-        out.append((atoms, labels, 30.0 * i))
+        out.append(Taught(atoms, labels, 30.0 * i))
     return out
 
 
 def learn(model: Trainer, data) -> Trainer:
-    for atoms, labels, time_fs in data:
+    for atoms, labels, time_fs, _ in data:
         model.learn(atoms, labels, time_fs=time_fs, audited=True)
     return model
 
 
 def force_error(model: Trainer, data) -> float:
-    return float(np.mean([np.abs(model.predict(a).forces - y.forces).mean() for a, y, _ in data]))
+    return float(np.mean([np.abs(model.predict(a).forces - y.forces).mean() for a, y, *_ in data]))
 
 
 def test_error_falls_as_labels_come_in():
     data, test = labelled(40), labelled(10, seed=1)
-    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    size = np.mean([np.abs(y.forces).mean() for _, y, *_ in test])
     errors = [force_error(learn(trainer(), data[:n]), test) / size for n in (1, 10, 40)]
     assert errors[0] > 3 * errors[1] > 3 * errors[2]
     assert errors[2] < 0.02
@@ -65,7 +65,7 @@ def test_error_falls_as_labels_come_in():
 def test_energies_come_with_their_zero():
     data, test = labelled(30), labelled(5, seed=1)
     model = learn(trainer(), data)
-    for atoms, labels, _ in test:
+    for atoms, labels, *_ in test:
         assert abs(model.predict(atoms).energy - labels.energy) < 0.05
 
 
@@ -121,9 +121,9 @@ def test_unknown_errors_are_infinite_until_measured():
 def test_fitted_at_once_it_knows_its_errors_too():
     data, test = labelled(40), labelled(15, seed=5)
     model = trainer()
-    fit(model, ((atoms, labels) for atoms, labels, _ in data))
+    fit(model, ((atoms, labels) for atoms, labels, *_ in data))
     errors, predicted = [], []
-    for atoms, labels, _ in test:
+    for atoms, labels, *_ in test:
         errors.append(np.abs(model.predict(atoms).forces - labels.forces))
         predicted.append(model.predicted_error(atoms))
     covered = np.mean(np.array(errors) <= 2 * np.array(predicted))
@@ -141,16 +141,16 @@ def test_one_symmetric_structure_teaches_its_energy_and_claims_no_more():
 
 def test_predicted_error_grows_away_from_what_was_learned():
     model = learn(trainer(), labelled(20))
-    near = np.mean([model.predicted_error(a).mean() for a, _, _ in labelled(5, seed=8)])
+    near = np.mean([model.predicted_error(a).mean() for a, *_ in labelled(5, seed=8)])
     wide = labelled(5, seed=8, width=0.2)
-    far = np.mean([model.predicted_error(a).mean() for a, _, _ in wide])
+    far = np.mean([model.predicted_error(a).mean() for a, *_ in wide])
     assert far > 2 * near
 
 
 def test_predicted_error_has_the_size_of_the_true_one():
     model = learn(trainer(), labelled(30))
     predicted, true = [], []
-    for atoms, labels, _ in labelled(20, seed=5):
+    for atoms, labels, *_ in labelled(20, seed=5):
         predicted.append(model.predicted_error(atoms))
         true.append(np.abs(model.predict(atoms).forces - labels.forces))
     assert np.mean(np.array(true) <= 2 * np.array(predicted)) > 0.9
@@ -278,7 +278,7 @@ def test_grown_trainer_is_restored_to_the_last_bit():
 def test_atoms_of_their_own_are_learned_and_fall_back():
     data, test = labelled(30), labelled(8, seed=1)
     model = learn(growing(sharing=("atom",), components=(3,), four_body=(False,)), data)
-    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    size = np.mean([np.abs(y.forces).mean() for _, y, *_ in test])
     assert force_error(model, test) < 0.1 * size
     other = molecule("CH4")  # same species, other atoms: predicted by the shared coefficients
     assert np.isfinite(model.predict(other).forces).all()
@@ -290,15 +290,15 @@ def test_self_coupling_learns_forces_without_energies():
     descriptor = DescriptorSettings(radial_three=2, l_max=2)
     blueprint = Blueprint(descriptor, displaced(START, seed=0), choices, coupling="self")
     model = learn(Trainer(blueprint, TrainerSettings()), data)
-    size = np.mean([np.abs(y.forces).mean() for _, y, _ in test])
+    size = np.mean([np.abs(y.forces).mean() for _, y, *_ in test])
     assert force_error(model, test) < 0.3 * size
-    assert all(np.isnan(model.predict(a).energy) for a, _, _ in test)
+    assert all(np.isnan(model.predict(a).energy) for a, *_ in test)
 
 
 def test_residual_forecast_is_what_the_model_in_force_leaves():
     data = labelled(12)
     model = learn(trainer(orders=(1,)), data)
-    atoms, labels, _ = data[9]
+    atoms, labels, *_ = data[9]
     left = labels.forces - model.predict(atoms).forces
     np.testing.assert_allclose(model.residual_forecast(10).mean(0.0), left, atol=1e-12)
     assert model.residual_forecast(1) is None
@@ -320,7 +320,7 @@ def crystal_data(count: int, seed: int = 0):
             atomic_energies=atoms.get_potential_energies(),
         )
         atoms.calc = None
-        out.append((atoms, labels, 30.0 * i))
+        out.append(Taught(atoms, labels, 30.0 * i))
     return out
 
 
@@ -337,9 +337,9 @@ def test_stress_is_learned_when_asked():
 
     def error(**settings):
         model = learn(aluminium(**settings), data)
-        return np.mean([np.abs(model.predict(a).stress - y.stress).mean() for a, y, _ in test])
+        return np.mean([np.abs(model.predict(a).stress - y.stress).mean() for a, y, *_ in test])
 
-    size = np.mean([np.abs(y.stress).mean() for _, y, _ in test])
+    size = np.mean([np.abs(y.stress).mean() for _, y, *_ in test])
     assert error(stress_noise=1e-3) < 0.7 * error()
     assert error(stress_noise=1e-3) < 0.05 * size
 
@@ -352,7 +352,7 @@ def test_energies_of_atoms_are_learned_when_asked():
         return np.mean(
             [
                 np.abs(model.predict(a).atomic_energies - y.atomic_energies).mean()
-                for a, y, _ in test
+                for a, y, *_ in test
             ]
         )
 

@@ -11,7 +11,8 @@ from ase.md.langevin import Langevin
 from otf.config import read_config
 from otf.config.schema import Model
 from otf.errors import FileError
-from otf.postprocess.hindcast import fit_file, hindcast_file, hindcast_summary
+from otf.postprocess.fit import fit_file
+from otf.postprocess.hindcast import hindcast_file, hindcast_summary
 
 SMALL = Model(radial_two=6, radial_three=2, l_max=2)
 

@@ -67,8 +67,8 @@ def test_replicas_teach_each_other_and_each_is_a_run(tmp_path):
     labels = [read_labels(w / "labels.extxyz") for w in replicas]
     assert said["labels"] == sum(map(len, labels)) == (tmp_path / "notes").read_text().count("\n")
     states = [read_checkpoint(w / "checkpoint.h5").state.trainer for w in replicas]
-    last = max(states, key=lambda s: len(s.order))
-    assert [last.order.count(k) for k in range(3)] == list(map(len, labels))
+    last = max(states, key=lambda s: len(s.replicas))
+    assert [last.replicas.count(k) for k in range(3)] == list(map(len, labels))
     ends = {read_trajectory(w / "trajectory.h5").positions[-1].tobytes() for w in replicas}
     assert len(ends) == 3  # different seeds
     model = read_model(tmp_path / "run/model.h5")

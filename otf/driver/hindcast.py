@@ -1,0 +1,111 @@
+"""The on-the-fly protocol over recorded frames, which take the place of the dynamics."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from ase import Atoms
+
+from otf.driver.measure import Measured, measure
+from otf.driver.policy import UNTRIGGERED, Policy, PolicyState, Reason, expectation, planned
+from otf.driver.records import ResidualUse
+from otf.driver.residual_correction import ResidualCorrection
+from otf.engines.labels import Labels
+from otf.learning.learner import Learner
+
+_COVERAGE_EVERY = 7  # frames between predicted errors; prime, so that no schedule beats with it
+
+
+@dataclass(frozen=True)
+class HindcastFrame:
+    """One frame of a replayed protocol.
+
+    Attributes
+    ----------
+    since_label
+        Frames since the label before this frame.
+    labelled
+        Whether its label was learned (after it was predicted).
+    measured
+        Errors of the prediction before the label was learned; predicted errors and coverage are
+        NaN at most frames.
+    """
+
+    index: int
+    since_label: int
+    labelled: bool
+    measured: Measured
+
+
+def hindcast(
+    learner: Learner,
+    policy: Policy,
+    frames: Sequence[Atoms],
+    labels_of: Callable[[int], Labels],
+    *,
+    frame_fs: float,
+    seed: int,
+    residual: ResidualUse = "off",
+) -> Iterator[HindcastFrame]:
+    """Predict every frame, learning those that the policy selects.
+
+    Parameters
+    ----------
+    learner
+        Has learned nothing yet.
+    labels_of
+        The recorded labels of a frame.
+    frame_fs
+        Time between frames.
+    seed
+        Of the times of random labels.
+    residual
+        Use of the autoregressive forecast of the residual.
+    """
+    last, state, plan = 0, PolicyState(), _FIRST
+    correction = ResidualCorrection(None, 0, 1)
+    for i, atoms in enumerate(frames):
+        labels, elapsed = labels_of(i), i - last
+        if 0 < elapsed < plan[0] and _guard_fires(policy, state, learner, atoms, elapsed):
+            plan = (elapsed, "guard")
+        asked = i == 0 or elapsed >= plan[0]
+        measured = measure(
+            learner,
+            atoms,
+            labels,
+            added=correction.at(i),
+            with_predicted=i % _COVERAGE_EVERY == 0,
+        )
+        if asked:
+            reason = plan[1]
+            audited = reason in UNTRIGGERED and not state.by_engine
+            learner.learn(atoms, labels, time_fs=i * frame_fs, audited=audited)
+            forecast = learner.error_forecast() if residual == "forecast" else None
+            state = policy.after_label(
+                state,
+                step=i,
+                error=measured.force_mae,
+                elapsed=elapsed,
+                reason=reason,
+                forecast=expectation(forecast, elapsed),
+            )
+            last = i
+            n_labels = learner.n_labels
+            rest = len(frames) - 1 - i
+            plan = planned(policy, state, rest=rest, n_labels=n_labels, seed=seed)
+            if residual == "propagate":
+                forecast = learner.residual_forecast(n_labels)
+                correction = ResidualCorrection(forecast, i, max(1, elapsed))
+        yield HindcastFrame(i, elapsed, asked, measured)
+
+
+_FIRST: tuple[int, Reason] = (0, "start")
+
+
+def _guard_fires(
+    policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, elapsed: int
+) -> bool:
+    """Whether the predicted error of a frame calls for its label before the gap is over."""
+    every = policy.guard_every
+    if not every or elapsed % every or state.by_engine:
+        return False
+    return policy.guard_fires(learner.worst_error(atoms))

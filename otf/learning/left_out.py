@@ -1,0 +1,42 @@
+"""The error scale from labels left out, each as if it had not been learned."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from otf.learning.regression import Example, Regression
+from otf.learning.regularisation import Regularisation
+from otf.learning.uncertainty import ErrorScale
+
+
+def left_out_scale(
+    regression: Regression, examples: Sequence[Example], choice: Regularisation
+) -> ErrorScale | None:
+    """Error scale and calibration from the labels kept for leaving out; None without a solution.
+
+    Parameters
+    ----------
+    examples
+        All labels, in the order they were learned.
+    """
+    solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
+    if solution is None:
+        return None
+    model, snapshots = regression.model, regression.equations.snapshots
+    first = 0 if model.coupling == "self" else 1  # the energy row
+    measured = []
+    for example, snapshot in zip(examples[-len(snapshots) :], snapshots, strict=True):
+        rows = slice(first, first + 3 * len(example.atoms))
+        left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
+        if left_out is not None:
+            channels = model.descriptor.channels(example.atoms)
+            error = regression.settings.force_noise * left_out[0][rows].reshape(-1, 3)
+            leverage = solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3)
+            measured.append((channels, error, leverage))
+    scale = ErrorScale.unknown(len(model.descriptor.species))
+    for _ in range(2):  # the calibration needs the scale
+        scale = replace(scale, ratios=np.zeros_like(scale.ratios))
+        for channels, error, leverage in measured:
+            scale = scale.updated(channels, error, leverage, audited=True)
+    return scale
