@@ -34,7 +34,7 @@ _MILD = 1.5  # largest standard deviation of Delta, kT, at which first order is 
 
 
 @dataclass(frozen=True, eq=False)
-class Correction:
+class Reweighting:
     """Correction of the average of an observable from the model to the engine.
 
     Attributes
@@ -57,13 +57,13 @@ class Correction:
     scatter_kT: float
 
 
-def correction(
+def reweight(
     samples: Floats,
     differences: Floats,
     *,
     temperature_K: float,
     by_model: Floats | None = None,
-) -> Correction:
+) -> Reweighting:
     """Compute the correction from the values of an observable at the labels.
 
     Parameters
@@ -81,7 +81,7 @@ def correction(
     nothing = np.full(samples.shape[1:], np.nan)
     none = Estimate(nothing, nothing)
     if n < _FEWEST:
-        return Correction("none", f"{n} labels are too few", none, n, float(n), float("nan"))
+        return Reweighting("none", f"{n} labels are too few", none, n, float(n), float("nan"))
     delta = (differences - differences.mean()) / (KELVIN * temperature_K)
     weights = np.exp(-(delta - delta.min()))
     effective = float(weights.sum() ** 2 / np.sum(weights**2))
@@ -95,7 +95,7 @@ def correction(
             return mean
 
         shift = _jackknife(reweighted, n)
-        return Correction("exponential", why, shift, n, effective, scatter)
+        return Reweighting("exponential", why, shift, n, effective, scatter)
     if scatter <= _MILD:
         why = f"only {effective:.1f} of {n} labels would carry the weight"
 
@@ -106,12 +106,12 @@ def correction(
             return apart - covariance
 
         shift = _jackknife(first_order, n)
-        return Correction("first order", why, shift, n, effective, scatter)
+        return Reweighting("first order", why, shift, n, effective, scatter)
     why = (
         f"{effective:.1f} of {n} labels would carry the weight, and model and engine differ by "
         f"{scatter:.1f} kT: sample with slhmc, or improve the model"
     )
-    return Correction("none", why, none, n, effective, scatter)
+    return Reweighting("none", why, none, n, effective, scatter)
 
 
 def _jackknife(estimate: Callable[[Ints], Floats], n: int) -> Estimate:

@@ -24,6 +24,7 @@ import click
 @click.option("--timestep-fs", type=float, help="Time between frames, for files without times.")
 @click.option("--output", type=click.Path(path_type=Path), help="A picture: .png, .svg or .pdf.")
 def command(
+    *,
     one: Path,
     other: Path,
     cutoff_A: float,

@@ -25,6 +25,7 @@ _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db
 @click.option("--to", "stop_fs", type=float, help="Last time, fs.")
 @click.option("--every", type=click.IntRange(min=1), default=1, help="Use every N-th frame only.")
 def command(
+    *,
     source: Path,
     output: Path,
     kind: str | None,

@@ -19,7 +19,7 @@ from otf.cli.json_text import to_json
 )
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
-    train: Path, test: Path | None, config: Path | None, output: Path | None, as_json: bool
+    *, train: Path, test: Path | None, config: Path | None, output: Path | None, as_json: bool
 ) -> None:
     """Fit a model to labelled structures and test it.
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @with_mpi_ranks
 def command(
+    *,
     run_dir: Path,
     steps: int | None,
     again: Literal["requeue", "chain"] | None,

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @with_mpi_ranks
 def command(
+    *,
     config: Path,
     output: Path | None,
     seed: int | None,

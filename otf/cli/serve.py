@@ -24,7 +24,7 @@ import click
     help="Seconds to wait until the driver listens.",
 )
 def command(
-    model: Path, structure: Path | None, host: str, port: int, unix: str | None, wait_s: float
+    *, model: Path, structure: Path | None, host: str, port: int, unix: str | None, wait_s: float
 ) -> None:
     """Serve a learned model to i-PI, ASE or others, by the i-PI socket protocol.
 

@@ -252,16 +252,21 @@ class MatrixModel:
                 chosen = np.flatnonzero(mine)
                 for start in range(0, len(chosen), _CHUNK):
                     part = chosen[start : start + _CHUNK]
-                    bonds.append(self._bonds_of((one, other), part, pairs, vectors, around, (a, b)))
+                    bonds.append(
+                        self._bonds_of(
+                            part, pairs, vectors, around, species=(one, other), kinds=(a, b)
+                        )
+                    )
         return sites, bonds
 
     def _bonds_of(
         self,
-        species: tuple[int, int],
         chosen: Ints,
         pairs: Pairs,
         vectors: Floats,
         around: Floats,
+        *,
+        species: tuple[int, int],
         kinds: tuple[int, int],
     ) -> _Bonds:
         d, along = self.description, vectors[chosen]

@@ -94,7 +94,9 @@ class _External:
         self._numbers = np.array([0, *(atomic_numbers[symbol] for symbol in elements)])
         self._world = lmp.get_mpi_comm() if lmp.extract_setting("world_size") > 1 else None
 
-    def __call__(self, lmp: Any, step: int, n_local: int, tag: Ints, x: Floats, f: Floats) -> None:
+    def __call__(  # noqa: PLR0917 -- LAMMPS fixes the arguments
+        self, lmp: Any, step: int, n_local: int, tag: Ints, x: Floats, f: Floats
+    ) -> None:
         try:
             self._compute(lmp, n_local, x, f)
         except BaseException:  # LAMMPS would ignore it and continue with the previous forces

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from otf.analysis.curves import Curves
-from otf.analysis.reweighting import correction
+from otf.analysis.reweighting import reweight
 from otf.arrays import Floats
 from otf.config import Config
 from otf.driver.policy import UNTRIGGERED
@@ -20,7 +20,7 @@ from otf.runs.directory import open_run
 Analysis = Callable[[Frames], Curves]
 
 
-def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
+def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     """Averages corrected from the model to the engine.
 
     The correction to each curve and number is also returned by itself, with its own error: the
@@ -43,7 +43,9 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     """
     run, config, atoms = open_run(path)
     if config.dynamics.ensemble == "slhmc":
-        raise RunError(f"{path}: hybrid Monte Carlo samples the engine itself; leave --correct out")
+        raise RunError(
+            f"{path}: hybrid Monte Carlo samples the engine itself; leave --reweight out"
+        )
     state = read_checkpoint(run.checkpoint).state
     stored = read_labels(run.labels)
     span = _steps_of(frames, config.dynamics.timestep_fs)
@@ -67,7 +69,7 @@ def corrected(path: Path, frames: Frames, analyse: Analysis) -> Curves:
             samples = _values(by_engine, name, np.shape(plain.mean))
             if samples is None:
                 continue
-            found = correction(
+            found = reweight(
                 samples,
                 differences,
                 temperature_K=temperature,

@@ -12,7 +12,7 @@ from otf.errors import OtfError
 from otf.io.durable import is_owned
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, open_run, replicas_below
-from otf.runs.session import contract_of
+from otf.runs.summary import contract_of
 
 State = Literal["running", "stopped", "finished", "not begun", "damaged"]
 

@@ -23,7 +23,7 @@ from otf.report import pictures
 from otf.report.viewer import shown, viewer
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, one_run, open_run
-from otf.runs.session import contract_of
+from otf.runs.summary import contract_of
 from otf.runs.warm_start import gains
 from otf.version import __version__
 
@@ -69,7 +69,7 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
     if len(scalars) == 0:
         raise RunError(f"{path}: has no frame yet; there is nothing to report")
     target = output or run.path / "report.html"
-    page = _page(run, config, state, scalars, refresh_s, target.parent)
+    page = _page(run, config, state, scalars, refresh_s=refresh_s, beside=target.parent)
     replace_file(target, lambda aside: aside.write_text(page, encoding="utf-8"))
     return target
 
@@ -79,6 +79,7 @@ def _page(
     config: Config,
     state: RunState,
     t: Trajectory,
+    *,
     refresh_s: float | None,
     beside: Path,
 ) -> str:

@@ -8,13 +8,9 @@ import numpy as np
 import yaml
 from ase import Atoms
 
+from otf.config.dynamics import Dynamics
 from otf.config.reader import looks_like_no_text
-from otf.config.schema import (
-    Config,
-    Dynamics,
-    Model,
-    Policy,
-)
+from otf.config.schema import Config, Model, Policy
 from otf.driver.labelling import Labeller
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy

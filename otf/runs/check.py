@@ -3,7 +3,8 @@
 from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
-from otf.config.schema import CONSTANT_PRESSURE, Config
+from otf.config.dynamics import CONSTANT_PRESSURE
+from otf.config.schema import Config
 from otf.engines.protocol import Capabilities
 from otf.errors import ConfigError, EngineError
 

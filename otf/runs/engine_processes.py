@@ -1,8 +1,8 @@
 """Labels in processes of their own, started by executorlib: steps of a job, or on one machine.
 
-What Python computes inside this process shares its locks and its cores; labels of replicas by such
-engines run side by side, and on other nodes, only in other processes. Each label has its own, so
-that nothing is held between labels: engines start warm from what is on the disk.
+Engines that run inside this process share its interpreter lock and its cores, so that labels of
+replicas run side by side, or on other nodes, only in other processes. Every label has its own
+process, which holds nothing between labels: engines are warm-started from files.
 """
 
 import importlib
@@ -12,7 +12,8 @@ import threading
 import time
 from collections.abc import Collection
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import cast
 
 from ase import Atoms
@@ -24,7 +25,6 @@ from otf.engines.protocol import Capabilities, DensityGuess, Engine, LabelSource
 from otf.errors import EngineError, RunError
 from otf.orbitals.block_matrices import Matrices
 from otf.runs.assemble import make_engine
-from otf.runs.directory import RunDirectory
 
 _GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
 
@@ -65,26 +65,15 @@ class EngineProcesses:
             max_workers=processes, resource_dict=resources, hostname_localhost=job is None
         )
 
-    def label(
-        self,
-        config: Config,
-        run: RunDirectory,
-        start: Atoms,
-        atoms: Atoms,
-        index: int,
-        remedies: Collection[str],
-        guess: DensityGuess | None,
-    ) -> tuple[Labels | LabelFailure, Matrices | None]:
-        """As an engine of this run labels, and its matrices; ``start`` is what it is opened with.
+    def label(self, task: "LabelTask") -> tuple[Labels | LabelFailure, Matrices | None]:
+        """A label and its matrices, computed in a process of its own.
 
         Raises
         ------
         EngineError
             As the engine does.
         """
-        future = self._executor.submit(
-            _label_here, config, run, start, atoms, index, tuple(remedies), guess, self._parent
-        )
+        future = self._executor.submit(_label_here, task, self._parent)
         try:
             answer = future.result()
         except RuntimeError as error:
@@ -104,6 +93,27 @@ class EngineProcesses:
         self._executor.shutdown(wait=True)
 
 
+@dataclass(frozen=True, eq=False)
+class LabelTask:
+    """A label to compute, with what the engine has to be opened with.
+
+    Attributes
+    ----------
+    config, scratch, start
+        Options of the engine, its folder, and the structure it is opened with.
+    atoms, index, remedies, guess
+        See :meth:`otf.engines.protocol.LabelSource.label`.
+    """
+
+    config: Config
+    scratch: Path
+    start: Atoms
+    atoms: Atoms
+    index: int
+    remedies: tuple[str, ...]
+    guess: DensityGuess | None
+
+
 class EngineInProcesses(LabelSource):
     """An engine whose labels are computed in processes of their own."""
 
@@ -112,7 +122,7 @@ class EngineInProcesses(LabelSource):
         processes: EngineProcesses,
         engine: Engine,
         config: Config,
-        run: RunDirectory,
+        scratch: Path,
         atoms: Atoms,
     ) -> None:
         self._warm_start = engine.warm_start
@@ -121,7 +131,7 @@ class EngineInProcesses(LabelSource):
         self._matrices: Matrices | None = None
         self._processes = processes
         self._config = config
-        self._run = RunDirectory(run.path.absolute())
+        self._scratch = scratch.absolute()
         self._start = atoms.copy()
 
     @property
@@ -143,9 +153,10 @@ class EngineInProcesses(LabelSource):
         guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
         """See :meth:`otf.engines.protocol.LabelSource.label`."""
-        answer, self._matrices = self._processes.label(
-            self._config, self._run, self._start, atoms, index, remedies, guess
+        task = LabelTask(
+            self._config, self._scratch, self._start, atoms, index, tuple(remedies), guess
         )
+        answer, self._matrices = self._processes.label(task)
         return answer
 
     def matrices(self) -> Matrices | None:
@@ -154,22 +165,17 @@ class EngineInProcesses(LabelSource):
 
 
 def _label_here(
-    config: Config,
-    run: RunDirectory,
-    start: Atoms,
-    atoms: Atoms,
-    index: int,
-    remedies: Collection[str],
-    guess: DensityGuess | None,
-    parent: int | None,
+    task: LabelTask, parent: int | None
 ) -> tuple[Labels | LabelFailure, Matrices | None] | EngineError:
-    """A label by an engine that lives as long as this process."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who interrupts the run waits for its labels
+    """Compute a label with an engine that lives as long as this process."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run waits for its labels
     threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
     try:
-        with closing(make_engine(config)) as engine:
-            engine.open(start, run.scratch)
-            answer = engine.label(atoms, index=index, remedies=remedies, guess=guess)
+        with closing(make_engine(task.config)) as engine:
+            engine.open(task.start, task.scratch)
+            answer = engine.label(
+                task.atoms, index=task.index, remedies=task.remedies, guess=task.guess
+            )
             return answer, engine.matrices() if isinstance(answer, Labels) else None
     except EngineError as error:
         return error

@@ -48,10 +48,11 @@ from otf.runs.directory import (
     replicas_below,
 )
 from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
-from otf.runs.session import Summary, commit_all, summarise
+from otf.runs.session import commit_all
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import DONE, EXIT_FILE
+from otf.runs.summary import Outcome, Summary, summarise
 from otf.runs.turn_taking import StoppedError, TurnTakingEngine
 from otf.runs.warm_start import warm_started
 
@@ -215,7 +216,7 @@ def _assembled(
             stack.callback(engine.close)
             engine.open(atoms, directory.scratch)
         else:
-            source = EngineInProcesses(processes, engine, own, directory, atoms)
+            source = EngineInProcesses(processes, engine, own, directory.scratch, atoms)
         in_turn = TurnTakingEngine(
             warm_started(source, directory.matrices),
             common.model_lock,
@@ -306,23 +307,21 @@ def _run_one(replica: _Replica, common: _Common) -> None:
     with common.model_lock:
         try:
             try:
-                state, stopped_by = commit_all(
+                outcome = commit_all(
                     run,
                     replica.config,
                     replica.parts,
                     lambda record: common.watch(replica.number, record),
-                    common.request,
+                    request=common.request,
                     began=common.began,
                 )
             except StoppedError:
                 known = run.checkpoint.exists()
                 state = read_checkpoint(run.checkpoint).state if known else None
-                stopped_by = common.request.signal
+                outcome = Outcome(state, common.request.signal)
             write_model(run.model, replica.parts.trainer.force_model)
             wall_s = time.monotonic() - common.began
-            replica.summary = summarise(
-                run, replica.config, replica.engine, state, stopped_by, wall_s
-            )
+            replica.summary = summarise(run, replica.config, replica.engine, outcome, wall_s)
         except Exception as error:  # reaches the main thread
             replica.error = error
 

@@ -4,7 +4,6 @@ import logging
 import time
 from collections.abc import Callable
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
@@ -13,24 +12,12 @@ from otf.config import Config
 from otf.config.schema import Stop
 from otf.driver.hybrid_monte_carlo import sample
 from otf.driver.loop import drive
-from otf.driver.records import ForceChecks, LabelRecord, Parts, Record, RunState, Segment
-from otf.driver.statistics import (
-    Contract,
-    EnergyConservation,
-    LabelStatistics,
-    Sampling,
-    by_kind,
-    contract,
-    energy_conservation,
-    sampling,
-    statistics,
-)
+from otf.driver.records import LabelRecord, Parts, Record, Segment
 from otf.engines.allocation import this_job
-from otf.engines.protocol import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
-from otf.io.trajectory import TrajectoryWriter, read_scalars, read_trajectory
+from otf.io.trajectory import TrajectoryWriter, read_trajectory
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
 from otf.runs.assemble import make_engine, make_parts
@@ -40,77 +27,13 @@ from otf.runs.directory import RunDirectory
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import RdfWatch, Stopping
-from otf.runs.warm_start import Gains, gains, warm_started
+from otf.runs.summary import Outcome, Summary, contract_of, summarise
+from otf.runs.warm_start import warm_started
 
 _TO_FINISH_S = 30.0  # of a job, to write what is left
 _LOG = logging.getLogger("otf.session")
 
 Watcher = Callable[[Record], None]
-
-
-@dataclass(frozen=True)
-class Summary:
-    """What a run came to.
-
-    Attributes
-    ----------
-    steps, steps_wanted
-        Committed, and asked for; proposals, for hybrid Monte Carlo.
-    simulated_fs
-        Time the atoms moved for.
-    labels, labels_percent
-        Engine calls, and their share of the timesteps.
-    measured
-        Errors at the labels whose time did not depend on the model's opinion, or None.
-    by_kind
-        The same apart for scheduled, random and triggered labels.
-    model
-        What the model has become.
-    scf_first, scf_later
-        Self-consistency cycles of the first label, which starts from scratch, and the mean of the
-        others; None where the engine does not tell.
-    gains
-        What better starts of the labels were worth; None where they were not chosen.
-    force_checks
-        Force checks that were made, and those that spared a label.
-    energy_conservation
-        How well the energy balances, or None where there is none.
-    label_wall_s
-        Seconds spent in the engine over all sittings.
-    session_wall_s
-        Seconds this session took.
-    engine_alone_s
-        Estimate of what the engine alone would have needed: timesteps times its mean label.
-    contract
-        Whether the target was kept, or None where there is none or nothing was measured.
-    sampling
-        How hybrid Monte Carlo went, or None for dynamics.
-    stopped_by
-        What ended it early, or None.
-    """
-
-    directory: str
-    engine: str
-    level: str
-    steps: int
-    steps_wanted: int
-    simulated_fs: float
-    labels: int
-    labels_percent: float
-    measured: LabelStatistics | None
-    by_kind: dict[str, LabelStatistics]
-    model: str
-    scf_first: int | None
-    scf_later: float | None
-    gains: Gains | None
-    force_checks: ForceChecks
-    energy_conservation: EnergyConservation | None
-    contract: Contract | None
-    sampling: Sampling | None
-    label_wall_s: float
-    session_wall_s: float
-    engine_alone_s: float
-    stopped_by: str | None
 
 
 def run_session(
@@ -156,14 +79,14 @@ def run_session(
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 source = warm_started(engine, run.matrices)
                 parts = make_parts(config, atoms, source, file, ranks=ranks)
-                state, stopped_by = commit_all(run, config, parts, watch, request, began=began)
+                outcome = commit_all(run, config, parts, watch, request=request, began=began)
                 write_model(run.model, parts.trainer.force_model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
         finally:
             engine.close()
-        summary = summarise(run, config, engine, state, stopped_by, time.monotonic() - began)
+        summary = summarise(run, config, engine, outcome, time.monotonic() - began)
         _LOG.info("%s", summary)
     return summary
 
@@ -173,15 +96,15 @@ def commit_all(
     config: Config,
     parts: Parts,
     watch: Watcher,
-    request: StopRequest,
     *,
+    request: StopRequest,
     began: float,
-) -> tuple[RunState | None, str | None]:
+) -> Outcome:
     """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them.
 
     Returns
     -------
-    The last state, and why it is not the end, if it is not.
+    The last state, and what ended the session early, if anything.
     """
     state, n_frames, now = None, 0, settings(config)
     if run.checkpoint.exists():
@@ -199,7 +122,7 @@ def commit_all(
             stopping.known(state.history)
             reason = stopping.done(state.history)
             if reason is not None:
-                return state, reason
+                return Outcome(state, reason)
         broken = False
         move = drive if parts.sampler is None else sample
         for record in move(parts, state):
@@ -214,8 +137,8 @@ def commit_all(
             reason = stopping.reason(record)
             if reason is not None:
                 _LOG.info("stopping: %s", reason)
-                return state, reason
-        return state, None
+                return Outcome(state, reason)
+        return Outcome(state, None)
 
 
 def _deadline(stop: Stop, began: float) -> float:
@@ -255,16 +178,6 @@ def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -
     return broken
 
 
-def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
-    """Whether the target of a run was kept so far; None where there is none."""
-    policy = config.policy
-    if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
-        return None
-    return contract(
-        history, target=policy.force_target_meV_A, confidence_percent=policy.confidence_percent
-    )
-
-
 def _log_label(r: LabelRecord) -> None:
     _LOG.info(
         "label %d step %d %s after %d: force MAE %.2f p95 %.2f max %.2f predicted %.2f meV/A, "
@@ -284,55 +197,6 @@ def _log_label(r: LabelRecord) -> None:
         r.wall_s,
         "" if r.scf_iterations is None else f", {r.scf_iterations} SCF iterations",
     )
-
-
-def summarise(
-    run: RunDirectory,
-    config: Config,
-    engine: Engine,
-    state: RunState | None,
-    stopped_by: str | None,
-    wall_s: float,
-) -> Summary:
-    """What a run came to, from its last state."""
-    history = state.history if state is not None else ()
-    steps = state.step if state is not None else 0
-    label_s = sum(r.wall_s for r in history)
-    sampled = state is not None and state.sampler is not None
-    moves = sum(r.elapsed for r in history) if sampled else steps
-    return Summary(
-        directory=str(run.path),
-        engine=engine.kind,
-        level=engine.capabilities.level,
-        steps=steps,
-        steps_wanted=config.dynamics.total_steps,
-        simulated_fs=moves * config.dynamics.timestep_fs,
-        labels=len(history),
-        labels_percent=100.0 * len(history) / max(1, moves),
-        measured=statistics(history),
-        by_kind=by_kind(history),
-        model=f"{history[-1].size}, order {history[-1].order}"
-        if history
-        else "nothing learned yet",
-        scf_first=history[0].scf_iterations if history else None,
-        scf_later=_mean_cycles(history[1:]),
-        gains=gains(run.matrices, history),
-        force_checks=ForceChecks() if state is None else state.force_checks,
-        contract=contract_of(config, history),
-        sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
-        energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
-        if steps
-        else None,
-        label_wall_s=label_s,
-        session_wall_s=wall_s,
-        engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
-        stopped_by=stopped_by,
-    )
-
-
-def _mean_cycles(history: tuple[LabelRecord, ...]) -> float | None:
-    cycles = [r.scf_iterations for r in history if r.scf_iterations is not None]
-    return sum(cycles) / len(cycles) if cycles else None
 
 
 def default_directory(config: Config, source: Path) -> Path:

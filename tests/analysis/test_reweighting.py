@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otf.analysis.reweighting import correction
+from otf.analysis.reweighting import reweight
 from otf.units import KELVIN
 
 KT = KELVIN * 300.0
@@ -35,7 +35,7 @@ def sampled(n: int, seed: int) -> np.ndarray:
 def test_corrected_averages_are_the_engines(strength, method):
     frames = histograms(sampled(20000, 1)).mean(axis=0)
     labels = sampled(1500, 2)
-    found = correction(histograms(labels), engine(labels, strength) + 7.0, temperature_K=300.0)
+    found = reweight(histograms(labels), engine(labels, strength) + 7.0, temperature_K=300.0)
     assert found.method == method
     z = (frames + found.shift.mean - exact(strength)) / np.hypot(found.shift.error, 0.002)
     assert np.sqrt(np.mean(z**2)) < 1.5
@@ -47,7 +47,7 @@ def test_the_error_of_the_correction_covers_its_scatter():
     shifts, errors = [], []
     for seed in range(60):
         labels = sampled(200, seed)
-        found = correction(histograms(labels), engine(labels, 0.5), temperature_K=300.0)
+        found = reweight(histograms(labels), engine(labels, 0.5), temperature_K=300.0)
         shifts.append(found.shift.mean)
         errors.append(found.shift.error)
     middle = slice(8, 16)
@@ -61,7 +61,7 @@ def test_first_order_where_few_labels_would_carry_the_weight():
     x = sampled(400, 3)
     differences = engine(x, 0.1)
     differences[0] -= 12.0 * KT
-    found = correction(histograms(x), differences, temperature_K=300.0)
+    found = reweight(histograms(x), differences, temperature_K=300.0)
     assert found.method == "first order"
     assert found.effective_labels < 0.3 * 400
     assert "only" in found.why
@@ -81,7 +81,7 @@ def test_the_energy_of_the_engine_is_not_the_models(offset):
     by_model = 0.5 * KT * x**2
     by_engine = by_model + engine(x, 0.3)
     by_engine[0] += offset * KT  # dominates the weights
-    found = correction(by_engine, by_engine - by_model, temperature_K=300.0, by_model=by_model)
+    found = reweight(by_engine, by_engine - by_model, temperature_K=300.0, by_model=by_model)
     fine = np.linspace(-3.0, 3.0, 2401)
     energy = 0.5 * KT * fine**2 + engine(fine, 0.3)
     weight = np.exp(-energy / KT)
@@ -98,17 +98,17 @@ def test_the_energy_of_the_engine_is_not_the_models(offset):
 
 def test_no_correction_and_why():
     x = sampled(300, 4)
-    hopeless = correction(histograms(x), 30.0 * KT * x, temperature_K=300.0)
+    hopeless = reweight(histograms(x), 30.0 * KT * x, temperature_K=300.0)
     assert hopeless.method == "none"
     assert "differ by" in hopeless.why
     assert np.isnan(hopeless.shift.mean).all()
-    few = correction(histograms(x[:10]), engine(x[:10], 1.0), temperature_K=300.0)
+    few = reweight(histograms(x[:10]), engine(x[:10], 1.0), temperature_K=300.0)
     assert (few.method, few.why) == ("none", "10 labels are too few")
 
 
 def test_a_perfect_model_needs_no_correction():
     x = sampled(100, 5)
-    found = correction(histograms(x), np.full(100, -3.0), temperature_K=300.0)
+    found = reweight(histograms(x), np.full(100, -3.0), temperature_K=300.0)
     assert found.method == "exponential"
     assert found.effective_labels == pytest.approx(100.0)
     np.testing.assert_allclose(found.shift.mean, 0.0, atol=1e-12)

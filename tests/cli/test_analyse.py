@@ -63,12 +63,12 @@ def test_tables_and_pictures_are_written(run, tmp_path):
 
 
 def test_correction_to_the_engine_is_told_apart(run, tmp_path):
-    few = otf("analyse", "rdf", run, "--correct").stdout
+    few = otf("analyse", "rdf", run, "--reweight").stdout
     assert "# correction to the engine: none;" in few
     config = CONFIG.replace("target_meV_A: 20", "target_meV_A: 20, gap_max: 8")
     (tmp_path / "often.yaml").write_text(config)
     otf("run", tmp_path / "often.yaml", "--output", tmp_path / "often")
-    out = otf("analyse", "rdf", tmp_path / "often", "--correct").stdout
+    out = otf("analyse", "rdf", tmp_path / "often", "--reweight").stdout
     assert "# correction to the engine: exponential;" in out
     names = next(line for line in out.splitlines() if line.startswith("# r_A")).split()
     assert {"g_Al_Al_error", "g_Al_Al_shift", "g_Al_Al_shift_error"} <= set(names)
@@ -79,7 +79,7 @@ def test_correction_to_the_engine_is_told_apart(run, tmp_path):
     for kind, number in (("bonds", "length_Al_Al_A"), ("energy", "mean_potential_energy_eV")):
         told = dict(
             line.removeprefix("# ").split(" = ")
-            for line in otf("analyse", kind, tmp_path / "often", "--correct").stdout.splitlines()
+            for line in otf("analyse", kind, tmp_path / "often", "--reweight").stdout.splitlines()
             if " = " in line
         )
         plain = otf("analyse", kind, tmp_path / "often").stdout
@@ -87,7 +87,7 @@ def test_correction_to_the_engine_is_told_apart(run, tmp_path):
         shift, _, error = told[f"{number}_shift"].split()
         assert float(told[number].split()[0]) == pytest.approx(before + float(shift), rel=1e-5)
         assert 0.0 < float(error) < 1.0
-    assert "needs the labels" in otf("analyse", "rdf", run, run, "--correct", rc=2).stderr
+    assert "needs the labels" in otf("analyse", "rdf", run, run, "--reweight", rc=2).stderr
 
 
 def test_labels_of_other_stages_do_not_correct(tmp_path):
@@ -100,11 +100,11 @@ def test_labels_of_other_stages_do_not_correct(tmp_path):
     otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
     counts = {}
     for stage in ("hot", "cold", "all"):
-        said = otf("analyse", "energy", tmp_path / "run", "--correct", "--stage", stage).stdout
+        said = otf("analyse", "energy", tmp_path / "run", "--reweight", "--stage", stage).stdout
         counts[stage] = int(said.split(" kT over ")[1].split()[0])
     assert counts["hot"] + counts["cold"] in (counts["all"], counts["all"] + 1)
     assert min(counts.values()) > 20
-    factor = otf("analyse", "structure-factor", tmp_path / "run", "--correct").stdout
+    factor = otf("analyse", "structure-factor", tmp_path / "run", "--reweight").stdout
     assert "s_shift" in factor
     mine = tmp_path / "run/trajectory.h5"
     before = mine.read_bytes()

@@ -17,7 +17,7 @@ STANDINS = Path(__file__).parents[1] / "standins"
 missing = [name for name in PROGRAMS if find_program(name) is None]
 pytestmark = pytest.mark.skipif(
     bool(missing),
-    reason=f"no {', '.join(missing)}: apt install slurmctld slurmd slurm-client munge libpmix2",
+    reason=f"no {', '.join(missing)}: apt install slurmctld slurmd slurm-client munge libpmix-dev",
 )
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 1]}

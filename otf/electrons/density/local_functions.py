@@ -109,7 +109,7 @@ def _radial(y: Floats, table: Floats, out: Floats) -> None:
 
 
 @kernel
-def _add(
+def _add(  # noqa: PLR0913, PLR0917 -- a kernel takes bare arrays
     density: Floats, points: Floats, centres: Floats, coefficients: Floats, counts: Floats,
     cutoff: float, scale: float, table: Floats, norm: Floats,
 ) -> None:  # fmt: skip

@@ -1,0 +1,176 @@
+"""``otf analyse``: electronic structure and phonons, by what the labels of a run give."""
+
+import functools
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import click
+
+from otf.cli.analyse_options import of_frames, positive, show_or_write
+
+if TYPE_CHECKING:
+    from otf.analysis.curves import Curves
+    from otf.io.frames import Frames
+
+_of_runs = functools.partial(of_frames, with_paths=True)
+
+
+@click.command("gap")
+@_of_runs
+def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Gap between occupied and empty levels over time, and its mean.
+
+    For runs whose engine provides its matrices (engine.warm_start: auto or learned).
+    """
+    from otf.postprocess.electronic.levels import gap as analyse
+
+    return analyse(paths, runs)
+
+
+@click.command("dos")
+@positive("--width", "width_eV", 0.1, "Broadening of a level, eV.")
+@positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
+@positive("--above", "above_eV", 10.0, "Range above it, eV.")
+@_of_runs
+def dos(
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    *,
+    width_eV: float,
+    below_eV: float,
+    above_eV: float,
+) -> "Curves":
+    """Electronic density of states, averaged over the frames; for the same runs as `gap`."""
+    from otf.postprocess.electronic.levels import level_density
+
+    return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
+
+
+@click.command("bands")
+@click.option("--path", "k_path", help="Special points such as GXWG; default: all of the lattice.")
+@click.option("--points", type=click.IntRange(min=2), default=60, show_default=True)
+@positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
+@positive("--above", "above_eV", 10.0, "Range above it, eV.")
+@_of_runs
+def bands(
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    *,
+    k_path: str | None,
+    points: int,
+    below_eV: float,
+    above_eV: float,
+) -> "Curves":
+    """Band structure of a crystal, averaged over the frames; for the same runs as `gap`."""
+    from otf.postprocess.electronic.levels import bands as analyse
+
+    return analyse(paths, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV)
+
+
+@click.command("charges")
+@_of_runs
+def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Mulliken charges over time, and their means; for the same runs as `gap`."""
+    from otf.postprocess.electronic.levels import charges as analyse
+
+    return analyse(paths, runs)
+
+
+@click.command("dipole")
+@_of_runs
+def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+    """Dipole moment of a molecule over time, and its mean; for the same runs as `gap`."""
+    from otf.postprocess.electronic.densities import dipoles
+
+    return dipoles(paths, runs)
+
+
+@click.command("density")
+@click.option(
+    "--volume",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="A .cube or .h5 file; with several frames, their numbers are added to the name.",
+)
+@positive("--spacing", "spacing_A", 0.2, "Grid spacing, Angstrom.")
+@click.option(
+    "--route",
+    type=click.Choice(["dm", "points"]),
+    help="From learned density matrices, or learned point by point.  [default: dm, or points with "
+    "--learn]",
+)
+@click.option(
+    "--learn",
+    "files",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A density to learn from (.cube, .RHO, .grid.nc) instead of those of the labels; may be "
+    "given more than once.",
+)
+@_of_runs
+def density(
+    paths: tuple[Path, ...],
+    runs: list["Frames"],
+    *,
+    volume: Path,
+    spacing_A: float,
+    route: Literal["dm", "points"] | None,
+    files: tuple[Path, ...],
+) -> "Curves":
+    """Electron density of every frame on a grid; for the same runs as `gap`.
+
+    A grid does not resolve the steep density near the nuclei; the number of electrons integrated
+    on the grid is given to show by how much.
+    """
+    from otf.postprocess.electronic.densities import densities
+
+    if files and route == "dm":
+        raise click.UsageError("--learn needs --route points: a density gives no density matrix")
+    return densities(
+        paths,
+        runs,
+        spacing_A=spacing_A,
+        volume=volume,
+        route=route or ("points" if files else "dm"),
+        files=files,
+    )
+
+
+@click.command("phonons")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.option(
+    "--supercell", nargs=3, type=click.IntRange(min=1), default=(1, 1, 1), show_default=True,
+    help="Repetitions of the cell of the run.",
+)  # fmt: skip
+@positive("--displacement", "displacement_A", 0.01, "Displacement of the atoms, Angstrom.")
+@click.option("--mesh", type=click.IntRange(min=1), default=16, show_default=True)
+@click.option("--by-engine", is_flag=True, help="Compute the phonons of the engine, too.")
+@click.option(
+    "--output",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
+)
+def phonons(
+    *,
+    run_dir: Path,
+    supercell: tuple[int, int, int],
+    displacement_A: float,
+    mesh: int,
+    by_engine: bool,
+    output: tuple[Path, ...],
+) -> None:
+    """Phonons of a run's model at its energy minimum, by finite displacements."""
+    from otf.postprocess.phonons import phonons as analyse
+
+    found = analyse(
+        run_dir,
+        supercell=supercell,
+        displacement_A=displacement_A,
+        mesh=mesh,
+        by_engine=by_engine,
+    )
+    show_or_write(found, output)
+
+
+COMMANDS = (gap, dos, bands, charges, dipole, density, phonons)

@@ -1,0 +1,124 @@
+"""The summary of a run in words."""
+
+import math
+from pathlib import Path
+
+from otf.runs.replicas import ReplicasSummary
+from otf.runs.stopping import DONE
+from otf.runs.summary import Summary
+
+
+def describe_replicas(s: ReplicasSummary) -> str:
+    """Summary of several replicas as text."""
+    lines = [
+        f"{len(s.replicas)} replicas, {s.steps} steps in all, {s.labels} labels "
+        f"({1e2 * s.labels / max(1, s.steps):.2f} %) in {s.directory}"
+    ]
+    for w in s.replicas:
+        error = "-" if w.measured is None else f"{w.measured.force_mae_meV_A:.2f} meV/A"
+        line = (
+            f"{Path(w.directory).name:<11} {w.steps} of {w.steps_wanted} steps, {w.labels} labels"
+        )
+        lines.append(f"{line}, force MAE {error}")
+    if s.measured is not None:
+        lines.append(
+            f"error       force MAE {s.measured.force_mae_meV_A:.2f} meV/A at "
+            f"{s.measured.labels} untriggered labels"
+        )
+    lines.append(f"time        {s.session_wall_s:.1f} s here")
+    if s.stopped_by is not None:
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
+    else:
+        lines.append(f"look at it  otf analyse rdf {s.directory}/replica-*")
+    return "\n".join(lines)
+
+
+def describe(s: Summary) -> str:
+    """The summary in words."""
+    unit = "steps" if s.sampling is None else "proposals"
+    lines = [
+        f"{s.steps} of {s.steps_wanted} {unit} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
+        f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
+        *_errors(s),
+        *_sampling(s),
+        *([] if s.contract is None else [f"contract    {s.contract.in_words()}"]),
+        f"model       {s.model}",
+        *_scf(s),
+        *_energy(s),
+        _time(s),
+    ]
+    if s.stopped_by in DONE:
+        lines.append(f"ended with {s.stopped_by}; otf audit {s.directory} --every 20")
+    elif s.stopped_by is not None:
+        lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
+    elif s.sampling is None:
+        lines.append(f"check it    otf audit {s.directory} --every 20")
+    return "\n".join(lines)
+
+
+def _errors(s: Summary) -> list[str]:
+    if s.measured is None:
+        return ["error       not measured yet: no label came at a scheduled time"]
+    m = s.measured
+    energy = "none (self coupling),"
+    if not math.isnan(m.energy_mae_meV_atom):
+        energy = f"{m.energy_mae_meV_atom:.3f} meV/atom,"
+    return [
+        f"error       force MAE {m.force_mae_meV_A:.2f} meV/A, 95th percentile "
+        f"{m.force_p95_meV_A:.2f} meV/A, energy {energy}",
+        f"{'':12}measured before learning, at the {m.labels} untriggered labels",
+        *(
+            f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A, "
+            f"{k.coverage_percent:.0f} % within two predicted errors"
+            for kind, k in s.by_kind.items()
+        ),
+    ]
+
+
+def _sampling(s: Summary) -> list[str]:
+    found = s.sampling
+    if found is None:
+        return []
+    if not found.proposals:
+        return [f"sampling    {found.burn_in} proposals of burn-in, nothing sampled yet"]
+    rate = f"{found.accepted_percent:.0f} % of {found.proposals} proposals accepted"
+    return [f"sampling    {rate}, {found.mean_steps:.1f} steps each; burn-in {found.burn_in}"]
+
+
+def _scf(s: Summary) -> list[str]:
+    lines = []
+    if s.scf_first is not None and s.scf_later is not None:
+        lines.append(
+            f"SCF         {s.scf_first} cycles for the first label, from scratch, and "
+            f"{s.scf_later:.1f} for the others"
+        )
+        lines += [f"{'':12}{line}" for line in (s.gains.in_words() if s.gains else [])]
+    if s.force_checks.asked:
+        lines.append(
+            f"force check {s.force_checks.asked} non-SCF checks where the guard fired, "
+            f"{s.force_checks.spared} of them avoided a label"
+        )
+    return lines
+
+
+def _energy(s: Summary) -> list[str]:
+    found = s.energy_conservation
+    if found is None:
+        return []
+    return [
+        f"energy      conserved to {found.conserved_meV_ps:+.3f} meV/ps (scatter "
+        f"{found.conserved_scatter_meV:.3f} meV); at the engine's labels it changed by "
+        f"{found.total_change_meV:+.2f} meV",
+        f"{'':12}discontinuities at model updates {found.discontinuity_meV:+.2f}, "
+        f"heat {found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f}, "
+        f"work of the residual {found.work_meV:+.1f} meV",
+    ]
+
+
+def _time(s: Summary) -> str:
+    saved = s.engine_alone_s - s.session_wall_s
+    gain = f"{saved:.1f} s saved" if saved > 0 else "nothing saved: the engine is this cheap"
+    return (
+        f"time        {s.session_wall_s:.1f} s here; the engine alone, at "
+        f"{s.label_wall_s / max(1, s.labels):.3g} s a label, {s.engine_alone_s:.1f} s ({gain})"
+    )

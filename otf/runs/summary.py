@@ -1,0 +1,153 @@
+"""What a run came to: its errors, labels, energy conservation and cost."""
+
+from dataclasses import dataclass
+
+from otf.config import Config
+from otf.driver.records import ForceChecks, LabelRecord, RunState
+from otf.driver.statistics import (
+    Contract,
+    EnergyConservation,
+    LabelStatistics,
+    Sampling,
+    by_kind,
+    contract,
+    energy_conservation,
+    sampling,
+    statistics,
+)
+from otf.engines.protocol import Engine
+from otf.io.trajectory import read_scalars
+from otf.runs.directory import RunDirectory
+from otf.runs.warm_start import Gains, gains
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """Last state of a session, and what ended it before the run did, if anything."""
+
+    state: RunState | None
+    stopped_by: str | None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a run came to.
+
+    Attributes
+    ----------
+    steps, steps_wanted
+        Committed, and asked for; proposals, for hybrid Monte Carlo.
+    simulated_fs
+        Time the atoms moved for.
+    labels, labels_percent
+        Engine calls, and their share of the timesteps.
+    measured
+        Errors at the labels whose time did not depend on the model's opinion, or None.
+    by_kind
+        The same apart for scheduled, random and triggered labels.
+    model
+        What the model has become.
+    scf_first, scf_later
+        Self-consistency cycles of the first label, which starts from scratch, and the mean of the
+        others; None where the engine does not tell.
+    gains
+        What better starts of the labels were worth; None where they were not chosen.
+    force_checks
+        Force checks that were made, and those that spared a label.
+    energy_conservation
+        How well the energy balances, or None where there is none.
+    label_wall_s
+        Seconds spent in the engine over all sittings.
+    session_wall_s
+        Seconds this session took.
+    engine_alone_s
+        Estimate of what the engine alone would have needed: timesteps times its mean label.
+    contract
+        Whether the target was kept, or None where there is none or nothing was measured.
+    sampling
+        How hybrid Monte Carlo went, or None for dynamics.
+    stopped_by
+        What ended it early, or None.
+    """
+
+    directory: str
+    engine: str
+    level: str
+    steps: int
+    steps_wanted: int
+    simulated_fs: float
+    labels: int
+    labels_percent: float
+    measured: LabelStatistics | None
+    by_kind: dict[str, LabelStatistics]
+    model: str
+    scf_first: int | None
+    scf_later: float | None
+    gains: Gains | None
+    force_checks: ForceChecks
+    energy_conservation: EnergyConservation | None
+    contract: Contract | None
+    sampling: Sampling | None
+    label_wall_s: float
+    session_wall_s: float
+    engine_alone_s: float
+    stopped_by: str | None
+
+
+def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
+    """Whether the target of a run was kept so far; None where there is none."""
+    policy = config.policy
+    if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
+        return None
+    return contract(
+        history, target=policy.force_target_meV_A, confidence_percent=policy.confidence_percent
+    )
+
+
+def summarise(
+    run: RunDirectory,
+    config: Config,
+    engine: Engine,
+    outcome: Outcome,
+    wall_s: float,
+) -> Summary:
+    """What a run came to, from its last state."""
+    state = outcome.state
+    history = state.history if state is not None else ()
+    steps = state.step if state is not None else 0
+    label_s = sum(r.wall_s for r in history)
+    sampled = state is not None and state.sampler is not None
+    moves = sum(r.elapsed for r in history) if sampled else steps
+    return Summary(
+        directory=str(run.path),
+        engine=engine.kind,
+        level=engine.capabilities.level,
+        steps=steps,
+        steps_wanted=config.dynamics.total_steps,
+        simulated_fs=moves * config.dynamics.timestep_fs,
+        labels=len(history),
+        labels_percent=100.0 * len(history) / max(1, moves),
+        measured=statistics(history),
+        by_kind=by_kind(history),
+        model=f"{history[-1].size}, order {history[-1].order}"
+        if history
+        else "nothing learned yet",
+        scf_first=history[0].scf_iterations if history else None,
+        scf_later=_mean_cycles(history[1:]),
+        gains=gains(run.matrices, history),
+        force_checks=ForceChecks() if state is None else state.force_checks,
+        contract=contract_of(config, history),
+        sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
+        energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
+        if steps
+        else None,
+        label_wall_s=label_s,
+        session_wall_s=wall_s,
+        engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
+        stopped_by=outcome.stopped_by,
+    )
+
+
+def _mean_cycles(history: tuple[LabelRecord, ...]) -> float | None:
+    cycles = [r.scf_iterations for r in history if r.scf_iterations is not None]
+    return sum(cycles) / len(cycles) if cycles else None
