@@ -2,7 +2,8 @@
 
 Under the hypothesis that they do, it makes no difference which run a block of frames came from. The
 squared difference of the means, in units of the scatter of the blocks, is therefore compared with
-its values for random assignments of the twenty blocks to the two runs. The test assumes neither
+its values for random assignments of the blocks to the two runs. Blocks are as long as frames are
+correlated (:mod:`otf.analysis.blocks`), and of one length in both runs. The test assumes neither
 independent neighbouring bins nor normal distributions.
 """
 
@@ -10,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from otf.analysis.blocks import N_BLOCKS
 from otf.analysis.curves import Curves
 from otf.analysis.rdf import rdf, summed
 from otf.arrays import Floats
@@ -53,7 +53,7 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
     Raises
     ------
     RunError
-        If the runs are of different systems, or one has fewer than ten frames.
+        If the runs are of different systems, or one is too short for five independent blocks.
     """
     if sorted(one.atoms.numbers) != sorted(other.atoms.numbers):
         raise RunError(
@@ -63,29 +63,33 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
         raise RunError(
             f"{other.name}: has other periodic directions than {one.name}; give both a cell"
         )
+    sums = [summed([run], cutoff_A=cutoff_A, bin_A=bin_A) for run in (one, other)]
+    length = max(total.block_length for total in sums)
     blocks = []
-    for run in (one, other):
+    for run, total in zip((one, other), sums, strict=True):
         try:
-            blocks.append(summed([run], cutoff_A=cutoff_A, bin_A=bin_A).blocks())
+            blocks.append(total.blocks(length))
         except ValueError as error:
             raise RunError(f"{run.name}: {error}; use a longer run") from error
     means = [b.mean(axis=0) for b in blocks]
     area = np.abs(means[0] - means[1]).sum() / (0.5 * (means[0] + means[1]).sum())
     options = {"cutoff_A": cutoff_A, "bin_A": bin_A}
     return Comparison(
-        p_value=_permuted(np.concatenate(blocks).reshape(2 * N_BLOCKS, -1)),
+        p_value=_permuted(*(b.reshape(len(b), -1) for b in blocks)),
         difference_percent=float(1e2 * area),
         one=rdf([one], **options),
         other=rdf([other], **options),
     )
 
 
-def _permuted(blocks: Floats) -> float:
-    """Share of permutations of the blocks (20, points) that differ at least as much as these."""
+def _permuted(one: Floats, other: Floats) -> float:
+    """Share of permutations of the blocks (n, points) of both that differ at least as much."""
+    blocks = np.concatenate([one, other])
     scatter = blocks.std(axis=0)
     blocks = blocks[:, scatter > 0.0] / scatter[scatter > 0.0]
     rng = np.random.default_rng(0)  # fixed seed: reproducible results
-    signs = np.where(np.arange(2 * N_BLOCKS) < N_BLOCKS, 1.0, -1.0)
-    deals = np.array([signs, *(rng.permutation(signs) for _ in range(_DEALS))])
+    weights = np.concatenate([np.full(len(b), 1.0 / len(b)) for b in (one, other)])
+    weights[len(one) :] *= -1.0
+    deals = np.array([weights, *(rng.permutation(weights) for _ in range(_DEALS))])
     size = np.sum((deals @ blocks) ** 2, axis=1)
     return float(np.mean(size >= size[0] * (1.0 - 1e-12)))

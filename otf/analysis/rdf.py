@@ -106,16 +106,22 @@ class RdfSum:
         """Number of frames added."""
         return self._sums.count
 
-    def blocks(self) -> Floats:
-        """Radial distribution functions in each of ten blocks, (10, pairs, bins).
+    @property
+    def block_length(self) -> int:
+        """Frames in a block that is nearly independent of the next one."""
+        return self._sums.block_length
+
+    def blocks(self, length: int) -> Floats:
+        """Radial distribution functions (blocks, pairs, bins) in blocks of about so many frames.
 
         Raises
         ------
         ValueError
-            If there are fewer frames than blocks.
+            If there are too few blocks.
         """
-        found: Floats = self._sums.blocks()[:, 0][:, *np.triu_indices(len(self._kinds))]
-        return found
+        found = self._sums.blocks(length)[:, 0]
+        distinct: Floats = found[:, *np.triu_indices(len(self._kinds))]
+        return distinct
 
     def result(self) -> Rdf:
         """Distributions of all frames added so far, with their errors.

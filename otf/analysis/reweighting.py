@@ -11,9 +11,9 @@ formula                                                                  code
 
 If the model has its own value of A, such as its energy, the mean of that value is subtracted. <A>
 is taken over all frames, the correction over the labels alone; so the error of the correction, a
-jackknife over ten blocks of labels, does not depend on the length of the run. The exponential
-requires that the weight is not concentrated on a few labels (Zwanzig, J. Chem. Phys. 22, 1420
-(1954)); the first order requires a standard deviation of Delta below about kT.
+jackknife over blocks of labels (:mod:`otf.analysis.blocks`), does not depend on the length of the
+run. The exponential requires that the weight is not concentrated on a few labels (Zwanzig, J. Chem.
+Phys. 22, 1420 (1954)); the first order requires a standard deviation of Delta below about kT.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from typing import Literal
 
 import numpy as np
 
-from otf.analysis.blocks import N_BLOCKS, Estimate
+from otf.analysis.blocks import FEWEST_BLOCKS, Estimate, block_length
 from otf.arrays import Floats, Ints
 from otf.units import KELVIN
 
@@ -94,7 +94,7 @@ def reweight(
             mean: Floats = np.tensordot(w, samples[rows], 1) - plain[rows].mean(axis=0)
             return mean
 
-        shift = _jackknife(reweighted, n)
+        shift = _jackknife(reweighted, delta)
         return Reweighting("exponential", why, shift, n, effective, scatter)
     if scatter <= _MILD:
         why = f"only {effective:.1f} of {n} labels would carry the weight"
@@ -105,7 +105,7 @@ def reweight(
             apart: Floats = (samples[rows] - plain[rows]).mean(axis=0)
             return apart - covariance
 
-        shift = _jackknife(first_order, n)
+        shift = _jackknife(first_order, delta)
         return Reweighting("first order", why, shift, n, effective, scatter)
     why = (
         f"{effective:.1f} of {n} labels would carry the weight, and model and engine differ by "
@@ -114,9 +114,16 @@ def reweight(
     return Reweighting("none", why, none, n, effective, scatter)
 
 
-def _jackknife(estimate: Callable[[Ints], Floats], n: int) -> Estimate:
-    """Value of an estimator for all labels, with its jackknife error over blocks."""
-    rows = np.arange(n)
-    left = np.array([estimate(np.setdiff1d(rows, b)) for b in np.array_split(rows, N_BLOCKS)])
+def _jackknife(estimate: Callable[[Ints], Floats], differences: Floats) -> Estimate:
+    """Estimate from all labels; its error by leaving out one block of labels at a time.
+
+    Parameters
+    ----------
+    differences
+        (labels,), what the length of the blocks follows from.
+    """
+    rows = np.arange(len(differences))
+    n_blocks = max(FEWEST_BLOCKS, len(rows) // block_length(differences))
+    left = np.array([estimate(np.setdiff1d(rows, b)) for b in np.array_split(rows, n_blocks)])
     spread = np.sum((left - left.mean(axis=0)) ** 2, axis=0)
-    return Estimate(estimate(rows), np.sqrt((N_BLOCKS - 1) / N_BLOCKS * spread))
+    return Estimate(estimate(rows), np.sqrt((n_blocks - 1) / n_blocks * spread))

@@ -33,6 +33,13 @@ _SCALARS: list[tuple[re.Pattern[str], Any]] = [
 
 _Path = tuple[str | int, ...]
 
+_RENAMED = {
+    "walkers": "replicas",
+    "policy.second_opinion": "policy.force_check",
+    "model.rank": "model.order",
+}
+"""Keys of earlier versions, and what they are called now."""
+
 
 @dataclass
 class _Document:
@@ -172,6 +179,8 @@ def _describe(
         known = _fields_at(schema, detail["loc"][:-1])
         close = difflib.get_close_matches(str(path[-1]), known, n=1)
         hint = f"did you mean '{close[0]}'?" if close else f"known keys: {', '.join(known)}"
+        if name in _RENAMED:
+            hint = f"did you mean '{_RENAMED[name]}'? It was renamed"
         return document.keys.get(path), f"{name}: unknown key, {hint}"
     text = detail["msg"].removeprefix("Value error, ")
     text = text[0].lower() + text[1:]

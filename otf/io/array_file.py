@@ -15,6 +15,10 @@ from otf.errors import FileError
 from otf.io.durable import replace_file
 
 _FORMAT = 4
+_OR_ELSE = {
+    "checkpoint": ", or start a new run",
+    "model": ", or fit the labels again: `otf fit labels.extxyz --output model.h5`",
+}
 
 
 def write_arrays(
@@ -74,7 +78,7 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
             if found != _FORMAT:
                 raise FileError(
                     f"{path}: has format {found}, this version of otf reads {_FORMAT}; use the "
-                    "version that wrote it, or start a new run"
+                    f"version that wrote it{_OR_ELSE.get(kind, '')}"
                 )
             text = file["scalars"].asstr()[()]
             arrays = {name: data[()] for name, data in file["arrays"].items()}

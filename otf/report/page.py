@@ -226,7 +226,7 @@ def _found(run: RunDirectory, t: Trajectory) -> _Section:
     rows = rows[:: max(1, len(rows) // _MOST_FRAMES)]
     curves = rdf([frames_of_run(run.trajectory, rows)], cutoff_A=_CUTOFF_A, bin_A=0.05)
     text = (
-        f"Over {len(rows)} frames of the last stage, with two standard errors of ten blocks. "
+        f"Over {len(rows)} frames of the last stage, with two standard errors. "
         f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> corrects them for "
         "the error of the model."
     )

@@ -1,6 +1,7 @@
 """The run directory: what is called what, and how a run comes to own one."""
 
 import logging
+import re
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from otf.runs.settings import changes, settings
 from otf.runs.structure import make_structure
 
 _LOG = logging.getLogger("otf.directory")
+_BEFORE_0_1 = re.compile(r"^walkers:", re.MULTILINE)  # always written then, never since
 
 
 @dataclass(frozen=True)
@@ -205,13 +207,19 @@ def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     Raises
     ------
     FileError
-        If it is not a run.
+        If it is not a run, or one of a version whose files are not read any more.
     ConfigError
         If its configuration was damaged.
     """
     run = RunDirectory(path)
     if not run.config.exists():
         raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
+    if _BEFORE_0_1.search(run.config.read_text(encoding="utf-8", errors="replace")):
+        raise FileError(
+            f"{path}: was made by otf before 0.1, whose run directories are not read any more: "
+            "finish it with that version, or start a new run with the names of today "
+            f"(`otf fit {run.labels}` still reads its labels)"
+        )
     config = read_config(run.config)
     return run, config, make_structure(config, path)
 

@@ -254,3 +254,12 @@ def test_help_imports_nothing_heavy(tmp_path):
         "assert not heavy, heavy"
     )
     subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True)
+
+
+def test_run_directories_of_the_time_before_replicas_are_refused_by_name(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.resolved.yaml").write_text(CONFIG + "walkers: {count: 1}\n")
+    error = otf("resume", run, rc=1).stderr
+    assert "before 0.1" in error
+    assert "start a new run" in error

@@ -47,6 +47,18 @@ BROKEN = {
         GOOD.replace("steps", "stepz"),
         ["config.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?"],
     ),
+    "old name of a section": (
+        GOOD + "walkers: {count: 2}\n",
+        ["config.yaml:7:1: walkers: unknown key, did you mean 'replicas'? It was renamed"],
+    ),
+    "old names of keys": (
+        GOOD + "policy: {second_opinion: true}\nmodel: {rank: 1}\n",
+        [
+            "config.yaml:7:10: policy.second_opinion: unknown key, did you mean "
+            "'policy.force_check'? It was renamed",
+            "config.yaml:8:9: model.rank: unknown key, did you mean 'model.order'? It was renamed",
+        ],
+    ),
     "missing length": (
         GOOD.replace("steps: 100", "seed: 1"),
         ["config.yaml:5:1: dynamics: give either steps, for a run without stages, or stages"],
