@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.full  # PySCF; takes minutes
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 DIAMOND = """\

@@ -1,18 +1,18 @@
 r"""Errors of means over correlated frames, from blocks as long as the correlation demands.
 
-==================================================================  ============================
-formula                                                             code
-==================================================================  ============================
-tau = 1 + 2 sum_{t=1..M} rho(t), M the least with M >= 5 tau(M)      :func:`autocorrelation_time`
-L = 5 (tau - 1 / tau)                                               :func:`block_length`
-error of the mean = scatter of the blocks / sqrt(their number)      :func:`block_estimate`
-==================================================================  ============================
+=====================================================================  =========================
+formula                                                                code
+=====================================================================  =========================
+tau = 1 + 2 sum_{t=1..M} rho(t), M the least with M >= 5 tau(M)         ``autocorrelation_time``
+L = 5 (tau - 1 / tau), in a short series a fifth of it but >= 2 tau     ``length_of_blocks``
+s^2 = s_B^2 / (1 - (tau - 1 / tau) / (2 L)), s_B of the blocks' means    ``block_estimate``
+error of the mean = s / sqrt(number of blocks)                          ``block_estimate``
+=====================================================================  =========================
 
 The integrated autocorrelation time tau is that of Goodman and Weare as emcee computes it
 (Foreman-Mackey et al., PASP 125, 306 (2013), with the window of Sokal, 1989); of many components at
-once the autocorrelation function rho is the mean, weighted by their variances. With exponential
-correlation the scatter of blocks of length L misses a share (tau - 1 / tau) / (2 L) of the variance
-of the mean, here a tenth, so the error is too small by 5 %.
+once the autocorrelation function rho is the mean, weighted by their variances. The variance s_B^2
+of block means misses a share (tau - 1 / tau) / (2 L) that follows from exponential correlation.
 """
 
 import math
@@ -27,7 +27,8 @@ FEWEST_BLOCKS = 5
 """Below this many blocks the error is not known."""
 
 _WINDOW = 5.0  # sum the autocorrelation up to so many times its own result
-_LENGTH = 5.0  # block length in units of tau - 1 / tau
+_LENGTH = 5.0  # of blocks in units of tau - 1 / tau
+_SHORTEST = 2.0  # the same in a short series, in units of tau
 _MOST_SUMS = 320  # partial sums that are kept in memory
 _COMPONENTS_AT_ONCE = 256
 
@@ -62,14 +63,21 @@ def autocorrelation_time(samples: Floats) -> float:
     return max(1.0, float(tau[window]))
 
 
-def block_length(samples: Floats) -> int:
-    """Number of samples (n, …) in a block whose mean is nearly independent of the next one's.
+def length_of_blocks(tau: float, n: int) -> int:
+    """Samples in a block whose mean is nearly independent of the next one's.
 
-    >>> block_length(np.random.default_rng(0).normal(size=(1000, 10)))
-    1
+    Parameters
+    ----------
+    tau
+        Integrated autocorrelation time.
+    n
+        Samples there are.
+
+    >>> length_of_blocks(1.0, 1000), length_of_blocks(20.0, 10000), length_of_blocks(20.0, 300)
+    (1, 100, 60)
     """
-    tau = autocorrelation_time(samples)
-    return max(1, math.ceil(_LENGTH * (tau - 1.0 / tau) - 0.5))
+    wanted = _LENGTH * (tau - 1.0 / tau)
+    return max(1, round(min(wanted, max(_SHORTEST * tau, n / FEWEST_BLOCKS))))
 
 
 def block_means(samples: Floats, length: int) -> Floats:
@@ -82,18 +90,19 @@ def block_means(samples: Floats, length: int) -> Floats:
 def block_estimate(samples: Floats) -> Estimate:
     """Mean over the first axis, its error from the scatter of contiguous blocks.
 
-    The error is NaN where there are fewer than five blocks: the series is then shorter than some
-    25 autocorrelation times.
+    The error is NaN where there are fewer than five blocks: the series is then shorter than ten
+    autocorrelation times.
 
     >>> found = block_estimate(np.arange(20.0) % 2)
     >>> float(found.mean), round(float(found.error), 3)
     (0.5, 0.115)
     """
-    mean = samples.mean(axis=0)
-    length = block_length(samples)
+    mean, tau = samples.mean(axis=0), autocorrelation_time(samples)
+    length = length_of_blocks(tau, len(samples))
     if len(samples) // length < FEWEST_BLOCKS:
         return Estimate(mean, np.full_like(mean, np.nan))
-    return Estimate(mean, over_pieces(block_means(samples, length)).error)
+    seen = 1.0 - (tau - 1.0 / tau) / (2.0 * length)
+    return Estimate(mean, over_pieces(block_means(samples, length)).error / math.sqrt(seen))
 
 
 def over_pieces(samples: Floats) -> Estimate:
@@ -130,9 +139,10 @@ class BlockSum:
             self._size = self._last = 2 * self._size
 
     @property
-    def block_length(self) -> int:
-        """Samples in a block, see :func:`block_length`; a multiple of what is summed up."""
-        return self._size * block_length(self._means()) if self.count >= self._size else 1
+    def autocorrelation_time(self) -> float:
+        """Integrated autocorrelation time, in samples; at least the samples of a sum."""
+        means = self._means()
+        return self._size * autocorrelation_time(means) if len(means) else 1.0
 
     def blocks(self, length: int) -> Floats:
         """Means (blocks, …) of contiguous blocks of about ``length`` samples.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from otf.analysis.blocks import length_of_blocks
 from otf.analysis.curves import Curves
 from otf.analysis.rdf import rdf, summed
 from otf.arrays import Floats
@@ -64,7 +65,9 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
             f"{other.name}: has other periodic directions than {one.name}; give both a cell"
         )
     sums = [summed([run], cutoff_A=cutoff_A, bin_A=bin_A) for run in (one, other)]
-    length = max(total.block_length for total in sums)
+    length = length_of_blocks(
+        max(total.autocorrelation_time for total in sums), min(total.frames for total in sums)
+    )
     blocks = []
     for run, total in zip((one, other), sums, strict=True):
         try:

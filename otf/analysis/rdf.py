@@ -107,9 +107,9 @@ class RdfSum:
         return self._sums.count
 
     @property
-    def block_length(self) -> int:
-        """Frames in a block that is nearly independent of the next one."""
-        return self._sums.block_length
+    def autocorrelation_time(self) -> float:
+        """Integrated autocorrelation time of the distributions, in frames."""
+        return self._sums.autocorrelation_time
 
     def blocks(self, length: int) -> Floats:
         """Radial distribution functions (blocks, pairs, bins) in blocks of about so many frames.

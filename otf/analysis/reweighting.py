@@ -22,7 +22,12 @@ from typing import Literal
 
 import numpy as np
 
-from otf.analysis.blocks import FEWEST_BLOCKS, Estimate, block_length
+from otf.analysis.blocks import (
+    FEWEST_BLOCKS,
+    Estimate,
+    autocorrelation_time,
+    length_of_blocks,
+)
 from otf.arrays import Floats, Ints
 from otf.units import KELVIN
 
@@ -123,7 +128,8 @@ def _jackknife(estimate: Callable[[Ints], Floats], differences: Floats) -> Estim
         (labels,), what the length of the blocks follows from.
     """
     rows = np.arange(len(differences))
-    n_blocks = max(FEWEST_BLOCKS, len(rows) // block_length(differences))
+    length = length_of_blocks(autocorrelation_time(differences), len(rows))
+    n_blocks = max(FEWEST_BLOCKS, len(rows) // length)
     left = np.array([estimate(np.setdiff1d(rows, b)) for b in np.array_split(rows, n_blocks)])
     spread = np.sum((left - left.mean(axis=0)) ** 2, axis=0)
     return Estimate(estimate(rows), np.sqrt((n_blocks - 1) / n_blocks * spread))

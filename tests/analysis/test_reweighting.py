@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otf.analysis.blocks import block_length
+from otf.analysis.blocks import autocorrelation_time, length_of_blocks
 from otf.analysis.reweighting import reweight
 from otf.units import KELVIN
 
@@ -69,7 +69,7 @@ def test_first_order_where_few_labels_would_carry_the_weight():
     delta = (differences - differences.mean()) / KT
     by_hand = -np.cov(histograms(x)[:, 12], delta)[0, 1]
     assert found.shift.mean[12] == pytest.approx(by_hand)
-    n = 400 // block_length(delta)
+    n = 400 // length_of_blocks(autocorrelation_time(delta), 400)
     blocks = np.array_split(np.arange(400), n)
     left = [-np.cov(np.delete(histograms(x)[:, 12], b), np.delete(delta, b))[0, 1] for b in blocks]
     jackknife = np.sqrt((n - 1) / n * np.sum((left - np.mean(left)) ** 2))

@@ -3,7 +3,6 @@
 import timeit
 import warnings
 
-import freud
 import numpy as np
 import pytest
 from ase.build import bulk, molecule
@@ -25,6 +24,10 @@ from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
 from otf.model.workers import Workers
 from otf.orbitals.block_matrices import BlockMatrix
+
+freud = pytest.importorskip("freud")
+
+pytestmark = pytest.mark.full  # takes minutes
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # from its dependencies

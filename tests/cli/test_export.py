@@ -1,6 +1,7 @@
 """``otf export``, ``list`` and ``status``; exported files read by other programs."""
 
 import fcntl
+import importlib
 import warnings
 
 import ase.build
@@ -14,11 +15,6 @@ from otf.io.labels import read_labels
 from otf.io.trajectory import read_trajectory
 from tests.cli.command import otf
 
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")  # from their dependencies
-    import MDAnalysis
-    import znh5md
-
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
 engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
@@ -26,6 +22,13 @@ dynamics: {ensemble: csvr, steps: 60, timestep_fs: 2.0}
 model: {stress_noise_GPa: 0.1}
 policy: {force_target_meV_A: 20}
 """
+
+
+def imported(name: str):
+    """A package that reads our files; its own dependencies warn when they are imported."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return importlib.import_module(name)
 
 
 @pytest.fixture(scope="module")
@@ -63,7 +66,9 @@ def test_frames_that_ase_reads(run, trajectory, tmp_path, name):
         assert read[0].get_potential_energy() == pytest.approx(trajectory.potential_energy[10])
 
 
+@pytest.mark.full
 def test_dump_that_mdanalysis_and_ase_read(run, trajectory, tmp_path):
+    MDAnalysis = imported("MDAnalysis")
     out = tmp_path / "out.lammpstrj"
     otf("export", run, out)
     with warnings.catch_warnings():
@@ -87,7 +92,9 @@ def test_dump_that_mdanalysis_and_ase_read(run, trajectory, tmp_path):
     np.testing.assert_allclose(speed, np.linalg.norm(trajectory.velocities[30], axis=1), rtol=1e-5)
 
 
+@pytest.mark.full
 def test_mdanalysis_opens_the_trajectory_as_it_is(run, trajectory):
+    MDAnalysis = imported("MDAnalysis")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         universe = MDAnalysis.Universe.empty(8, trajectory=False)
@@ -101,7 +108,9 @@ def test_mdanalysis_opens_the_trajectory_as_it_is(run, trajectory):
         )
 
 
+@pytest.mark.full
 def test_znh5md_opens_the_trajectory_as_it_is(run, trajectory):
+    znh5md = imported("znh5md")
     read = znh5md.IO(run / "trajectory.h5")
     assert len(read) == 61
     atoms = read[7]
@@ -111,7 +120,9 @@ def test_znh5md_opens_the_trajectory_as_it_is(run, trajectory):
     assert atoms.pbc.all()
 
 
+@pytest.mark.full
 def test_a_part_of_the_frames_as_h5md(run, trajectory, tmp_path):
+    znh5md = imported("znh5md")
     out = tmp_path / "part.h5"
     otf("export", run, out, "--from", 20, "--to", 100, "--every", 4)
     part = read_trajectory(out)
@@ -126,7 +137,10 @@ def test_a_part_of_the_frames_as_h5md(run, trajectory, tmp_path):
     assert again == otf("analyse", "rdf", run, "--from", 20, "--to", 100, "--every", 4).stdout
 
 
+@pytest.mark.full
 def test_a_molecule_without_a_cell_is_read_too(tmp_path):
+    znh5md = imported("znh5md")
+    MDAnalysis = imported("MDAnalysis")
     (tmp_path / "c.yaml").write_text(
         "{system: {molecule: CH4}, engine: {kind: tblite}, dynamics: {steps: 10}}"
     )

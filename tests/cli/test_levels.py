@@ -18,6 +18,8 @@ from otf.orbitals.block_matrices import BlockMatrix
 from otf.orbitals.grids import grid_of
 from tests.cli.command import otf
 
+pytestmark = pytest.mark.full  # PySCF
+
 pytest.importorskip("pyscf")
 CONFIG = """\
 system: {molecule: H2O}

@@ -9,6 +9,8 @@ from ase.units import _amu, _e
 from otf.postprocess.phonons import _atoms, _displaced
 from tests.cli.command import otf
 
+pytestmark = pytest.mark.full  # phonopy
+
 pytest.importorskip("phonopy")
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.0, cubic: true}, repeat: [2, 2, 2]}

@@ -10,9 +10,12 @@ import time
 import numpy as np
 import pytest
 from matplotlib.image import imread
-from playwright.sync_api import sync_playwright
 
 from tests.cli.command import otf
+
+sync_playwright = pytest.importorskip("playwright.sync_api").sync_playwright
+
+pytestmark = pytest.mark.full  # a browser
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium: apt install chromium")

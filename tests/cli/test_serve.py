@@ -124,6 +124,7 @@ IPI = """\
 """
 
 
+@pytest.mark.full
 def test_ipi_moves_a_ring_polymer_on_the_model(run, tmp_path):
     """Path integrals, which otf itself does not do."""
     program = shutil.which("i-pi", path=str(sys.prefix) + "/bin")

@@ -15,10 +15,13 @@ from tests.cluster.single_node import PROGRAMS, find_program, single_node_slurm
 
 STANDINS = Path(__file__).parents[1] / "standins"
 missing = [name for name in PROGRAMS if find_program(name) is None]
-pytestmark = pytest.mark.skipif(
-    bool(missing),
-    reason=f"no {', '.join(missing)}: apt install slurmctld slurmd slurm-client munge libpmix-dev",
-)
+pytestmark = [
+    pytest.mark.full,
+    pytest.mark.skipif(
+        bool(missing),
+        reason=f"{', '.join(missing)} missing: apt install slurmctld slurmd slurm-client munge",
+    ),
+]
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 1]}
 engine: {kind: ase, calculator: "emt_calculators:Slow", keywords: {seconds: SECONDS}}

@@ -71,6 +71,7 @@ def finished(tmp_path_factory, long):
     return path, summary, [r for r in records if isinstance(r, Segment)]
 
 
+@pytest.mark.full
 def test_the_sampled_distances_are_the_engines(finished):
     """Compared with r^2 exp(-V(r) / kT), integrated on a grid."""
     t = read_trajectory(finished[0] / "trajectory.h5")
@@ -85,6 +86,7 @@ def test_the_sampled_distances_are_the_engines(finished):
     assert abs(energies.mean() - mean) < 4 * energies.std() / math.sqrt(len(energies))
 
 
+@pytest.mark.full
 def test_a_poor_model_is_put_right_by_short_segments(finished):
     summary = finished[1]
     assert summary.measured.force_mae_meV_A > 50.0
@@ -106,12 +108,14 @@ def test_segments_become_as_long_as_acceptance_allows(scale):
     assert lengths.min() >= 0.5 * lengths.max() - 1
 
 
+@pytest.mark.full
 def test_kinetic_energies_are_canonical(finished):
     t = read_trajectory(finished[0] / "trajectory.h5")
     twice = 2.0 * t.kinetic_energy[t.stage == 1] / (KELVIN * 300.0)
     assert stats.kstest(twice[::_APART], stats.chi2(3).cdf).pvalue > 1e-3
 
 
+@pytest.mark.full
 def test_frames_are_samples_with_the_engines_energy(finished):
     path, summary, _segments = finished
     t = read_trajectory(path / "trajectory.h5")
@@ -127,6 +131,7 @@ def test_frames_are_samples_with_the_engines_energy(finished):
     assert frames.time_fs is None
 
 
+@pytest.mark.full
 def test_nothing_is_learned_after_the_burn_in(finished):
     path, summary, segments = finished
     state = read_checkpoint(path / "checkpoint.h5").state

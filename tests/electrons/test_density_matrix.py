@@ -51,7 +51,7 @@ def test_a_known_overlap_gives_its_own_density_matrix(problem):
 
 def test_what_cannot_be_is_refused(problem):
     hamiltonian, overlap, _ = problem
-    with pytest.raises(ValueError, match="pairs"):
+    with pytest.raises(ValueError, match="cannot be paired"):
         dm.of_hamiltonian(hamiltonian, overlap, 7.0)
     with pytest.raises(ValueError, match="positive definite"):
         dm.of_hamiltonian(hamiltonian, -overlap, 8.0)

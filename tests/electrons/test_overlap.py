@@ -8,6 +8,8 @@ from otf.electrons.overlap import Overlaps
 from otf.orbitals.block_matrices import Pairs
 from tests.electrons.test_density import SHELLS, crystal, functions
 
+pytestmark = pytest.mark.full  # PySCF
+
 gto = pytest.importorskip("pyscf.gto")
 orbitals = pytest.importorskip("otf_pyscf.orbitals")
 

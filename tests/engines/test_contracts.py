@@ -34,6 +34,7 @@ class TestTblitePeriodic(EngineContract):
     stress_tolerance = 5e-4
 
 
+@pytest.mark.full
 class TestPyscf(EngineContract):
     kind = "pyscf"
     options: ClassVar = {"xc": "pbe", "basis": "sto-3g", "tolerance_eV": 1e-8}
@@ -72,6 +73,7 @@ def test_tblite_charge_and_spin_matter():
     assert energies[1] - energies[0] > 10.0  # ionisation
 
 
+@pytest.mark.full
 def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(tmp_path):
     engine_class = load_engine("pyscf")
     options = engine_class.Options(basis="def2-svp", grid_level=1, threads=1)
@@ -98,6 +100,7 @@ def test_pyscf_reuses_the_density_and_a_repeated_label_starts_from_the_same_one(
     np.testing.assert_allclose(again.forces, scratch.forces, atol=5e-4)  # due to the tolerance
 
 
+@pytest.mark.full
 def test_pyscf_damaged_density_is_ignored(tmp_path):
     engine_class = load_engine("pyscf")
     engine = engine_class(engine_class.Options(basis="sto-3g", grid_level=1), charge=0, spin=0)
@@ -109,6 +112,7 @@ def test_pyscf_damaged_density_is_ignored(tmp_path):
     engine.close()
 
 
+@pytest.mark.full
 def test_pyscf_unconverged_is_a_failure_with_remedies_in_order(tmp_path):
     engine_class = load_engine("pyscf")
     options = engine_class.Options(basis="sto-3g", grid_level=0, max_iterations=1)
@@ -125,8 +129,8 @@ def test_pyscf_unconverged_is_a_failure_with_remedies_in_order(tmp_path):
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
-        ("pyscf", {"basis": "no-such-basis"}, "engine.basis"),
-        ("pyscf", {"xc": "nonsense"}, "engine.xc"),
+        pytest.param("pyscf", {"basis": "no-such-basis"}, "engine.basis", marks=pytest.mark.full),
+        pytest.param("pyscf", {"xc": "nonsense"}, "engine.xc", marks=pytest.mark.full),
         ("ase", {"calculator": "no.such:Thing"}, "cannot be imported"),
         ("ase", {"calculator": "ase.calculators.emt:Emt"}, "cannot be imported"),
         (
@@ -175,6 +179,7 @@ def test_ase_engine_turns_any_failure_into_a_value():
         other.open(bulk("Si"), None)
 
 
+@pytest.mark.full
 def test_odd_electrons_without_spin_are_named(tmp_path):
     engine_class = load_engine("pyscf")
     engine = engine_class(engine_class.Options(), charge=1, spin=0)

@@ -13,6 +13,8 @@ from otf.orbitals.block_matrices import BlockMatrix
 from otf.units import BOHR
 from tests.engines.round_overlap import assert_round
 
+pytestmark = pytest.mark.full  # PySCF
+
 gto = pytest.importorskip("pyscf.gto")
 orbitals = pytest.importorskip("otf_pyscf.orbitals")
 

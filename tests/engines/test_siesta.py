@@ -13,68 +13,25 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
-from scipy.io import FortranFile
 
 from otf.config import read_config
 from otf.driver.labelling import ask
-from otf.electrons.bloch import density_of
-from otf.electrons.levels import levels_of
 from otf.engines.contract import EngineContract
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.process import Finished
-from otf.engines.protocol import DensityGuess
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
-from otf.orbitals.block_matrices import BlockMatrix
 from otf.runs.directory import create_run, open_run
 from otf.runs.session import run_session
-from otf_siesta import fdf, guesses, matrices, orbitals, output
+from otf_siesta import fdf, output
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.geometry import read_structure
 from otf_siesta.options import gamma_only
-from tests.engines.round_overlap import assert_round
+from tests.engines.siesta_standin import GOLDEN, STANDIN, pseudopotentials
 
-GOLDEN = Path(__file__).parents[1] / "golden" / "siesta"
-STANDIN = Path(__file__).parents[1] / "standins" / "fake_siesta.py"
 CONVERGED = sorted(path.parent.name for path in GOLDEN.glob("*/FORCE_STRESS"))
 RY, BOHR = 13.60580, 0.529177
-
-
-def pseudopotentials(folder: Path) -> Path:
-    """Empty pseudopotential files: otf checks only that they exist."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for label in ("C", "H", "O", "Si"):
-        (folder / f"{label}.psf").write_text("")
-    return folder
-
-
-@pytest.fixture
-def options(tmp_path):
-    def make(how: str = "compute", /, **changes):
-        (tmp_path / "memory").mkdir(exist_ok=True)
-        return {
-            "command": f"{sys.executable} {STANDIN} {how} {tmp_path / 'memory'}",
-            "pseudo_path": str(pseudopotentials(tmp_path / "pseudos")),
-        } | changes
-
-    return make
-
-
-@pytest.fixture
-def opened(tmp_path):
-    engines = []
-
-    def make(options, atoms, scratch="s", **system):
-        engine_class = load_engine("siesta")
-        validated = engine_class.Options.model_validate(options)
-        engines.append(engine_class(validated, **({"charge": 0, "spin": 0} | system)))
-        engines[-1].open(atoms, tmp_path / scratch)
-        return engines[-1]
-
-    yield make
-    for engine in engines:
-        engine.close()
 
 
 def starts(tmp_path: Path) -> int:
@@ -184,73 +141,6 @@ def test_good_captures_show_no_failure():
         if case[0] in "abfghi":
             good = evidence(case, 0, answered=True, completed=True)
             assert diagnose("SIESTA", KNOWN, good, (), "d") is None
-
-
-# Matrices
-
-
-def record_file(path: Path, matrices_in_file: int):
-    """A .DM or .TSDE file, read record by record: header, values by column, Fermi level."""
-    with FortranFile(path) as file:
-        header = file.read_ints("i4")
-        orbitals, spins = header[:2]
-        file.read_ints("i4")
-        order = [np.argsort(file.read_ints("i4")) for _ in range(orbitals)]
-        values = [
-            np.concatenate([file.read_reals("f8")[o] for _ in range(spins) for o in order])
-            for _ in range(matrices_in_file)
-        ]
-        fermi = file.read_reals("f8")[0] if matrices_in_file == 2 else None
-    return header.tolist(), values, fermi
-
-
-@pytest.mark.parametrize(
-    ("case", "electrons", "band_energy"),
-    [("a_ch4_converged", 8.0, -91.266746), ("b_si8_k222", 32.0, None)],
-)
-def test_matrices_give_the_electrons_and_the_band_energy(case, electrons, band_energy):
-    geometry = matrices.read_geometry(GOLDEN / case, "siesta")
-    path = GOLDEN / case / "siesta.TSHS"
-    hamiltonian = matrices.read_hamiltonian(path, geometry)
-    densities = matrices.read_densities(path.with_suffix(".TSDE"), geometry)
-    overlap = hamiltonian.tocsr(hamiltonian.S_idx)
-
-    def trace(one, other):
-        return float(one.tocsr(0).multiply(other).sum())
-
-    band = trace(densities.density, hamiltonian.tocsr(0))
-    assert trace(densities.density, overlap) == pytest.approx(electrons, abs=1e-10)
-    assert trace(densities.energy_density, overlap) == pytest.approx(band, abs=1e-6)
-    if band_energy is not None:  # as printed, with SIESTA's own Rydberg
-        assert band == pytest.approx(band_energy, rel=2e-5)
-
-
-@pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])
-def test_matrices_are_written_as_siesta_writes_them(tmp_path, case):
-    geometry = matrices.read_geometry(GOLDEN / case, "siesta")
-    source = GOLDEN / case / "siesta"
-    density = matrices.read_density(source.with_suffix(".DM"), geometry)
-    densities = matrices.read_densities(source.with_suffix(".TSDE"), geometry)
-    hamiltonian = matrices.read_hamiltonian(source.with_suffix(".TSHS"), geometry)
-    matrices.write_density(tmp_path / "x.DM", density)
-    matrices.write_densities(tmp_path / "x.TSDE", densities)
-    matrices.write_hamiltonian(tmp_path / "x.TSHS", hamiltonian)
-    for name, count in (("DM", 1), ("TSDE", 2)):
-        header, values, fermi = record_file(source.with_suffix(f".{name}"), count)
-        header_again, values_again, fermi_again = record_file(tmp_path / f"x.{name}", count)
-        assert header_again == header
-        assert fermi_again == pytest.approx(fermi) if fermi is not None else fermi_again is None
-        for one, other in zip(values, values_again):
-            np.testing.assert_allclose(other, one, atol=1e-14)
-    again = matrices.read_hamiltonian(tmp_path / "x.TSHS", geometry)
-    assert abs(again.tocsr(0) - hamiltonian.tocsr(0)).max() < 1e-12
-    assert abs(again.tocsr(1) - hamiltonian.tocsr(1)).max() < 1e-14
-
-
-def test_missing_matrix_names_the_keyword(tmp_path):
-    geometry = matrices.read_geometry(GOLDEN / "a_ch4_converged", "siesta")
-    with pytest.raises(EngineError, match=r"x\.TSDE: is missing; request it with TS\.DE\.Save T"):
-        matrices.read_densities(tmp_path / "x.TSDE", geometry)
 
 
 # Input files
@@ -410,27 +300,27 @@ class TestSiestaProcessContract(TestSiestaContract):
 
 @pytest.mark.parametrize("connection", ["unix", "inet", "process"])
 def test_warm_start_begins_from_the_last_label_and_only_from_that(
-    tmp_path, options, opened, connection
+    tmp_path, siesta, open_siesta, connection
 ):
     atoms = molecule("CH4")
-    engine = opened(options(connection=connection), atoms)
+    engine = open_siesta(siesta(connection=connection), atoms)
     assert [engine.label(atoms, index=i).scf_iterations for i in range(3)] == [9, 4, 4]
     assert starts(tmp_path) == (3 if connection == "process" else 1)
     engine.close()
-    again = opened(options(connection=connection), atoms)  # as after a resume
+    again = open_siesta(siesta(connection=connection), atoms)  # as after a resume
     assert again.label(atoms, index=3).scf_iterations == 4
     assert again.label(atoms, index=9).scf_iterations == 9  # there is no label 8
-    other = opened(options(connection=connection, basis="SZP"), atoms)
+    other = open_siesta(siesta(connection=connection, basis="SZP"), atoms)
     assert other.label(atoms, index=10).scf_iterations == 9  # other orbitals
     assert len(list((tmp_path / "s").glob("label-*"))) == 1
     assert not list(Path("/tmp").glob(f"ipi_otf_{os.getpid()}_*"))
 
 
-def test_label_does_not_depend_on_how_siesta_is_asked(options, opened):
+def test_label_does_not_depend_on_how_siesta_is_asked(siesta, open_siesta):
     atoms = molecule("CH4")
     atoms.rattle(0.05, seed=3)
     labels = [
-        opened(options(connection=connection), atoms, connection).label(atoms, index=0)
+        open_siesta(siesta(connection=connection), atoms, connection).label(atoms, index=0)
         for connection in ("unix", "inet", "process")
     ]
     for other in labels[1:]:
@@ -439,17 +329,17 @@ def test_label_does_not_depend_on_how_siesta_is_asked(options, opened):
         assert other.stress is not None
 
 
-def test_server_is_said_goodbye(tmp_path, options, opened):
+def test_server_is_said_goodbye(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options(), atoms)
+    engine = open_siesta(siesta(), atoms)
     engine.label(atoms, index=0)
     engine.close()
     assert (tmp_path / "s" / "server-000000" / "goodbye").exists()
 
 
-def test_server_that_left_between_labels_is_replaced(tmp_path, options, opened):
+def test_server_that_left_between_labels_is_replaced(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options("leaves"), atoms)
+    engine = open_siesta(siesta("leaves"), atoms)
     answers = []
     for index in range(3):
         answers.append(ask(engine, atoms, index=index))
@@ -476,10 +366,10 @@ def test_server_that_left_between_labels_is_replaced(tmp_path, options, opened):
     ],
 )
 def test_failing_program_gives_a_failure_with_its_reason(
-    tmp_path, options, opened, mode, reason, connection
+    tmp_path, siesta, open_siesta, mode, reason, connection
 ):
     atoms = molecule("CH4")
-    engine = opened(options(mode, connection=connection), atoms)
+    engine = open_siesta(siesta(mode, connection=connection), atoms)
     answer = ask(engine, atoms, index=0)
     assert isinstance(answer, LabelFailure)
     assert reason in answer.reason
@@ -488,17 +378,17 @@ def test_failing_program_gives_a_failure_with_its_reason(
 
 @pytest.mark.parametrize("connection", ["unix", "process"])
 @pytest.mark.parametrize("mode", ["once-dies", "once-unconverged", "once-silent-unconverged"])
-def test_remedy_saves_the_label(tmp_path, options, opened, mode, connection):
+def test_remedy_saves_the_label(tmp_path, siesta, open_siesta, mode, connection):
     atoms = molecule("CH4")
-    engine = opened(options(mode, connection=connection), atoms)
+    engine = open_siesta(siesta(mode, connection=connection), atoms)
     assert isinstance(ask(engine, atoms, index=0), Labels)
     assert starts(tmp_path) == 2
     assert ask(engine, atoms, index=1).scf_iterations == 4
 
 
-def test_remedied_input_serves_one_label_only(tmp_path, options, opened):
+def test_remedied_input_serves_one_label_only(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options("once-unconverged"), atoms)
+    engine = open_siesta(siesta("once-unconverged"), atoms)
     ask(engine, atoms, index=0)
     ask(engine, atoms, index=1)
     inputs = [fdf.read(path) for path in sorted((tmp_path / "s").glob("server-*/otf.fdf"))]
@@ -506,17 +396,17 @@ def test_remedied_input_serves_one_label_only(tmp_path, options, opened):
     assert inputs[-2].value("MaxSCFIterations") == "400"
 
 
-def test_unreadable_density_matrix_is_dropped(tmp_path, options, opened):
+def test_unreadable_density_matrix_is_dropped(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options("warm-corrupt"), atoms)
+    engine = open_siesta(siesta("warm-corrupt"), atoms)
     assert isinstance(ask(engine, atoms, index=0), Labels)
     assert ask(engine, atoms, index=1).scf_iterations == 9
 
 
 @pytest.mark.parametrize("connection", ["unix", "process"])
-def test_hanging_program_is_ended_with_its_children(tmp_path, options, opened, connection):
+def test_hanging_program_is_ended_with_its_children(tmp_path, siesta, open_siesta, connection):
     atoms = molecule("CH4")
-    engine = opened(options("hang", timeout_s=2.0, connection=connection), atoms)
+    engine = open_siesta(siesta("hang", timeout_s=2.0, connection=connection), atoms)
     answer = engine.label(atoms, index=0, remedies=(ONCE_MORE,))
     assert "SIESTA, hangs: no end after" in answer.reason
     assert answer.remedy is None
@@ -528,43 +418,45 @@ def test_hanging_program_is_ended_with_its_children(tmp_path, options, opened, c
     assert not status.exists() or status.read_text().split()[2] == "Z"
 
 
-def test_extrapolating_server_begins_anew_where_its_history_does_not_fit(tmp_path, options, opened):
+def test_extrapolating_server_begins_anew_where_its_history_does_not_fit(
+    tmp_path, siesta, open_siesta
+):
     atoms = molecule("CH4")
-    engine = opened(options(history_depth=3), atoms)
+    engine = open_siesta(siesta(history_depth=3), atoms)
     for index in (0, 1, 1):
         engine.label(atoms, index=index)
     assert starts(tmp_path) == 2  # the second label 1 does not continue the server's history
-    k_points = options(history_depth=3, kpoints=[2, 1, 1])
+    k_points = siesta(history_depth=3, kpoints=[2, 1, 1])
     with pytest.raises(EngineError, match="history_depth"):
-        opened(k_points, atoms, "k")
+        open_siesta(k_points, atoms, "k")
 
 
-def test_density_matrix_that_was_not_written_costs_a_warm_start_only(tmp_path, options, opened):
+def test_density_matrix_that_was_not_written_costs_a_warm_start_only(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options("without-matrix"), atoms)
+    engine = open_siesta(siesta("without-matrix"), atoms)
     assert [ask(engine, atoms, index=i).scf_iterations for i in range(2)] == [9, 9]
 
 
-def test_input_has_full_precision(tmp_path, options, opened):
+def test_input_has_full_precision(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
     atoms.positions += 1.0 / 3.0
-    opened(options(connection="process"), atoms).label(atoms, index=0)
+    open_siesta(siesta(connection="process"), atoms).label(atoms, index=0)
     deck = fdf.read(tmp_path / "s" / "label-000000" / "otf.fdf")
     assert read_structure(deck).positions.tobytes() == atoms.positions.tobytes()
     assert deck.flag("SCF.MustConverge")
 
 
-def test_misspelt_keyword_is_caught_and_a_new_one_allowed(options, opened):
+def test_misspelt_keyword_is_caught_and_a_new_one_allowed(siesta, open_siesta):
     keywords = {"MeshCutof": "100 Ry"}
     with pytest.raises(EngineError, match=r"engine section: .*did you mean 'Mesh.Cutoff'"):
-        opened(options(keywords=keywords), molecule("CH4"))
-    opened(options(keywords=keywords, known_keywords=["MeshCutof"]), molecule("CH4"))
+        open_siesta(siesta(keywords=keywords), molecule("CH4"))
+    open_siesta(siesta(keywords=keywords, known_keywords=["MeshCutof"]), molecule("CH4"))
 
 
-def test_block_among_the_keywords(tmp_path, options, opened):
+def test_block_among_the_keywords(tmp_path, siesta, open_siesta):
     basis = ["C 1", " n=2 0 1", " 4.0", " 1.0"]
     atoms = molecule("CH4")
-    engine = opened(options(keywords={"PAO.Basis": basis}, connection="process"), atoms)
+    engine = open_siesta(siesta(keywords={"PAO.Basis": basis}, connection="process"), atoms)
     engine.label(atoms, index=0)
     written = (tmp_path / "s" / "label-000000" / "otf.fdf").read_text()
     assert "%block PAO.Basis\n" + "\n".join(basis) + "\n%endblock PAO.Basis" in written
@@ -577,9 +469,9 @@ def test_block_among_the_keywords(tmp_path, options, opened):
         ({"pseudo_path": "/"}, r"engine\.pseudo_path: / has no C\.psf"),
     ],
 )
-def test_what_is_not_there_is_named(options, opened, changes, message):
+def test_what_is_not_there_is_named(siesta, open_siesta, changes, message):
     with pytest.raises(EngineError, match=message):
-        opened(options() | changes, molecule("CH4"))
+        open_siesta(siesta() | changes, molecule("CH4"))
 
 
 @pytest.mark.parametrize(
@@ -595,9 +487,9 @@ def test_options_that_contradict_each_other(options, message):
         load_engine("siesta").Options.model_validate(options)
 
 
-def test_inet_server_listens_on_this_machine_only(options, opened):
+def test_inet_server_listens_on_this_machine_only(siesta, open_siesta):
     atoms = molecule("CH4")
-    engine = opened(options(connection="inet"), atoms)
+    engine = open_siesta(siesta(connection="inet"), atoms)
     assert isinstance(engine.label(atoms, index=0), Labels)
     deck = fdf.read(next(engine._job.scratch.glob("server-*/otf.fdf")))
     assert deck.value("Master.address") == "127.0.0.1"
@@ -649,132 +541,3 @@ def test_job_of_ones_own_is_taken_over(tmp_path, mode):
         r"engine_template.fdf: SystemLabel siesta → otf|:2: SystemLabel", run.log.read_text()
     )
     assert f"pseudo_path: {job}" in run.config.read_text()
-
-
-# Initial density matrices
-
-
-@pytest.mark.parametrize("connection", ["unix", "process"])
-def test_a_guess_is_what_siesta_starts_from(tmp_path, options, opened, connection):
-    atoms = molecule("CH4")
-    engine = opened(options(connection=connection, warm_start="auto"), atoms)
-    assert engine.matrices() is None
-    engine.label(atoms, index=0)
-    known = engine.matrices()
-    assert known.electrons == pytest.approx(8.0, abs=1e-10)
-    rng = np.random.default_rng(3)
-    noise = rng.normal(scale=1e-3, size=known.density.dense().shape)
-    dense = known.density.dense() + noise + noise.T
-    guess = DensityGuess(BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense))
-    engine.label(atoms, index=1, guess=guess)
-    (started,) = (tmp_path / "s").glob("*/started_from.DM")
-    geometry = matrices.read_geometry(started.parent, "otf")
-    seen = orbitals.to_blocks(matrices.read_density(started, geometry)).dense()
-    written = known.density.dense() != 0.0
-    np.testing.assert_allclose(seen[written], dense[written], atol=1e-12)
-    engine.label(atoms, index=2, guess=guess, remedies=[FROM_SCRATCH])
-    assert engine.label(atoms, index=9, guess=guess).scf_iterations == 9  # nothing of label 8
-
-
-@pytest.mark.parametrize("connection", ["unix", "process"])
-@pytest.mark.parametrize(
-    ("mode", "within", "cycles"), [("near", 2.0, 1), ("near", 0.1, 4), ("compute", 2.0, 4)]
-)
-def test_one_diagonalisation_where_that_is_enough(
-    options, opened, connection, mode, within, cycles
-):
-    atoms = molecule("CH4")
-    given = {"mode": "one_shot", "one_shot_error_meV_A": within, "warm_start": "learned"}
-    engine = opened(options(mode, connection=connection, **given), atoms)
-    first = engine.label(atoms, index=0)
-    guess = DensityGuess(engine.matrices().density)
-    labels = engine.label(atoms, index=1, guess=guess)
-    assert labels.scf_iterations == cycles
-    assert ("one shot, forces within 1.0 meV/A" in labels.provenance) == (cycles == 1)
-    assert (engine.matrices() is None) == (cycles == 1)  # no new matrices
-    np.testing.assert_allclose(labels.forces, first.forces, atol=1e-9)
-    assert engine.label(atoms, index=2).scf_iterations == 4  # starts from the files of label 1
-    again = engine.label(atoms, index=3, guess=guess, remedies=[FROM_SCRATCH])
-    assert again.scf_iterations == 9
-
-
-@pytest.mark.parametrize("connection", ["unix", "process"])
-def test_an_opinion_costs_the_next_label_nothing(options, opened, connection):
-    atoms = molecule("CH4")
-    engine = opened(options("near", connection=connection, warm_start="learned"), atoms)
-    first = engine.label(atoms, index=0)
-    guess = DensityGuess(engine.matrices().density)
-    assert engine.check_forces(atoms, index=9, guess=guess) is None  # nothing of label 8
-    found = engine.check_forces(atoms, index=1, guess=guess)
-    assert found.within == pytest.approx(1e-3)
-    np.testing.assert_allclose(found.forces, first.forces, atol=1e-9)
-    assert engine.label(atoms, index=1).scf_iterations == 4  # starts from the files of label 0
-    far = atoms.copy()
-    far.positions[1] = far.positions[0]
-    assert engine.check_forces(far, index=2, guess=guess) is None
-
-
-def test_one_shot_needs_learned_matrices(options):
-    with pytest.raises(ValueError, match="one_shot needs learned matrices"):
-        load_engine("siesta").Options.model_validate(options(mode="one_shot"))
-
-
-@pytest.mark.parametrize(
-    ("structure", "more", "system"),
-    [
-        ("Si", {}, {}),
-        ("Si", {"kpoints": [2, 2, 2], "keywords": {"OccupationFunction": "MP"}}, {}),
-        ("CH4", {}, {"spin": 2}),
-        ("CH4", {"keywords": {"SpinPolarized": "T"}}, {}),
-    ],
-    ids=["one k point", "smearing", "spin", "spin by keyword"],
-)
-def test_guesses_are_refused_where_they_cannot_be_made(options, opened, structure, more, system):
-    atoms = bulk("Si", cubic=True) if structure == "Si" else molecule(structure)
-    with pytest.raises(EngineError, match=r"engine\.warm_start: .* leave it at true"):
-        opened(options(warm_start="learned", **more), atoms, **system)
-
-
-def test_matrices_that_cannot_be_read_cost_no_label(options, opened, caplog):
-    atoms = molecule("CH4")
-    engine = opened(options(warm_start="auto", connection="process"), atoms)
-    assert isinstance(engine.label(atoms, index=0), Labels)
-    (path,) = Path(engine._job.scratch).glob("label-000000/otf.TSHS")
-    path.write_bytes(path.read_bytes()[:500])
-    assert engine.matrices() is None
-    assert "cannot be read" in caplog.text
-
-
-def test_a_crystals_own_hamiltonian_gives_its_density_matrix():
-    folder = GOLDEN / "b_si8_k222"
-    deck, atoms = fdf.read(folder / "siesta.fdf"), read_structure(fdf.read(folder / "siesta.fdf"))
-    known = guesses.read_matrices(folder, "siesta", guesses.occupation_of(deck, atoms, 0))
-    assert known.electrons == pytest.approx(32.0)
-    assert len(known.kpoints) == 8
-    found = density_of(
-        known.hamiltonian, known.overlap, known.electrons, known.kpoints, known.smearing_eV
-    )
-    there = known.density.on(found.pairs).values != 0.0
-    difference = (found.values - known.density.on(found.pairs).values)[there]
-    assert np.abs(difference).max() < 1e-5
-    assert np.abs(found.values[there]).max() > 0.5
-    levels = levels_of(known.hamiltonian, known.overlap, known.electrons, known.kpoints)
-    filled = slice(levels.occupied)
-    band_energy = np.vdot(known.density.on(found.pairs).values, known.hamiltonian.values)
-    assert 2.0 * levels.weights[filled].sum() == pytest.approx(known.electrons)
-    twice = 2.0 * levels.weights[filled] @ levels.energies[filled]
-    assert twice == pytest.approx(band_energy, abs=1e-3)
-    assert 0.2 < levels.gap < 1.5
-
-
-@pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])
-def test_the_overlap_of_a_bond_is_round(case):
-    """Along a bond only orbitals of equal m overlap: detects a wrong sign or order of orbitals."""
-    geometry = matrices.read_geometry(GOLDEN / case, "siesta")
-    hamiltonian = matrices.read_hamiltonian(GOLDEN / case / "siesta.TSHS", geometry)
-    atoms = read_structure(fdf.read(GOLDEN / case / "siesta.fdf"))
-    overlap = orbitals.to_blocks(hamiltonian, hamiltonian.S_idx)
-    assert_round(overlap, atoms)
-    density = matrices.read_density(GOLDEN / case / "siesta.DM", geometry)
-    again = orbitals.from_blocks(orbitals.to_blocks(density), density)
-    assert abs(again.tocsr(0) - density.tocsr(0)).max() < 1e-13

@@ -15,6 +15,8 @@ import pytest
 import otf as package
 from tests.cli.command import otf
 
+pytestmark = pytest.mark.full  # LAMMPS
+
 MPIRUN = shutil.which("mpirun", path=str(Path(sys.executable).parent))
 CRYSTAL = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [3, 3, 3]}

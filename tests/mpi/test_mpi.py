@@ -14,6 +14,8 @@ import pytest
 from otf.io.labels import read_labels
 from otf.io.trajectory import read_trajectory
 
+pytestmark = pytest.mark.full  # MPI
+
 STANDINS = Path(__file__).parents[1] / "standins"
 MPICH = shutil.which("mpirun", path=str(Path(sys.executable).parent))
 OPEN_MPI = shutil.which("mpirun", path="/usr/bin")

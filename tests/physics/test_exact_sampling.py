@@ -14,6 +14,8 @@ from otf.io.read_frames import read_frames
 from otf.runs.directory import create_run, open_run
 from otf.runs.session import run_session
 
+pytestmark = pytest.mark.full  # takes minutes
+
 CONFIG = """\
 system: {{molecule: CH4}}
 engine: {{kind: tblite, method: GFN2-xTB, threads: 1}}

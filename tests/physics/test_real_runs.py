@@ -39,6 +39,7 @@ def test_molecules_with_tblite(tmp_path, long, name, steps, labels, force_meV_A,
 
 
 @pytest.mark.slow
+@pytest.mark.full
 def test_methane_with_dft(tmp_path, long):
     text = shipped("ch4_pbe", 1000 if long else 120)
     if not long:

@@ -11,6 +11,8 @@ from pathlib import Path
 import h5py
 import pytest
 
+pytestmark = pytest.mark.full  # takes minutes
+
 CONFIG = """\
 system:
   molecule: CH4

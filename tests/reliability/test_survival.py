@@ -12,6 +12,8 @@ import pytest
 
 from otf.io.trajectory import read_trajectory
 
+pytestmark = pytest.mark.full  # takes minutes
+
 CONFIG = """\
 system: {molecule: CH4}
 engine: {kind: tblite}

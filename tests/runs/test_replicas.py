@@ -99,6 +99,7 @@ def overlaps(notes: Path) -> int:
     return most
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_no_replica_waits_for_another_while_engines_are_free(tmp_path, at_once):
     replicas = f"count: 3, labels_at_once: {at_once}"
@@ -106,6 +107,7 @@ def test_no_replica_waits_for_another_while_engines_are_free(tmp_path, at_once):
     assert overlaps(tmp_path / "notes") == at_once
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_killed_replicas_go_on_from_their_last_commits_and_lose_no_label(tmp_path, how):
     run = tmp_path / "run"
@@ -142,6 +144,7 @@ def children(pid: int) -> list[int]:
     return [int(child) for task in tasks for child in task.read_text().split()]
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("whose", ["label", "run"])
 def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
     replicas = "count: 2, backend: executorlib"
@@ -161,6 +164,7 @@ def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
         assert "labels_at_once" in error
 
 
+@pytest.mark.full
 @EXECUTORLIB
 def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
     config = written(tmp_path, replicas="count: 2, backend: executorlib")
@@ -170,6 +174,7 @@ def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
     assert "Nothing" in otf("run", config, "--output", tmp_path / "run", rc=1)
 
 
+@pytest.mark.full
 @EXECUTORLIB
 def test_labels_of_the_farm_tell_their_matrices_too(tmp_path):
     pytest.importorskip("pyscf")

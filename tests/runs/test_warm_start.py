@@ -25,6 +25,8 @@ from otf.runs.directory import create_run, open_run
 from otf.runs.session import run_session
 from otf.runs.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started
 
+pytestmark = pytest.mark.full  # PySCF
+
 pytest.importorskip("pyscf")
 
 
