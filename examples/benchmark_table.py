@@ -35,7 +35,7 @@ from otf.engines.labels import Labels
 from otf.learning.calculator import ModelCalculator
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
-from otf.postprocess.fit import fit_file
+from otf.postprocess.fit import fit
 from otf.runs.assemble import make_trainer
 
 STEPS = 20
@@ -311,7 +311,7 @@ def accuracy_table(folder: Path) -> None:
             if files[0] is None or files[1] is None:
                 continue
             began = time.monotonic()
-            report = fit_file(model, files[0], files[1])
+            report = fit(files[0], files[1], model)
             assert report.test is not None
             print(
                 f"{case:<26}{report.trainer.size!s:<46}{1e3 * report.test.force_mae:8.1f}"

@@ -1,14 +1,78 @@
-"""On-the-fly acceleration of ab-initio molecular dynamics with a closed-form force model."""
+"""On-the-fly acceleration of ab-initio molecular dynamics with a closed-form force model.
 
+The public interface: :class:`Run`, :func:`open_run`, :func:`fit` and :func:`load_model`. What is
+not named here may change from one minor version to the next.
+"""
+
+import importlib
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otf.version import __version__
 
 if TYPE_CHECKING:
-    from otf.learning.calculator import ModelCalculator
+    from ase import Atoms
+    from ase.calculators.abc import GetPropertiesMixin
 
-__all__ = ["__version__", "load_model"]
+    from otf.learning.calculator import ModelCalculator
+    from otf.postprocess.fit import Fitted
+    from otf.runs.run import Run
+
+__all__ = ["Run", "__version__", "fit", "load_model", "open_run"]
+
+
+def __getattr__(name: str) -> Any:
+    """``Run``, imported when it is first asked for: ``import otf`` stays quick."""
+    if name == "Run":
+        return importlib.import_module("otf.runs.run").Run
+    raise AttributeError(f"module 'otf' has no attribute '{name}'")
+
+
+def open_run(directory: str | Path, engine: "GetPropertiesMixin | None" = None) -> "Run":
+    """A run that is there, to look at or to go on with.
+
+    Parameters
+    ----------
+    directory
+        The run directory.
+    engine
+        The calculator object, where the run was started with one.
+
+    Raises
+    ------
+    FileError, ConfigError, RunError
+        If it is not a run, was damaged, or is one of several replicas.
+    """
+    from otf.runs.run import Run
+
+    return Run.open(directory, engine)
+
+
+def fit(
+    frames: "Iterable[Atoms] | str | Path",
+    test: "Iterable[Atoms] | str | Path | None" = None,
+    **model: Any,
+) -> "Fitted":
+    """A model fitted to labelled structures, with its errors.
+
+    Parameters
+    ----------
+    frames, test
+        Structures with energy and forces (as ASE reads them), or a file of them.
+    **model
+        Keys of the ``model`` section of a configuration.
+
+    Raises
+    ------
+    FileError
+        If a structure has no label, or a file cannot be read.
+    ConfigError
+        If a key of the model is wrong.
+    """
+    from otf.postprocess.fit import fit as fit_model
+
+    return fit_model(frames, test, model)
 
 
 def load_model(path: str | Path) -> "ModelCalculator":
@@ -17,13 +81,14 @@ def load_model(path: str | Path) -> "ModelCalculator":
     Parameters
     ----------
     path
-        ``model.h5`` of a run, or what ``otf fit`` wrote.
+        A run directory, its ``model.h5``, or what ``otf fit`` wrote.
 
     Raises
     ------
     FileError
-        If it is not a model file, or of a version this one does not know.
+        If it is not a model file, or of a version this one does not support.
     """
     from otf.learning.calculator import ModelCalculator
 
-    return ModelCalculator.read(Path(path))
+    file = Path(path)
+    return ModelCalculator.read(file / "model.h5" if file.is_dir() else file)

@@ -1,22 +1,17 @@
 """Labels by an ASE calculator, given as ``module:Class`` with its keywords."""
 
 import importlib
-import time
-from collections.abc import Collection
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
-import numpy as np
 from ase import Atoms
-from ase.calculators.abc import GetPropertiesMixin
-from ase.calculators.calculator import FileIOCalculator, PropertyNotImplementedError
+from ase.calculators.calculator import FileIOCalculator
 from ase.calculators.genericfileio import GenericFileIOCalculator
 from pydantic import BaseModel, ConfigDict, Field
 
-from otf.engines.failures import FROM_SCRATCH
-from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Capabilities, DensityGuess, Engine
+from otf.engines.calculator import CalculatorEngine
+from otf.engines.labels import EngineReport
 from otf.errors import EngineError
 
 
@@ -31,10 +26,13 @@ class Options(BaseModel):
     keywords: dict[str, Any] = Field(
         default_factory=dict, description="passed to the class, unchanged"
     )
+    from_object: bool = Field(
+        False, description="written by otf.Run: the calculator was an object, which no file holds"
+    )
     level: str = Field("ASE calculator", description="level of theory, for the reports")
 
 
-class AseEngine(Engine):
+class AseEngine(CalculatorEngine):
     """An ASE calculator in this process; charge and spin are keywords of the calculator."""
 
     kind: ClassVar[str] = "ase"
@@ -48,15 +46,8 @@ class AseEngine(Engine):
                 "engine 'ase' cannot pass charge and spin to its calculator: leave "
                 "system.charge and system.spin at 0 and use engine.keywords"
             )
+        super().__init__(None, name=options.calculator, level=options.level)
         self._options = options
-        self._calculator: GetPropertiesMixin | None = None
-
-    @property
-    def capabilities(self) -> Capabilities:
-        """Not known in advance, so only atomic energies are ruled out."""
-        return Capabilities(
-            periodic=True, stress=True, atomic_energies=False, level=self._options.level
-        )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Import the class and construct it.
@@ -66,6 +57,12 @@ class AseEngine(Engine):
         EngineError
             If it cannot be imported or rejects its keywords.
         """
+        if self._options.from_object:
+            raise EngineError(
+                "engine.from_object: the run was started from Python with a calculator object "
+                f"({self._options.calculator}); continue it there: "
+                "otf.open_run(directory, engine=calculator).run()"
+            )
         module, _, name = self._options.calculator.partition(":")
         try:
             calculator_class = getattr(importlib.import_module(module), name)
@@ -92,51 +89,6 @@ class AseEngine(Engine):
                 f"engine.calculator: {self._options.calculator} is not an ASE calculator"
             )
 
-    def label(
-        self,
-        atoms: Atoms,
-        *,
-        index: int,
-        remedies: Collection[str] = (),
-        guess: DensityGuess | None = None,
-    ) -> Labels | LabelFailure:
-        """See :class:`otf.engines.protocol.LabelSource`."""
-        if self._calculator is None:
-            raise EngineError("the ase engine was not opened")
-        began = time.perf_counter()
-        structure = atoms.copy()
-        structure.calc = self._calculator
-        if FROM_SCRATCH in remedies:
-            self._calculator.reset()  # otherwise it returns cached results
-        with np.errstate(all="ignore"):  # non-finite values are caught when labels are checked
-            return self._labels(structure, began)
-
-    def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
-        try:
-            energy = self._energy(structure)
-            forces = np.array(structure.get_forces(), dtype=float)
-            stress = self._stress(structure)
-        except Exception as error:  # calculators that run a program may raise anything
-            return LabelFailure(
-                f"{type(error).__name__}: {error}",
-                "look at the calculator's own output for the cause",
-            )
-        return Labels(
-            energy=energy,
-            forces=forces,
-            stress=stress,
-            wall_s=time.perf_counter() - began,
-            provenance=f"ase {version('ase')} {self._options.calculator}",
-        )
-
-    @staticmethod
-    def _energy(structure: Atoms) -> float:
-        """The free energy if available: forces are its derivative."""
-        try:
-            return float(structure.get_potential_energy(force_consistent=True))
-        except (PropertyNotImplementedError, KeyError):
-            return float(structure.get_potential_energy())
-
     def close(self) -> None:
         """Drop the calculator."""
         self._calculator = None
@@ -145,12 +97,3 @@ class AseEngine(Engine):
     def doctor(cls) -> EngineReport:
         """Version of ASE; the calculator itself is checked only when it is opened."""
         return EngineReport(True, version("ase"), ["calculator given as module:Class"])
-
-    @staticmethod
-    def _stress(structure: Atoms) -> Any:
-        if not structure.pbc.all():
-            return None
-        try:
-            return np.array(structure.get_stress(voigt=False), dtype=float)
-        except (PropertyNotImplementedError, NotImplementedError):
-            return None

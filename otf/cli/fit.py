@@ -28,9 +28,9 @@ def command(
     from otf.config import read_config
     from otf.config.schema import Model
     from otf.learning.model_file import write_model
-    from otf.postprocess.fit import fit_file
+    from otf.postprocess.fit import fit
 
-    report = fit_file(read_config(config).model if config else Model(), train, test)
+    report = fit(train, test, read_config(config).model if config else Model())
     if output is not None:
         write_model(output, report.trainer.force_model)
     choice = report.trainer.choice

@@ -6,7 +6,6 @@ the YAML 1.2 core schema (https://yaml.org/spec/1.2.2/#103-core-schema).
 """
 
 import difflib
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -16,20 +15,11 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from otf.config.cluster import Cluster
-from otf.config.schema import Config
+from otf.config.scalars import SCALARS
+from otf.config.schema import Config, Model
+from otf.config.writer import to_yaml
 from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError, EngineError
-
-_SCALARS: list[tuple[re.Pattern[str], Any]] = [
-    (re.compile(r"(?:null|Null|NULL|~|)\Z"), lambda _: None),
-    (re.compile(r"(?:true|True|TRUE|false|False|FALSE)\Z"), lambda text: text.lower() == "true"),
-    (re.compile(r"[-+]?[0-9]+\Z"), int),
-    (re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?\Z"), float),
-    (
-        re.compile(r"[-+]?\.(?:inf|Inf|INF)\Z|\.(?:nan|NaN|NAN)\Z"),
-        lambda text: float(text.replace(".", "")),
-    ),
-]
 
 _Path = tuple[str | int, ...]
 
@@ -68,14 +58,7 @@ def read_config(path: Path) -> Config:
     except UnicodeDecodeError as error:
         raise ConfigError([f"{path}: is not UTF-8 text; save it as UTF-8"]) from error
     document = _parse(text)
-    config: Config | None = None
-    if isinstance(document.data, dict):
-        _check_engine(document, path.parent)
-        _take_in_profile(document, path.parent)
-        config = _validate(Config, document, ())
-        _check_structure(document, path.parent)
-    elif not document.problems:
-        document.problems.append((None, "expected sections such as 'system:' and 'dynamics:'"))
+    config = _checked(document, path.parent)
     if document.problems or config is None:
         where = sorted(
             document.problems, key=lambda p: (p[0].line, p[0].column) if p[0] else (0, 0)
@@ -84,13 +67,53 @@ def read_config(path: Path) -> Config:
     return config
 
 
-def looks_like_no_text(text: str) -> bool:
-    """Whether unquoted text would be read as null, a truth value or a number.
+def config_of(data: dict[str, Any], folder: Path) -> Config:
+    """A configuration from plain data, checked as one in a file.
 
-    >>> [looks_like_no_text(t) for t in ("1e3", "true", "~", "def2-svp")]
-    [True, True, True, False]
+    Parameters
+    ----------
+    folder
+        What relative paths start from.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
     """
-    return any(pattern.match(text) for pattern, _ in _SCALARS)
+    document = _parse(to_yaml(data))
+    config = _checked(document, folder)
+    if document.problems or config is None:
+        raise ConfigError([text for _, text in document.problems])
+    return config
+
+
+def model_of(data: dict[str, Any]) -> Model:
+    """A ``model`` section from plain data.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
+    """
+    document = _parse(to_yaml({"model": data}))
+    model = _validate(Model, document, ("model",))
+    if model is None:
+        raise ConfigError([text for _, text in document.problems])
+    assert isinstance(model, Model)
+    return model
+
+
+def _checked(document: _Document, folder: Path) -> Config | None:
+    """The configuration of a document, whose problems are added to it."""
+    if not isinstance(document.data, dict):
+        if not document.problems:
+            document.problems.append((None, "expected sections such as 'system:' and 'dynamics:'"))
+        return None
+    _check_engine(document, folder)
+    _take_in_profile(document, folder)
+    config: Config | None = _validate(Config, document, ())
+    _check_structure(document, folder)
+    return config
 
 
 def _locate(path: Path, mark: yaml.Mark | None) -> str:
@@ -140,7 +163,7 @@ def _plain(node: yaml.Node, path: _Path, document: _Document, above: frozenset[i
         return [_plain(n, (*path, i), document, above) for i, n in enumerate(node.value)]
     if not isinstance(node, yaml.ScalarNode) or node.style is not None:
         return node.value  # quoted and block scalars are always text
-    for pattern, convert in _SCALARS:
+    for pattern, convert in SCALARS:
         if pattern.match(node.value):
             return convert(node.value)
     return node.value

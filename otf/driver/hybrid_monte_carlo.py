@@ -8,12 +8,13 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
+from otf.driver.generators import exhausted
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import PolicyState
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.residual_correction import ResidualCorrection
-from otf.driver.segment import ModelForces, Position, SegmentIntegrator, make_frame, returned
+from otf.driver.segment import ModelForces, Position, SegmentIntegrator, make_frame
 from otf.dynamics.hybrid_monte_carlo import (
     SamplerSettings,
     SamplerState,
@@ -133,7 +134,7 @@ class _Sampler:
     def _integrate(self, length: int) -> bool:
         """Move the atoms along the model; False where its dynamics diverges."""
         start = Position(0, self.parts.ensemble.capture(), Ledger())
-        moved = returned(self.motion.integrate(start, length, self.forces))
+        moved = exhausted(self.motion.integrate(start, length, self.forces))
         return moved.reason is None
 
     def _label(self) -> Labels | None:

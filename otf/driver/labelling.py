@@ -7,6 +7,8 @@ answer in a wrong state converges like a right one, but not twice from different
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
@@ -15,7 +17,7 @@ from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import ForceCheck, LabelSource
 from otf.errors import RunError
-from otf.io.labels import LabelFile
+from otf.io.labels import StoredLabel
 
 _LOG = logging.getLogger("otf.labels")
 
@@ -26,6 +28,27 @@ MOST_FAILURES = 3
 
 _UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by some tenths
 _SAME_EV = 0.005  # an atom: two answers to one question
+
+
+class LabelStore(Protocol):
+    """Where labels are kept: :class:`otf.io.labels.LabelFile`, or memory."""
+
+    @property
+    def path(self) -> Path:
+        """What messages call it."""
+        ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> StoredLabel: ...
+
+    def find(self, index: int, step: int, atoms: Atoms) -> Labels | None:
+        """The stored label of this index, if there is one of this very geometry."""
+        ...
+
+    def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
+        """Keep a label."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +62,7 @@ class Labeller:
     """
 
     engine: LabelSource
-    file: LabelFile
+    file: LabelStore
     needs_stress: bool = False
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:

@@ -261,18 +261,6 @@ class SegmentIntegrator:
         return float(kinetic - np.trace(driving.stress)) / (3.0 * GPA)
 
 
-def returned(integration: Generator[Activity, None, Integrated]) -> Integrated:
-    """Integrate to the end, and return what the generator returns."""
-    while True:
-        try:
-            next(integration)
-        except StopIteration as end:
-            value = end.value
-            break
-    assert isinstance(value, Integrated)
-    return value
-
-
 def make_frame(
     ensemble: StagedEnsemble,
     step: int,

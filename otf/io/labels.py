@@ -48,7 +48,7 @@ class LabelFile:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        self.path: Path = path
         self._stored = _recover(path) if path.exists() else []
         self._stream = path.open("ab", buffering=0)
         durable.sync_directory(path.parent)

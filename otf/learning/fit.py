@@ -70,7 +70,7 @@ def errors_of(model: ForceModel, data: Iterable[tuple[Atoms, Labels]]) -> Errors
     )
 
 
-def fit(trainer: Trainer, data: Iterable[tuple[Atoms, Labels]]) -> None:
+def learn_all(trainer: Trainer, data: Iterable[tuple[Atoms, Labels]]) -> None:
     """Learn all structures, each independent of the others, and choose once at the end.
 
     Rows are accumulated structure by structure: memory holds the structures, the normal equations

@@ -1,17 +1,21 @@
-"""``otf fit``: a model fitted to files of labelled structures."""
+"""A model fitted to labelled structures: ``otf fit`` and ``otf.fit``."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import ase.io
 import numpy as np
 from ase import Atoms
 
+from otf.config.reader import model_of
 from otf.config.schema import Model
 from otf.engines.labels import Labels
 from otf.errors import FileError
-from otf.learning.fit import Errors, errors_of, fit, recorded_labels
+from otf.learning.calculator import ModelCalculator
+from otf.learning.fit import Errors, errors_of, learn_all, recorded_labels
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
@@ -37,37 +41,74 @@ def read_structures(path: Path) -> list[Atoms]:
     return list(frames)
 
 
-def labelled(path: Path, frames: list[Atoms]) -> Iterator[tuple[Atoms, Labels]]:
-    """Structures of a file with their recorded labels."""
-    for i, atoms in enumerate(frames):
-        yield atoms, recorded_labels(atoms, f"{path}, frame {i}")
-
-
 @dataclass(frozen=True)
-class FitReport:
+class Fitted:
     """A fitted model and its errors, on its own data and on others."""
 
     trainer: Trainer
     train: Errors
     test: Errors | None
 
+    @property
+    def model(self) -> ModelCalculator:
+        """The model as an ASE calculator."""
+        return ModelCalculator(self.trainer.force_model)
 
-def fit_file(model: Model, train: Path, test: Path | None) -> FitReport:
-    """Fit a model to a file of labelled structures.
+
+@dataclass(frozen=True)
+class _Data:
+    """Structures and where they are from, for messages."""
+
+    frames: list[Atoms]
+    name: str
+
+    def labelled(self, order: Iterable[int] | None = None) -> Iterator[tuple[Atoms, Labels]]:
+        """Structures with their recorded labels, in this order."""
+        for i in range(len(self.frames)) if order is None else order:
+            yield self.frames[i], recorded_labels(self.frames[i], f"{self.name}, frame {i}")
+
+
+def fit(
+    frames: Iterable[Atoms] | str | Path,
+    test: Iterable[Atoms] | str | Path | None = None,
+    model: Model | Mapping[str, Any] = MappingProxyType({}),
+) -> Fitted:
+    """Fit a model to labelled structures.
 
     The order of the structures does not matter: they are shuffled, so that the ones left out to
     choose the prior are a fair sample.
+
+    Parameters
+    ----------
+    frames, test
+        Structures with energy and forces, or a file of them.
+    model
+        The ``model`` section of a configuration.
+
+    Raises
+    ------
+    FileError
+        If a structure has no label, or a file cannot be read.
+    ConfigError
+        If a key of the model is wrong.
     """
-    frames = read_structures(train)
-    order = np.random.default_rng(0).permutation(len(frames))
-    shuffled = [frames[i] for i in order]
-    samples = shuffled[:_SAMPLES]
+    train = _data(frames, "frames")
+    order = np.random.default_rng(0).permutation(len(train.frames))
+    samples = [train.frames[i] for i in order[:_SAMPLES]]
     if len(samples) < _FEW_SAMPLES:  # they would not show how the features vary
         samples = samples + [moved for atoms in samples for moved in displaced(atoms, seed=0)]
-    trainer = make_trainer(model, samples, keep_blocks=_SAMPLES)
-    fit(trainer, labelled(train, shuffled))
-    model_now = trainer.force_model
-    tested = None
-    if test is not None:
-        tested = errors_of(model_now, labelled(test, read_structures(test)))
-    return FitReport(trainer, errors_of(model_now, labelled(train, frames)), tested)
+    section = model if isinstance(model, Model) else model_of(dict(model))
+    trainer = make_trainer(section, samples, keep_blocks=_SAMPLES)
+    learn_all(trainer, train.labelled(int(i) for i in order))
+    force_model = trainer.force_model
+    tested = None if test is None else errors_of(force_model, _data(test, "test").labelled())
+    return Fitted(trainer, errors_of(force_model, train.labelled()), tested)
+
+
+def _data(source: Iterable[Atoms] | str | Path, name: str) -> _Data:
+    if isinstance(source, str | Path):
+        return _Data(read_structures(Path(source)), str(source))
+    frames = list(source)
+    if not frames:
+        raise FileError(f"{name}: holds no structures")
+    return _Data(frames, name)

@@ -5,13 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from ase import Atoms
 
 from otf.config.dynamics import Dynamics
-from otf.config.reader import looks_like_no_text
 from otf.config.schema import Config, Model, Policy
-from otf.driver.labelling import Labeller
+from otf.config.writer import to_yaml
+from otf.driver.labelling import Labeller, LabelStore
 from otf.driver.policy import AdaptivePolicy, FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
@@ -22,7 +21,6 @@ from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engines.protocol import Engine, LabelSource
 from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError
-from otf.io.labels import LabelFile
 from otf.learning.learner import Learner
 from otf.learning.regression import TrainerSettings
 from otf.learning.trainer import Trainer
@@ -192,7 +190,7 @@ def make_parts(
     config: Config,
     atoms: Atoms,
     engine: LabelSource,
-    file: LabelFile,
+    file: LabelStore,
     *,
     ranks: Ranks | None = None,
     trainer: Learner | None = None,
@@ -258,16 +256,4 @@ def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> s
     }
     data["engine"].update(files)
     data["output"].pop("directory", None)
-    return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False)
-
-
-class _ExactDumper(yaml.SafeDumper):
-    """Quotes every text that the configuration's reader would take for something else."""
-
-
-def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:
-    style = "'" if looks_like_no_text(text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_ExactDumper.add_representer(str, _represent_text)
+    return to_yaml(data)

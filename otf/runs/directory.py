@@ -3,6 +3,7 @@
 import logging
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -107,20 +108,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
     ConfigError, EngineError
         If the structure cannot be had or the engine cannot do it; nothing is made then.
     """
-    run = RunDirectory(path)
-    labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
-    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if paid or not (run.config.exists() or _barely_begun(run)):
-            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
-            raise FileError(
-                f"{path}: already exists ({remedy}); to start afresh choose another directory with "
-                "--output, or remove this one"
-            )
-        with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
-            _LOG.info("%s holds no label yet and is used again", path)
-            for replica in replicas_below(path):
-                shutil.rmtree(replica)
+    make_room(path)
     try:
         atoms = make_structure(config, source.parent)
         # What cannot work is found out before there is a directory in the way of the next try.
@@ -128,6 +116,49 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         structures = _structures_of_replicas(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
+    return write_run(config, atoms, path, structures)
+
+
+def make_room(path: Path) -> None:
+    """See that a new run may be made here; one that was begun and holds no label is given up.
+
+    Raises
+    ------
+    FileError
+        If there is already something there.
+    """
+    run = RunDirectory(path)
+    labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
+    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if paid or not (run.config.exists() or _barely_begun(run)):
+            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
+            raise FileError(
+                f"{path}: already exists ({remedy}); to start afresh choose another directory "
+                "(--output), or remove this one"
+            )
+        with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
+            _LOG.info("%s holds no label yet and is used again", path)
+            for replica in replicas_below(path):
+                shutil.rmtree(replica)
+
+
+def write_run(
+    config: Config, atoms: Atoms, path: Path, structures: Sequence[Atoms] = ()
+) -> RunDirectory:
+    """Write a checked configuration and its structures to a directory, all it takes to resume.
+
+    Parameters
+    ----------
+    structures
+        Those of the replicas, where they have their own.
+
+    Raises
+    ------
+    FileError
+        If the directory cannot be written.
+    """
+    run = RunDirectory(path)
     try:
         path.mkdir(parents=True, exist_ok=True)
         ase.io.write(run.structure, atoms)

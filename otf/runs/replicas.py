@@ -21,6 +21,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.config import Config
+from otf.driver.generators import exhausted
 from otf.driver.records import Parts, Record
 from otf.driver.statistics import LabelStatistics, statistics
 from otf.engines.allocation import Allocation, this_job
@@ -40,6 +41,7 @@ from otf.model.workers import available_cores
 from otf.runs.assemble import make_engine, make_parts, make_trainer
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
+from otf.runs.commit import committed
 from otf.runs.directory import (
     RunDirectory,
     create_run,
@@ -48,7 +50,6 @@ from otf.runs.directory import (
     replicas_below,
 )
 from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
-from otf.runs.session import commit_all
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import DONE, EXIT_FILE
@@ -307,14 +308,14 @@ def _run_one(replica: _Replica, common: _Common) -> None:
     with common.model_lock:
         try:
             try:
-                outcome = commit_all(
+                records = committed(
                     run,
                     replica.config,
                     replica.parts,
-                    lambda record: common.watch(replica.number, record),
                     request=common.request,
                     began=common.began,
                 )
+                outcome = exhausted(records, lambda record: common.watch(replica.number, record))
             except StoppedError:
                 known = run.checkpoint.exists()
                 state = read_checkpoint(run.checkpoint).state if known else None

@@ -2,57 +2,88 @@
 
 import logging
 import time
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from ase import Atoms
 
 from otf.config import Config
-from otf.config.schema import Stop
-from otf.driver.hybrid_monte_carlo import sample
-from otf.driver.loop import drive
-from otf.driver.records import LabelRecord, Parts, Record, Segment
+from otf.driver.records import Parts, Record
 from otf.engines.allocation import this_job
+from otf.engines.protocol import Engine
 from otf.io.durable import sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
-from otf.io.trajectory import TrajectoryWriter, read_trajectory
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
 from otf.runs.assemble import make_engine, make_parts
 from otf.runs.check import check
-from otf.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
-from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
-from otf.runs.stopping import RdfWatch, Stopping
-from otf.runs.summary import Outcome, Summary, contract_of, summarise
+from otf.runs.summary import Outcome, Summary, summarise
 from otf.runs.warm_start import warm_started
 
-_TO_FINISH_S = 30.0  # of a job, to write what is left
 _LOG = logging.getLogger("otf.session")
 
 Watcher = Callable[[Record], None]
 
 
-def run_session(
+@dataclass(eq=False)
+class Session:
+    """A run whose engine is open and whose files are locked.
+
+    Attributes
+    ----------
+    request
+        Whether the session is to stop.
+    began
+        Its start on the monotonic clock, s.
+    outcome
+        What it came to, once all records were consumed.
+    """
+
+    run: RunDirectory
+    config: Config
+    engine: Engine
+    parts: Parts
+    request: StopRequest
+    began: float
+    outcome: Outcome | None = None
+
+    def records(self) -> Generator[Record, None, None]:
+        """Records of the loop, each yielded when it is on the disk; may be left at any of them."""
+        self.outcome = yield from committed(
+            self.run, self.config, self.parts, request=self.request, began=self.began
+        )
+
+    def summary(self) -> Summary:
+        """What the session came to."""
+        assert self.outcome is not None
+        wall_s = time.monotonic() - self.began
+        return summarise(self.run, self.config, self.engine, self.outcome, wall_s)
+
+
+@contextmanager
+def open_session(
     run: RunDirectory,
     config: Config,
     atoms: Atoms,
-    watch: Watcher = lambda _: None,
     *,
+    engine: Engine | None = None,
     ranks: Ranks | None = None,
-) -> Summary:
-    """Run, or go on with a run, to its end or to a signal.
+) -> Iterator[Session]:
+    """Open a run for a session; the model is written and everything closed at its end.
 
     Parameters
     ----------
     run, config, atoms
         As made by :func:`~otf.runs.directory.create_run` and read by
         :func:`~otf.runs.directory.open_run`.
-    watch
-        Called with every record, after it is on the disk.
+    engine
+        Used in place of the configuration's.
     ranks
         MPI ranks that share the work of the model.
 
@@ -62,7 +93,7 @@ def run_session(
         The run cannot go on; what was committed can be resumed.
     """
     began = time.monotonic()
-    engine = make_engine(config)
+    engine = engine or make_engine(config)
     check(config, atoms, engine.capabilities)
     with sole_owner(run.lock), run_log(run.log):
         job = this_job()
@@ -79,124 +110,42 @@ def run_session(
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 source = warm_started(engine, run.matrices)
                 parts = make_parts(config, atoms, source, file, ranks=ranks)
-                outcome = commit_all(run, config, parts, watch, request=request, began=began)
+                try:
+                    yield Session(run, config, engine, parts, request, began)
+                except GeneratorExit:  # the records were left before their end
+                    write_model(run.model, parts.trainer.force_model)
+                    raise
                 write_model(run.model, parts.trainer.force_model)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
         finally:
             engine.close()
-        summary = summarise(run, config, engine, outcome, time.monotonic() - began)
-        _LOG.info("%s", summary)
-    return summary
 
 
-def commit_all(
+def run_session(
     run: RunDirectory,
     config: Config,
-    parts: Parts,
-    watch: Watcher,
+    atoms: Atoms,
+    watch: Watcher = lambda _: None,
     *,
-    request: StopRequest,
-    began: float,
-) -> Outcome:
-    """Consume the loop: frames to the trajectory, then the checkpoint that vouches for them.
+    ranks: Ranks | None = None,
+) -> Summary:
+    """Run, or go on with a run, to its end or to a signal.
 
-    Returns
-    -------
-    The last state, and what ended the session early, if anything.
+    Parameters
+    ----------
+    watch
+        Called with every record, after it is on the disk.
+
+    Other parameters and errors are those of :func:`open_session`.
     """
-    state, n_frames, now = None, 0, settings(config)
-    if run.checkpoint.exists():
-        found = read_checkpoint(run.checkpoint)
-        state, n_frames = found.state, found.n_frames
-        for change in changes(found.settings, now, kind=config.engine.kind, source=str(run.config)):
-            _LOG.info("changed: %s", change)
-        _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
-    with closing(
-        TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames, stages=parts.stages)
-    ) as trajectory:
-        deadline, watched = _deadline(config.stop, began), _rdf_watch(run, config, parts)
-        stopping = Stopping(request, config.stop, run.path, deadline, watched)
-        if state is not None:
-            stopping.known(state.history)
-            reason = stopping.done(state.history)
-            if reason is not None:
-                return Outcome(state, reason)
-        broken = False
-        move = drive if parts.sampler is None else sample
-        for record in move(parts, state):
-            if isinstance(record, Segment):
-                trajectory.append(record.frames)
-                write_checkpoint(run.checkpoint, Checkpoint(record.state, trajectory.n_frames, now))
-                state = record.state
-                if record.label is not None:
-                    _log_label(record.label)
-                    broken = _warn_once(config, state.history, broken)
+    with open_session(run, config, atoms, ranks=ranks) as session:
+        for record in session.records():
             watch(record)
-            reason = stopping.reason(record)
-            if reason is not None:
-                _LOG.info("stopping: %s", reason)
-                return Outcome(state, reason)
-        return Outcome(state, None)
-
-
-def _deadline(stop: Stop, began: float) -> float:
-    """When the session is to be over on the monotonic clock, as told or as the job ends."""
-    minutes, job = stop.wall_time_min, this_job()
-    told = float("inf") if minutes is None else began + 60.0 * minutes
-    left = None if job is None else job.seconds_left()
-    return told if left is None else min(told, time.monotonic() + left - _TO_FINISH_S)
-
-
-def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | None:
-    """What looks at the radial distribution functions, if that was asked for."""
-    stop = config.stop
-    if stop.rdf_error is None:
-        return None
-    stage = len(parts.ensemble.stages) - 1 if parts.sampler is None else 1
-    frame_fs = parts.timestep_fs * parts.frame_every
-    watch = RdfWatch(
-        parts.ensemble.atoms,
-        stage=stage,
-        wanted=stop.rdf_error,
-        cutoff_A=stop.rdf_cutoff_A,
-        # Vibrations are correlated over some 100 fs; samples of Monte Carlo hardly are.
-        fewest=round(1000.0 / frame_fs) if parts.sampler is None else 200,
-    )
-    if run.trajectory.exists():
-        watch.look_back(read_trajectory(run.trajectory, forces=False))
-    return watch
-
-
-def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -> bool:
-    """Say so while the run goes on when the target turns out not to be kept."""
-    found = contract_of(config, history)
-    broken = found is not None and found.verdict == "broken"
-    if found is not None and broken and not before:
-        _LOG.warning("%s", found.in_words())
-    return broken
-
-
-def _log_label(r: LabelRecord) -> None:
-    _LOG.info(
-        "label %d step %d %s after %d: force MAE %.2f p95 %.2f max %.2f predicted %.2f meV/A, "
-        "coverage %.0f %%, energy %.3f meV/atom, order %d lambda %.1e, engine %.2f s%s",
-        r.index,
-        r.step,
-        r.reason,
-        r.elapsed,
-        1e3 * r.force_mae,
-        1e3 * r.force_p95,
-        1e3 * r.force_max,
-        1e3 * r.predicted,
-        1e2 * r.coverage,
-        1e3 * r.energy_error,
-        r.order,
-        r.strength,
-        r.wall_s,
-        "" if r.scf_iterations is None else f", {r.scf_iterations} SCF iterations",
-    )
+        summary = session.summary()
+        _LOG.info("%s", summary)
+    return summary
 
 
 def default_directory(config: Config, source: Path) -> Path:

@@ -2,6 +2,7 @@
 
 import logging
 import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
@@ -36,6 +37,9 @@ def stop_on_signals() -> Iterator[StopRequest]:
     """
     global _latest
     request = _latest = StopRequest()
+    if threading.current_thread() is not threading.main_thread():
+        yield request  # signals go to the main thread
+        return
 
     def remember(number: int, _: FrameType | None) -> None:
         if request and number == signal.SIGINT:

@@ -11,7 +11,7 @@ from ase.calculators.morse import MorsePotential
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
-from otf.learning.fit import fit
+from otf.learning.fit import learn_all
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.learning.uncertainty import EPSILON, ErrorScale
@@ -121,7 +121,7 @@ def test_unknown_errors_are_infinite_until_measured():
 def test_fitted_at_once_it_knows_its_errors_too():
     data, test = labelled(40), labelled(15, seed=5)
     model = trainer()
-    fit(model, ((atoms, labels) for atoms, labels, *_ in data))
+    learn_all(model, ((atoms, labels) for atoms, labels, *_ in data))
     errors, predicted = [], []
     for atoms, labels, *_ in test:
         errors.append(np.abs(model.predict(atoms).forces - labels.forces))
@@ -135,7 +135,7 @@ def test_one_symmetric_structure_teaches_its_energy_and_claims_no_more():
     descriptor = DescriptorSettings(5.0, 4.0, 0.0, 4, 2, 2)
     model = Trainer(Blueprint(descriptor, [start, *displaced(start, seed=0)]), TrainerSettings())
     labels = Labels(-3.0 * len(start), np.zeros((len(start), 3)))
-    fit(model, [(start, labels)])
+    learn_all(model, [(start, labels)])
     assert model.predict(start).energy == pytest.approx(-3.0 * len(start), abs=0.01)
 
 

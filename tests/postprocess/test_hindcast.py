@@ -11,7 +11,7 @@ from ase.md.langevin import Langevin
 from otf.config import read_config
 from otf.config.schema import Model
 from otf.errors import FileError
-from otf.postprocess.fit import fit_file
+from otf.postprocess.fit import fit
 from otf.postprocess.hindcast import hindcast_file, hindcast_summary
 
 SMALL = Model(radial_two=6, radial_three=2, l_max=2)
@@ -88,7 +88,7 @@ def test_fit_learns_and_generalises(recorded, tmp_path):
     frames = ase.io.read(recorded / "recorded.extxyz", ":")
     ase.io.write(tmp_path / "train.extxyz", frames[:200:4])
     ase.io.write(tmp_path / "test.extxyz", frames[200::10])
-    report = fit_file(SMALL, tmp_path / "train.extxyz", tmp_path / "test.extxyz")
+    report = fit(tmp_path / "train.extxyz", tmp_path / "test.extxyz", SMALL)
     size = np.mean([np.abs(a.get_forces()).mean() for a in frames])
     assert report.train.frames == 50
     assert report.test.frames == 10
@@ -101,7 +101,7 @@ def test_fit_does_not_depend_on_the_order_of_the_file(recorded, tmp_path):
     errors = []
     for name, chosen in (("a", frames), ("b", frames[::-1])):
         ase.io.write(tmp_path / f"{name}.extxyz", chosen)
-        errors.append(fit_file(SMALL, tmp_path / f"{name}.extxyz", None).train.force_mae)
+        errors.append(fit(tmp_path / f"{name}.extxyz", model=SMALL).train.force_mae)
     assert errors[0] == pytest.approx(errors[1], rel=1e-3)
 
 
@@ -114,7 +114,7 @@ def test_structures_of_several_sizes_and_species_are_fitted_together(tmp_path):
         atoms.get_forces()
         frames.append(atoms)
     ase.io.write(tmp_path / "mixed.extxyz", frames)
-    report = fit_file(SMALL, tmp_path / "mixed.extxyz", None)
+    report = fit(tmp_path / "mixed.extxyz", model=SMALL)
     assert report.train.energy_mae < 5e-3
 
 
@@ -136,7 +136,7 @@ def test_bad_files_are_named(tmp_path, text, message):
     if text is not None:
         path.write_text(text)
     with pytest.raises(FileError, match=message):
-        fit_file(SMALL, path, None)
+        fit(path, model=SMALL)
 
 
 def test_changing_atoms_are_not_a_trajectory(recorded, tmp_path):

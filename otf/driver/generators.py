@@ -1,0 +1,27 @@
+"""Generators that return a value."""
+
+from collections.abc import Callable, Generator
+from typing import TypeVar, cast
+
+_Y = TypeVar("_Y")
+_R = TypeVar("_R")
+
+
+def exhausted(
+    generator: Generator[_Y, None, _R], watch: Callable[[_Y], None] = lambda _: None
+) -> _R:
+    """What a generator returns, after ``watch`` was called with all that it yields.
+
+    >>> def count():
+    ...     yield 1
+    ...     return "done"
+    >>> exhausted(count(), print)
+    1
+    'done'
+    """
+    while True:
+        try:
+            item = next(generator)
+        except StopIteration as end:
+            return cast(_R, end.value)
+        watch(item)

@@ -1,0 +1,112 @@
+"""An ASE calculator as an engine."""
+
+import time
+from collections.abc import Collection
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.calculator import PropertyNotImplementedError
+from pydantic import BaseModel
+
+from otf.engines.failures import FROM_SCRATCH
+from otf.engines.labels import EngineReport, LabelFailure, Labels
+from otf.engines.protocol import Capabilities, DensityGuess, Engine
+from otf.errors import EngineError
+
+
+class CalculatorEngine(Engine):
+    """Labels by a calculator object in this process.
+
+    Parameters
+    ----------
+    calculator
+        Any ASE calculator; None for one that is made when the engine is opened.
+    name
+        What it is called in provenances.
+    level
+        Level of theory, for the reports.
+    """
+
+    kind: ClassVar[str] = "ase"
+    Options: ClassVar[type[BaseModel]] = BaseModel
+
+    def __init__(
+        self, calculator: GetPropertiesMixin | None, *, name: str, level: str = "ASE calculator"
+    ) -> None:
+        self._calculator = calculator
+        self._name = name
+        self._level = level
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Not known in advance, so only atomic energies are ruled out."""
+        return Capabilities(periodic=True, stress=True, atomic_energies=False, level=self._level)
+
+    def open(self, atoms: Atoms, scratch: Path) -> None:
+        """Nothing: the calculator is there."""
+
+    def close(self) -> None:
+        """Nothing: the calculator stays with its owner."""
+
+    @classmethod
+    def doctor(cls) -> EngineReport:
+        """ASE is always there."""
+        return EngineReport(True, version("ase"), ["calculator given as an object"])
+
+    def label(
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        remedies: Collection[str] = (),
+        guess: DensityGuess | None = None,
+    ) -> Labels | LabelFailure:
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        if self._calculator is None:
+            raise EngineError("the ase engine was not opened")
+        began = time.perf_counter()
+        structure = atoms.copy()
+        structure.calc = self._calculator
+        if FROM_SCRATCH in remedies:
+            self._calculator.reset()  # otherwise it returns cached results
+        with np.errstate(all="ignore"):  # non-finite values are caught when labels are checked
+            return self._labels(structure, began)
+
+    def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
+        try:
+            energy = self._energy(structure)
+            forces = np.array(structure.get_forces(), dtype=float)
+            stress = self._stress(structure)
+        except Exception as error:  # calculators that run a program may raise anything
+            return LabelFailure(
+                f"{type(error).__name__}: {error}",
+                "look at the calculator's own output for the cause",
+            )
+        return Labels(
+            energy=energy,
+            forces=forces,
+            stress=stress,
+            wall_s=time.perf_counter() - began,
+            provenance=f"ase {version('ase')} {self._name}",
+        )
+
+    @staticmethod
+    def _energy(structure: Atoms) -> float:
+        """The free energy if available: forces are its derivative."""
+        try:
+            return float(structure.get_potential_energy(force_consistent=True))
+        except (PropertyNotImplementedError, KeyError):
+            return float(structure.get_potential_energy())
+
+    @staticmethod
+    def _stress(structure: Atoms) -> Any:
+        if not structure.pbc.all():
+            return None
+        try:
+            return np.array(structure.get_stress(voigt=False), dtype=float)
+        except (PropertyNotImplementedError, NotImplementedError):
+            return None

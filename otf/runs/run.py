@@ -1,0 +1,221 @@
+"""Runs from Python: made, iterated, stopped, opened again and extended."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, Self, TypeAlias
+
+import ase.io
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+
+from otf.config import Config
+from otf.config.reader import config_of
+from otf.driver.records import Segment
+from otf.engines.calculator import CalculatorEngine
+from otf.engines.protocol import Engine
+from otf.errors import ConfigError, RunError
+from otf.learning.calculator import ModelCalculator
+from otf.runs.assemble import make_engine
+from otf.runs.check import check
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import RunDirectory, change_steps, make_room, one_run, write_run
+from otf.runs.directory import open_run as open_directory
+from otf.runs.frames import FrameSequence
+from otf.runs.session import open_session
+from otf.runs.summary import Outcome, Summary, summarise
+
+EngineSpec: TypeAlias = str | Mapping[str, Any] | GetPropertiesMixin
+"""An engine: its name, its name and options (``{"kind": "siesta", …}``), or an ASE calculator."""
+
+
+class Run:
+    """An accelerated molecular dynamics run in a directory of its own.
+
+    Iterating runs it: each item is a committed segment. The loop may be left at any time and taken
+    up again; what was committed is on the disk, and nothing is computed twice.
+
+    Parameters
+    ----------
+    atoms
+        The starting structure, with its constraints; it is copied.
+    engine
+        What labels: see :data:`EngineSpec`. A calculator object lives in this process only.
+    directory
+        Where everything goes; must be new.
+    force_target_meV_A
+        Mean absolute error of a force component to stay below.
+    config
+        Further sections of a configuration: ``{"model": {…}, "policy": {…}, "system": {…}, …}``.
+    **dynamics
+        Keys of the ``dynamics`` section: ``steps``, ``ensemble``, ``temperature_K``,
+        ``timestep_fs``, ``seed``, …; velocities of the structure are used if
+        ``velocities="structure"``.
+
+    Raises
+    ------
+    ConfigError, EngineError
+        If something does not fit; nothing is made then.
+    FileError
+        If the directory exists.
+
+    Examples
+    --------
+    >>> from ase.build import bulk
+    >>> from ase.calculators.emt import EMT
+    >>> from tempfile import TemporaryDirectory
+    >>> with TemporaryDirectory() as folder:
+    ...     run = Run(bulk("Cu", cubic=True), engine=EMT(), directory=f"{folder}/cu", steps=20,
+    ...               ensemble="langevin", temperature_K=300, timestep_fs=2.0)
+    ...     summary = run.run()
+    ...     len(run.trajectory), len(run.labels) == summary.labels
+    (21, True)
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        *,
+        engine: EngineSpec,
+        directory: str | Path,
+        force_target_meV_A: float = 20.0,
+        config: Mapping[str, Mapping[str, Any]] | None = None,
+        **dynamics: Any,
+    ) -> None:
+        path = Path(directory)
+        sections = {name: dict(values) for name, values in (config or {}).items()}
+        sections["dynamics"] = {**sections.get("dynamics", {}), **dynamics}
+        sections["policy"] = {
+            "force_target_meV_A": float(force_target_meV_A),
+            **sections.get("policy", {}),
+        }
+        sections["engine"] = _engine_section(engine)
+        # The structure is at hand: any source does, and is replaced by the file in the directory.
+        sections["system"] = {"molecule": "H", **sections.get("system", {})}
+        checked = config_of(sections, Path())
+        if checked.replicas.count > 1:
+            raise ConfigError(["replicas: several replicas are run from the command line"])
+        self._engine = _own_engine(checked, engine)
+        start = atoms.copy()
+        check(checked, start, self._engine.capabilities)
+        make_room(path)
+        self.directory = write_run(checked, start, path).path
+        self._wall_s = 0.0
+
+    @classmethod
+    def open(cls, directory: str | Path, engine: GetPropertiesMixin | None = None) -> Self:
+        """A run that is there, to look at or to go on with.
+
+        Parameters
+        ----------
+        engine
+            The calculator object, where the run was started with one.
+
+        Raises
+        ------
+        FileError, ConfigError, RunError
+            If it is not a run, was damaged, or is one of several replicas.
+        """
+        run = cls.__new__(cls)
+        run.directory = one_run(Path(directory))
+        _, config, _ = open_directory(run.directory)
+        run._engine = _own_engine(config, engine)
+        run._wall_s = 0.0
+        return run
+
+    def __iter__(self) -> Iterator[Segment]:
+        """Run, or go on, segment by segment.
+
+        Raises
+        ------
+        RunError, EngineError, FileError
+            If the run cannot go on; what was committed can be resumed.
+        """
+        files, config, atoms = open_directory(self.directory)
+        with (
+            open_session(files, config, atoms, engine=self._engine) as session,
+            closing(session.records()) as records,
+        ):
+            for record in records:
+                if isinstance(record, Segment):
+                    yield record
+
+    def run(self) -> Summary:
+        """Run, or go on, to the end."""
+        for _ in self:
+            pass
+        return self.summary
+
+    def extend(self, steps: int) -> Self:
+        """Make the run longer by so many steps; iterate it, or call :meth:`run`, to run them.
+
+        Raises
+        ------
+        ConfigError
+            If its length is part of what it computes, as with a temperature ramp.
+        """
+        if steps < 1:
+            raise RunError(f"steps: {steps} is no extension; give one step or more")
+        change_steps(self.directory, self._config.dynamics.total_steps + steps)
+        return self
+
+    @property
+    def trajectory(self) -> Sequence[Atoms]:
+        """The committed frames, with energy, forces and momenta."""
+        return FrameSequence(self._files.trajectory)
+
+    @property
+    def labels(self) -> Sequence[Atoms]:
+        """The labelled structures, with the energy and forces of the engine."""
+        found = ase.io.read(self._files.labels, ":") if self._files.labels.exists() else []
+        return list(found)
+
+    @property
+    def model(self) -> ModelCalculator:
+        """The model at the end of the last session, as an ASE calculator.
+
+        Raises
+        ------
+        FileError
+            If there is none yet.
+        """
+        return ModelCalculator.read(self._files.model)
+
+    @property
+    def summary(self) -> Summary:
+        """What the run came to so far; the time of sessions is not part of it."""
+        state = None
+        if self._files.checkpoint.exists():
+            state = read_checkpoint(self._files.checkpoint).state
+        return summarise(self._files, self._config, self._engine, Outcome(state, None), 0.0)
+
+    @property
+    def _files(self) -> RunDirectory:
+        return RunDirectory(self.directory)
+
+    @property
+    def _config(self) -> Config:
+        return open_directory(self.directory)[1]
+
+    def __repr__(self) -> str:
+        return f"Run({str(self.directory)!r})"
+
+
+def _engine_section(engine: EngineSpec) -> dict[str, Any]:
+    if isinstance(engine, str):
+        return {"kind": engine}
+    if isinstance(engine, Mapping):
+        return dict(engine)
+    return {"kind": "ase", "calculator": _name_of(engine), "from_object": True}
+
+
+def _own_engine(config: Config, engine: EngineSpec | None) -> Engine:
+    """The engine of a configuration, or one around a calculator object."""
+    if engine is None or isinstance(engine, str | Mapping):
+        return make_engine(config)
+    return CalculatorEngine(engine, name=_name_of(engine))
+
+
+def _name_of(calculator: GetPropertiesMixin) -> str:
+    kind = type(calculator)
+    return f"{kind.__module__}:{kind.__qualname__.rpartition('.')[2]}"
