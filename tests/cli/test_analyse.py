@@ -62,7 +62,8 @@ def test_tables_and_pictures_are_written(run, tmp_path):
     assert files[4].read_bytes().startswith(b"\x89PNG")
 
 
-def test_correction_to_the_engine_is_told_apart(run, tmp_path):
+@pytest.mark.full
+def test_reweighting_to_the_engine(run, tmp_path):
     few = otf("analyse", "rdf", run, "--reweight").stdout
     assert "# correction to the engine: none;" in few
     config = CONFIG.replace("target_meV_A: 20", "target_meV_A: 20, gap_max: 8")
@@ -90,7 +91,8 @@ def test_correction_to_the_engine_is_told_apart(run, tmp_path):
     assert "needs the labels" in otf("analyse", "rdf", run, run, "--reweight", rc=2).stderr
 
 
-def test_labels_of_other_stages_do_not_correct(tmp_path):
+@pytest.mark.full
+def test_labels_of_other_stages_do_not_reweight(tmp_path):
     text = CONFIG.replace(
         "{ensemble: csvr, steps: 700, timestep_fs: 2.0}",
         "{timestep_fs: 2.0, stages: [{name: hot, ensemble: csvr, steps: 200, temperature_K: 900}, "

@@ -189,6 +189,7 @@ def test_file_named_exit_stops_a_run_at_a_commit(tmp_path):
     assert not (run / "EXIT").exists()
 
 
+@pytest.mark.full
 def test_wall_time_stops_a_run_at_a_commit(tmp_path):
     (tmp_path / "job.yaml").write_text(STOP + "stop:\n  wall_time_min: 0.05\n")
     stopped = otf("run", "job.yaml", cwd=tmp_path, check=False)

@@ -183,7 +183,7 @@ def test_labels_for_other_potentials(run, tmp_path):
     np.testing.assert_allclose(np.load(folder / "virial.npy")[0], virial.ravel())
 
 
-def test_a_slab_is_periodic_to_whoever_is_told_of_it(tmp_path):
+def test_a_slab_keeps_its_periodic_directions(tmp_path):
     slab = ase.build.fcc111("Al", (2, 2, 2), vacuum=6.0)
     slab.pbc = (True, True, False)
     slab.info.clear()

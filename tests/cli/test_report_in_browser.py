@@ -119,7 +119,7 @@ def test_the_viewer_draws_plays_and_colours(page):
 
 
 @needs_chromium
-def test_a_browser_without_webgl_is_told_so(run, launch):
+def test_a_browser_without_webgl_shows_a_message(run, launch):
     with launch("--disable-gpu", "--disable-3d-apis") as browser:
         page = browser.new_page()
         page.goto((run / "report.html").as_uri())

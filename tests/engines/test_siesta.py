@@ -265,7 +265,7 @@ def test_structures_that_cannot_be_read(tmp_path, text, message):
         ("%block kgrid_Monkhorst_Pack\n2 0 0 0.5\n0 1 0 0.\n0 0 1 0.\n%endblock\n", False),
     ],
 )
-def test_gamma_point_is_told(tmp_path, text, gamma):
+def test_gamma_point_is_recognised(tmp_path, text, gamma):
     path = tmp_path / "job.fdf"
     path.write_text(text)
     assert gamma_only(fdf.read(path)) == gamma

@@ -136,7 +136,7 @@ def test_one_diagonalisation_where_that_is_enough(
 
 
 @pytest.mark.parametrize("connection", ["unix", "process"])
-def test_an_opinion_costs_the_next_label_nothing(siesta, open_siesta, connection):
+def test_a_force_check_costs_the_next_label_nothing(siesta, open_siesta, connection):
     atoms = molecule("CH4")
     engine = open_siesta(siesta("near", connection=connection, warm_start="learned"), atoms)
     first = engine.label(atoms, index=0)

@@ -155,7 +155,9 @@ def test_rank_one_tensors_leave_the_quadratic_part_out(model):
 def test_rotation_rotates_the_forces(seed, improper):
     for name in STRUCTURES:
         model = _MODELS[name]
-        rotation = Rotation.random(rng=seed).as_matrix() * (-1 if improper else 1)
+        rotation = Rotation.from_quat(np.random.default_rng(seed).normal(size=4)).as_matrix() * (
+            -1 if improper else 1
+        )
         turned = model.atoms.copy()
         turned.set_cell(turned.cell.array @ rotation.T)
         turned.positions[:] = turned.positions @ rotation.T

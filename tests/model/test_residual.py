@@ -48,7 +48,7 @@ def test_always_stable(seed, count, growth):
 
 def test_forecast_turns_with_the_system():
     series = process((0.9,), 12)
-    rotation = Rotation.random(rng=1).as_matrix()
+    rotation = Rotation.from_quat(np.random.default_rng(1).normal(size=4)).as_matrix()
     turned = fit(series @ rotation.T)
     np.testing.assert_allclose(turned.mean(1.7), fit(series).mean(1.7) @ rotation.T, atol=1e-12)
 

@@ -145,6 +145,7 @@ def test_restored_state_repeats_the_trajectory_to_the_last_bit(aluminium, kind):
     assert walk(20) == first
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["npt", "npt_full"])
 def test_cell_has_the_pressure_and_the_temperature_it_should(aluminium, kind, long):
@@ -167,6 +168,7 @@ def test_cell_has_the_pressure_and_the_temperature_it_should(aluminium, kind, lo
         assert np.mean(squares) / (6 * mass * KELVIN) == pytest.approx(300.0, rel=0.25)
 
 
+@pytest.mark.full
 @pytest.mark.slow
 def test_volumes_are_those_of_another_barostat(aluminium, long):
     """Compared with ase.md's Langevin barostat, an independent sampler of the same distribution."""

@@ -25,6 +25,7 @@ def shipped(name: str, steps: int) -> str:
     return text.replace("structure: ", f"structure: {CONFIGS}/")
 
 
+@pytest.mark.full
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "steps", "labels", "force_meV_A", "energy_meV_atom"),

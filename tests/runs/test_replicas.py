@@ -166,7 +166,7 @@ def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
 
 @pytest.mark.full
 @EXECUTORLIB
-def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
+def test_an_engine_that_cannot_be_opened_in_a_process_says_why(tmp_path):
     config = written(tmp_path, replicas="count: 2, backend: executorlib")
     config.write_text(
         config.read_text().replace("emt_calculators:Noted", "emt_calculators:Nothing")
@@ -176,7 +176,7 @@ def test_an_engine_that_cannot_be_opened_in_the_farm_says_why(tmp_path):
 
 @pytest.mark.full
 @EXECUTORLIB
-def test_labels_of_the_farm_tell_their_matrices_too(tmp_path):
+def test_labels_in_processes_return_their_matrices_too(tmp_path):
     pytest.importorskip("pyscf")
     (tmp_path / "h2.yaml").write_text(
         "system: {molecule: H2}\nengine: {kind: pyscf, basis: sto-3g, grid_level: 0, threads: 1}\n"
@@ -202,7 +202,7 @@ def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):
     assert (tmp_path / "notes").read_text().count("\n") <= 2
 
 
-def test_a_sitting_too_short_for_a_label_says_so(tmp_path):
+def test_a_session_too_short_for_a_label_says_so(tmp_path):
     """Otherwise a batch job would requeue itself forever."""
     config = written(tmp_path, wait=1.0, replicas="count: 1")
     config.write_text(config.read_text() + "stop: {wall_time_min: 0.005}\n")

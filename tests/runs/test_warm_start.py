@@ -210,12 +210,12 @@ def test_a_description_can_be_solved_for(symbols, most):
 OFTEN = """\
 system: {molecule: H2O}
 engine: {kind: pyscf, basis: 6-31g, grid_level: 1, threads: 1}
-dynamics: {ensemble: csvr, temperature_K: 600, steps: 200, timestep_fs: 0.5}
+dynamics: {ensemble: csvr, temperature_K: 600, steps: 300, timestep_fs: 0.5}
 policy: {force_target_meV_A: 8, guard: 0.5, guard_every: 5, force_check: true}
 """
 
 
-def test_an_opinion_is_within_what_it_says_and_leaves_nothing(labelled, tmp_path):
+def test_a_force_check_is_within_its_bound_and_leaves_nothing(labelled, tmp_path):
     folder, labels = labelled
     shutil.copytree(folder, tmp_path / "run")
     engine = opened(tmp_path / "run" / "engine")
@@ -232,7 +232,7 @@ def test_an_opinion_is_within_what_it_says_and_leaves_nothing(labelled, tmp_path
     assert asked.check_forces(atoms, index=1) is None  # one label is too few to learn from
 
 
-def test_second_opinions_spare_labels(tmp_path):
+def test_force_checks_avoid_labels(tmp_path):
     source = tmp_path / "c.yaml"
     source.write_text(OFTEN)
     run = create_run(read_config(source), source, tmp_path / "run")
@@ -248,7 +248,7 @@ def test_second_opinions_spare_labels(tmp_path):
 @pytest.mark.parametrize(
     "engine", ["kind: tblite", "kind: pyscf, warm_start: previous"], ids=["tblite", "previous"]
 )
-def test_second_opinions_need_someone_to_ask(tmp_path, engine):
+def test_force_checks_need_learned_matrices(tmp_path, engine):
     source = tmp_path / "c.yaml"
     start, end = OFTEN.index("{kind"), OFTEN.index("}\ndynamics")
     source.write_text(OFTEN[:start] + "{" + engine + OFTEN[end:])
