@@ -1,15 +1,28 @@
-"""A run from Python: configuration in, summary and trajectory out."""
+"""A run from Python: iterated, stopped, opened again, made longer, and looked at."""
 
-from pathlib import Path
+import numpy as np
+from ase.build import bulk
+from ase.calculators.emt import EMT
 
-from otf.config import read_config
-from otf.io.trajectory import read_trajectory
-from otf.runs.directory import create_run, open_run
-from otf.runs.session import run_session
+import otf
 
-source = Path(__file__).parents[1] / "configs" / "quickstart.yaml"
-run = create_run(read_config(source), source, Path("runs/from_python"))
-summary = run_session(*open_run(run.path))
-trajectory = read_trajectory(run.trajectory)
+run = otf.Run(
+    bulk("Cu", cubic=True).repeat(2),
+    engine=EMT(),  # any ASE calculator; or a name and options: {"kind": "siesta", ...}
+    directory="runs/copper",
+    ensemble="langevin",
+    temperature_K=600,
+    timestep_fs=2.0,
+    steps=400,
+    force_target_meV_A=20,
+)
+for segment in run:  # committed to the disk; leave the loop whenever you like
+    if segment.state.step >= 100:
+        break
+
+run = otf.open_run("runs/copper", engine=EMT()).extend(400)
+summary = run.run()
 print(f"{summary.labels} labels for {summary.steps} steps; measured: {summary.measured}")
-print(f"mean temperature {trajectory.temperature.mean():.0f} K over {len(trajectory)} frames")
+temperatures = [atoms.get_temperature() for atoms in run.trajectory[200:]]
+print(f"mean temperature {np.mean(temperatures):.0f} K over {len(temperatures)} frames")
+print(f"force error of a fit to its labels: {1e3 * otf.fit(run.labels).train.force_mae:.2f} meV/A")

@@ -30,7 +30,7 @@ def python(folder: Path, *arguments: object, check: bool = True):
 def folder(tmp_path_factory):
     """A folder with a run of a molecule from Python and of a crystal by the command."""
     folder = tmp_path_factory.mktemp("examples")
-    assert "labels for 4000 steps" in python(folder, EXAMPLES / "python_api.py").stdout
+    assert "labels for 800 steps" in python(folder, EXAMPLES / "python_api.py").stdout
     (folder / "diamond.yaml").write_text(DIAMOND)
     python(folder, "-m", "otf", "run", "diamond.yaml")
     return folder
@@ -44,7 +44,7 @@ def test_rdf_finds_the_bond_length(folder):
 
 
 def test_rdf_of_a_molecule_counts_atoms_in_a_unit_of_length(folder):
-    printed = python(folder, EXAMPLES / "rdf.py", "runs/from_python").stdout
+    printed = python(folder, EXAMPLES / "rdf.py", "runs/copper").stdout
     assert "per_A standard_error" in printed
 
 
@@ -56,7 +56,7 @@ def test_benchmark_table_measures_what_is_installed(folder):
 
 
 def test_picture_is_drawn(folder):
-    python(folder, EXAMPLES / "plot_run.py", "runs/from_python", "run.png", 200)
+    python(folder, EXAMPLES / "plot_run.py", "runs/copper", "run.png", 200)
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
 
 
