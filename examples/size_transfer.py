@@ -17,11 +17,11 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from tblite.ase import TBLite
 
+from otf.electrons.density.overlap import Overlaps
 from otf.electrons.density_guesses import describe
 from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.environment import Reach
 from otf.electrons.matrix_model import MatrixModel
-from otf.electrons.overlap import Overlaps
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import DensityGuess
 from otf.orbitals.block_matrices import BlockMatrix, Matrices

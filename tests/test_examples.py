@@ -28,11 +28,12 @@ def python(folder: Path, *arguments: object, check: bool = True):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a run of a molecule from Python and of a crystal by the command."""
+    """A folder with runs from Python and from the command line."""
     folder = tmp_path_factory.mktemp("examples")
     assert "labels for 800 steps" in python(folder, EXAMPLES / "python_api.py").stdout
     (folder / "diamond.yaml").write_text(DIAMOND)
-    python(folder, "-m", "otf", "run", "diamond.yaml")
+    for config in ("diamond.yaml", EXAMPLES.parent / "configs/quickstart.yaml"):
+        python(folder, "-m", "otf", "run", config)
     return folder
 
 
@@ -44,7 +45,7 @@ def test_rdf_finds_the_bond_length(folder):
 
 
 def test_rdf_of_a_molecule_counts_atoms_in_a_unit_of_length(folder):
-    printed = python(folder, EXAMPLES / "rdf.py", "runs/copper").stdout
+    printed = python(folder, EXAMPLES / "rdf.py", "runs/quickstart").stdout
     assert "per_A standard_error" in printed
 
 
@@ -56,7 +57,7 @@ def test_benchmark_table_measures_what_is_installed(folder):
 
 
 def test_picture_is_drawn(folder):
-    python(folder, EXAMPLES / "plot_run.py", "runs/copper", "run.png", 200)
+    python(folder, EXAMPLES / "plot_run.py", "runs/quickstart", "run.png", 200)
     assert (folder / "run.png").read_bytes().startswith(b"\x89PNG")
 
 

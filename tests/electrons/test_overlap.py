@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase.build import bulk, molecule
 
-from otf.electrons.overlap import Overlaps
+from otf.electrons.density.overlap import Overlaps
 from otf.orbitals.block_matrices import Pairs
 from tests.electrons.test_density import SHELLS, crystal, functions
 

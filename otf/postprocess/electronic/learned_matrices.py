@@ -12,11 +12,11 @@ from ase import Atoms
 
 from otf.arrays import Floats
 from otf.electrons import bloch, density_matrix
+from otf.electrons.density.overlap import Overlaps
 from otf.electrons.density.through_matrix import OrbitalValues
 from otf.electrons.density_guesses import describe
 from otf.electrons.levels import Levels, levels_of
 from otf.electrons.matrix_model import MatrixModel
-from otf.electrons.overlap import Overlaps
 from otf.errors import FileError, RunError
 from otf.io.matrices import LabelMatrices, read_matrices
 from otf.io.orbitals import read_orbitals
