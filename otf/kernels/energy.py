@@ -67,9 +67,12 @@ def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
     features, gradient, z, bz = work.features, work.gradient, work.z, work.bz
     low = gradient.shape[0]
     energy = float(tensors.constant[group])
+    # Sums and stores in loops of their own: a loop with both is compiled in two orders of summation,
+    # one for arrays that lie close together in memory.
+    for f in range(low):
+        energy += tensors.linear[group, f] * features[f]
     for f in range(low):
         gradient[f] = tensors.linear[group, f]
-        energy += gradient[f] * features[f]
     components = tensors.offset.shape[1]
     for p in range(components):
         total = -tensors.offset[group, p]

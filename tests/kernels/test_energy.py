@@ -1,5 +1,7 @@
 """Energy, forces and strain derivatives: reference code, finite differences, symmetries."""
 
+import itertools
+
 import numpy as np
 import pytest
 from ase import Atoms
@@ -51,12 +53,19 @@ class Model:
     """A model with random coefficients for a structure."""
 
     def __init__(
-        self, atoms: Atoms, size=SIZES["four-body"], *, order: int = 2, coupling="joint", threads=1
+        self,
+        atoms: Atoms,
+        size=SIZES["four-body"],
+        *,
+        order: int = 2,
+        coupling="joint",
+        threads=1,
+        settings=SMALL,
     ) -> None:
         self.atoms = atoms
         choices = Choices(sharing=(size.sharing,), most_columns=10**6)
         blueprint = Blueprint(
-            SMALL,
+            settings,
             displaced(atoms, seed=0),
             choices,
             coupling=coupling,
@@ -76,6 +85,43 @@ class Model:
 def model(request):
     structure, size = request.param
     return Model(STRUCTURES[structure](), SIZES[size])
+
+
+def next_to_each_other(one: np.ndarray, other: np.ndarray) -> list[np.ndarray]:
+    """Copies of two float arrays, one right behind the other in memory."""
+    memory = np.concatenate([one.ravel(), other.ravel()])
+    return [memory[: one.size].reshape(one.shape), memory[one.size :].reshape(other.shape)]
+
+
+@pytest.mark.parametrize("radial_two", [2, 8, 20])
+def test_bits_do_not_depend_on_where_arrays_are_in_memory(radial_two):
+    """A loop that stores and sums has two orders of summation; addresses choose between them.
+
+    Arrays shorter than the vectors of the loop can come as close as that.
+    """
+    settings = DescriptorSettings(5.0, 4.0, 0.0, radial_two, 2, 2)
+    model = Model(bulk("Al", cubic=True), SIZES["three-body"], settings=settings)
+    atoms, descriptor = model.atoms, model.energy_model.descriptor
+    expected, rows = model(atoms), model.energy_model.design(atoms)
+    work = descriptor.workspaces(descriptor.neighbours(atoms)[1])[0]
+    stored = [name for name in work._fields if getattr(work, name).dtype == np.float64]
+    changed = set()
+    for first, second in itertools.permutations([*stored, *model.tensors._fields], 2):
+        if first not in stored:
+            continue
+        arrays = work._asdict() | model.tensors._asdict()
+        arrays[first], arrays[second] = next_to_each_other(arrays[first], arrays[second])
+        descriptor._workspaces[0] = work._replace(**{n: arrays[n] for n in work._fields})
+        tensors = model.tensors._replace(**{n: arrays[n] for n in model.tensors._fields})
+        found = model.energy_model.evaluate(atoms, tensors)
+        if found.atomic_energies.tobytes() != expected.atomic_energies.tobytes():
+            changed.add((first, second, "energies"))
+        if found.forces.tobytes() != expected.forces.tobytes():
+            changed.add((first, second, "forces"))
+        if model.energy_model.design(atoms).tobytes() != rows.tobytes():
+            changed.add((first, second, "rows"))
+    descriptor._workspaces[0] = work
+    assert changed == set()
 
 
 def test_features_equal_the_slow_oracle(model):
