@@ -23,21 +23,21 @@ __all__ = ["Run", "__version__", "fit", "load_model", "open_run"]
 
 
 def __getattr__(name: str) -> Any:
-    """``Run``, imported when it is first asked for: ``import otf`` stays quick."""
+    """Import ``Run`` at its first use, so that ``import otf`` stays quick."""
     if name == "Run":
         return importlib.import_module("otf.runs.run").Run
     raise AttributeError(f"module 'otf' has no attribute '{name}'")
 
 
 def open_run(directory: str | Path, engine: "GetPropertiesMixin | None" = None) -> "Run":
-    """A run that is there, to look at or to go on with.
+    """Open an existing run, to read its results or to continue it.
 
     Parameters
     ----------
     directory
         The run directory.
     engine
-        The calculator object, where the run was started with one.
+        The calculator object, if the run was started with one.
 
     Raises
     ------
@@ -54,7 +54,7 @@ def fit(
     test: "Iterable[Atoms] | str | Path | None" = None,
     **model: Any,
 ) -> "Fitted":
-    """A model fitted to labelled structures, with its errors.
+    """Fit a model to labelled structures and measure its errors.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def fit(
 
 
 def load_model(path: str | Path) -> "ModelCalculator":
-    """A learned model as an ASE calculator: energy, forces, stress and the error of each atom.
+    """A learned model as an ASE calculator: energy, forces, stress, predicted error per atom.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Labels by one process each: to self-consistency, or by a single diagonalisation."""
+"""Labels by one SIESTA process each: self-consistent, or by a single diagonalisation."""
 
 import shutil
 
@@ -16,7 +16,7 @@ _SINGLE_POINT: dict[str, object] = {"MD.TypeOfRun": "CG", "MD.Steps": 0}
 
 
 class ByProcess:
-    """Starts SIESTA anew for each label."""
+    """Starts a new SIESTA process for each label."""
 
     def __init__(self, job: Job) -> None:
         self._job = job
@@ -44,7 +44,7 @@ class ByProcess:
         return Ended(job.labels(directory, answer, done, cycles=cycles), directory)
 
     def stop(self) -> None:
-        """Nothing: no process outlives its label."""
+        """Do nothing: no process outlives its label."""
 
 
 def diagonalise_once(job: Job, question: Question) -> tuple[Answer | None, float, Finished]:
@@ -52,7 +52,7 @@ def diagonalise_once(job: Job, question: Question) -> tuple[Answer | None, float
 
     Returns
     -------
-    The answer, if any, the bound on the error of its forces (eV/Angstrom), and how it ended.
+    The answer or None, the bound on the error of its forces (eV/Angstrom), and the exit status.
     """
     directory = job.directories.fresh(question.index)
     job.prepare(directory, question.atoms, {**_SINGLE_POINT, **ONE_CYCLE}, ())

@@ -1,4 +1,4 @@
-"""Labels by a SIESTA that stays running and is asked over a socket."""
+"""Labels by a running SIESTA server, over a socket."""
 
 import shutil
 from typing import Literal
@@ -16,12 +16,12 @@ _ORBITALS = f"{NAME}.ORB_INDX"
 
 
 class ByServer:
-    """Keeps a server, and starts another where the one there is does not fit the label.
+    """Keeps a server running, and starts another if it does not fit the label.
 
     Parameters
     ----------
     connection, host
-        Kind of the socket, and the name of this machine for inet.
+        Kind of the socket, and for inet the name of this machine.
     extrapolates
         Whether the server extrapolates from the density matrices of its earlier labels.
     """
@@ -79,7 +79,7 @@ class ByServer:
         self._last = None
 
     def _fitting(self, question: Question) -> Server:
-        """The server, which is started first where there is none that fits."""
+        """The running server, or a new one if none fits the label."""
         follows = question.before is not None and self._last == question.index - 1
         changes = tuple(r for r in question.remedies if r in CHANGE_INPUT)
         fits = self._remedies == changes and (follows or not self._extrapolates)
@@ -88,7 +88,7 @@ class ByServer:
         return self._server
 
     def _start(self, atoms: Atoms, remedies: tuple[str, ...]) -> Server:
-        """Start a server in a directory of its own; that of the last one stays, to be looked at."""
+        """Start a server in a new directory; the last one's directory is kept for inspection."""
         self.stop()
         old = sorted(self._job.scratch.glob("server-*"))
         number = 1 + int(old[-1].name.removeprefix("server-")) if old else 0

@@ -1,4 +1,4 @@
-"""The SIESTA engine: opens a job, labels by a process or a server, keeps what labels start from."""
+"""The SIESTA engine: labels by one process each or a server, warm-started from files."""
 
 import logging
 import shutil
@@ -40,7 +40,7 @@ _LAUNCH_S = 20.0
 
 
 class SiestaEngine(Engine):
-    """SIESTA, kept running between labels or started anew for each, warm-started from the last."""
+    """SIESTA as a server or as one process per label, warm-started from the previous label."""
 
     kind: ClassVar[str] = "siesta"
     Options: ClassVar[type[BaseModel]] = Options
@@ -66,7 +66,7 @@ class SiestaEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Everything is periodic to SIESTA; a molecule is put into a box."""
+        """SIESTA is always periodic; a molecule is put into a box."""
         return Capabilities(
             periodic=True,
             stress=True,
@@ -83,13 +83,13 @@ class SiestaEngine(Engine):
         return "previous" if isinstance(chosen, bool) else chosen
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Make the input file for these atoms.
+        """Prepare the input file for these atoms.
 
         Raises
         ------
         EngineError
-            If the program or a pseudopotential is not there, or the template or the options do
-            not fit.
+            If the program or a pseudopotential is missing, or the template or the options do not
+            fit the structure.
         """
         self.close()
         options = self._options
@@ -161,7 +161,7 @@ class SiestaEngine(Engine):
         if labels is None:
             found = strategy.label(question)
             if isinstance(found, LabelFailure):
-                strategy.stop()  # its state is not known any more
+                strategy.stop()  # its state is undefined after a failure
                 return found
             labels, self._ended_in = found.labels, found.directory
         self._patience.seconds.append(labels.wall_s)
@@ -170,9 +170,9 @@ class SiestaEngine(Engine):
         return labels
 
     def _one_shot(self, job: Job, question: Question) -> Labels | None:
-        """A label by one diagonalisation; None where that is not good enough.
+        """A label by one diagonalisation; None if its error is too large.
 
-        Its matrices are not returned: what was learned would be learned once more.
+        Its matrices are not returned: they follow from a learned guess and are no new data.
         """
         if question.guess is None or question.before is None or question.remedies:
             return None
@@ -202,7 +202,7 @@ class SiestaEngine(Engine):
             return None
         try:
             found = read_matrices(self._ended_in, NAME, self._occupation)
-        except Exception as error:  # sisl raises what it likes, and a label is worth more
+        except Exception as error:  # sisl raises various errors, and the label is still valid
             _LOG.warning("%s: its matrices cannot be read: %s", self._ended_in, error)
             return None
         if found is None:
@@ -213,7 +213,7 @@ class SiestaEngine(Engine):
         return replace(found, basis=self._basis, orbitals=self._orbitals)
 
     def pause(self) -> None:
-        """End the server, whose ranks wait on their cores; the next label starts another."""
+        """End the server, whose idle ranks occupy cores; the next label starts another."""
         if self._strategy is not None:
             self._strategy.stop()
 
@@ -230,7 +230,7 @@ class SiestaEngine(Engine):
         if found is None:
             return EngineReport(False, "", ["no 'siesta' on the PATH: name it in engine.command"])
         with TemporaryDirectory(prefix="otf-siesta-") as folder:
-            # With nothing to read it prints its version and stops.
+            # With empty input it prints its version and stops.
             run_program([found], Path(folder), stdout="o", stderr="e", timeout_s=_LAUNCH_S)
             said = answers.text(Path(folder) / "o") + answers.text(Path(folder) / "e")
         version = read_version(said)
@@ -247,7 +247,7 @@ class SiestaEngine(Engine):
 
     @classmethod
     def keep_input(cls, path: Path, target: Path) -> None:
-        """Copy an input file with all it includes in one."""
+        """Copy an input file with its include files inlined."""
         target.write_text(whole_text(path), encoding="utf-8")
 
     def _opened(self) -> tuple[Job, ByProcess | ByServer]:

@@ -1,4 +1,4 @@
-"""What all labels of a run share: the input, its files, and how SIESTA is started."""
+"""The input, files and launch command shared by all labels of a run."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -27,7 +27,7 @@ _BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A label that is asked for.
+    """A label to compute.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Question:
     index
         Number of the label.
     before
-        Directory of the label before, to start from its density matrix; None to start from
+        Directory of the previous label, to start from its density matrix; None to start from
         scratch.
     remedies
         Remedies to apply.
@@ -61,7 +61,7 @@ class Ended:
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """An input file without a structure, and how SIESTA runs it.
+    """An input file without a structure, with what is needed to run it.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Job:
     pseudo_path
         Folder of the pseudopotentials.
     scratch
-        Where directories of labels and servers are.
+        Parent of the directories of labels and servers.
     directories
         Directories of labels below it.
     patience
@@ -90,7 +90,7 @@ class Job:
     patience: Patience
 
     def check_files(self) -> None:
-        """See that every species has its pseudopotential.
+        """Check that every species has a pseudopotential.
 
         Raises
         ------
@@ -107,7 +107,7 @@ class Job:
         keywords: Mapping[str, object],
         remedies: Collection[str],
     ) -> None:
-        """Write the input file, and link the pseudopotentials, into a directory."""
+        """Write the input file and link the pseudopotentials in a directory."""
         deck = self.deck.copy()
         write_structure(deck, atoms, self.species)
         for name, value in keywords.items():
@@ -119,7 +119,7 @@ class Job:
                 (directory / path.name).symlink_to(path.resolve())
 
     def run(self, directory: Path) -> Finished:
-        """Run SIESTA in a prepared directory to its end."""
+        """Run SIESTA to its end in a prepared directory."""
         return run_program(
             self.launch.words,
             directory,
@@ -146,7 +146,7 @@ class Job:
         )
 
     def _files_of(self, label: str) -> list[Path]:
-        """Pseudopotential of a species, and its basis where the input says so."""
+        """Pseudopotential of a species, and its basis file if the input requests it."""
         here = [self.pseudo_path / f"{label}.{end}" for end in _PSEUDOPOTENTIALS]
         found = [path for path in here if path.is_file()]
         if self.deck.flag("User.Basis") or self.deck.flag("User.Basis.NetCDF"):

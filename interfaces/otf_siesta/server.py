@@ -1,7 +1,7 @@
-"""SIESTA as a server: one process that computes structure after structure, asked over a socket.
+"""SIESTA as a server: one process that computes successive structures sent over a socket.
 
 The i-PI protocol (Kapil et al., Comput. Phys. Commun. 236, 214, 2019; SIESTA 4.1 manual, "Master"):
-otf listens, SIESTA connects. Only positions go over the socket; results are read from the files,
+otf listens, SIESTA connects. Only the structure goes over the socket; results are read from files,
 which have more digits.
 """
 
@@ -22,14 +22,14 @@ from otf.engines.launch import Launch
 from otf.engines.process import Finished, end_group, start_program
 from otf_siesta.output import BOHR_A
 
-_LOOK_S = 0.2  # how often a process that does not connect is looked at
+_LOOK_S = 0.2  # between checks of a process that has not connected yet
 _GOODBYE_S = 10.0  # from EXIT to the end of the process
-# The output is read while SIESTA runs: gfortran must not hold it back.
+# The output is read while SIESTA runs: gfortran must not buffer it.
 _UNBUFFERED = {"GFORTRAN_UNBUFFERED_PRECONNECTED": "y"}
 
 
 class Door:
-    """A socket that listens where the input file tells SIESTA to connect.
+    """A listening socket, whose address the input file gives to SIESTA.
 
     Parameters
     ----------
@@ -57,18 +57,18 @@ class Door:
         self._socket.settimeout(_LOOK_S)
 
     def keywords(self) -> dict[str, object]:
-        """What SIESTA has to be told."""
-        told: dict[str, object] = {
+        """Input keywords that make SIESTA connect."""
+        keywords: dict[str, object] = {
             "MD.TypeOfRun": "Master",
             "Master.code": "i-pi",
             "Master.interface": "socket",
             "Master.socketType": self.kind,
             "Master.address": self.address,
         }
-        return told if self.port is None else told | {"Master.port": self.port}
+        return keywords if self.port is None else keywords | {"Master.port": self.port}
 
     def wait(self, process: subprocess.Popen[bytes], until: float) -> socket.socket | None:
-        """The connection, or None when the process ends or the time is over first."""
+        """The connection, or None if the process ends or the time is over first."""
         while time.monotonic() < until:
             try:
                 connection, _ = self._socket.accept()
@@ -93,11 +93,11 @@ class Server:
     Parameters
     ----------
     launch
-        The command, and what its environment needs.
+        Command and environment.
     directory
-        Holds its input file.
+        Directory of the input file.
     door
-        Where it will connect.
+        Socket that it connects to.
     stdin, stdout, stderr
         Files in the directory.
     """
@@ -125,11 +125,11 @@ class Server:
         )
 
     def compute(self, atoms: Atoms, timeout_s: float) -> Finished:
-        """Let it compute a structure.
+        """Compute a structure.
 
         Returns
         -------
-        How it went: exit code 0 while it goes on, else how it ended; then it does not run any more.
+        Exit code 0 if the server is still running, else how its process ended.
         """
         began = time.monotonic()
         try:
@@ -144,7 +144,7 @@ class Server:
         return Finished(self._process.wait(), late, time.monotonic() - began)
 
     def stop(self) -> None:
-        """Say goodbye and end it; may be called twice."""
+        """Send EXIT and end the process; may be called twice."""
         if self._connection is not None:
             with contextlib.suppress(OSError):
                 IPIProtocol(self._connection).sendmsg("EXIT")
@@ -152,11 +152,11 @@ class Server:
 
     @property
     def runs(self) -> bool:
-        """Whether it is there to be asked."""
+        """Whether the process is running."""
         return self._process.poll() is None
 
     def _exchange(self, atoms: Atoms, until: float) -> bool:
-        """One structure there, one answer back; False if it never connects."""
+        """Send a structure and wait for its results; False if SIESTA does not connect."""
         if self._connection is None:
             self._connection = self._door.wait(self._process, until)
             self._door.close()
@@ -172,7 +172,7 @@ class Server:
         talk.send(np.linalg.inv(cell).T, np.float64)
         talk.send(len(atoms), np.int32)
         talk.send(atoms.positions / BOHR_A, np.float64)
-        with contextlib.suppress(AssertionError):  # of ASE for numbers that are not finite
+        with contextlib.suppress(AssertionError):  # raised by ASE for numbers that are not finite
             talk.sendrecv_force()  # answered when the files are written
         return True
 

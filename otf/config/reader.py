@@ -28,7 +28,7 @@ _RENAMED = {
     "policy.second_opinion": "policy.force_check",
     "model.rank": "model.order",
 }
-"""Keys of earlier versions, and what they are called now."""
+"""Keys of earlier versions, and their present names."""
 
 
 @dataclass
@@ -68,12 +68,12 @@ def read_config(path: Path) -> Config:
 
 
 def config_of(data: dict[str, Any], folder: Path) -> Config:
-    """A configuration from plain data, checked as one in a file.
+    """Create a configuration from plain data, checked like one in a file.
 
     Parameters
     ----------
     folder
-        What relative paths start from.
+        Folder that relative paths start from.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def config_of(data: dict[str, Any], folder: Path) -> Config:
 
 
 def model_of(data: dict[str, Any]) -> Model:
-    """A ``model`` section from plain data.
+    """Create a ``model`` section from plain data.
 
     Raises
     ------

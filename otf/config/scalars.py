@@ -1,4 +1,4 @@
-"""Scalars of YAML by the rules of its 1.2 core schema (https://yaml.org/spec/1.2.2/)."""
+"""YAML scalars by the rules of the 1.2 core schema (https://yaml.org/spec/1.2.2/)."""
 
 import re
 from typing import Any

@@ -1,4 +1,4 @@
-"""Configurations as YAML that the reader takes for what it was."""
+"""Writer of configurations as YAML that the reader restores exactly."""
 
 from typing import Any
 
@@ -8,12 +8,12 @@ from otf.config.scalars import looks_like_no_text
 
 
 def to_yaml(data: dict[str, Any]) -> str:
-    """Plain data as YAML; every text that could be read as something else is quoted."""
+    """Plain data as YAML; text that could be read as another type is quoted."""
     return yaml.dump(data, Dumper=_ExactDumper, sort_keys=False)
 
 
 class _ExactDumper(yaml.SafeDumper):
-    """Quotes every text that the configuration's reader would take for something else."""
+    """Quotes every text that the configuration's reader would read as another type."""
 
 
 def _represent_text(dumper: yaml.SafeDumper, text: str) -> yaml.Node:

@@ -1,4 +1,4 @@
-"""Generators that return a value."""
+"""Consumption of generators that return a value."""
 
 from collections.abc import Callable, Generator
 from typing import TypeVar, cast
@@ -10,7 +10,7 @@ _R = TypeVar("_R")
 def exhausted(
     generator: Generator[_Y, None, _R], watch: Callable[[_Y], None] = lambda _: None
 ) -> _R:
-    """What a generator returns, after ``watch`` was called with all that it yields.
+    """Exhaust a generator and return its value, calling ``watch`` with each item it yields.
 
     >>> def count():
     ...     yield 1

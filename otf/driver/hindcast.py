@@ -1,4 +1,4 @@
-"""The on-the-fly protocol over recorded frames, which take the place of the dynamics."""
+"""Replay of the on-the-fly protocol over recorded frames instead of dynamics."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ class HindcastFrame:
     Attributes
     ----------
     since_label
-        Frames since the label before this frame.
+        Frames since the previous label.
     labelled
-        Whether its label was learned (after it was predicted).
+        Whether its label was learned, after the prediction.
     measured
         Errors of the prediction before the label was learned; predicted errors and coverage are
         NaN at most frames.
@@ -51,13 +51,13 @@ def hindcast(
     Parameters
     ----------
     learner
-        Has learned nothing yet.
+        Without any learned label.
     labels_of
         The recorded labels of a frame.
     frame_fs
         Time between frames.
     seed
-        Of the times of random labels.
+        Seed of the times of random labels.
     residual
         Use of the autoregressive forecast of the residual.
     """
@@ -67,7 +67,7 @@ def hindcast(
         labels, elapsed = labels_of(i), i - last
         if 0 < elapsed < plan[0] and _guard_fires(policy, state, learner, atoms, elapsed):
             plan = (elapsed, "guard")
-        asked = i == 0 or elapsed >= plan[0]
+        labelled = i == 0 or elapsed >= plan[0]
         measured = measure(
             learner,
             atoms,
@@ -75,7 +75,7 @@ def hindcast(
             added=correction.at(i),
             with_predicted=i % _COVERAGE_EVERY == 0,
         )
-        if asked:
+        if labelled:
             reason = plan[1]
             audited = reason in UNTRIGGERED and not state.by_engine
             learner.learn(atoms, labels, time_fs=i * frame_fs, audited=audited)
@@ -95,7 +95,7 @@ def hindcast(
             if residual == "propagate":
                 forecast = learner.residual_forecast(n_labels)
                 correction = ResidualCorrection(forecast, i, max(1, elapsed))
-        yield HindcastFrame(i, elapsed, asked, measured)
+        yield HindcastFrame(i, elapsed, labelled, measured)
 
 
 _FIRST: tuple[int, Reason] = (0, "start")
@@ -104,7 +104,7 @@ _FIRST: tuple[int, Reason] = (0, "start")
 def _guard_fires(
     policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, elapsed: int
 ) -> bool:
-    """Whether the predicted error of a frame calls for its label before the gap is over."""
+    """Whether the predicted error of a frame triggers a label before the end of the gap."""
     every = policy.guard_every
     if not every or elapsed % every or state.by_engine:
         return False

@@ -1,7 +1,7 @@
-"""The loop of self-learning hybrid Monte Carlo: propose by the model, judge by the engine.
+"""Self-learning hybrid Monte Carlo: proposals by the model, acceptance by engine energies.
 
-Every step is a proposal and yields a frame, the sample it leaves. During the burn-in the model
-learns from every proposal; from then on neither it nor the length of segments changes.
+Every step is a proposal and yields the resulting sample as a frame. During the burn-in the model
+learns from every proposal; afterwards neither the model nor the segment length changes.
 """
 
 import logging
@@ -30,16 +30,16 @@ from otf.io.committed import ENGINE, Frame
 _LOG = logging.getLogger("otf.hybrid_monte_carlo")
 
 _FIRST_LENGTH = 5.0
-_BLOCK_FS = 20.0  # proposals are far apart: each is left out alone when the model is judged
+_BLOCK_FS = 20.0  # proposals are far apart: each is left out alone in cross-validation
 
 
 def sample(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
-    """Sample to the end, from the start or from where a checkpoint left off.
+    """Sample to the end, from the start or from a checkpoint.
 
     Raises
     ------
     RunError
-        If the engine gives no label, and the run is not to go on without.
+        If the engine gives no label and the run may not continue without it.
     """
     assert parts.sampler is not None
     sampler = _Sampler(parts, parts.sampler)
@@ -92,11 +92,11 @@ class _Sampler:
 
     @property
     def current(self) -> Labels:
-        """Of the present sample."""
+        """Labels of the present sample."""
         return self.parts.labeller.file[self.now.current].labels
 
     def propose(self) -> Iterator[Record]:
-        """One proposal, accepted or not."""
+        """Make one proposal and accept or reject it."""
         ensemble, settings, atoms = self.parts.ensemble, self.settings, self.atoms
         momenta = thermal_momenta(
             atoms, settings.temperature_K, ensemble.rng, translation=ensemble.translation
@@ -121,7 +121,7 @@ class _Sampler:
         if accepted:
             self.now = replace(self.now, current=len(self.history) - 1)
         else:
-            # The random numbers that were drawn stay drawn.
+            # The state of the random generator is not restored.
             ensemble.restore(replace(start, random=ensemble.capture().random))
         if burning:
             self.now = adapted(self.now, settings, accepted=chance, proposals=self.step)
@@ -132,15 +132,15 @@ class _Sampler:
         yield Segment(self._frame(), record, self.state())
 
     def _integrate(self, length: int) -> bool:
-        """Move the atoms along the model; False where its dynamics diverges."""
+        """Propagate the atoms on the model; False if the dynamics diverges."""
         start = Position(0, self.parts.ensemble.capture(), Ledger())
         moved = exhausted(self.motion.integrate(start, length, self.forces))
         return moved.reason is None
 
     def _label(self) -> Labels | None:
-        """Of the proposal; None, which rejects it, where it has none and the run may go on.
+        """Label the proposal; None, which rejects it, if the label fails and the run may continue.
 
-        That keeps detailed balance as long as it is the structure that has no label.
+        Detailed balance holds as long as the failure depends on the structure only.
         """
         expected = float("nan")
         if self.trainer.n_labels >= SENSIBLE:
@@ -158,7 +158,7 @@ class _Sampler:
         return None
 
     def _account(self, labels: Labels, *, steps: int, learn: bool) -> LabelRecord:
-        """Measure the model against a label, and learn it if that is still allowed."""
+        """Measure the model's error at a label, and learn the label during the burn-in."""
         measured = measure(self.trainer, self.atoms, labels)
         if learn:
             time_fs = _BLOCK_FS * self.step
@@ -176,7 +176,7 @@ class _Sampler:
         return record
 
     def _frame(self) -> list[Frame]:
-        """The present sample, unless it is one that is not kept."""
+        """The present sample as a frame; empty if this step is not written."""
         if self.step % self.parts.frame_every:
             return []
         frame = make_frame(
@@ -188,6 +188,6 @@ class _Sampler:
             source=ENGINE,
             labels=self.trainer.n_labels,
         )
-        # Nothing is conserved from proposal to proposal.
+        # There is no conserved energy across proposals.
         stage = 0 if self.step <= self.settings.burn_in else 1
         return [replace(frame, conserved_energy=float("nan"), stage=stage)]

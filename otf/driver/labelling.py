@@ -1,7 +1,7 @@
-"""Getting a label: from the file if it was paid for, else from the engine, with its remedies.
+"""Labels from the labels file if already computed, else from the engine, with its remedies.
 
-An energy that the model cannot believe is asked for once more, from scratch: a self-consistent
-answer in a wrong state converges like a right one, but not twice from different beginnings.
+If the energy is far from the model's prediction, the label is computed again from scratch:
+self-consistency can converge to a wrong electronic state, but rarely twice from different starts.
 """
 
 import logging
@@ -22,20 +22,20 @@ from otf.io.labels import StoredLabel
 _LOG = logging.getLogger("otf.labels")
 
 SENSIBLE = 3
-"""Labels from which on the model's energy is worth comparing."""
+"""Number of labels from which on energies are compared with the model's prediction."""
 MOST_FAILURES = 3
-"""In a row, before a run that may continue stops all the same."""
+"""Consecutive failures after which even a run that may continue without labels stops."""
 
-_UNBELIEVABLE_EV = 0.5  # an atom: labels and model differ by meV, chemistry by some tenths
-_SAME_EV = 0.005  # an atom: two answers to one question
+_UNBELIEVABLE_EV = 0.5  # per atom: model errors are some meV, electronic states differ more
+_SAME_EV = 0.005  # per atom, between two calculations of the same state
 
 
 class LabelStore(Protocol):
-    """Where labels are kept: :class:`otf.io.labels.LabelFile`, or memory."""
+    """Storage of labels: :class:`otf.io.labels.LabelFile`, or memory."""
 
     @property
     def path(self) -> Path:
-        """What messages call it."""
+        """Name for messages."""
         ...
 
     def __len__(self) -> int: ...
@@ -43,22 +43,22 @@ class LabelStore(Protocol):
     def __getitem__(self, index: int) -> StoredLabel: ...
 
     def find(self, index: int, step: int, atoms: Atoms) -> Labels | None:
-        """The stored label of this index, if there is one of this very geometry."""
+        """The stored label of this index, or None if there is none of exactly this geometry."""
         ...
 
     def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
-        """Keep a label."""
+        """Store a label."""
         ...
 
 
 @dataclass(frozen=True, eq=False)
 class Labeller:
-    """An engine and the file its answers are kept in.
+    """An engine and the file its labels are stored in.
 
     Parameters
     ----------
     needs_stress
-        Whether a label without stress is of no use.
+        Whether a label without stress counts as a failure.
     """
 
     engine: LabelSource
@@ -66,7 +66,7 @@ class Labeller:
     needs_stress: bool = False
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
-        """Forces of a learned density matrix, without self-consistency; None without any."""
+        """Non-self-consistent forces from a learned density matrix; None if there is none."""
         bare = atoms.copy()
         bare.set_constraint()
         return self.engine.check_forces(bare, index=index)
@@ -74,12 +74,12 @@ class Labeller:
     def label(
         self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
     ) -> Labels | LabelFailure:
-        """Label number ``index`` of the run; on the disk before it is returned.
+        """Label number ``index`` of the run, written to disk before it is returned.
 
         Parameters
         ----------
         expected
-            Energy by the model, eV, where it has one.
+            Energy predicted by the model, eV; NaN if there is none.
         """
         stored = self.file.find(index, step, atoms)
         if stored is not None:
@@ -88,7 +88,7 @@ class Labeller:
         answer = ask(self.engine, atoms, index=index, expected=expected)
         if isinstance(answer, Labels) and self.needs_stress and answer.stress is None:
             return LabelFailure(
-                "there is no stress in its label, and it is to be learned",
+                "there is no stress in its label, and the model is to learn it",
                 "use an engine that computes it, or leave out constant pressure and "
                 "model.stress_noise_GPa",
             )
@@ -100,9 +100,9 @@ class Labeller:
 def ask(
     engine: LabelSource, atoms: Atoms, *, index: int, expected: float = float("nan")
 ) -> Labels | LabelFailure:
-    """Ask an engine; twice where its energy is far from the expected one (eV).
+    """Compute a label, twice if its energy is far from the expected one (eV).
 
-    Labels of a wrong shape or with a NaN are failures like any other.
+    Labels of a wrong shape or with a NaN are treated as failures.
     """
     first = _ask_with_remedies(engine, atoms, index=index)
     if not isinstance(first, Labels) or not _differ(
@@ -125,13 +125,12 @@ def ask(
     return LabelFailure(
         f"two answers to one structure, {first.energy:.3f} and {second.energy:.3f} eV, and the "
         f"model expects {expected:.3f}",
-        "its self-consistency ends in different states: fix the spin, or raise the electronic "
-        "temperature",
+        "the SCF converges to different states: fix the spin, or raise the electronic temperature",
     )
 
 
 def unlabelled(step: int, failure: LabelFailure) -> RunError:
-    """What ends a run that cannot go on without a label."""
+    """The error that ends a run after a failed label."""
     return RunError(
         f"step {step}: the engine gave no label: {failure.reason}. {failure.advice}; then resume "
         "the run"
@@ -139,16 +138,16 @@ def unlabelled(step: int, failure: LabelFailure) -> RunError:
 
 
 def _differ(one: float, other: float, bound_eV: float, atoms: Atoms) -> bool:
-    """Whether two energies (eV) are further apart than so much an atom; False for a NaN."""
+    """Whether two energies (eV) differ by more than a bound per atom; False for a NaN."""
     return bool(np.abs(one - other) > bound_eV * len(atoms))
 
 
 def _ask_with_remedies(
     engine: LabelSource, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
 ) -> Labels | LabelFailure:
-    """Ask an engine, trying each remedy it offers once."""
+    """Compute a label, trying each remedy the engine proposes once."""
     bare = atoms.copy()
-    bare.set_constraint()  # the engine's forces are to be whole
+    bare.set_constraint()  # the forces must not be projected
     remedies = list(remedies)
     wasted = 0.0
     while True:

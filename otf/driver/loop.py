@@ -3,7 +3,7 @@
 A segment is predicted by the model up to the next label. The label is learned, and the segment is
 integrated once more from its start with the new model and the same random numbers; only this
 second integration is committed. The consumer of the generator may stop at any record: the last
-:class:`Segment` holds all it takes to go on.
+:class:`Segment` holds everything needed to continue.
 """
 
 import logging
@@ -30,12 +30,12 @@ _LOG = logging.getLogger("otf.loop")
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
-    """Run to the end, from the start or from where a checkpoint left off.
+    """Run to the end, from the start or from a checkpoint.
 
     Raises
     ------
     RunError
-        If the engine fails for good, or the dynamics diverges. Everything yielded before stays
+        If the engine fails permanently or the dynamics diverges. Segments yielded before remain
         valid.
     """
     loop = _Loop(parts)
@@ -51,7 +51,7 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
 
 
 class _EngineForces:
-    """Forces of the engine: at the start those of a label, then of new ones."""
+    """Forces of the engine: those of the given label at the start, then those of new labels."""
 
     work = 0.0
 
@@ -72,7 +72,7 @@ class _EngineForces:
         return answer
 
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
-        """Never: an engine that answers has its own checks."""
+        """Never: engines check their own results."""
         return False
 
     @property
@@ -97,7 +97,7 @@ class _Loop:
         self.failures = 0
         self.force_checks = ForceChecks()
         self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
-        self.environments: set[str] = set()  # bonds an atom had in some label
+        self.environments: set[str] = set()  # bonding environments that occur in labels
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
@@ -130,7 +130,7 @@ class _Loop:
         yield Segment(frames, record, self.state())
 
     def engine_step(self) -> Iterator[Record]:
-        """One step on the engine's forces; its label is learned on the way."""
+        """One step on the engine's forces, whose label is learned."""
         latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         if not same_geometry(latest.atoms, self.atoms):
             yield from self._hand_back()
@@ -146,7 +146,7 @@ class _Loop:
         yield Segment(step.frames, record, self.state())
 
     def _hand_back(self) -> Iterator[Record]:
-        """Label the present structure, so that the engine can take over from the model."""
+        """Label the present structure before the engine drives the dynamics again."""
         yield Activity(self.motion.step, "label")
         yield Segment([], self._learn(self._needed_label(), "engine"), self.state())
 
@@ -174,7 +174,7 @@ class _Loop:
                 start.step + predicted.length,
                 start.step + half,
             )
-            # The engine is asked where the structure still is one.
+            # The label is taken where the structure is still physical.
             predicted = yield from self.motion.integrate(start, half, forces, phase="predict")
             if predicted.reason is not None:
                 raise RunError(_diverged(start.step, "right after a label"))
@@ -201,7 +201,7 @@ class _Loop:
         yield Segment(committed.frames, record, self.state())
 
     def _model_forces(self, n_labels: int) -> ModelForces:
-        """Forces of the model in use, with what the first so many labels leave of the residual."""
+        """Forces of the present model, with the residual forecast from the first labels."""
         correction = ResidualCorrection(None, 0, 1)
         if self.parts.residual == "propagate":
             labelled = [r for r in self.history if r.index < n_labels]
@@ -212,7 +212,7 @@ class _Loop:
         return ModelForces(self.trainer, correction)
 
     def _alarm(self, done: int, driving: Driving) -> Reason | None:
-        """Why a label is needed at once, if it is."""
+        """Reason to take a label immediately, or None."""
         every = self.parts.policy.guard_every
         if not every or done % every:
             return None
@@ -222,26 +222,26 @@ class _Loop:
         return "guard" if fires and not self._reassured(driving.forces) else None
 
     def _reassured(self, forces: Floats) -> bool:
-        """Whether a non-self-consistent force check, at its worst, finds the model good enough."""
+        """Whether the upper bound of a non-self-consistent force check is below the threshold."""
         if not self.parts.force_check:
             return False
-        found = self.parts.labeller.check_forces(self.atoms, index=self.trainer.n_labels)
-        if found is None:
+        check = self.parts.labeller.check_forces(self.atoms, index=self.trainer.n_labels)
+        if check is None:
             return False
-        worst = float(np.abs(forces - found.forces).mean(axis=1).max()) + found.within
+        worst = float(np.abs(forces - check.forces).mean(axis=1).max()) + check.within
         spared = not self.parts.policy.guard_fires(worst)
-        asked = self.force_checks
-        self.force_checks = ForceChecks(asked.asked + 1, asked.spared + spared)
+        so_far = self.force_checks
+        self.force_checks = ForceChecks(so_far.asked + 1, so_far.spared + spared)
         return spared
 
     def label(self, step: int) -> Labels | LabelFailure:
-        """The next label, of the present structure, which is that of ``step``."""
+        """The next label, of the present structure at ``step``."""
         index = self.trainer.n_labels
         expected = self.trainer.predict(self.atoms).energy if index >= SENSIBLE else float("nan")
         return self.parts.labeller.label(self.atoms, index=index, step=step, expected=expected)
 
     def _needed_label(self) -> Labels:
-        """A label without which the run cannot go on."""
+        """A label that the run cannot continue without."""
         labels = self.label(self.motion.step)
         if isinstance(labels, LabelFailure):
             raise unlabelled(self.motion.step, labels)
@@ -250,7 +250,7 @@ class _Loop:
     def _learn(
         self, labels: Labels, reason: Reason, correction: ResidualCorrection | None = None
     ) -> LabelRecord:
-        """Measure the forces in use against a label, learn it, let the policy decide."""
+        """Measure the error of the forces at a label, learn it, and update the policy."""
         index, step = self.trainer.n_labels, self.motion.step
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, self.atoms, labels, added=added)
@@ -286,7 +286,7 @@ class _Loop:
         return record
 
     def _handle_failure(self, failure: LabelFailure) -> None:
-        """Go on without a label, if that was asked for and does not happen every time."""
+        """Continue without a label if configured, up to a number of consecutive failures."""
         self.failures += 1
         step = self.motion.step
         if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:

@@ -17,7 +17,7 @@ from otf.learning.regression import Taught
 
 @dataclass(frozen=True)
 class Measured:
-    """Errors of the model at a label it has not learned; see :class:`~.records.LabelRecord`."""
+    """Errors of the model at a label before learning; see :class:`~.records.LabelRecord`."""
 
     force_mae: float
     force_p95: float
@@ -40,7 +40,7 @@ def measure(
     Parameters
     ----------
     added
-        (N, 3), what was added to the model's forces, eV/Angstrom.
+        (N, 3) correction that was added to the model's forces, eV/Angstrom.
     with_predicted
         Whether to compute the predicted errors, which cost more than the prediction.
     """
@@ -76,7 +76,7 @@ def label_record(
     elapsed: int,
     total_energy: float = float("nan"),
 ) -> LabelRecord:
-    """The record of a label, after it was learned; parameters as in :class:`LabelRecord`."""
+    """The record of a learned label; parameters as in :class:`LabelRecord`."""
     choice = trainer.choice
     return LabelRecord(
         index=index,
@@ -94,12 +94,12 @@ def label_record(
 
 
 def relearn(parts: Parts, state: RunState, *, fs_per_step: float) -> list[StoredLabel]:
-    """Bring the trainer back to where a checkpoint left it, from the labels on the disk.
+    """Restore the trainer to the state of a checkpoint from the stored labels.
 
     Returns
     -------
     list
-        The labels it has learned.
+        The learned labels.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""When to ask the engine: pure functions of what was measured.
+"""Policies that decide when to label, as pure functions of the measured errors.
 
-Both policies start with a label at every step, the atoms moved by the engine's forces. Afterwards
-the model moves them and ``gap`` steps lie between two labels. Where the error does not allow any
-gap, the engine takes over again.
+Both policies start with a label at every step, with the engine's forces driving the dynamics.
+Afterwards the model drives it, with ``gap`` steps between labels. If the error is too large for
+any gap, the engine drives the dynamics again.
 """
 
 from collections.abc import Callable
@@ -29,24 +29,25 @@ Reason = Literal[
     "burn-in",
     "proposal",
 ]
-"""Why a label was asked for: ``start`` and ``engine`` while the engine moves the atoms, the others
-to end a segment of the model: when its gap was over, at a random step before that (``audit``), or
-at once because of what the model itself said (``guard``, ``explosion``) or because an atom has come
-into bonds that no label has (``bond``). Hybrid Monte Carlo has ``burn-in`` and ``proposal``."""
+"""Why a label was taken: ``start`` and ``engine`` while the engine drives the dynamics; the others
+end a segment of the model: at the end of its gap (``scheduled``) or of the run (``end``), at a
+random step of the gap (``audit``), or at once because of the predicted error (``guard``), of
+diverging dynamics (``explosion``) or of a bonding environment that no label has (``bond``). Hybrid
+Monte Carlo has ``burn-in`` and ``proposal``."""
 
 UNTRIGGERED: tuple[Reason, ...] = ("scheduled", "audit", "end", "proposal")
-"""Reasons the model's opinion has no part in. Where the guard fires first there is no such label:
-what is measured at them is the error where the guard keeps still."""
+"""Reasons of untriggered labels, whose time did not depend on the model. A gap that the guard cuts
+short has none, so they measure the error where the guard does not fire."""
 
 
 @dataclass(frozen=True)
 class PolicyState:
-    """What the next decision depends on.
+    """State that determines the next label.
 
     Attributes
     ----------
     gap
-        Steps to the next label, a real number so that small factors add up.
+        Steps to the next label; a real number so that small factors accumulate.
     by_engine
         Whether the engine's own forces move the atoms.
     """
@@ -66,7 +67,7 @@ Expectation = Callable[[float], float]
 def planned(
     policy: "Policy", state: PolicyState, *, rest: int, n_labels: int, seed: int
 ) -> tuple[int, Reason]:
-    """Steps to the next label, and why it will be taken.
+    """Steps to the next label, and its reason.
 
     The draw depends on the seed and the number of labels alone, so a resumed run repeats it.
 
@@ -83,12 +84,12 @@ def planned(
 
 
 def expectation(forecast: Forecast | None, elapsed: int) -> Expectation | None:
-    """Mean absolute error to expect so many steps after a label.
+    """Expected mean absolute error as a function of the steps after a label.
 
     Parameters
     ----------
     forecast
-        In units of the steps ``elapsed`` between the last two labels.
+        In units of ``elapsed``, the steps between the last two labels.
     """
     if forecast is None:
         return None
@@ -100,12 +101,12 @@ class Policy(Protocol):
 
     @property
     def guard_every(self) -> int:
-        """Steps between looks at the predicted error; 0 for never."""
+        """Steps between checks of the predicted error; 0 for never."""
         ...
 
     @property
     def audit_fraction(self) -> float:
-        """Share of the labels that come at a random step of their gap."""
+        """Share of the labels taken at a random step of their gap."""
         ...
 
     def after_label(
@@ -123,29 +124,29 @@ class Policy(Protocol):
         Parameters
         ----------
         state
-            Before the label.
+            State before the label.
         step
-            Where it was taken.
+            Step at which it was taken.
         error
-            Mean absolute force error measured there before learning, eV/Angstrom; NaN for the
+            Mean absolute force error at the label before learning, eV/Angstrom; NaN for the
             first label.
         elapsed
-            Steps since the label before.
+            Steps since the previous label.
         reason
             Why it was taken.
         forecast
-            Mean absolute force error to expect so many steps later, eV/Angstrom.
+            Expected mean absolute force error as a function of steps, eV/Angstrom.
         """
         ...
 
     def guard_fires(self, predicted_error: float) -> bool:
-        """Whether the largest mean error expected of an atom (eV/Angstrom) calls for a label."""
+        """Whether the largest predicted error of an atom (eV/Angstrom) triggers a label."""
         ...
 
 
 @dataclass(frozen=True)
 class AdaptivePolicy:
-    """As many labels as the measured error demands.
+    """Adapts the gap between labels to the measured error.
 
     gap <- clip(gap * clip((target / error)^2, 0.3, 3), 1, gap_max), the controller of an
     adaptive integrator: the error of a segment grows about as the square root of its length.
@@ -157,11 +158,11 @@ class AdaptivePolicy:
     gap_max
         Longest gap, steps.
     guard
-        The guard fires when the mean error expected of an atom exceeds this many targets.
+        The guard fires when the predicted error of an atom exceeds this many targets.
     guard_every
-        Steps between looks at the guard.
+        Steps between checks of the guard.
     audit_fraction
-        Share of the labels moved to a random step of their gap.
+        Share of the labels taken at a random step of their gap.
     """
 
     target: float
@@ -194,7 +195,7 @@ class AdaptivePolicy:
             return state
         factor = min(_FASTEST, max(_SLOWEST, (self.target / max(error, 1e-12)) ** 2))
         if reason in ("guard", "bond", "explosion", "audit"):
-            # The label came early: it says that the gap was too long, never that it was too short.
+            # An early label can show that the gap was too long, never that it was too short.
             gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
         else:
             gap = state.gap * factor
@@ -211,12 +212,12 @@ class AdaptivePolicy:
 
 @dataclass(frozen=True)
 class FixedPolicy:
-    """The talk's protocol: a label at every step for a while, then one in ``every`` steps.
+    """A label at every step of an initial period, then one in ``every`` steps.
 
     Parameters
     ----------
     train_steps
-        Steps with a label at each.
+        Initial steps with a label each.
     every
         Gap afterwards.
     """

@@ -1,4 +1,4 @@
-"""What the loop yields, what it keeps, and what it is made of."""
+"""Records the loop yields, its state, and its parts."""
 
 from dataclasses import dataclass, field
 from typing import Literal
@@ -16,33 +16,33 @@ from otf.learning.trainer import TrainerState
 
 @dataclass(frozen=True)
 class LabelRecord:
-    """What a label told about the model, before it was learned.
+    """Errors of the model at a label, measured before it was learned, and the label's cost.
 
     Attributes
     ----------
     index, step, reason
-        Which label, where, and why.
+        Number of the label, its step, and why it was taken.
     elapsed
-        Steps since the label before; of its segment, for a proposal.
+        Steps since the previous label; for a proposal, steps of its segment.
     force_mae, force_p95, force_max
         Absolute error of force components, eV/Angstrom; NaN for the first label.
     predicted
         Root mean square of the predicted errors, eV/Angstrom.
     energy_error
-        Model less engine, eV/atom.
+        Model minus engine, eV/atom.
     wall_s
         Seconds the engine took.
     scf_iterations
-        Its self-consistency cycles, or None.
+        SCF iterations of the label, or None if the engine does not report them.
     coverage
-        Share of force components that lay within two predicted errors.
+        Share of force components within two predicted errors.
     order, strength
-        Rank and lambda chosen after learning it.
+        Polynomial order and lambda chosen after learning it.
     size
-        What the model is made of after learning it.
+        Size of the model after learning it.
     total_energy
-        Kinetic energy plus the engine's, less what thermostat and barostat gave so far, eV: the
-        physics' own conserved quantity, whatever moves the atoms.
+        Kinetic energy plus the engine's potential energy, minus what thermostat and barostat
+        supplied so far, eV: conserved if the forces were the engine's.
     """
 
     index: int
@@ -65,7 +65,7 @@ class LabelRecord:
 
 @dataclass(frozen=True)
 class ForceChecks:
-    """Second force_checks: how often one was asked for, and how often it spared a label."""
+    """Number of non-self-consistent force checks, and of labels they made unnecessary."""
 
     asked: int = 0
     spared: int = 0
@@ -73,7 +73,7 @@ class ForceChecks:
 
 @dataclass(frozen=True, eq=False)
 class RunState:
-    """Everything the rest of a run depends on, besides its configuration and its labels."""
+    """State a run is resumed from, together with its configuration and its labels."""
 
     step: int
     dynamics: DynamicsState
@@ -91,7 +91,7 @@ Phase = Literal["label", "predict", "replay"]
 
 @dataclass(frozen=True)
 class Activity:
-    """What the loop is about to do; nothing to keep."""
+    """What the loop does next; not stored."""
 
     step: int
     phase: Phase
@@ -99,7 +99,7 @@ class Activity:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Committed frames, the label that ended them (None where it failed), and the state after."""
+    """Committed frames, the label that ended them (None if it failed), and the state after it."""
 
     frames: list[Frame]
     label: LabelRecord | None
@@ -109,27 +109,27 @@ class Segment:
 Record = Activity | Segment
 
 ResidualUse = Literal["off", "forecast", "propagate"]
-"""Off; or to shorten gaps; or added to the forces that move the atoms."""
+"""Use of the residual forecast: none, to shorten gaps, or added to the driving forces."""
 
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """What a run is made of.
+    """The components of a run.
 
     Attributes
     ----------
     frame_every
-        Steps between frames that are kept.
+        Steps between frames that are written.
     continue_on_failure
-        Go on with the model when a label fails.
+        Continue with the present model when a label fails.
     residual
-        What the autoregressive forecast of the force error is used for.
+        Use of the autoregressive forecast of the force error.
     seed
-        Of the audits' times.
+        Seed of the times of random labels.
     force_check
-        Whether the engine is asked roughly where the guard fires.
+        Whether a non-self-consistent force check is made where the guard fires.
     sampler
-        For hybrid Monte Carlo: the ensemble's steps are proposals then. None for dynamics.
+        Settings of hybrid Monte Carlo, where steps are proposals; None for dynamics.
     """
 
     ensemble: StagedEnsemble
@@ -146,7 +146,7 @@ class Parts:
 
     @property
     def stages(self) -> tuple[str, ...]:
-        """Names of the stages that frames are of."""
+        """Names of the stages."""
         if self.sampler is not None:
             return SAMPLING
         return tuple(stage.name for stage in self.ensemble.stages)

@@ -1,4 +1,4 @@
-"""The autoregressive residual added to the model's forces, and the work it does."""
+"""Correction of the model's forces by the forecast residual, and the work it does."""
 
 from dataclasses import replace
 
@@ -17,9 +17,9 @@ class ResidualCorrection:
     Parameters
     ----------
     forecast
-        None adds nothing.
+        None for no correction.
     label_step, spacing
-        Step of the last label, and steps between it and the label before.
+        Step of the last label, and steps between the last two labels.
     """
 
     def __init__(self, forecast: Forecast | None, label_step: int, spacing: int) -> None:
@@ -29,18 +29,18 @@ class ResidualCorrection:
         self.begin()
 
     def begin(self) -> None:
-        """A passage starts: no work has been done yet."""
+        """Start a segment: reset the work."""
         self.work = 0.0  # eV
         self._before: tuple[Floats, Floats] | None = None
 
     def at(self, step: int) -> Floats | None:
-        """What is added to the forces (N, 3) at a step, eV/Angstrom."""
+        """Correction of the forces (N, 3) at a step, eV/Angstrom."""
         if self._forecast is None:
             return None
         return self._forecast.mean((step - self._label_step) / self._spacing)
 
     def applied(self, prediction: Prediction, positions: Floats, step: int) -> Prediction:
-        """The prediction with the correction at this step; its work since the last call counts."""
+        """The prediction with the correction at this step; adds to the work."""
         added = self.at(step)
         if added is None:
             return prediction

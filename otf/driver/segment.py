@@ -1,4 +1,4 @@
-"""Segments of a trajectory: integrated on given forces, with the energy accounted for.
+"""Integration of trajectory segments on given forces, with their energy account.
 
 One generator integrates for molecular dynamics, on the forces of the model or of the engine, and
 for the proposals of hybrid Monte Carlo. It starts from a given position, so that a segment can be
@@ -46,7 +46,7 @@ class Driving(Protocol):
 
 
 class DrivingForces(Protocol):
-    """Where the forces of a segment come from."""
+    """The source of a segment's forces."""
 
     @property
     def work(self) -> float:
@@ -63,12 +63,12 @@ class DrivingForces(Protocol):
         Raises
         ------
         FloatingPointError
-            If there are none at such positions.
+            If the positions are not finite.
         """
         ...
 
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
-        """Whether the step from the positions ``before`` cannot be that of atoms."""
+        """Whether the step from the positions ``before`` is unphysically large."""
         ...
 
 
@@ -102,7 +102,7 @@ class ModelForces:
 
 @dataclass(frozen=True, eq=False)
 class Position:
-    """Where a trajectory is: all that its continuation depends on besides the forces."""
+    """A point of a trajectory: all that its continuation depends on besides the forces."""
 
     step: int
     dynamics: DynamicsState
@@ -116,9 +116,9 @@ class Integrated:
     Attributes
     ----------
     frames
-        Those that are kept, where they were asked for.
+        Frames to write; empty unless requested.
     length
-        Steps made.
+        Number of steps made.
     reason
         Why it ended early, or None.
     """
@@ -129,20 +129,20 @@ class Integrated:
 
 
 Alarm = Callable[[int, Driving], Reason | None]
-"""Says after so many steps of a segment whether it is to end there, and why."""
+"""Reason to end a segment after a number of its steps, or None."""
 
 
 class SegmentIntegrator:
-    """The moving atoms, with their step and their energy account.
+    """Integrates segments and keeps the present step and energy account.
 
     Parameters
     ----------
     ensemble
         Integrator of the atoms.
     timestep_fs, frame_every
-        For frames: the timestep, and steps between frames that are kept.
+        For frames: the timestep, and steps between frames that are written.
     has_pressure
-        Whether the stress is that of a model that learned it, or of the engine beside one.
+        Whether frames have a pressure, as the model learns the stress.
     """
 
     def __init__(
@@ -162,11 +162,11 @@ class SegmentIntegrator:
 
     @property
     def position(self) -> Position:
-        """Where the atoms are now."""
+        """The present point of the trajectory."""
         return Position(self.step, self._ensemble.capture(), self.ledger)
 
     def go_to(self, position: Position) -> None:
-        """Put the atoms where they were."""
+        """Go back to a point of the trajectory."""
         self._ensemble.restore(position.dynamics)
         self.step, self.ledger = position.step, position.ledger
 
@@ -185,22 +185,22 @@ class SegmentIntegrator:
         Parameters
         ----------
         start
-            Where it begins.
+            Where the segment begins.
         length
-            Steps, at most.
+            Maximum number of steps.
         forces
-            What moves the atoms.
+            Forces that drive the dynamics.
         phase
-            What the steps are for, yielded as an activity after each; None to yield nothing.
+            Phase yielded as an activity after each step; None to yield nothing.
         alarm
-            Asked after every step but the last whether the segment ends there.
+            Called after every step but the last; a reason ends the segment.
         keep
             Source and number of labels of the frames to keep; None to keep none.
 
         Returns
         -------
         Integrated
-            With the reason ``"explosion"`` if the dynamics diverged: the atoms are then nowhere.
+            With the reason ``"explosion"`` if the dynamics diverged; positions are then invalid.
         """
         self.go_to(start)
         atoms, frames = self._ensemble.atoms, list[Frame]()
@@ -235,7 +235,7 @@ class SegmentIntegrator:
         return Integrated(frames, length, None)
 
     def frame(self, driving: Driving, *, source: int, labels: int) -> list[Frame]:
-        """The present step as a frame, unless it is one that is not kept."""
+        """The present step as a frame; empty if this step is not written."""
         if self.step % self._frame_every:
             return []
         pressure_GPa = self._pressure_GPa(driving) if self._has_pressure else float("nan")
@@ -253,7 +253,7 @@ class SegmentIntegrator:
         ]
 
     def _pressure_GPa(self, driving: Driving) -> float:
-        """Pressure of the atoms with their motion; NaN where there is no stress."""
+        """Pressure including the kinetic part; NaN if there is no stress."""
         if driving.stress is None:
             return float("nan")
         atoms = self._ensemble.atoms
@@ -277,7 +277,7 @@ def make_frame(
     Parameters
     ----------
     forces
-        (N, 3), those that moved the atoms, eV/Angstrom.
+        (N, 3) forces that drove the dynamics, eV/Angstrom.
     ledger
         Energy account, with the potential energy.
     source, labels, pressure_GPa

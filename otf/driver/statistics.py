@@ -1,4 +1,4 @@
-"""What the labels of a run say about its model, sorted by why they were taken."""
+"""Statistics of a run: model errors by kind of label, target, sampling, energy conservation."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ KINDS: Mapping[str, tuple[Reason, ...]] = {
     "proposals": ("proposal",),
 }
 """Scheduled labels end a gap, where the error is largest; random ones fall anywhere in it, as the
-frames of the trajectory do; triggered ones were asked for by the model and are harder than most.
+frames of the trajectory do; triggered ones were requested by the model and are harder than most.
 Proposals end a segment of hybrid Monte Carlo."""
 
 
@@ -50,9 +50,9 @@ class LabelStatistics:
 def statistics(
     history: tuple[LabelRecord, ...], reasons: tuple[Reason, ...] = UNTRIGGERED
 ) -> LabelStatistics | None:
-    """Over the labels taken for these reasons; None where there are none.
+    """Error statistics of the labels taken for these reasons; None if there are none.
 
-    The start (consecutive steps, easier than the rest) never counts.
+    Labels of the start (consecutive steps, easier than the rest) are not included.
     """
     chosen = [r for r in history if r.reason in reasons and not math.isnan(r.force_mae)]
     if not chosen:
@@ -70,15 +70,15 @@ def statistics(
 
 @dataclass(frozen=True)
 class Contract:
-    """Whether the force error stayed below its target, from labels the model did not ask for.
+    """Whether the force error stayed below its target, from the untriggered labels.
 
-    The error at such a label stands for the steps since the label before, which makes the mean an
-    upper bound: within a gap errors are smaller, and the replay makes them smaller still.
+    The error at such a label stands for the steps since the previous label, which makes the mean an
+    upper bound: errors are smaller within a gap, and smaller again after the replay.
 
     Attributes
     ----------
     mean_meV_A, low_meV_A, high_meV_A
-        Mean over the steps moved by the model, and its one-sided bounds at the confidence.
+        Mean over the steps driven by the model, and its one-sided confidence bounds.
     """
 
     target_meV_A: float
@@ -90,13 +90,13 @@ class Contract:
 
     @property
     def verdict(self) -> Literal["kept", "broken", "undecided"]:
-        """Kept if even the high bound is below the target, broken if even the low one is above."""
+        """Kept if the high bound is below the target, broken if the low bound is above it."""
         if self.high_meV_A <= self.target_meV_A:
             return "kept"
         return "broken" if self.low_meV_A > self.target_meV_A else "undecided"
 
     def in_words(self) -> str:
-        """The verdict, why, and what to do about it."""
+        """The verdict with its numbers, and a remedy."""
         words = {
             "kept": f"kept at {self.confidence_percent:g} % confidence",
             "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
@@ -111,12 +111,16 @@ class Contract:
 def contract(
     history: tuple[LabelRecord, ...], *, target: float, confidence_percent: float
 ) -> Contract | None:
-    """From the labels so far, bounds by Student's t; None with fewer than three.
+    """Compare the error at the labels so far with the target, by Student's t.
 
     Parameters
     ----------
     target
         meV/Angstrom.
+
+    Returns
+    -------
+    None with fewer than three labels.
     """
     chosen = [r for r in history if r.reason in UNTRIGGERED and not math.isnan(r.force_mae)]
     if len(chosen) < _FEWEST:
@@ -141,16 +145,16 @@ def contract(
 
 @dataclass(frozen=True)
 class Sampling:
-    """How hybrid Monte Carlo went.
+    """Acceptance statistics of hybrid Monte Carlo.
 
     Attributes
     ----------
     burn_in
         Proposals the model has learned from.
     proposals, accepted_percent
-        Since then, on the model as it was at the end of the burn-in.
+        Proposals after the burn-in, with the model fixed, and their acceptance.
     mean_steps
-        Of their segments: an engine call stands for so many steps.
+        Mean length of their segments: the steps per engine call.
     """
 
     burn_in: int
@@ -162,7 +166,7 @@ class Sampling:
 def sampling(
     history: tuple[LabelRecord, ...], state: SamplerState | None, *, steps: int
 ) -> Sampling | None:
-    """From the state after so many proposals; None where nothing was sampled."""
+    """Statistics after so many proposals; None if nothing was sampled."""
     if state is None:
         return None
     lengths = [r.elapsed for r in history if r.reason == "proposal"]
@@ -176,20 +180,20 @@ def sampling(
 
 @dataclass(frozen=True)
 class EnergyConservation:
-    """How well the energy of a run balances.
+    """Energy conservation of a run.
 
     Attributes
     ----------
     conserved_meV_ps
-        Slope of K + V − jumps − heat − work, which only the integrator's error moves.
+        Drift of K + V − discontinuities − heat − work, which only the integrator's error changes.
     conserved_scatter_meV
-        Its standard deviation about that slope.
+        Standard deviation about that drift.
     discontinuity_meV, heat_meV, work_meV, barostat_meV
-        Sums over the run: of the potential's jumps where it changed hands, from the thermostat, of
-        forces without a potential, and from the barostat.
+        Sums over the run: energy discontinuities at model updates, heat from the thermostat, work
+        of forces without a potential, and energy from the barostat.
     total_change_meV
-        Change of K + E − heat − barostat between the first label and the last, E by the engine:
-        what the run as a whole did to the physical energy. NaN with fewer than two labels.
+        Change of K + E − heat − barostat between the first and the last label, with E from the
+        engine: the drift of the physical energy. NaN with fewer than two labels.
     """
 
     conserved_meV_ps: float
@@ -204,7 +208,7 @@ class EnergyConservation:
 def energy_conservation(
     t: Trajectory, history: tuple[LabelRecord, ...]
 ) -> EnergyConservation | None:
-    """From the scalars of a trajectory; None where there are too few frames or no energies."""
+    """Energy conservation of a trajectory; None if there are too few frames or no energies."""
     conserved = t.conserved_energy
     if len(conserved) < 3 or not np.isfinite(conserved).all():
         return None
@@ -224,6 +228,6 @@ def energy_conservation(
 
 
 def by_kind(history: tuple[LabelRecord, ...]) -> dict[str, LabelStatistics]:
-    """The same for each of :data:`KINDS` that occurred."""
+    """Label statistics for each of :data:`KINDS` that occurred."""
     found = {kind: statistics(history, reasons) for kind, reasons in KINDS.items()}
     return {kind: value for kind, value in found.items() if value is not None}

@@ -24,9 +24,9 @@ class CalculatorEngine(Engine):
     Parameters
     ----------
     calculator
-        Any ASE calculator; None for one that is made when the engine is opened.
+        Any ASE calculator; None if it is created when the engine is opened.
     name
-        What it is called in provenances.
+        Name in the provenance of labels.
     level
         Level of theory, for the reports.
     """
@@ -43,18 +43,18 @@ class CalculatorEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Not known in advance, so only atomic energies are ruled out."""
+        """Not known in advance: everything except atomic energies."""
         return Capabilities(periodic=True, stress=True, atomic_energies=False, level=self._level)
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Nothing: the calculator is there."""
+        """Do nothing: the calculator exists."""
 
     def close(self) -> None:
-        """Nothing: the calculator stays with its owner."""
+        """Do nothing: the calculator belongs to the caller."""
 
     @classmethod
     def doctor(cls) -> EngineReport:
-        """ASE is always there."""
+        """ASE is always installed."""
         return EngineReport(True, version("ase"), ["calculator given as an object"])
 
     def label(

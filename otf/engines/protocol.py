@@ -67,7 +67,7 @@ class DensityGuess:
         Sum over both spins.
     density
         Electrons per cubic Angstrom on a grid, for the structure in the cell that the engine puts
-        it into; None where the orbitals are not known in real space.
+        it into; None if the orbitals are not known in real space.
     """
 
     density_matrix: BlockMatrix
@@ -91,7 +91,7 @@ class ForceCheck:
 
 
 class LabelSource(Protocol):
-    """What labels structures during a run: an engine, or a wrapper around one.
+    """Source of labels during a run: an engine, or a wrapper around one.
 
     A wrapper passes on every method, or declares in its ``capabilities`` that it does not.
     """
@@ -99,7 +99,7 @@ class LabelSource(Protocol):
     @property
     @abstractmethod
     def capabilities(self) -> Capabilities:
-        """What it can do with its options."""
+        """Capabilities with the given options."""
         ...
 
     @property
@@ -123,19 +123,19 @@ class LabelSource(Protocol):
         atoms
             The structure.
         index
-            Number of this label in the run, from 0. An engine that warm-starts does so from what
-            label ``index - 1`` left in its scratch, so that a resumed run repeats a label exactly.
+            Number of this label in the run, from 0. An engine that warm-starts does so from the
+            files of label ``index - 1`` in its scratch, so that resumed runs repeat labels exactly.
         remedies
             Remedies to apply, from earlier failures of this same label, or
-            :data:`otf.engines.failures.FROM_SCRATCH` where an answer is doubted: use nothing that
-            earlier labels left.
+            :data:`otf.engines.failures.FROM_SCRATCH` to confirm a suspicious energy: use no files
+            of earlier labels.
         guess
             Initial density to start from; only where ``capabilities.matrices``.
         """
         ...
 
     def matrices(self) -> Matrices | None:
-        """Matrices that the latest label converged to; None where there are none."""
+        """Converged matrices of the latest label; None if there are none."""
         return None
 
     def check_forces(
@@ -143,25 +143,25 @@ class LabelSource(Protocol):
     ) -> ForceCheck | None:
         """Forces of a density guess for a structure, without self-consistency.
 
-        Nothing is left behind that label ``index``, or a later one, would depend on.
+        Must not leave files that label ``index`` or a later one depends on.
 
         Returns
         -------
-        None where there is no guess or no answer; always where not ``capabilities.force_check``.
+        None without a guess or a result; always None unless ``capabilities.force_check``.
         """
         return None
 
     def pause(self) -> None:
-        """Give back what is held between labels (cores, memory) until the next one."""
+        """Release resources held between labels (cores, memory) until the next one."""
         return
 
 
 class Engine(LabelSource, Protocol):
     """A program that labels structures. Opened once, closed once, restartable.
 
-    Derive from this class: what has a body here is a default for an engine that has no more. An
-    engine is constructed as ``Engine(options, charge=…, spin=…)`` with a validated instance of its
-    own ``Options``; construction must not start anything.
+    Derive from this class: methods with a body here are defaults. An engine is constructed as
+    ``Engine(options, charge=…, spin=…)`` with a validated instance of its own ``Options``;
+    construction must not start anything.
     """
 
     kind: ClassVar[str]
@@ -171,39 +171,39 @@ class Engine(LabelSource, Protocol):
     """Schema of the ``engine`` section without ``kind``; unknown keys must be forbidden."""
 
     may_change: ClassVar[tuple[str, ...]] = ()
-    """Options that may be changed when a run is resumed: they do not affect the answers, or only
-    how they are reached."""
+    """Options that may be changed when a run is resumed: they do not affect the labels, or only
+    how they are computed."""
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None: ...
 
     @abstractmethod
     def open(self, atoms: Atoms, scratch: Path) -> None:
-        """Get ready to label structures like ``atoms``.
+        """Prepare to label structures like ``atoms``.
 
         Parameters
         ----------
         atoms
             Species, cell and periodicity of the run.
         scratch
-            A directory the engine may fill (created when needed). What is found there from an
-            earlier run of the same directory may be reused, never trusted.
+            A directory the engine may fill (created when needed). Files there from an
+            earlier session may be reused, but must be checked.
 
         Raises
         ------
         EngineError
-            If the program is missing or cannot do such structures.
+            If the program is missing or does not support such structures.
         """
         ...
 
     @abstractmethod
     def close(self) -> None:
-        """Release everything; may be called twice."""
+        """Release all resources; may be called twice."""
         ...
 
     @classmethod
     @abstractmethod
     def doctor(cls) -> EngineReport:
-        """What is there and what is missing, without computing anything."""
+        """Report what is installed and what is missing, without computing anything."""
         ...
 
     @classmethod

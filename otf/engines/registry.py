@@ -1,4 +1,4 @@
-"""The engines that are installed: found by entry points, imported when one is asked for."""
+"""Registry of installed engines, discovered by entry points and imported on demand."""
 
 import difflib
 import importlib.util
@@ -49,13 +49,13 @@ def installed_engines() -> dict[str, EntryPoint]:
 
 
 def load_engine(kind: str) -> type[Engine]:
-    """The class of an engine.
+    """Import the class of an engine.
 
     Raises
     ------
     EngineError
-        If there is no such engine, or its module does not import; the message names the file that
-        was imported instead when another module is in the way.
+        If there is no such engine, or its module does not import; if another module shadows it,
+        the message names that file.
     """
     engines = installed_engines()
     if kind not in engines:
@@ -90,7 +90,7 @@ def _origin(entry: EntryPoint) -> str:
 
 
 def _what_shadows(entry: EntryPoint, error: ImportError | AttributeError) -> str:
-    """Where the modules in question really come from, to show a file that hides a package."""
+    """Origin of the modules that fail to import, to reveal a file that shadows a package."""
     failed = getattr(error, "name", None)
     names = {entry.module.partition(".")[0]}
     if isinstance(error, ImportError) and failed:

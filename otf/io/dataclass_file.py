@@ -35,7 +35,7 @@ _CONVERTER = _make_converter()
 
 
 def write_dataclass(path: Path, kind: str, value: object) -> None:
-    """Write the file atomically: if the process is killed, the old or the new one is there.
+    """Write the file atomically: if the process is killed, the old or the new one remains.
 
     Parameters
     ----------

@@ -1,1 +1,1 @@
-"""Learning along the trajectory: what the model knows and how far to trust it."""
+"""Learning along the trajectory: training of the model and its predicted errors."""

@@ -15,12 +15,12 @@ from otf.learning.model_file import read_model
 
 
 class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
-    """Energy, forces, stress and energies of atoms by a learned model.
+    """Energy, forces, stress and atomic energies by a learned model.
 
     Parameters
     ----------
     model
-        What was learned.
+        The learned force model.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -33,7 +33,7 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """From a model file."""
+        """Read the model from a file."""
         return cls(read_model(path))
 
     def calculate(
@@ -47,7 +47,7 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         Raises
         ------
         CalculatorSetupError
-            If the structure has a species the model does not know.
+            If the structure has a species that is not in the model.
         """
         super().calculate(atoms, list(properties), list(system_changes))
         try:
@@ -68,5 +68,5 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         return self.model.predicted_error(atoms)
 
     def atomic_error(self, atoms: Atoms) -> Floats:
-        """The same for each atom (N,), root mean square over its components, eV/Angstrom."""
+        """Expected force error of each atom (N,), RMS over its components, eV/Angstrom."""
         return np.asarray(np.sqrt(np.mean(self.predicted_error(atoms) ** 2, axis=1)))

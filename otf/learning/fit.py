@@ -1,4 +1,4 @@
-"""Fitting to recorded structures: all at once, in memory that does not hold their rows."""
+"""Fit to recorded structures by accumulated normal equations, in bounded memory."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ def recorded_labels(atoms: Atoms, where: str) -> Labels:
     Raises
     ------
     FileError
-        If they are not there, or not finite.
+        If they are missing or not finite.
     """
     results = {} if atoms.calc is None else atoms.calc.results
     energy = results.get("free_energy", results.get("energy"))
@@ -71,7 +71,7 @@ def errors_of(model: ForceModel, data: Iterable[tuple[Atoms, Labels]]) -> Errors
 
 
 def learn_all(trainer: Trainer, data: Iterable[tuple[Atoms, Labels]]) -> None:
-    """Learn all structures, each independent of the others, and choose once at the end.
+    """Learn all structures as independent, and choose the hyperparameters once at the end.
 
     Rows are accumulated structure by structure: memory holds the structures, the normal equations
     and the rows of the structures kept for leaving out, not all rows.

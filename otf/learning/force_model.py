@@ -14,13 +14,13 @@ from otf.model.tensor_energy import Prediction, TensorEnergy
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """What is needed to say how far a geometry is from all that was learned.
+    """Posterior covariance factor, for the leverage of a geometry.
 
     Attributes
     ----------
     factor
-        Lower Cholesky factor of G + lambda Lambda on the leading columns, those in use; what is
-        above the diagonal means nothing.
+        Lower Cholesky factor of G + lambda Lambda on the leading columns, those in use; entries
+        above the diagonal are undefined.
     force_noise
         Expected misfit the rows were divided by, eV/Angstrom.
     """
@@ -31,16 +31,16 @@ class Posterior:
 
 @dataclass(frozen=True, eq=False)
 class ForceModel:
-    """Coefficients with the rules that turn a structure into energy and forces.
+    """Coefficients with the energy model that they belong to.
 
     Attributes
     ----------
     energy_model
         Descriptor, sharing, standardisation.
     theta, order
-        Coefficients (columns,), eV, and the order in use.
+        Coefficients (columns,), eV, and the polynomial order in use.
     reference_energy
-        Added for each atom, eV.
+        Energy added per atom, eV.
     scale, posterior
         For the predicted errors; ``posterior`` is None before anything was learned.
     """
@@ -59,7 +59,7 @@ class ForceModel:
         Raises
         ------
         ValueError
-            If the structure has a species the model does not know.
+            If the structure has a species that is not in the model.
         """
         raw = self.energy_model.evaluate(atoms, self.tensors)
         return replace(
@@ -69,7 +69,7 @@ class ForceModel:
         )
 
     def leverage(self, atoms: Atoms) -> Floats:
-        """Leverage of each force component (N, 3); infinite if unknown."""
+        """Leverage of each force component (N, 3); infinite before anything was learned."""
         posterior = self.posterior
         if posterior is None:
             return np.full((len(atoms), 3), np.inf)

@@ -1,7 +1,7 @@
-"""The size of the model: when larger ones are tried, and which one is taken.
+"""Growth of the model: when larger sizes are tried, and which one is chosen.
 
-A model that misses the labels it has learned about as much as those left out is limited by its
-size, not by the number of labels.
+A model whose training error is about as large as its left-out error is limited by its size, not by
+the number of labels.
 """
 
 import logging
@@ -15,13 +15,13 @@ from otf.model.blueprint import Size
 
 _LOG = logging.getLogger("otf.learning")
 
-_GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which nothing grows
-_SATURATED = 0.5  # the model may be too small when it misses its own labels by this much of that
+_GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which it does not grow
+_SATURATED = 0.5  # training error relative to the left-out error above which it may grow
 
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A size with the equations of all labels and the prior that suits it best."""
+    """A size with the equations of all labels and its best prior."""
 
     size: Size
     regression: Regression
@@ -29,9 +29,9 @@ class Candidate:
 
 
 def may_be_too_small(regression: Regression, choice: Regularisation) -> bool:
-    """Whether the model misses what it has learned about as much as what it has not."""
+    """Whether the training error is about as large as the left-out error."""
     score = choice.score
-    if not score > _GOOD_ENOUGH:  # also where it is not known yet
+    if not score > _GOOD_ENOUGH:  # also while it is NaN
         return False
     return regression.misfit(regression.leading[choice.order], choice.strength) > _SATURATED * score
 
@@ -39,14 +39,14 @@ def may_be_too_small(regression: Regression, choice: Regularisation) -> bool:
 def best_of(
     sizes: Iterable[tuple[Size, Regression]], current: Regularisation, *, n_labels: int
 ) -> Candidate:
-    """The size with the least left-out error; a later one must be better by a margin.
+    """The size with the smallest left-out error; a larger one must be better by a margin.
 
     Parameters
     ----------
     sizes
-        The present size first; made one at a time.
+        Present size first; evaluated one at a time.
     current
-        Where the search for each prior begins.
+        Starting point of the search for each prior.
     n_labels
         For the log.
     """

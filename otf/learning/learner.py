@@ -1,4 +1,4 @@
-"""What a run needs of whatever learns for it."""
+"""Interface of a trainer as a run uses it."""
 
 from collections.abc import Iterable
 from typing import Protocol
@@ -17,32 +17,32 @@ from otf.model.tensor_energy import Prediction
 
 
 class Learner(Protocol):
-    """A :class:`~otf.learning.trainer.Trainer`, or one replica's part in it."""
+    """A :class:`~otf.learning.trainer.Trainer`, or one replica's view of a shared one."""
 
     settings: TrainerSettings
 
     @property
     def n_labels(self) -> int:
-        """Labels of this run that were learned."""
+        """Number of labels of this run that were learned."""
         ...
 
     @property
     def choice(self) -> Regularisation:
-        """Rank and prior strength in force."""
+        """Polynomial order and prior strength in use."""
         ...
 
     @property
     def size(self) -> Size:
-        """What the model is made of."""
+        """Size of the model."""
         ...
 
     @property
     def force_model(self) -> ForceModel:
-        """The model as it is."""
+        """The present model."""
         ...
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Energy, forces and stress by the model as it is."""
+        """Energy, forces and stress by the present model."""
         ...
 
     def predicted_error(self, atoms: Atoms) -> Floats:
@@ -62,13 +62,13 @@ class Learner(Protocol):
         ...
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
-        """Take one label in."""
+        """Learn one label."""
         ...
 
     def capture(self) -> TrainerState:
-        """State that, with the labels, restores what was learned."""
+        """State that, with the labels, restores the trainer."""
         ...
 
     def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
-        """Go back to a captured state, from the labels of this run that were learned."""
+        """Restore a captured state from the learned labels of this run."""
         ...

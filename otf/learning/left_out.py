@@ -1,4 +1,4 @@
-"""The error scale from labels left out, each as if it had not been learned."""
+"""Error scale from leave-out cross-validation of the labels."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +13,7 @@ from otf.learning.uncertainty import ErrorScale
 def left_out_scale(
     regression: Regression, examples: Sequence[Example], choice: Regularisation
 ) -> ErrorScale | None:
-    """Error scale and calibration from the labels kept for leaving out; None without a solution.
+    """Error scale and calibration from left-out residuals; None without a solution.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""``model.h5``: a force model in a file."""
+"""Reading and writing of ``model.h5``, the file of a force model."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,12 +34,12 @@ class _Stored:
 
 
 def write_model(path: Path, model: ForceModel) -> None:
-    """Keep a model in a file.
+    """Write a model to a file.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     energy_model, posterior = model.energy_model, model.posterior
     if posterior is not None:
@@ -59,12 +59,12 @@ def write_model(path: Path, model: ForceModel) -> None:
 
 
 def read_model(path: Path) -> ForceModel:
-    """A model from its file.
+    """Read a model from its file.
 
     Raises
     ------
     FileError
-        If it is damaged, not a model, or holds something this version does not know.
+        If it is damaged, not a model, or not supported by this version.
     """
     stored = read_dataclass(path, _KIND, _Stored)
     posterior = stored.posterior

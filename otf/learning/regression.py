@@ -1,4 +1,4 @@
-"""Labels as equations for the coefficients of one energy model."""
+"""Linear equations of the labels for the coefficients of one energy model."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -14,7 +14,7 @@ from otf.model.tensor_energy import TensorEnergy
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How labels are weighed.
+    """Weights of the labels and orders of the model.
 
     Attributes
     ----------
@@ -22,16 +22,16 @@ class TrainerSettings:
         Expected misfits, eV and eV/Angstrom; only their ratios and the scale of lambda depend on
         them.
     stress_noise, atomic_energy_noise
-        The same for the stress (eV/Angstrom^3) and the energies of atoms (eV); None leaves what the
-        engine says of them unlearned.
+        The same for the stress (eV/Angstrom^3) and the atomic energies (eV); None for not learning
+        them.
     forgetting
         Weight of the past at each label.
     annealing_labels
-        Labels after which forgetting has faded to 1/e of its strength; None for never.
+        Labels after which forgetting has decayed to 1/e of its strength; None for no decay.
     orders
         Polynomial orders to choose from.
     keep_blocks
-        Blocks of labels kept for judging the model without them.
+        Blocks of labels kept for cross-validation.
     """
 
     energy_noise: float = 0.01
@@ -44,7 +44,7 @@ class TrainerSettings:
     keep_blocks: int = 12
 
     def forgetting_at(self, n_labels: int) -> float:
-        """Weight of the past when so many labels are there.
+        """Weight of the past after a number of labels.
 
         >>> TrainerSettings(forgetting=0.9, annealing_labels=10.0).forgetting_at(0)
         0.9
@@ -81,7 +81,7 @@ class Regression:
     Parameters
     ----------
     model
-        Rows and predictions.
+        Energy model that gives the rows.
     settings
         Weights and forgetting.
     """
@@ -94,12 +94,12 @@ class Regression:
         self.equations = NormalEquations(model.prior[:n_columns], keep_blocks=settings.keep_blocks)
 
     def add(self, example: Example, reference_energy: float) -> None:
-        """Take one label in.
+        """Add one label.
 
         Parameters
         ----------
         reference_energy
-            Taken off for each atom, eV.
+            Energy subtracted per atom, eV.
         """
         rows, targets = self._equation(example.atoms, example.labels, reference_energy)
         n_columns = len(self.equations.prior)
@@ -111,7 +111,7 @@ class Regression:
         )
 
     def misfit(self, leading: int, strength: float) -> float:
-        """Root mean square residual of all rows that were learned, in units of their noise."""
+        """Root mean square training residual of all rows, in units of their noise."""
         equations = self.equations
         solution = equations.solve(leading, strength)
         if solution is None:
@@ -127,8 +127,8 @@ class Regression:
     ) -> tuple[Floats, Floats]:
         """Rows and targets of one label in units of their expected noise.
 
-        Order: energy, forces, then stress and energies of atoms where they are learned. With self
-        coupling only the forces: nothing else follows from the coefficients.
+        In the order energy, forces, then stress and atomic energies if they are learned. With self
+        coupling only the forces: the coefficients determine nothing else.
         """
         settings, n = self.settings, len(atoms)
         design = self.model.design(atoms)

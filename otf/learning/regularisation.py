@@ -1,11 +1,10 @@
-"""Strength of the prior and order of the model, chosen anew as labels arrive.
+"""Choice of prior strength and polynomial order, updated as labels arrive.
 
-With few labels the evidence decides; from then on the error of each recent label predicted without
-it. What is left out is a whole snapshot together with those taken within the same 20 fs: the rows
-of a snapshot determine each other, and so do snapshots a few steps apart, which would make a model
-that follows their noise look good. The search takes one step on a grid of lambda, down the slope of
-what decides; the slope comes from the factor the solve has made anyway. Another order must pay for
-itself.
+With few labels the evidence is maximised, later the left-out error of recent labels is minimised.
+Snapshots within the same 20 fs are left out together: the rows of a snapshot are correlated, and so
+are snapshots a few steps apart, which would favour a model that fits their noise. The search takes
+one step on a grid of lambda along the slope of the score, which follows from the Cholesky factor of
+the solve. The order changes only if the score improves by a margin.
 """
 
 from collections.abc import Mapping
@@ -19,39 +18,39 @@ GRID = 10.0 ** np.arange(-8.0, 6.01, 0.5)
 """Values of lambda that are considered."""
 
 FEW_BLOCKS = 5
-"""Below this many blocks of labels the evidence decides."""
+"""Below this many blocks of labels the evidence is the score."""
 
 GAIN = 0.97
 """A candidate must bring the score below this fraction of the current one."""
 
 _LOWEST_BY_EVIDENCE = int(np.argmin(np.abs(np.log(GRID / 0.1))))
-"""Few labels a step apart are interpolated by anything, and the evidence asks for no prior at all;
-what lies ahead is then extrapolated wildly."""
+"""Smallest lambda by evidence: a few labels one step apart are interpolated by any model, and the
+evidence would favour no prior at all and wild extrapolation."""
 
 _STEP = float(np.log(GRID[1] / GRID[0]))
-_FEWEST = 3  # blocks to leave out, whatever it costs
-_ROWS_PER_COLUMN = 0.3  # beyond these many rows fewer blocks are left out: time grows with them
-_WORTH_LEFT_OUT = 0.005  # relative improvement that is worth a step
+_FEWEST = 3  # blocks to leave out at any cost
+_ROWS_PER_COLUMN = 0.3  # limit on the rows of left-out blocks, whose cost grows with them
+_WORTH_LEFT_OUT = 0.005  # relative improvement of the left-out error that justifies a step
 _WORTH_EVIDENCE = 1.0  # the same for -2 log evidence
-_PATIENCE = 10  # search again when there are a tenth more labels
-_UNHURRIED = 10  # up to this many labels every label is followed by a search
+_PATIENCE = 10  # search again after a tenth more labels
+_UNHURRIED = 10  # number of labels up to which each is followed by a search
 
 
 @dataclass(frozen=True)
 class Regularisation:
-    """The choice in force, and where the search stands.
+    """The choice in use, and the state of the search.
 
     Attributes
     ----------
     order
-        Rank in use.
+        Polynomial order in use.
     position
-        Index into :data:`GRID` for each order that is considered.
+        Index into :data:`GRID` for each order.
     searched_at
         Number of labels at the last search.
     score
         Root mean square of the left-out residuals in units of the expected noise (NaN while the
-        evidence decides).
+        evidence is the score).
     """
 
     order: int
@@ -66,13 +65,13 @@ class Regularisation:
 
 
 def start(orders: tuple[int, ...]) -> Regularisation:
-    """Before anything is known: the lowest order, lambda 1."""
+    """Initial choice: the lowest order, lambda 1."""
     position = int(np.argmin(np.abs(np.log(GRID))))
     return Regularisation(order=orders[0], position=dict.fromkeys(orders, position))
 
 
 def is_due(current: Regularisation, n_labels: int) -> bool:
-    """Whether enough labels have come in since the last search."""
+    """Whether enough labels were added since the last search."""
     new = n_labels - current.searched_at
     return n_labels <= _UNHURRIED or _PATIENCE * new >= current.searched_at
 
@@ -84,18 +83,18 @@ def search(
     *,
     thorough: bool = False,
 ) -> Regularisation:
-    """One step from the current choice towards a better one.
+    """Take one step from the current choice towards a better one.
 
     Parameters
     ----------
     equations
-        All that has been learned.
+        Normal equations of all labels.
     leading
         Number of columns of each order.
     current
-        The choice in force.
+        The choice in use.
     thorough
-        Leave out all blocks that are kept, whatever the time; scores are comparable only where the
+        Leave out all blocks that are kept, whatever the cost; scores are comparable only if the
         same blocks were left out.
     """
     judged = _judge(equations, leading, current.position, thorough=thorough)
@@ -110,7 +109,7 @@ def converge(
     *,
     thorough: bool = False,
 ) -> Regularisation:
-    """Search until it comes back to where it has been; the best of what was tried."""
+    """Search until a position repeats, and return the best choice tried."""
     best: dict[int, _Judged] = {}
     position, seen = dict(current.position), []
     while position not in seen:
@@ -125,7 +124,7 @@ def converge(
 
 @dataclass(frozen=True)
 class _Judged:
-    """Score of a order at a position of the grid, and the step it advises."""
+    """Score of an order at a position of the grid, and the step to take from there."""
 
     score: float
     position: int
@@ -139,7 +138,7 @@ def _judge(
     *,
     thorough: bool,
 ) -> dict[int, _Judged]:
-    """Every order where it stands, or as near above as floating point allows."""
+    """Score every order at its position, or at the next larger lambda that can be solved."""
     few = equations.n_blocks < FEW_BLOCKS
     latest = None if thorough else _affordable(equations, max(leading.values()))
     blocks = [] if few else equations.blocks(latest)
@@ -167,7 +166,7 @@ def _decide(
     judged: Mapping[int, _Judged],
     position: Mapping[int, int],
 ) -> Regularisation:
-    """Another order only where it pays for itself."""
+    """Change the order only if the score improves by a margin."""
     few = equations.n_blocks < FEW_BLOCKS
     order = min(judged, key=lambda r: judged[r].score)
     kept = judged[current.order].score
@@ -178,13 +177,13 @@ def _decide(
 
 
 def _by_evidence(solution: Solution) -> tuple[float, int]:
-    """Score, and the step it advises."""
+    """Score by the evidence, and the step to take."""
     slope = solution.evidence_slope() * _STEP
     return solution.evidence(), -int(np.sign(slope)) if abs(slope) > _WORTH_EVIDENCE else 0
 
 
 def _affordable(equations: NormalEquations, n_columns: int) -> int:
-    """How many of the latest blocks time allows to leave out with so many columns."""
+    """Number of latest blocks to leave out at acceptable cost for so many columns."""
     rows = np.cumsum(equations.block_rows()[::-1])
     return max(int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * n_columns)), _FEWEST)
 
@@ -192,7 +191,7 @@ def _affordable(equations: NormalEquations, n_columns: int) -> int:
 def _by_leaving_out(
     solution: Solution, blocks: list[Rows], weight: float
 ) -> tuple[float, int] | None:
-    """The same from the residuals of blocks, each left out in turn; ``weight`` is that of all."""
+    """Score by the left-out residuals of the blocks, of total ``weight``, and the step to take."""
     left_out = solution.left_out(blocks)
     if left_out is None:
         return None

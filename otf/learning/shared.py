@@ -1,4 +1,4 @@
-"""One model for several replicas: each of them learns what any of them is told."""
+"""One model shared by several replicas: every label is learned for all of them."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -18,12 +18,12 @@ from otf.model.tensor_energy import Prediction
 
 
 class SharedTrainer:
-    """A trainer, and whose label was learned when.
+    """A trainer with the replica of each learned label, in order.
 
     Parameters
     ----------
     trainer
-        Has learned nothing yet.
+        Without any learned label.
     """
 
     def __init__(self, trainer: Trainer) -> None:
@@ -31,12 +31,12 @@ class SharedTrainer:
         self.replicas: list[int] = []
 
     def restore(self, states: Sequence[TrainerState], taught: Sequence[Sequence[Taught]]) -> None:
-        """Go back to the latest of the replicas' states, and learn what came after it.
+        """Restore the latest of the replicas' states, and learn the labels taken after it.
 
         Parameters
         ----------
         states
-            Of the replicas that have one.
+            States of the replicas that have one.
         taught
             Labels of each replica, in their order.
 
@@ -58,25 +58,25 @@ class SharedTrainer:
                     )
                 known.append(rest[replica].pop(0))
             self.trainer.restore(latest, known)
-        for replica, labels in enumerate(rest):  # paid for, and not committed
+        for replica, labels in enumerate(rest):  # computed, but not committed
             for atoms, label, time_fs, _ in labels:
                 self.learn(replica, atoms, label, time_fs=time_fs, audited=False)
 
     def learn(
         self, replica: int, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool
     ) -> None:
-        """Take in a label of a replica."""
+        """Learn a label of a replica."""
         self.trainer.learn(atoms, labels, time_fs=time_fs, audited=audited, trajectory=replica)
         self.replicas.append(replica)
 
 
 class ReplicaTrainer:
-    """A shared trainer as one replica sees it: its labels are counted, all are known.
+    """A replica's view of a shared trainer, which counts the replica's own labels.
 
     Parameters
     ----------
     shared
-        The trainer.
+        The shared trainer.
     replica
         Number of the replica, from 0.
     """
@@ -89,26 +89,26 @@ class ReplicaTrainer:
 
     @property
     def n_labels(self) -> int:
-        """Labels of this replica that were learned."""
+        """Number of labels of this replica that were learned."""
         return self._shared.replicas.count(self._replica)
 
     @property
     def choice(self) -> Regularisation:
-        """Rank and prior strength in force."""
+        """Polynomial order and prior strength in use."""
         return self._trainer.choice
 
     @property
     def size(self) -> Size:
-        """What the model is made of."""
+        """Size of the model."""
         return self._trainer.size
 
     @property
     def force_model(self) -> ForceModel:
-        """The model as it is."""
+        """The present model."""
         return self._trainer.force_model
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Energy, forces and stress by the model as it is."""
+        """Energy, forces and stress by the present model."""
         return self._trainer.predict(atoms)
 
     def predicted_error(self, atoms: Atoms) -> Floats:
@@ -120,7 +120,7 @@ class ReplicaTrainer:
         return self._trainer.worst_error(atoms)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
-        """None: errors of replicas do not follow each other in time."""
+        """None: labels of replicas are not a time series."""
         return None
 
     def error_forecast(self) -> Forecast | None:
@@ -128,7 +128,7 @@ class ReplicaTrainer:
         return None
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
-        """Take one label in, for all replicas."""
+        """Learn one label for all replicas."""
         self._shared.learn(self._replica, atoms, labels, time_fs=time_fs, audited=audited)
 
     def capture(self) -> TrainerState:
@@ -136,4 +136,4 @@ class ReplicaTrainer:
         return replace(self._trainer.capture(), replicas=tuple(self._shared.replicas))
 
     def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
-        """Nothing: the shared trainer was restored for all of them."""
+        """Do nothing: the shared trainer is restored once for all replicas."""

@@ -3,11 +3,11 @@
 import math
 
 BLOCK_FS = 20.0
-"""Labels of a trajectory less than this apart are nearly the same."""
+"""Labels of a trajectory less than this apart are strongly correlated."""
 
 
 class TimeBlocks:
-    """Numbers the blocks that labels fall into, each trajectory's apart from the others'.
+    """Numbers the time blocks of labels, separately for each trajectory.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The model that learns: predicts, measures its error at a label, takes the label in, grows."""
+"""Training of the model on the fly: error at each label, regression, growth."""
 
 import itertools
 import logging
@@ -26,19 +26,19 @@ from otf.model.tensor_energy import Prediction, TensorEnergy
 
 _LOG = logging.getLogger("otf.learning")
 
-_UNSETTLED = 30  # up to this many labels the search goes all the way
+_UNSETTLED = 30  # number of labels up to which the search is iterated to convergence
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
 _OTHER_LABELS = (
     "the labels do not give the model of the checkpoint; put the labels file of this run back in "
     "its place"
 )
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
-_RECENT = 6  # the same for the errors of earlier models, which soon say nothing of the present one
+_RECENT = 6  # the same for errors of earlier models, which soon become irrelevant
 
 
 @dataclass(frozen=True, eq=False)
 class TrainerState:
-    """What must survive beside the labels themselves.
+    """State of a trainer besides the labels themselves.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class TrainerState:
     residuals
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
     replicas
-        Replica that each label is of, where replicas share the trainer; else empty.
+        Replica of each label if replicas share the trainer, else empty.
     """
 
     n_labels: int
@@ -67,7 +67,7 @@ class Trainer:
     Parameters
     ----------
     blueprint
-        How to build the energy model in any of its sizes.
+        Builds the energy model in any of its sizes.
     settings
         Weights, forgetting, orders.
     """
@@ -88,31 +88,31 @@ class Trainer:
 
     @property
     def model(self) -> TensorEnergy:
-        """Rows and predictions in the size in force."""
+        """The energy model of the present size."""
         return self._regression.model
 
     @property
     def n_labels(self) -> int:
-        """Labels learned so far."""
+        """Number of labels learned so far."""
         return len(self._examples)
 
     @property
     def choice(self) -> Regularisation:
-        """Rank and prior strength in force."""
+        """Polynomial order and prior strength in use."""
         return self._choice
 
     @property
     def size(self) -> Size:
-        """What the model is made of."""
+        """Size of the model."""
         return self._size
 
     @property
     def force_model(self) -> ForceModel:
-        """The model as it is."""
+        """The present model."""
         return self._force_model
 
     def predict(self, atoms: Atoms) -> Prediction:
-        """Energy, forces and stress by the model as it is."""
+        """Energy, forces and stress by the present model."""
         return self._force_model.predict(atoms)
 
     @in_one_thread
@@ -129,9 +129,9 @@ class Trainer:
         return self._force_model.worst_error(atoms)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
-        """What the model in force leaves of the forces after the first so many labels.
+        """Forecast of the force residuals of the present model, from the first ``n_labels`` labels.
 
-        None before there are two.
+        None with fewer than two.
         """
         recent = self._examples[:n_labels][-_REMEMBERED:]
         if len(recent) < 2:
@@ -140,7 +140,7 @@ class Trainer:
         return residual.fit(np.array(left))
 
     def error_forecast(self) -> Forecast | None:
-        """How large the errors will grow, from those measured at labels before learning them."""
+        """Forecast of the force errors, from those at labels before learning; None if too few."""
         recent = self._residuals[-_RECENT:]
         return residual.fit(np.array(recent)) if len(recent) > 1 else None
 
@@ -148,16 +148,16 @@ class Trainer:
     def learn(
         self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool, trajectory: int = 0
     ) -> None:
-        """Take one label in: measure the error scale, add its rows, choose, solve.
+        """Learn one label: update the error scale, add its rows, choose hyperparameters, solve.
 
         Parameters
         ----------
         time_fs
-            When it was taken; labels close in time are left out together when the model is judged.
+            Time of the label; labels close in time are left out together in cross-validation.
         audited
-            Whether its time did not depend on the model's opinion.
+            Whether it is untriggered: its time did not depend on the model.
         trajectory
-            Number of the trajectory: labels of different ones are never close in time.
+            Number of the trajectory; labels of different ones are never close in time.
         """
         if self.n_labels:
             error = labels.forces - self.predict(atoms).forces
@@ -175,18 +175,18 @@ class Trainer:
 
     @in_one_thread
     def add(self, atoms: Atoms, labels: Labels, *, time_fs: float, trajectory: int = 0) -> None:
-        """Take one label in, without choosing and solving; see :meth:`learn`."""
+        """Add one label without choosing and solving; see :meth:`learn`."""
         example = self._remember(Taught(atoms, labels, time_fs, trajectory))
         if self._blueprint.groups(self._size) == self.model.sharing.groups:
             self._regression.add(example, self._reference_energy)
-        else:  # environments that were not known
+        else:  # new environments
             before = _latest_leverage(self._regression, self._choice)
             self._regression = self._regress(self._size)
             after = _latest_leverage(self._regression, self._choice)
             self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
 
     def _remember(self, taught: Taught) -> Example:
-        """Keep a label, with the block of time it falls in."""
+        """Store a label with its time block."""
         atoms, labels = taught.atoms, taught.labels
         if self.n_labels == 0:
             self._reference_energy = labels.energy / len(atoms)
@@ -198,12 +198,12 @@ class Trainer:
 
     @in_one_thread
     def settle(self) -> None:
-        """Choose size, order and prior as well as what was added allows, and solve.
+        """Choose size, order and prior for the labels added, and solve.
 
         Raises
         ------
         RunError
-            If there is nothing to learn from.
+            If no label was added.
         """
         if not self.n_labels:
             raise RunError("there is nothing to learn from")
@@ -232,7 +232,7 @@ class Trainer:
 
     @in_one_thread
     def restore(self, state: TrainerState, labelled: Iterable[Taught]) -> None:
-        """Go back to a captured state, from the labels learned up to it.
+        """Restore a captured state from the labels learned up to it.
 
         Raises
         ------
@@ -257,7 +257,7 @@ class Trainer:
         if len(state.theta) != self.model.n_columns:
             raise RunError(_OTHER_LABELS)
         posterior, rebuilt = self._force_model.posterior, self.predict(latest)
-        # The stored coefficients are the exact ones, also where another machine sums differently.
+        # The stored coefficients are exact, even if another machine rounds differently.
         self._set_model(state.theta, posterior)
         stored = self.predict(latest)
         same = self._reference_energy == state.reference_energy
@@ -272,7 +272,7 @@ class Trainer:
         return regression
 
     def _choose(self) -> None:
-        """Rank and prior anew, and now and then the size."""
+        """Update order and prior, and from time to time the size."""
         before = _latest_leverage(self._regression, self._choice)
         find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
         self._choice = find(self._regression.equations, self._regression.leading, self._choice)
@@ -281,12 +281,12 @@ class Trainer:
         ):
             self._tried_at = self.n_labels
             self._grow()
-        # Leverages are others now, but the errors are not, except for what was gained by growing.
+        # The leverages have changed, but not the errors, except for the gain by growth.
         after = _latest_leverage(self._regression, self._choice)
         self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
 
     def _grow(self) -> bool:
-        """Try the next larger models; whether one of them predicts left-out labels better."""
+        """Try the next larger sizes; return whether one has a smaller left-out error."""
         larger = self._blueprint.larger(self._size)
         if not larger:
             return False

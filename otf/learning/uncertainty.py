@@ -1,4 +1,4 @@
-r"""How far off the model probably is, for each force component.
+r"""Predicted error of each force component.
 
 .. math::
 
@@ -6,9 +6,9 @@ r"""How far off the model probably is, for each force component.
    \sigma_Z^2 = \left\langle r^2 / (\epsilon + s^2) \right\rangle_Z, \qquad
    \text{predicted error} = q\, \sigma_Z \sqrt{\epsilon + s^2}
 
-The leverage s says how far a geometry is from what has been learned; sigma puts it in eV/Angstrom
-and is measured, species by species, on labels before they are learned. The factor q is set by
-adaptive conformal scaling so that about 95 % of the components of audited labels lie within two
+The leverage s measures the distance of a geometry from the training data; sigma converts it to
+eV/Angstrom and is measured per species on labels before they are learned. The factor q is set by
+adaptive conformal scaling so that about 95 % of the components of untriggered labels lie within two
 predicted errors, whatever the distribution of the errors is.
 
 Source of the calibration: Gibbs and Candes, Adaptive Conformal Inference Under Distribution Shift,
@@ -22,13 +22,13 @@ import numpy as np
 from otf.arrays import Floats, Ints
 
 EPSILON = 1e-3
-"""Leverage below which the misfit of the model itself dominates its ignorance."""
+"""Leverage below which the misfit of the model dominates the lack of data."""
 
 COVERAGE = 0.9545
 """Share of components meant to lie within two predicted errors, as in a normal distribution."""
 
 _MEMORY = 0.9  # weight of the past at each label
-_PACE = 0.05  # how fast the level follows the misses
+_PACE = 0.05  # rate of the level's adaptation to the misses
 _BINS = np.logspace(-4.0, 4.0, 401)  # of |error| / uncalibrated predicted error
 
 
@@ -41,9 +41,9 @@ class ErrorScale:
     total, weight
         (species,) sums; their ratio is sigma^2, (eV/Angstrom)^2.
     ratios
-        (bins,) weighted histogram of |r| / (sigma sqrt(epsilon + s^2)) at audited labels.
+        (bins,) weighted histogram of |r| / (sigma sqrt(epsilon + s^2)) at untriggered labels.
     level
-        Quantile of the ratios that is taken for two predicted errors.
+        Quantile of the ratios that corresponds to two predicted errors.
     """
 
     total: Floats
@@ -53,12 +53,12 @@ class ErrorScale:
 
     @staticmethod
     def unknown(n_species: int) -> "ErrorScale":
-        """Before any error was measured."""
+        """The scale before any error was measured."""
         return ErrorScale(np.zeros(n_species), np.zeros(n_species), np.zeros(len(_BINS)))
 
     @property
     def factor(self) -> float:
-        """The calibration q; 1 before the first audit."""
+        """The calibration q; 1 before the first untriggered label."""
         total = self.ratios.sum()
         if total == 0.0:
             return 1.0
@@ -68,7 +68,7 @@ class ErrorScale:
     def updated(
         self, species: Ints, residual: Floats, leverage: Floats, *, audited: bool
     ) -> "ErrorScale":
-        """With the residuals of one label, taken before it was learned.
+        """The scale with the residuals of one label before learning added.
 
         Parameters
         ----------
@@ -79,8 +79,7 @@ class ErrorScale:
         leverage
             (N, 3) s^2 before the label was learned.
         audited
-            Whether the label's time did not depend on the model's opinion: only such labels
-            calibrate.
+            Whether the label is untriggered; only such labels are used for calibration.
         """
         n = len(self.total)
         ratio = np.mean(residual**2 / (EPSILON + leverage), axis=1)
@@ -101,7 +100,7 @@ class ErrorScale:
         )
 
     def rescaled(self, factor: float) -> "ErrorScale":
-        """For another model, which makes so many times these errors at the same leverage."""
+        """The scale of a model whose errors at the same leverage are ``factor`` times these."""
         return replace(self, total=factor**2 * self.total)
 
     def predicted_error(self, species: Ints, leverage: Floats) -> Floats:
@@ -112,7 +111,7 @@ class ErrorScale:
         return self.factor * self.root_mean_square(species, leverage)
 
     def root_mean_square(self, species: Ints, leverage: Floats) -> Floats:
-        """The same without the calibration: what the error is on average, not what bounds it."""
+        """Root mean square error (N, 3), eV/Angstrom: the predicted error without calibration."""
         sigma2 = np.full(len(self.total), np.inf)
         np.divide(self.total, self.weight, out=sigma2, where=self.weight > 0)
         return np.sqrt(sigma2[species][:, None] * (EPSILON + leverage))

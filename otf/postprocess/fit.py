@@ -21,11 +21,11 @@ from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
 
 _FEW_SAMPLES = 16
-_SAMPLES = 64  # training structures that show how the features vary
+_SAMPLES = 64  # training structures for the spread of the features
 
 
 def read_structures(path: Path) -> list[Atoms]:
-    """All frames of a file ASE can read.
+    """Read all frames of a file that ASE supports.
 
     Raises
     ------
@@ -43,7 +43,7 @@ def read_structures(path: Path) -> list[Atoms]:
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted model and its errors, on its own data and on others."""
+    """A fitted model and its errors on training and test data."""
 
     trainer: Trainer
     train: Errors
@@ -57,7 +57,7 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Data:
-    """Structures and where they are from, for messages."""
+    """Structures with the name of their source for messages."""
 
     frames: list[Atoms]
     name: str
@@ -75,8 +75,8 @@ def fit(
 ) -> Fitted:
     """Fit a model to labelled structures.
 
-    The order of the structures does not matter: they are shuffled, so that the ones left out to
-    choose the prior are a fair sample.
+    The order of the structures does not matter: they are shuffled, so that the ones left out in
+    cross-validation are representative.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def fit(
     train = _data(frames, "frames")
     order = np.random.default_rng(0).permutation(len(train.frames))
     samples = [train.frames[i] for i in order[:_SAMPLES]]
-    if len(samples) < _FEW_SAMPLES:  # they would not show how the features vary
+    if len(samples) < _FEW_SAMPLES:  # too few for the spread of the features
         samples = samples + [moved for atoms in samples for moved in displaced(atoms, seed=0)]
     section = model if isinstance(model, Model) else model_of(dict(model))
     trainer = make_trainer(section, samples, keep_blocks=_SAMPLES)

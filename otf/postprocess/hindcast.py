@@ -1,4 +1,4 @@
-"""``otf hindcast``: the on-the-fly protocol over a recorded trajectory, and its summary."""
+"""``otf hindcast``: replay of the on-the-fly protocol over a recorded trajectory."""
 
 from collections.abc import Iterator
 from itertools import pairwise
@@ -17,7 +17,7 @@ from otf.runs.assemble import make_policy, make_trainer
 
 
 def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
-    """The protocol of a configuration over the frames of a recorded trajectory.
+    """Replay the protocol of a configuration over the frames of a recorded trajectory.
 
     Frames count as steps of ``dynamics.timestep_fs``; the engine section is not used.
 
@@ -42,7 +42,7 @@ def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
 
 
 def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
-    """Errors of the frames predicted between labels, altogether and by the time since a label."""
+    """Errors of the frames predicted between labels, in total and by steps since a label."""
     predicted = [f for f in frames if not f.labelled]
     counted = predicted or frames[1:]
     force = 1e3 * np.array([f.measured.force_mae for f in counted])

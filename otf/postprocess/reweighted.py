@@ -23,7 +23,7 @@ Analysis = Callable[[Frames], Curves]
 def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     """Averages corrected from the model to the engine.
 
-    The correction to each curve and number is also returned by itself, with its own error: the
+    The correction to each curve and number is also returned separately, with its own error: the
     statistical error of the frames and the error of the model stay separate. Quantities that a
     single structure does not have, such as a time series, are not changed.
 
@@ -63,7 +63,7 @@ def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     ]
     temperature = _temperature_K(frames, config)
     before = analyse(frames)
-    y, numbers, told = dict(before.y), dict(before.numbers), None
+    y, numbers, correction = dict(before.y), dict(before.numbers), None
     for results in (y, numbers):
         for name, plain in list(results.items()):
             samples = _values(by_engine, name, np.shape(plain.mean))
@@ -75,18 +75,21 @@ def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
                 temperature_K=temperature,
                 by_model=_values(by_model, name, np.shape(plain.mean)),
             )
-            told = found
+            correction = found
             if found.method != "none":
                 results[name] = replace(plain, mean=plain.mean + found.shift.mean)
                 results[f"{name}_shift"] = found.shift
-    if told is None:
+    if correction is None:
         raise RunError(f"{path}: none of this can be computed from single labels")
     notes = (
         *before.notes,
-        f"correction to the engine: {told.method}; {told.why}",
+        f"correction to the engine: {correction.method}; {correction.why}",
         *(
-            [f"model and engine differ by {told.scatter_kT:.2f} kT over {told.labels} labels"]
-            if np.isfinite(told.scatter_kT)
+            [
+                f"model and engine differ by {correction.scatter_kT:.2f} kT over "
+                f"{correction.labels} labels"
+            ]
+            if np.isfinite(correction.scatter_kT)
             else []
         ),
     )
@@ -94,7 +97,7 @@ def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
 
 
 def _steps_of(frames: Frames, timestep_fs: float) -> tuple[float, float]:
-    """First and last step of the frames: labels of other times belong to another ensemble."""
+    """First and last step of the frames: labels at other times belong to another ensemble."""
     assert frames.time_fs is not None  # hybrid Monte Carlo was refused
     steps = np.round(frames.time_fs / timestep_fs)
     return float(steps.min()), float(steps.max())

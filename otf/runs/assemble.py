@@ -1,4 +1,4 @@
-"""From a configuration to the parts of a run."""
+"""Assembly of the parts of a run from its configuration."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,7 +35,7 @@ _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
 
 def make_engine(config: Config) -> Engine:
-    """The engine, not opened.
+    """Create the engine of a configuration, not opened.
 
     Raises
     ------
@@ -50,14 +50,14 @@ def make_engine(config: Config) -> Engine:
 def make_trainer(
     model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12, ranks: Ranks | None = None
 ) -> Trainer:
-    """A model that has learned nothing yet.
+    """Create a trainer without any learned label.
 
     Parameters
     ----------
     samples
-        Structures that show the species, the periodicity and how the features vary.
+        Structures that define the species, the periodicity and the spread of the features.
     keep_blocks
-        Blocks of labels kept for judging the model without them.
+        Blocks of labels kept for cross-validation.
     ranks
         MPI ranks that share the work on atoms.
     """
@@ -87,7 +87,7 @@ def make_trainer(
         choices,
         coupling=model.coupling,
         depth=model.environment_depth,
-        # Ranks stand for threads.
+        # MPI ranks replace threads.
         workers=Workers(model.threads if ranks is None else model.threads or 1),
         ranks=ranks,
     )
@@ -118,14 +118,14 @@ def make_trainer(
 
 
 def _components(model: Model) -> tuple[int, ...]:
-    """Numbers of principal components to choose from; none where nothing is quadratic."""
+    """Numbers of principal components to choose from; (0,) for a linear model."""
     if model.order == 1:
         return (0,)
     return (10, 20, 30) if model.components == "auto" else (model.components,)
 
 
 def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
-    """The switch between engine and model."""
+    """Create the labelling policy."""
     if policy.kind == "fixed":
         return FixedPolicy(train_steps=round(policy.train_fs / timestep_fs), every=policy.every)
     return AdaptivePolicy(
@@ -138,7 +138,7 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
 
 
 def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
-    """The integrators on ``atoms``, which gets its initial velocities."""
+    """Create the integrators of ``atoms``, and set its initial velocities."""
     stages = dynamics.staged()
     rng = np.random.default_rng(dynamics.seed)
     free = len(atoms) > 1 and not holds_atoms(atoms)
@@ -195,20 +195,20 @@ def make_parts(
     ranks: Ranks | None = None,
     trainer: Learner | None = None,
 ) -> Parts:
-    """Everything the loop needs.
+    """Create the parts of a run for the loop.
 
     Parameters
     ----------
     atoms
         The starting structure, moved in place by the loop.
     engine
-        Opened.
+        The opened engine.
     file
-        Where labels are kept.
+        Storage of the labels.
     ranks
         MPI ranks that share the work of the model.
     trainer
-        What learns, if not one of its own.
+        The trainer, if not created here.
     """
     if trainer is None:
         samples = displaced(atoms, seed=config.dynamics.seed)
@@ -231,7 +231,7 @@ def make_parts(
 
 
 def engine_files(config: Config) -> dict[str, Path]:
-    """Files the engine's options name; they belong to the run."""
+    """Files named by the engine's options, which are copied into the run directory."""
     options = config.engine.options
     named = path_options(load_engine(config.engine.kind).Options)
     paths = {name: Path(options[name]) for name in named if options.get(name) is not None}
@@ -239,14 +239,14 @@ def engine_files(config: Config) -> dict[str, Path]:
 
 
 def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> str:
-    """The configuration with every default filled in, reading the structure kept in the run.
+    """The configuration with all defaults, and with the structure of the run directory.
 
     Parameters
     ----------
     structure
         Name of the structure file in the run directory.
     files
-        Names there of the files of :func:`engine_files`, by option.
+        Names of the files of :func:`engine_files` in the run directory, by option.
     """
     data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
     data["system"] = {

@@ -1,4 +1,4 @@
-"""Whether a configuration fits its structure and its engine, before anything is computed."""
+"""Checks of a configuration against its structure and its engine before a run."""
 
 from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
@@ -10,14 +10,14 @@ from otf.errors import ConfigError, EngineError
 
 
 def check(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
-    """Refuse what cannot run.
+    """Raise an error if the configuration cannot run.
 
     Parameters
     ----------
     atoms
         The starting structure, with its constraints.
     capabilities
-        Those of the engine with its options.
+        Capabilities of the engine with its options.
 
     Raises
     ------
@@ -34,7 +34,7 @@ def check(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
 
 
 def holds_atoms(atoms: Atoms) -> bool:
-    """Whether some atoms are fixed in space, so that the others have no total momentum to keep."""
+    """Whether some atoms are fixed, so that the total momentum is not conserved."""
     return any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
 
 

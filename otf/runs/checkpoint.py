@@ -13,14 +13,14 @@ _KIND = "checkpoint"
 
 @dataclass(frozen=True, eq=False)
 class Checkpoint:
-    """A state with what it belongs to.
+    """A run state with the committed frames and settings it belongs to.
 
     Attributes
     ----------
     n_frames
-        Frames committed with it.
+        Number of frames committed.
     settings
-        Those the run was made with, see :mod:`otf.runs.settings`.
+        Settings of the run, see :mod:`otf.runs.settings`.
     """
 
     state: RunState
@@ -29,18 +29,18 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint of a run.
+    """Write the checkpoint of a run, replacing the previous one.
 
     Raises
     ------
     FileError
-        If the disk does not take it.
+        If the file cannot be written.
     """
     write_dataclass(path, _KIND, checkpoint)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
-    """The checkpoint of a run.
+    """Read the checkpoint of a run.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The loop of a run, committed to its files record by record."""
+"""Commits the records of the loop to the files of a run."""
 
 import logging
 import time
@@ -19,16 +19,16 @@ from otf.runs.signals import StopRequest
 from otf.runs.stopping import RdfWatch, Stopping
 from otf.runs.summary import Outcome, contract_of
 
-_TO_FINISH_S = 30.0  # of a job, to write what is left
+_TO_FINISH_S = 30.0  # before the end of a job, to write the last files
 _LOG = logging.getLogger("otf.session")
 
 
 def committed(
     run: RunDirectory, config: Config, parts: Parts, *, request: StopRequest, began: float
 ) -> Generator[Record, None, Outcome]:
-    """The records of the loop, each yielded when what it holds is on the disk.
+    """Yield the records of the loop, each after its data are on disk.
 
-    Frames go to the trajectory, then the checkpoint that vouches for them is replaced.
+    Frames are appended to the trajectory before the checkpoint that counts them is replaced.
 
     Parameters
     ----------
@@ -39,7 +39,7 @@ def committed(
 
     Returns
     -------
-    The last state, and what ended the session early, if anything.
+    The last state, and the reason if the session ended early.
     """
     state, n_frames, now = None, 0, settings(config)
     if run.checkpoint.exists():
@@ -77,15 +77,15 @@ def committed(
 
 
 def _deadline(stop: Stop, began: float) -> float:
-    """When the session is to be over on the monotonic clock, as told or as the job ends."""
+    """Deadline of the session on the monotonic clock, from the configuration and the job."""
     minutes, job = stop.wall_time_min, this_job()
-    told = float("inf") if minutes is None else began + 60.0 * minutes
+    limit = float("inf") if minutes is None else began + 60.0 * minutes
     left = None if job is None else job.seconds_left()
-    return told if left is None else min(told, time.monotonic() + left - _TO_FINISH_S)
+    return limit if left is None else min(limit, time.monotonic() + left - _TO_FINISH_S)
 
 
 def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | None:
-    """What looks at the radial distribution functions, if that was asked for."""
+    """Convergence monitor of the radial distribution functions, if configured."""
     stop = config.stop
     if stop.rdf_error is None:
         return None
@@ -105,7 +105,7 @@ def _rdf_watch(run: RunDirectory, config: Config, parts: Parts) -> RdfWatch | No
 
 
 def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -> bool:
-    """Say so while the run goes on when the target turns out not to be kept."""
+    """Log a warning the first time the force error target is not kept."""
     found = contract_of(config, history)
     broken = found is not None and found.verdict == "broken"
     if found is not None and broken and not before:

@@ -1,4 +1,4 @@
-"""The run directory: what is called what, and how a run comes to own one."""
+"""The run directory: names of its files, creation, opening, change of length."""
 
 import logging
 import re
@@ -47,7 +47,7 @@ class RunDirectory:
 
     @property
     def labels(self) -> Path:
-        """Every label paid for."""
+        """All computed labels."""
         return self.path / "labels.extxyz"
 
     @property
@@ -62,12 +62,12 @@ class RunDirectory:
 
     @property
     def model(self) -> Path:
-        """The model as the last session left it."""
+        """The model at the end of the last session."""
         return self.path / "model.h5"
 
     @property
     def log(self) -> Path:
-        """What happened."""
+        """Log of the sessions."""
         return self.path / "run.log"
 
     @property
@@ -77,12 +77,12 @@ class RunDirectory:
 
     @property
     def matrices(self) -> Path:
-        """Hamiltonian and density matrix of every label, where the engine tells them."""
+        """Hamiltonian and density matrix of every label, if the engine returns them."""
         return self.path / "matrices"
 
     @property
     def orbitals(self) -> Path:
-        """The orbitals of those matrices in space."""
+        """Radial functions of the orbitals of those matrices."""
         return self.matrices / "orbitals.h5"
 
     @property
@@ -92,26 +92,26 @@ class RunDirectory:
 
 
 def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
-    """Make the directory of a new run, complete enough to be resumed from the first moment.
+    """Create the directory of a new run, which can be resumed from then on.
 
     Parameters
     ----------
     config, source
         The configuration and the file it was read from.
     path
-        The directory to make.
+        The directory to create.
 
     Raises
     ------
     FileError
         If there is already something there.
     ConfigError, EngineError
-        If the structure cannot be had or the engine cannot do it; nothing is made then.
+        If the structure or the engine cannot be used; nothing is created then.
     """
     make_room(path)
     try:
         atoms = make_structure(config, source.parent)
-        # What cannot work is found out before there is a directory in the way of the next try.
+        # Check before the directory exists, so that the name stays free for another try.
         check(config, atoms, make_engine(config).capabilities)
         structures = _structures_of_replicas(config, source.parent, atoms)
     except ConfigError as error:
@@ -120,7 +120,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
 
 
 def make_room(path: Path) -> None:
-    """See that a new run may be made here; one that was begun and holds no label is given up.
+    """Check that a new run may be created here; an existing run without labels is discarded.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def make_room(path: Path) -> None:
                 f"{path}: already exists ({remedy}); to start afresh choose another directory "
                 "(--output), or remove this one"
             )
-        with sole_owner(run.lock):  # begun, but nothing was paid for: the next try may have it
+        with sole_owner(run.lock):  # begun, but no label was computed: reuse it
             _LOG.info("%s holds no label yet and is used again", path)
             for replica in replicas_below(path):
                 shutil.rmtree(replica)
@@ -146,12 +146,12 @@ def make_room(path: Path) -> None:
 def write_run(
     config: Config, atoms: Atoms, path: Path, structures: Sequence[Atoms] = ()
 ) -> RunDirectory:
-    """Write a checked configuration and its structures to a directory, all it takes to resume.
+    """Write a checked configuration and its structures to a directory.
 
     Parameters
     ----------
     structures
-        Those of the replicas, where they have their own.
+        Structures of the replicas, if they have their own.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def write_run(
 
 
 def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[Atoms]:
-    """The replicas' own structures, with the masses and constraints of ``system``."""
+    """Read the replicas' own structures, with the masses and constraints of ``system``."""
     out = []
     for number, name in enumerate(config.replicas.structures):
         named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
@@ -199,23 +199,23 @@ def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[
 
 
 def replica_directory(run: RunDirectory, number: int) -> RunDirectory:
-    """Where the run of a replica is."""
+    """Run directory of a replica."""
     return RunDirectory(run.path / f"replica-{number}")
 
 
 def replicas_below(path: Path) -> list[Path]:
-    """Directories of the replicas of a run, in their order; none where it has no replicas."""
+    """Directories of the replicas of a run, in order; empty without replicas."""
     found = [p.parent for p in path.glob("replica-*/config.resolved.yaml")]
     return sorted(found, key=lambda p: (len(p.name), p.name))
 
 
 def one_run(path: Path) -> Path:
-    """The same directory, which must not be that of replicas.
+    """Return the directory, which must be that of a single run.
 
     Raises
     ------
     RunError
-        If it is.
+        If it is a run of replicas.
     """
     replicas = replicas_below(path)
     if replicas:
@@ -224,7 +224,7 @@ def one_run(path: Path) -> Path:
 
 
 def _barely_begun(run: RunDirectory) -> bool:
-    """Whether there is nothing but what is written before the configuration: a kill came then."""
+    """Whether a kill left only files that are written before the configuration."""
     return run.path.is_dir() and all(
         item.name in (run.structure.name, f"{run.config.name}.new")
         or item.name.startswith(("engine_", "replica-"))
@@ -233,12 +233,12 @@ def _barely_begun(run: RunDirectory) -> bool:
 
 
 def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
-    """A run directory with its configuration and starting structure.
+    """Open a run directory; return it with its configuration and starting structure.
 
     Raises
     ------
     FileError
-        If it is not a run, or one of a version whose files are not read any more.
+        If it is not a run, or of a version whose files are not supported any more.
     ConfigError
         If its configuration was damaged.
     """
@@ -256,7 +256,7 @@ def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
 
 
 def change_steps(path: Path, steps: int) -> None:
-    """Give a run another length, in its own configuration.
+    """Change the number of steps of a run in its configuration.
 
     Raises
     ------
@@ -277,7 +277,7 @@ def change_steps(path: Path, steps: int) -> None:
     else:
         dynamics = dynamics.model_copy(update={"steps": steps})
     changed = config.model_copy(update={"dynamics": dynamics})
-    if run.checkpoint.exists():  # what is refused is refused before it is written
+    if run.checkpoint.exists():  # check before writing
         before = read_checkpoint(run.checkpoint).settings
         changes(before, settings(changed), kind=config.engine.kind, source=str(run.config))
     names = {option: file.name for option, file in engine_files(config).items()}

@@ -1,8 +1,8 @@
-"""Labels in processes of their own, started by executorlib: steps of a job, or on one machine.
+"""Labels in separate processes started by executorlib, as job steps or on one machine.
 
-Engines that run inside this process share its interpreter lock and its cores, so that labels of
-replicas run side by side, or on other nodes, only in other processes. Every label has its own
-process, which holds nothing between labels: engines are warm-started from files.
+Engines that run inside this process share its interpreter lock and its cores, so labels of replicas
+run concurrently, or on other nodes, only in other processes. Every label has its own process
+without state between labels: engines are warm-started from files.
 """
 
 import importlib
@@ -26,20 +26,20 @@ from otf.errors import EngineError, RunError
 from otf.orbitals.block_matrices import Matrices
 from otf.runs.assemble import make_engine
 
-_GLANCE_S = 1.0  # between looks at whether there is still somebody to label for
+_GLANCE_S = 1.0  # between checks that the parent process is alive
 
 
 class EngineProcesses:
-    """Starts processes that label, as many as may run at once.
+    """Starts labelling processes, up to a number at a time.
 
     Parameters
     ----------
     processes
-        How many.
+        Maximum number of processes at a time.
     cores
-        Of each.
+        Cores of each process.
     job
-        The job they are to be steps of, or None.
+        Slurm job whose steps they become, or None.
 
     Raises
     ------
@@ -66,12 +66,12 @@ class EngineProcesses:
         )
 
     def label(self, task: "LabelTask") -> tuple[Labels | LabelFailure, Matrices | None]:
-        """A label and its matrices, computed in a process of its own.
+        """Compute a label and its matrices in a separate process.
 
         Raises
         ------
         EngineError
-            As the engine does.
+            If the engine raises it.
         """
         future = self._executor.submit(_label_here, task, self._parent)
         try:
@@ -81,7 +81,7 @@ class EngineProcesses:
                 raise
             failure = LabelFailure(
                 "the process that labelled ended without an answer",
-                "see whether there is enough memory; replicas.labels_at_once makes them fewer",
+                "check that there is enough memory; a smaller replicas.labels_at_once needs less",
             )
             return failure, None
         if isinstance(answer, EngineError):
@@ -89,18 +89,18 @@ class EngineProcesses:
         return cast(tuple[Labels | LabelFailure, Matrices | None], answer)
 
     def close(self) -> None:
-        """Wait for all of them."""
+        """Wait for all processes."""
         self._executor.shutdown(wait=True)
 
 
 @dataclass(frozen=True, eq=False)
 class LabelTask:
-    """A label to compute, with what the engine has to be opened with.
+    """A label to compute, with the arguments to open the engine.
 
     Attributes
     ----------
     config, scratch, start
-        Options of the engine, its folder, and the structure it is opened with.
+        Configuration, scratch directory, and the structure the engine is opened with.
     atoms, index, remedies, guess
         See :meth:`otf.engines.protocol.LabelSource.label`.
     """
@@ -115,7 +115,7 @@ class LabelTask:
 
 
 class EngineInProcesses(LabelSource):
-    """An engine whose labels are computed in processes of their own."""
+    """An engine whose labels are computed in separate processes."""
 
     def __init__(
         self,
@@ -126,7 +126,7 @@ class EngineInProcesses(LabelSource):
         atoms: Atoms,
     ) -> None:
         self._warm_start = engine.warm_start
-        # Processes label, and do nothing else.
+        # The processes only label.
         self._capabilities = replace(engine.capabilities, force_check=False)
         self._matrices: Matrices | None = None
         self._processes = processes
@@ -167,7 +167,7 @@ class EngineInProcesses(LabelSource):
 def _label_here(
     task: LabelTask, parent: int | None
 ) -> tuple[Labels | LabelFailure, Matrices | None] | EngineError:
-    """Compute a label with an engine that lives as long as this process."""
+    """Compute a label with an engine opened in this process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # an interrupted run waits for its labels
     threading.Thread(target=_end_with, args=(parent or os.getppid(),), daemon=True).start()
     try:
@@ -182,7 +182,7 @@ def _label_here(
 
 
 def _end_with(parent: int) -> None:
-    """End this process when the one that started it was killed; Slurm does so for its steps."""
+    """Exit when the parent process was killed; Slurm itself does so for its steps."""
     while os.getppid() == parent:
         time.sleep(_GLANCE_S)
     os._exit(1)

@@ -12,12 +12,12 @@ from otf.io.trajectory import read_scalars, read_trajectory
 
 
 class FrameSequence(Sequence[Atoms]):
-    """Frames of a trajectory, read when they are asked for; energy and forces are attached.
+    """Frames of a trajectory, read on access, with energy and forces attached.
 
     Parameters
     ----------
     path
-        ``trajectory.h5``; what is committed later is not part of the sequence.
+        ``trajectory.h5``; frames committed later are not part of the sequence.
 
     Raises
     ------
@@ -39,7 +39,7 @@ class FrameSequence(Sequence[Atoms]):
     def __getitem__(self, index: slice) -> list[Atoms]: ...
 
     def __getitem__(self, index: int | slice) -> Atoms | list[Atoms]:
-        """One frame, or those of a slice."""
+        """One frame, or a list of those in a slice."""
         if isinstance(index, int):
             return self._frames([range(self._length)[index]])[0]
         return self._frames(list(range(self._length)[index]))

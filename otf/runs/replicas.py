@@ -1,11 +1,11 @@
 """Replicas that share one model: every label is learned for all of them.
 
-Each replica is a run of its own, in its own directory and thread. A lock lets one of them compute
-with the model at a time; a replica releases it only while it waits for a label. So the model
-changes between a replica's prediction and its label, and never in the middle of either; a label is
-learned and its segment committed before another replica moves. The order in which labels are
-learned depends on how long they take: a killed run continues from the last commit of each replica
-with all labels that were paid for, but not on the trajectory it would have followed.
+Each replica is a run of its own, in its own directory and thread. A lock lets one replica at a time
+compute with the model; it is released only while the replica waits for a label. So the model can
+change between a replica's prediction and its label, but not during either; a label is learned and
+its segment committed before another replica moves. The order in which labels are learned depends on
+their wall times: a killed run continues from the last commit of each replica with all computed
+labels, but not on the trajectory it would have followed.
 """
 
 import logging
@@ -59,25 +59,25 @@ from otf.runs.warm_start import warm_started
 
 _LOG = logging.getLogger("otf.replicas")
 _LAUNCHERS = ("mpirun", "mpiexec", "srun")
-_GLANCE_S = 0.2  # between looks at the threads, so that signals are heard
+_GLANCE_S = 0.2  # between checks of the threads, so that signals are handled
 
 ReplicaWatcher = Callable[[int, Record], None]
 
 
 @dataclass(frozen=True)
 class ReplicasSummary:
-    """What a run of replicas came to.
+    """Summary of a run of replicas.
 
     Attributes
     ----------
     replicas
-        What each of them came to.
+        Summaries of the replicas.
     labels
-        Engine calls of all.
+        Engine calls of all replicas.
     measured
-        Errors at all labels whose time did not depend on the model's opinion, or None.
+        Errors at all untriggered labels, or None.
     stopped_by
-        What ended it early, or None.
+        Reason for an early end, or None.
     """
 
     directory: str
@@ -89,7 +89,7 @@ class ReplicasSummary:
 
     @property
     def steps(self) -> int:
-        """Of all replicas."""
+        """Total steps of all replicas."""
         return sum(replica.steps for replica in self.replicas)
 
 
@@ -100,12 +100,12 @@ def run_replicas(
     *,
     ranks: Ranks | None = None,
 ) -> ReplicasSummary:
-    """Run all replicas, or go on with them, to their ends or to a signal.
+    """Run or continue all replicas to their end or to a signal.
 
     Raises
     ------
     RunError, EngineError, FileError, ConfigError
-        If one of them cannot go on; all stop then, and what was committed can be resumed.
+        If one of them cannot continue; all stop then and can be resumed from their last commits.
     """
     began = time.monotonic()
     with (
@@ -143,12 +143,12 @@ def run_replicas(
 
 @dataclass(frozen=True, eq=False)
 class _Common:
-    """What the replicas of a run share.
+    """Objects shared by the replicas of a run.
 
     Attributes
     ----------
     trainer
-        The model that all of them teach.
+        The trainer of the shared model.
     request
         Whether the run is to stop.
     watch
@@ -168,7 +168,7 @@ class _Common:
 
 @dataclass(eq=False)
 class _Replica:
-    """A run among others, and what became of it.
+    """A replica with its parts and its result.
 
     Attributes
     ----------
@@ -196,7 +196,7 @@ def _assembled(
     job: Allocation | None,
     stack: ExitStack,
 ) -> list[_Replica]:
-    """The replicas, with their engines opened; the stack closes what is opened."""
+    """Create the replicas with opened engines, to be closed by the stack."""
     at_once = _labels_at_once(config)
     _LOG.info("%d replicas, %d labels at once", config.replicas.count, at_once)
     if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
@@ -233,12 +233,12 @@ def _assembled(
 
 
 def _make_missing(run: RunDirectory, config: Config) -> None:
-    """Directories of replicas that are not there yet.
+    """Create the missing replica directories.
 
     Raises
     ------
     ConfigError
-        If there are more than there are to be.
+        If there are more than configured.
     """
     there = len(replicas_below(run.path))
     if there > config.replicas.count:
@@ -257,12 +257,12 @@ def _make_missing(run: RunDirectory, config: Config) -> None:
 
 
 def _opened(run: RunDirectory, config: Config, number: int) -> tuple[RunDirectory, Config, Atoms]:
-    """A replica's run; what may change is as the configuration of all of them has it.
+    """Open the run of a replica, with settings that may change from the common configuration.
 
     Raises
     ------
     ConfigError
-        If something else was changed there.
+        If another setting of the replica differs.
     """
     directory, own, atoms = open_run(replica_directory(run, number).path)
     wanted = config.of_replica(number)
@@ -277,7 +277,7 @@ def _opened(run: RunDirectory, config: Config, number: int) -> tuple[RunDirector
 
 
 def _samples(structures: list[Atoms]) -> list[Atoms]:
-    """Displacements of every structure that differs from those before."""
+    """Displaced copies of every distinct structure."""
     different: list[Atoms] = []
     for atoms in structures:
         if not any(np.array_equal(atoms.positions, a.positions) for a in different):
@@ -286,14 +286,14 @@ def _samples(structures: list[Atoms]) -> list[Atoms]:
 
 
 def _labels_at_once(config: Config) -> int:
-    """As told, else as many engines as there are cores for."""
+    """The configured number, else as many engines as the cores allow."""
     if config.replicas.labels_at_once is not None:
         return config.replicas.labels_at_once
     job, options = this_job(), config.engine.options
     cores = available_cores() if job is None else job.cpus
     words = split_command(str(options.get("command") or ""))
     if options.get("ranks") is None and words and Path(words[0]).name in _LAUNCHERS:
-        return 1  # of who knows how many ranks
+        return 1  # its number of ranks is unknown
     return max(1, min(config.replicas.count, cores // _cores_of_a_label(config)))
 
 
@@ -303,7 +303,7 @@ def _cores_of_a_label(config: Config) -> int:
 
 
 def _run_one(replica: _Replica, common: _Common) -> None:
-    """Run a replica to its end, or until the run is to stop; what a thread does."""
+    """Run a replica to its end or until the run stops; target of its thread."""
     run = replica.run
     with common.model_lock:
         try:
@@ -328,7 +328,7 @@ def _run_one(replica: _Replica, common: _Common) -> None:
 
 
 def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
-    """Bring the shared model back to where the latest checkpoint left it."""
+    """Restore the shared model from the latest checkpoint and the labels since."""
     states = [read_checkpoint(w.run.checkpoint).state for w in team if w.run.checkpoint.exists()]
     fs = [w.config.dynamics.timestep_fs for w in team]
     taught = [
@@ -342,9 +342,9 @@ def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
 
 
 def _run_all(team: list[_Replica], common: _Common, exit_file: Path) -> None:
-    """Run all replicas in threads, and wait for them; the first error stops all."""
+    """Run all replicas in threads and wait for them; the first error stops all."""
     request = common.request
-    threads = [  # daemons: who interrupts twice does not want to wait for them
+    threads = [  # daemons: a second interrupt does not wait for them
         threading.Thread(target=_run_one, args=(w, common), name=f"replica-{w.number}", daemon=True)
         for w in team
     ]

@@ -1,4 +1,4 @@
-"""Runs from Python: made, iterated, stopped, opened again and extended."""
+"""Python interface of runs: create, iterate, stop, reopen and extend."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -32,19 +32,19 @@ EngineSpec: TypeAlias = str | Mapping[str, Any] | GetPropertiesMixin
 class Run:
     """An accelerated molecular dynamics run in a directory of its own.
 
-    Iterating runs it: each item is a committed segment. The loop may be left at any time and taken
-    up again; what was committed is on the disk, and nothing is computed twice.
+    Iterating runs it: each item is a committed segment. The loop may be left at any time and
+    continued later; committed segments are on disk, and no label is computed twice.
 
     Parameters
     ----------
     atoms
         The starting structure, with its constraints; it is copied.
     engine
-        What labels: see :data:`EngineSpec`. A calculator object lives in this process only.
+        The engine that labels, see :data:`EngineSpec`. A calculator object is not stored.
     directory
-        Where everything goes; must be new.
+        The run directory; must be new.
     force_target_meV_A
-        Mean absolute error of a force component to stay below.
+        Target of the mean absolute error of a force component.
     config
         Further sections of a configuration: ``{"model": {…}, "policy": {…}, "system": {…}, …}``.
     **dynamics
@@ -55,7 +55,7 @@ class Run:
     Raises
     ------
     ConfigError, EngineError
-        If something does not fit; nothing is made then.
+        If the configuration cannot run; nothing is created then.
     FileError
         If the directory exists.
 
@@ -90,7 +90,7 @@ class Run:
             **sections.get("policy", {}),
         }
         sections["engine"] = _engine_section(engine)
-        # The structure is at hand: any source does, and is replaced by the file in the directory.
+        # Placeholder source: the structure is given, and its file in the directory replaces this.
         sections["system"] = {"molecule": "H", **sections.get("system", {})}
         checked = config_of(sections, Path())
         if checked.replicas.count > 1:
@@ -104,12 +104,12 @@ class Run:
 
     @classmethod
     def open(cls, directory: str | Path, engine: GetPropertiesMixin | None = None) -> Self:
-        """A run that is there, to look at or to go on with.
+        """Open an existing run, to read its results or to continue it.
 
         Parameters
         ----------
         engine
-            The calculator object, where the run was started with one.
+            The calculator object, if the run was started with one.
 
         Raises
         ------
@@ -124,12 +124,12 @@ class Run:
         return run
 
     def __iter__(self) -> Iterator[Segment]:
-        """Run, or go on, segment by segment.
+        """Run or continue, segment by segment.
 
         Raises
         ------
         RunError, EngineError, FileError
-            If the run cannot go on; what was committed can be resumed.
+            If the run cannot continue; it can be resumed from the last commit.
         """
         files, config, atoms = open_directory(self.directory)
         with (
@@ -141,18 +141,18 @@ class Run:
                     yield record
 
     def run(self) -> Summary:
-        """Run, or go on, to the end."""
+        """Run or continue to the end."""
         for _ in self:
             pass
         return self.summary
 
     def extend(self, steps: int) -> Self:
-        """Make the run longer by so many steps; iterate it, or call :meth:`run`, to run them.
+        """Extend the run by ``steps``; iterate it, or call :meth:`run`, to run them.
 
         Raises
         ------
         ConfigError
-            If its length is part of what it computes, as with a temperature ramp.
+            If the result depends on the length, as with a temperature ramp.
         """
         if steps < 1:
             raise RunError(f"steps: {steps} is no extension; give one step or more")
@@ -183,7 +183,7 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """What the run came to so far; the time of sessions is not part of it."""
+        """Summary of the run so far, without the time of sessions."""
         state = None
         if self._files.checkpoint.exists():
             state = read_checkpoint(self._files.checkpoint).state
@@ -210,7 +210,7 @@ def _engine_section(engine: EngineSpec) -> dict[str, Any]:
 
 
 def _own_engine(config: Config, engine: EngineSpec | None) -> Engine:
-    """The engine of a configuration, or one around a calculator object."""
+    """The engine of a configuration, or one that wraps a calculator object."""
     if engine is None or isinstance(engine, str | Mapping):
         return make_engine(config)
     return CalculatorEngine(engine, name=_name_of(engine))

@@ -1,4 +1,4 @@
-"""One session of a run: from a run directory to committed files, however it ends."""
+"""One session of a run, from opening its directory to its summary."""
 
 import logging
 import time
@@ -40,9 +40,9 @@ class Session:
     request
         Whether the session is to stop.
     began
-        Its start on the monotonic clock, s.
+        Start of the session on the monotonic clock, s.
     outcome
-        What it came to, once all records were consumed.
+        Result of the session, once all records were consumed.
     """
 
     run: RunDirectory
@@ -54,13 +54,13 @@ class Session:
     outcome: Outcome | None = None
 
     def records(self) -> Generator[Record, None, None]:
-        """Records of the loop, each yielded when it is on the disk; may be left at any of them."""
+        """Yield the records of the loop, each after it is on disk; may be left at any of them."""
         self.outcome = yield from committed(
             self.run, self.config, self.parts, request=self.request, began=self.began
         )
 
     def summary(self) -> Summary:
-        """What the session came to."""
+        """Summary of the session."""
         assert self.outcome is not None
         wall_s = time.monotonic() - self.began
         return summarise(self.run, self.config, self.engine, self.outcome, wall_s)
@@ -75,22 +75,21 @@ def open_session(
     engine: Engine | None = None,
     ranks: Ranks | None = None,
 ) -> Iterator[Session]:
-    """Open a run for a session; the model is written and everything closed at its end.
+    """Open a run for a session; at its end the model is written and everything closed.
 
     Parameters
     ----------
     run, config, atoms
-        As made by :func:`~otf.runs.directory.create_run` and read by
-        :func:`~otf.runs.directory.open_run`.
+        As returned by :func:`~otf.runs.directory.open_run`.
     engine
-        Used in place of the configuration's.
+        Replaces the engine of the configuration.
     ranks
         MPI ranks that share the work of the model.
 
     Raises
     ------
     RunError, EngineError, FileError
-        The run cannot go on; what was committed can be resumed.
+        If the run cannot continue; it can be resumed from the last commit.
     """
     began = time.monotonic()
     engine = engine or make_engine(config)
@@ -131,12 +130,12 @@ def run_session(
     *,
     ranks: Ranks | None = None,
 ) -> Summary:
-    """Run, or go on with a run, to its end or to a signal.
+    """Run or continue a run to its end or to a signal.
 
     Parameters
     ----------
     watch
-        Called with every record, after it is on the disk.
+        Called with every record, after it is on disk.
 
     Other parameters and errors are those of :func:`open_session`.
     """
@@ -149,5 +148,5 @@ def run_session(
 
 
 def default_directory(config: Config, source: Path) -> Path:
-    """Where a run goes when nobody says: what the configuration names, else runs/<its name>."""
+    """Default run directory: that of the configuration, else runs/<name of its file>."""
     return config.output.directory or Path("runs") / source.stem

@@ -1,4 +1,4 @@
-"""What a run keeps when it is resumed, and what may be another now."""
+"""Settings of a run, and which of them may change when it is resumed."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ Settings = Mapping[str, Any]
 
 
 def settings(config: Config) -> dict[str, Any]:
-    """Everything a run depends on, except its structure, which is a file of its own."""
+    """All settings of a run except its structure, which is a separate file."""
     data = config.model_dump(
         mode="json", exclude_none=True, exclude={"system", "cluster", "replicas"}
     )
@@ -26,22 +26,22 @@ def settings(config: Config) -> dict[str, Any]:
 
 
 def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[str]:
-    """What is another now, in words.
+    """Describe the settings that changed, one line each.
 
     Parameters
     ----------
     kind
-        The engine.
+        Kind of the engine.
     source
-        File the settings stand in.
+        File of the settings, for messages.
 
     Raises
     ------
     ConfigError
-        If something is another that a run must keep.
+        If a setting changed that a run must keep.
     """
     free = [f"engine.{name}" for name in load_engine(kind).may_change]
-    told, refused = [], []
+    changed, refused = [], []
     for name in sorted({*before, *now}):
         old, new = before.get(name, "not set"), now.get(name, "not set")
         if old == new:
@@ -53,7 +53,7 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
             refused.append(f"{source}: {name}: a ramp depends on the length; set it back")
             continue
         if longer or name in _MAY_CHANGE or name in free or name.startswith(_SECTIONS_THAT_MAY):
-            told.append(f"{name}: {old} → {new}")
+            changed.append(f"{name}: {old} → {new}")
         else:
             refused.append(
                 f"{source}: {name}: was {old} and is {new} now; a run keeps it: set it back, or "
@@ -61,7 +61,7 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
             )
     if refused:
         raise ConfigError(refused)
-    return told
+    return changed
 
 
 def _same_but_for_the_end(old: Any, new: Any) -> bool:

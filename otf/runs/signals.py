@@ -1,4 +1,4 @@
-"""Signals that ask a run to stop: it stops at its last committed segment."""
+"""Signals that request a stop of the run at its last committed segment."""
 
 import logging
 import signal
@@ -25,7 +25,7 @@ _latest = StopRequest()
 
 
 def asked_to_stop() -> str | None:
-    """What asked the present session to stop, or the last one there was."""
+    """The signal that stopped the present or latest session, or None."""
     return _latest.signal
 
 
@@ -45,7 +45,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
         if request and number == signal.SIGINT:
             raise KeyboardInterrupt
         if request and number == signal.SIGUSR1:
-            return  # the end of the job is no news to who was told to stop for good
+            return  # the end of the job does not replace an earlier stop request
         request.signal = signal.Signals(number).name
         _LOG.warning("%s: stopping at the next safe point", request.signal)
 

@@ -1,4 +1,4 @@
-"""Why a session ends before the run does: a signal, a file, its time, or enough results."""
+"""Conditions that end a session early: signal, file, wall time, or enough results."""
 
 import signal
 import statistics
@@ -19,36 +19,36 @@ from otf.runs.signals import StopRequest
 ENOUGH = "enough labels"
 RDF_KNOWN = "the RDF being known well enough"
 DONE = (ENOUGH, RDF_KNOWN)
-"""Reasons after which nothing is left to do."""
+"""Reasons after which the run is complete."""
 _WALL_TIME = "the wall time"
 TOO_SHORT = "a wall time shorter than a label takes (cluster.time, stop.wall_time_min)"
 TIME_IS_OVER = (_WALL_TIME, signal.SIGUSR1.name)
-"""Reasons that have to do with the job, not with the run."""
+"""Reasons due to the job, not to the run."""
 EXIT_FILE = "EXIT"
-"""Name of the file in the run directory that asks a session to end; it is removed."""
+"""Name of the file in the run directory that requests a stop; it is removed then."""
 
 _RDF_BIN_A = 0.05
-_RDF_EVERY = 5  # frames: neighbours in time say the same
+_RDF_EVERY = 5  # frames: consecutive ones are correlated
 
-_FIRST_LABEL_S = 0.0  # nothing is known of it
-_SPARE = 1.5  # times the median label: what the next one may take
+_FIRST_LABEL_S = 0.0  # no estimate yet
+_SPARE = 1.5  # times the median label: estimate for the next one
 
 
 class Stopping:
-    """Looks at every record whether the session is to end there.
+    """Checks at every record whether the session ends there.
 
     Parameters
     ----------
     request
         Set by signals.
     stop
-        What the configuration says.
+        The ``stop`` section of the configuration.
     directory
-        Of the run.
+        The run directory.
     deadline
-        On the monotonic clock, s; by then the session is to be over.
+        Latest end of the session on the monotonic clock, s.
     rdf
-        Looks at the frames where the configuration wants it, else None.
+        Convergence monitor of the radial distribution functions, or None.
     """
 
     def __init__(
@@ -68,21 +68,21 @@ class Stopping:
         self._rdf = rdf
 
     def known(self, history: tuple[LabelRecord, ...]) -> None:
-        """Labels of earlier sittings tell what one takes."""
+        """Take the wall times of labels from earlier sessions."""
         self._seconds = [record.wall_s for record in history]
 
     def done(self, history: tuple[LabelRecord, ...]) -> str | None:
-        """Why a run that is resumed has nothing left to do, or None."""
+        """Reason why a resumed run is already complete, or None."""
         if self._labels is not None and len(history) >= self._labels:
             return ENOUGH
         return RDF_KNOWN if self._rdf is not None and self._rdf.known_after(()) else None
 
     def reason(self, record: Record) -> str | None:
-        """Why to end at this record, or None. Called before what it announces is done."""
+        """Reason to end at this record, or None; called before an activity starts."""
         if self._request:
             return self._request.signal
         if isinstance(record, Activity) and record.phase != "label":
-            return None  # a glance at the disk and the clock for every step would be felt
+            return None  # checking disk and clock at every step would be slow
         if isinstance(record, Segment):
             self._committed = True
             if record.label is not None:
@@ -95,7 +95,7 @@ class Stopping:
             self._exit.unlink()
             return f"the file {EXIT_FILE}"
         label_s = statistics.median(self._seconds) if self._seconds else _FIRST_LABEL_S
-        # A session that cannot do a single label would be followed by another like it.
+        # Without a single label in a session, resubmitting would repeat it forever.
         spare = _SPARE if self._committed else 1.0
         ahead = spare * label_s if isinstance(record, Activity) else 0.0
         if time.monotonic() + ahead <= self._deadline:
@@ -104,7 +104,7 @@ class Stopping:
 
 
 class RdfWatch:
-    """Whether the radial distribution functions of a run are known as well as wanted.
+    """Convergence monitor of the radial distribution functions of a run.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class RdfWatch:
     wanted, cutoff_A
         Largest standard error of any g(r), up to this distance.
     fewest
-        Frames before which no error is believed: blocks of fewer are not independent.
+        Minimum number of frames: blocks of fewer are not independent.
     """
 
     def __init__(
@@ -128,12 +128,12 @@ class RdfWatch:
         self._seen = 0
 
     def look_back(self, trajectory: Trajectory) -> None:
-        """Take in the frames of earlier sittings."""
+        """Add the frames of earlier sessions."""
         for i in np.flatnonzero(trajectory.stage == self._stage):
             self._add(trajectory.positions[i], trajectory.cells[i])
 
     def known_after(self, frames: Sequence[Frame]) -> bool:
-        """Take in committed frames; whether they were enough."""
+        """Add committed frames; return whether the functions are converged."""
         for frame in frames:
             if frame.stage == self._stage:
                 self._add(frame.positions, frame.cell)

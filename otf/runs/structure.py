@@ -1,4 +1,4 @@
-"""The structure a configuration asks for, checked: what cannot be simulated is named here."""
+"""Construction and checks of the starting structure of a configuration."""
 
 import difflib
 from pathlib import Path
@@ -21,12 +21,12 @@ _FARTHEST_A = 1e5  # no structure is that large
 
 
 def make_structure(config: Config, folder: Path) -> Atoms:
-    """The starting structure.
+    """Create the starting structure.
 
     Parameters
     ----------
     folder
-        Where relative paths of the configuration start.
+        Folder that relative paths of the configuration start from.
 
     Raises
     ------
@@ -82,10 +82,10 @@ def make_structure(config: Config, folder: Path) -> Atoms:
 
 
 def _constraints(system: System, atoms: Atoms) -> list[Any]:
-    """Those of the structure and of the configuration; lengths of bonds are fixed here and now."""
+    """Constraints of the structure and the configuration, with bonds at their present lengths."""
     out: list[Any] = []
     pairs = [list(pair) for pair in system.fixed_bonds]
-    fixed = set(system.fixed_atoms)  # each once: every constraint takes degrees of freedom away
+    fixed = set(system.fixed_atoms)  # each once: every constraint removes degrees of freedom
     for constraint in atoms.constraints:
         if isinstance(constraint, FixBondLengths):
             pairs += constraint.pairs.tolist()
@@ -127,8 +127,8 @@ def _structure_problem(atoms: Atoms) -> str | None:
     for constraint in atoms.constraints:
         if not isinstance(constraint, FixAtoms | FixCartesian | FixBondLengths):
             return (
-                f"has a constraint {type(constraint).__name__}; otf knows FixAtoms, FixCartesian "
-                "and FixBondLengths: remove it from the file"
+                f"has a constraint {type(constraint).__name__}; otf supports FixAtoms, "
+                "FixCartesian and FixBondLengths: remove it from the file"
             )
     if (atoms.cell.lengths()[atoms.pbc] == 0).any():
         return "is periodic along a cell vector that is missing; give the cell or set pbc to F"

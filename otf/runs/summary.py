@@ -1,4 +1,4 @@
-"""What a run came to: its errors, labels, energy conservation and cost."""
+"""Summary of a run: errors, labels, energy conservation and cost."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ from otf.runs.warm_start import Gains, gains
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Last state of a session, and what ended it before the run did, if anything."""
+    """Last state of a session, and the reason if it ended before the run did."""
 
     state: RunState | None
     stopped_by: str | None
@@ -31,43 +31,43 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Summary:
-    """What a run came to.
+    """Summary of a run.
 
     Attributes
     ----------
     steps, steps_wanted
-        Committed, and asked for; proposals, for hybrid Monte Carlo.
+        Steps committed and requested; proposals, for hybrid Monte Carlo.
     simulated_fs
-        Time the atoms moved for.
+        Simulated time.
     labels, labels_percent
         Engine calls, and their share of the timesteps.
     measured
-        Errors at the labels whose time did not depend on the model's opinion, or None.
+        Errors at the untriggered labels, or None.
     by_kind
-        The same apart for scheduled, random and triggered labels.
+        Errors by kind of label: scheduled, random, triggered, proposals.
     model
-        What the model has become.
+        Size and order of the model.
     scf_first, scf_later
-        Self-consistency cycles of the first label, which starts from scratch, and the mean of the
-        others; None where the engine does not tell.
+        SCF iterations of the first label, which starts from scratch, and the mean of the others;
+        None if the engine does not report them.
     gains
-        What better starts of the labels were worth; None where they were not chosen.
+        Savings by initial density guesses; None if none were used.
     force_checks
-        Force checks that were made, and those that spared a label.
+        Non-self-consistent force checks, and those that spared a label.
     energy_conservation
-        How well the energy balances, or None where there is none.
+        Energy conservation and drift, or None without energies.
     label_wall_s
-        Seconds spent in the engine over all sittings.
+        Seconds spent in the engine over all sessions.
     session_wall_s
-        Seconds this session took.
+        Wall time of this session, s.
     engine_alone_s
-        Estimate of what the engine alone would have needed: timesteps times its mean label.
+        Estimated time of the engine alone, s: timesteps times the mean label.
     contract
-        Whether the target was kept, or None where there is none or nothing was measured.
+        Whether the target was kept; None without a target or measured errors.
     sampling
-        How hybrid Monte Carlo went, or None for dynamics.
+        Statistics of hybrid Monte Carlo, or None for dynamics.
     stopped_by
-        What ended it early, or None.
+        Reason for an early end, or None.
     """
 
     directory: str
@@ -95,7 +95,7 @@ class Summary:
 
 
 def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
-    """Whether the target of a run was kept so far; None where there is none."""
+    """Whether the target of a run was kept so far; None without a target."""
     policy = config.policy
     if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
         return None
@@ -111,7 +111,7 @@ def summarise(
     outcome: Outcome,
     wall_s: float,
 ) -> Summary:
-    """What a run came to, from its last state."""
+    """Summarise a run from its last state."""
     state = outcome.state
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0

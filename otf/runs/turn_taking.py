@@ -1,4 +1,4 @@
-"""An engine that replicas ask in turn, and that frees the model while it computes."""
+"""An engine that releases the lock of the shared model while it computes a label."""
 
 import threading
 from collections.abc import Collection, Iterator
@@ -19,11 +19,11 @@ from otf.runs.signals import StopRequest
 
 
 class StoppedError(Exception):
-    """The run was asked to stop while a replica waited for its engine."""
+    """A stop was requested while a replica waited for its engine."""
 
 
 class TurnTakingEngine(LabelSource):
-    """An engine that gives up the lock of the shared model while it is asked.
+    """An engine that releases the lock of the shared model while it computes.
 
     Parameters
     ----------
@@ -32,11 +32,11 @@ class TurnTakingEngine(LabelSource):
     model_lock
         Held by the replica that computes with the model.
     limit
-        Engines that may run at a time.
+        Limit on the engines that run at a time.
     request
         Whether the run is to stop.
     pauses
-        Whether the engine gives back its cores after each answer, because others wait for them.
+        Whether the engine releases its cores after each label, for other replicas.
     """
 
     def __init__(
@@ -93,7 +93,7 @@ class TurnTakingEngine(LabelSource):
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
-        """The engine's turn: the others may use the model meanwhile."""
+        """Release the model lock and take one of the engine slots."""
         self._model_lock.release()
         try:
             with self._limit:

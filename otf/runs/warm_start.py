@@ -1,7 +1,7 @@
-"""Labels started from the density matrix that is likely nearest to the answer.
+"""Warm start of labels from the best initial density guess.
 
-Matrices of every label are kept in a file each. What a label is started from follows from the files
-of the labels before it, so that a resumed run repeats its labels exactly.
+The matrices of every label are kept in a file each. The choice of the guess depends only on the
+files of earlier labels, so that a resumed run repeats its labels exactly.
 """
 
 import functools
@@ -29,8 +29,8 @@ _LOG = logging.getLogger("otf.warm_start")
 
 SCRATCH = "scratch"
 _ORBITALS = "orbitals.h5"
-_RECENT = 3  # labels that tell which guess is the best
-_TRY_EVERY = 8  # labels, of what did not pay
+_RECENT = 3  # labels over which the errors of guesses are compared
+_TRY_EVERY = 8  # labels between retries of a guess that saved nothing
 _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
     "auto": (PREVIOUS, EXTRAPOLATED, *LEARNED),
     "extrapolate": (EXTRAPOLATED,),
@@ -40,12 +40,12 @@ _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
 
 
 def warm_started(engine: LabelSource, folder: Path) -> LabelSource:
-    """The engine, wrapped to start from density guesses where it returns matrices.
+    """Wrap an engine to start from initial density guesses, if it returns matrices.
 
     Parameters
     ----------
     folder
-        Where matrices of labels are kept.
+        Folder of the labels' matrices.
     """
     if not engine.capabilities.matrices:
         return engine
@@ -54,7 +54,7 @@ def warm_started(engine: LabelSource, folder: Path) -> LabelSource:
 
 @dataclass(frozen=True)
 class _Start:
-    """What a label was started from, the cycles that took, and how far off all guesses were."""
+    """The guess a label was started from, its SCF iterations, and the errors of all guesses."""
 
     name: str
     iterations: int | None
@@ -62,12 +62,12 @@ class _Start:
 
 
 class WarmStarted(LabelSource):
-    """An engine whose labels start from the best guess.
+    """An engine whose labels start from the best initial density guess.
 
     Parameters
     ----------
     candidates
-        What may be used; without any, labels start as the engine would, and matrices are kept.
+        Guesses that may be used; if empty, the engine chooses its start and matrices are only kept.
     """
 
     def __init__(self, engine: LabelSource, folder: Path, candidates: tuple[str, ...]) -> None:
@@ -75,9 +75,9 @@ class WarmStarted(LabelSource):
         self._folder = folder
         self._candidates = candidates
         self._guesses = DensityGuesses()
-        self._learned = 0  # labels before this one are known
+        self._learned = 0  # labels before this one were learned
         self._starts: list[_Start] = []
-        self._basis: str | None = None  # of the orbitals that are written
+        self._basis: str | None = None  # of the orbitals written
 
     @property
     def capabilities(self) -> Capabilities:
@@ -97,16 +97,16 @@ class WarmStarted(LabelSource):
         remedies: Collection[str] = (),
         guess: DensityGuess | None = None,
     ) -> Labels | LabelFailure:
-        """A label started from ``guess``, or without one from the best density guess there is."""
+        """A label started from ``guess`` if given, else from the best initial density guess."""
         with suppress(OSError):
-            self._file(index).unlink()  # of an answer that was not taken
+            self._file(index).unlink()  # of a label that was not committed
         guesses: dict[str, BlockMatrix] = {}
         chosen = SCRATCH if FROM_SCRATCH in remedies or index == 0 else PREVIOUS
         if self._candidates:
             self._catch_up(index)
             guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
             chosen = self._best(guesses, index)
-        # From the density matrix of the label before an engine starts by itself.
+        # The engine itself starts from the density matrix of the previous label.
         if guess is None and chosen not in (PREVIOUS, SCRATCH):
             guess = self._guess(guesses[chosen])
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
@@ -121,19 +121,19 @@ class WarmStarted(LabelSource):
             try:
                 write_matrices(self._file(index), label)
                 self._keep_orbitals(matrices)
-            except (FileError, OSError) as error:  # the label itself is worth more
+            except (FileError, OSError) as error:  # the label itself is more important
                 _LOG.warning("label %d: its matrices are not kept: %s", index, error)
             _LOG.info("label %d: started from: %s", index, chosen)
         return answer
 
     def matrices(self) -> Matrices | None:
-        """Those of the engine."""
+        """Matrices of the engine."""
         return self._engine.matrices()
 
     def check_forces(
         self, atoms: Atoms, *, index: int, guess: DensityGuess | None = None
     ) -> ForceCheck | None:
-        """Forces of ``guess``, or without one of the best density guess that was learned."""
+        """Forces of ``guess`` if given, else of the best learned density guess."""
         if guess is None:
             self._catch_up(index)
             guesses = self._guesses.of(atoms)
@@ -148,7 +148,7 @@ class WarmStarted(LabelSource):
         self._engine.pause()
 
     def _guess(self, density_matrix: BlockMatrix) -> DensityGuess:
-        """With its density in space, where the orbitals are known there."""
+        """The guess, with its density in real space if the orbitals are stored."""
         try:
             functions = read_orbitals(self._folder / _ORBITALS, self._guesses.basis)
         except FileError:
@@ -157,17 +157,17 @@ class WarmStarted(LabelSource):
         return DensityGuess(density_matrix, functools.partial(density_on, density_matrix, values))
 
     def _keep_orbitals(self, matrices: Matrices) -> None:
-        """Write the orbitals in space, which are the same for all labels of a basis."""
+        """Write the radial functions, which are the same for all labels of a basis."""
         if matrices.orbitals is None or self._basis == matrices.basis:
             return
         write_orbitals(self._folder / _ORBITALS, matrices.basis, matrices.orbitals)
         self._basis = matrices.basis
 
     def _best(self, guesses: Mapping[str, BlockMatrix], index: int) -> str:
-        """The candidate that was nearest of late, each measured at the latest labels.
+        """The candidate with the smallest error at the latest labels.
 
-        Where the nearest ones took more cycles of late than the density matrix of the label before,
-        that one is used, but for a try now and then: programs see other errors than this measure.
+        If such starts recently took more SCF iterations than the density matrix of the previous
+        label, that is used, with periodic retries: matrix errors predict iterations only roughly.
         """
         if not guesses:
             return SCRATCH
@@ -187,7 +187,7 @@ class WarmStarted(LabelSource):
         return nearest
 
     def _cycles(self, *, better: bool) -> list[int]:
-        """Of the latest labels that started from the label before, or better than that."""
+        """SCF iterations of the latest labels by start: a better guess, or the previous label."""
         found = [
             start.iterations
             for start in self._starts
@@ -198,7 +198,7 @@ class WarmStarted(LabelSource):
         return found[-_RECENT:]
 
     def _catch_up(self, index: int) -> None:
-        """Learn the labels before this one, and no other: it may be asked for twice."""
+        """Learn exactly the labels before this one, also if it is computed a second time."""
         if self._learned > index:
             self._guesses, self._learned, self._starts = DensityGuesses(), 0, []
         for number in range(self._learned, index):
@@ -214,15 +214,15 @@ class WarmStarted(LabelSource):
 
 @dataclass(frozen=True)
 class Gains:
-    """What better starts were worth.
+    """SCF iterations and time saved by initial density guesses.
 
     Attributes
     ----------
     by_start
-        Number of labels, and mean of their cycles, by what they were started from.
+        Number of labels and mean SCF iterations, by the start.
     cycles, seconds
-        Saved against starts from the label before, as they were in the same run; None where there
-        were none.
+        SCF iterations and time saved against starts from the previous label in the same run; None
+        if there were none.
     """
 
     by_start: dict[str, tuple[int, float]]
@@ -242,9 +242,9 @@ class Gains:
 
 
 def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
-    """What the starts of the labels of a run were worth; None where they were not chosen.
+    """Savings by the initial density guesses of a run; None if none were used.
 
-    Seconds are cycles times what one more of them was seen to cost.
+    Seconds are SCF iterations times the time per iteration, from a fit to the labels.
     """
     found: dict[str, list[int]] = {}
     for record in history:
@@ -272,7 +272,7 @@ def gains(folder: Path, history: Sequence[LabelRecord]) -> Gains | None:
 
 
 def _read(path: Path) -> LabelMatrices | None:
-    """Matrices of a label; None where there are none, or the file is damaged."""
+    """Matrices of a label; None if there are none or the file is damaged."""
     if not path.exists():
         return None
     try:
@@ -283,7 +283,7 @@ def _read(path: Path) -> LabelMatrices | None:
 
 
 def _distance(one: BlockMatrix, other: BlockMatrix) -> float:
-    """Root mean square of the difference, over the elements that the other one has."""
+    """Root mean square difference over the nonzero elements of ``other``."""
     there = other.values != 0.0
     difference = one.on(other.pairs).values[there] - other.values[there]
     return float(np.sqrt(np.mean(difference**2)))

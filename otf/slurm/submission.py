@@ -80,18 +80,18 @@ def cancelled(path: Path, *, now: bool) -> list[str]:
     jobs = [job for job in commands.my_jobs() if job.run == path.resolve()]
     if not jobs:
         raise ClusterError(f"{path}: has no job in the queue; `otf queue` lists the runs with one")
-    told = []
+    messages = []
     for job in jobs:
         if job.state == "RUNNING" and not now:
             if open_run(path)[1].cluster.model_ranks > 1:  # a signal would make mpirun end it
                 (path / EXIT_FILE).touch()
             else:
                 commands.ask_to_stop(job.number)
-            told.append(f"job {job.number} stops at its next safe point")
+            messages.append(f"job {job.number} stops at its next safe point")
         else:
             commands.cancel(job.number)
-            told.append(f"job {job.number} is cancelled")
-    return [*told, f"`otf submit {path}` continues the run"]
+            messages.append(f"job {job.number} is cancelled")
+    return [*messages, f"`otf submit {path}` continues the run"]
 
 
 def _refuse_twice(path: Path) -> None:
