@@ -2,8 +2,9 @@
 
 Under the hypothesis that they do, it makes no difference which run a block of frames came from. The
 squared difference of the means, in units of the scatter of the blocks, is therefore compared with
-its values for random assignments of the blocks to the two runs. Blocks are as long as frames are
-correlated (:mod:`otf.analysis.blocks`), and of one length in both runs. The test assumes neither
+its values for random assignments of the blocks to the two runs. Blocks are of one length
+in both runs: ten in the shorter one, or fewer where frames are correlated for long
+(:mod:`otf.analysis.blocks`). The test assumes neither
 independent neighbouring bins nor normal distributions.
 """
 
@@ -19,6 +20,7 @@ from otf.errors import RunError
 from otf.io.frames import Frames
 
 _DEALS = 4000
+_MOST_BLOCKS = 10  # of the shorter run: more and shorter ones would be correlated
 _EQUAL = 0.01  # smallest p value at which equality is not rejected
 
 
@@ -65,9 +67,9 @@ def compare(one: Frames, other: Frames, *, cutoff_A: float, bin_A: float) -> Com
             f"{other.name}: has other periodic directions than {one.name}; give both a cell"
         )
     sums = [summed([run], cutoff_A=cutoff_A, bin_A=bin_A) for run in (one, other)]
-    length = length_of_blocks(
-        max(total.autocorrelation_time for total in sums), min(total.frames for total in sums)
-    )
+    frames = min(total.frames for total in sums)
+    tau = max(total.autocorrelation_time for total in sums)
+    length = max(length_of_blocks(tau, frames), frames // _MOST_BLOCKS)
     blocks = []
     for run, total in zip((one, other), sums, strict=True):
         try:

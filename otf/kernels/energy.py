@@ -67,8 +67,8 @@ def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
     features, gradient, z, bz = work.features, work.gradient, work.z, work.bz
     low = gradient.shape[0]
     energy = float(tensors.constant[group])
-    # Sums and stores in loops of their own: a loop with both is compiled in two orders of summation,
-    # one for arrays that lie close together in memory.
+    # Sums and stores in loops of their own: a loop with both is compiled in two orders of
+    # summation, one of them for arrays that lie close together in memory.
     for f in range(low):
         energy += tensors.linear[group, f] * features[f]
     for f in range(low):

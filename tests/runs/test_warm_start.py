@@ -22,6 +22,7 @@ from otf.io.matrices import read_matrices
 from otf.orbitals.block_matrices import BlockMatrix, Pairs
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import create_run, open_run
+from otf.runs.replicas import run_replicas
 from otf.runs.session import run_session
 from otf.runs.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started
 
@@ -254,3 +255,12 @@ def test_force_checks_need_learned_matrices(tmp_path, engine):
     source.write_text(OFTEN[:start] + "{" + engine + OFTEN[end:])
     with pytest.raises(ConfigError, match=r"policy\.force_check: .* remove it"):
         create_run(read_config(source), source, tmp_path / "run")
+
+
+def test_force_checks_work_with_replicas(tmp_path):
+    """Once they were accepted there and never made: the wrapper lacked the method."""
+    source = tmp_path / "c.yaml"
+    source.write_text(OFTEN.replace("steps: 300", "steps: 100") + "replicas: {count: 2}\n")
+    run = create_run(read_config(source), source, tmp_path / "run")
+    summary = run_replicas(*open_run(run.path)[:2])
+    assert sum(replica.force_checks.asked for replica in summary.replicas) > 0
