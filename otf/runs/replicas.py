@@ -211,13 +211,13 @@ def _assembled(
     for number, (directory, own, atoms) in enumerate(opened):
         stack.enter_context(sole_owner(directory.lock))
         engine = make_engine(own)
-        check(own, atoms, engine.capabilities)
         source: LabelSource = engine
+        if processes is not None:
+            source = EngineInProcesses(processes, engine, own, directory.scratch, atoms)
+        check(own, atoms, source.capabilities)
         if processes is None:
             stack.callback(engine.close)
             engine.open(atoms, directory.scratch)
-        else:
-            source = EngineInProcesses(processes, engine, own, directory.scratch, atoms)
         in_turn = TurnTakingEngine(
             warm_started(source, directory.matrices),
             common.model_lock,
