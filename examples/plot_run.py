@@ -13,14 +13,14 @@ import numpy as np
 from otf.io.trajectory import read_trajectory
 from otf.postprocess.audit import audit
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import open_run
+from otf.runs.directory import read_run
 
 mpl.use("Agg")
 import matplotlib.pyplot as plt
 
 path, out = Path(sys.argv[1]), sys.argv[2]
 every = int(sys.argv[3]) if len(sys.argv) > 3 else 20
-run, config, _ = open_run(path)
+run, config, _ = read_run(path)
 state = read_checkpoint(run.checkpoint).state
 trajectory = read_trajectory(run.trajectory)
 femtoseconds = config.dynamics.timestep_fs

@@ -98,6 +98,13 @@ def test_the_notebooks_calculator_is_asked_for_again(whole):
         ({"steps": -1}, "dynamics.steps"),
         ({"config": {"modle": {}}}, "modle: unknown key, did you mean 'model'"),
         ({"config": {"replicas": {"count": 2}}}, "replicas"),
+        ({"config": {"engine": {"kind": "ase"}}}, "'engine' is an argument of its own"),
+        (
+            {"force_target_meV_A": 5, "config": {"policy": {"force_target_meV_A": 5.0}}},
+            "given twice",
+        ),
+        ({"config": {"system": {"charge": 1}}}, "set them in the calculator"),
+        ({"config": {"system": {"fixed_atoms": [9]}}}, "atom 9 is not there"),
         ({"ensemble": "npt", "engine": {"kind": "tblit"}}, "did you mean 'tblite'"),
     ],
 )
@@ -108,6 +115,39 @@ def test_mistakes_are_named_before_anything_is_made(tmp_path, changes, message):
     assert not (tmp_path / "r").exists()
 
 
+def test_sections_of_the_system_are_used(tmp_path):
+    run = otf.Run(
+        copper(),
+        engine=EMT(),
+        directory=tmp_path / "r",
+        steps=5,
+        config={"system": {"fixed_atoms": [0], "masses": {"Cu": 100.0}}},
+    )
+    run.run()
+    last = run.trajectory[-1]
+    np.testing.assert_array_equal(last.positions[0], copper().positions[0])
+    assert np.abs(last.positions[1:] - copper().positions[1:]).max() > 0.0
+    assert last.get_masses().tolist() == [100.0] * 4
+
+
+def test_a_label_budget_is_in_the_summary_and_the_model_stays(tmp_path):
+    run = otf.Run(
+        copper(), engine=EMT(), directory=tmp_path / "r", steps=50, config={"stop": {"labels": 3}}
+    )
+    assert run.run().stopped_by == "enough labels"
+    energy = run.model.get_potential_energy(copper())
+    assert run.run().stopped_by == "enough labels"  # nothing left to do
+    assert run.model.get_potential_energy(copper()) == energy
+
+
+def test_another_engine_is_refused(whole, tmp_path):
+    with pytest.raises(RunError, match=r"its engine is emt_calculators:Forgetful, not .*EMT"):
+        otf.open_run(whole[0].directory, engine=EMT())
+    other = otf.Run(molecule("H2"), engine="tblite", directory=tmp_path / "h2", steps=2)
+    with pytest.raises(RunError, match="its engine is tblite"):
+        otf.open_run(other.directory, engine=EMT())
+
+
 def test_a_directory_is_used_once(whole, tmp_path):
     run, _ = whole
     with pytest.raises(FileError, match="already exists"):
@@ -115,7 +155,7 @@ def test_a_directory_is_used_once(whole, tmp_path):
     with pytest.raises(FileError, match="is not a run of otf"):
         otf.open_run(tmp_path)
     with pytest.raises(RunError, match="one step or more"):
-        otf.open_run(run.directory, engine=EMT()).extend(0)
+        otf.open_run(run.directory, engine=Forgetful()).extend(0)
 
 
 def test_fit_and_load_model(whole, tmp_path):

@@ -60,7 +60,7 @@ class AseEngine(CalculatorEngine):
         if self._options.from_object:
             raise EngineError(
                 "engine.from_object: the run was started from Python with a calculator object "
-                f"({self._options.calculator}); continue it there: "
+                f"({self._options.calculator}); use it there: "
                 "otf.open_run(directory, engine=calculator).run()"
             )
         module, _, name = self._options.calculator.partition(":")

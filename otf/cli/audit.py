@@ -25,10 +25,10 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
     Only frames with forces of the model are counted. The engine computes a new label for each,
     outside the run directory.
     """
-    from otf.postprocess.audit import audit, summarise
+    from otf.postprocess.audit import audit, audit_summary
 
     frames = list(audit(run_dir, every=every))
-    summary = summarise(frames)
+    summary = audit_summary(frames)
     if as_json:
         per_frame = [{"step": f.step, "energy_error_eV_atom": f.energy_error} for f in frames]
         click.echo(to_json({**asdict(summary), "per_frame": per_frame}))

@@ -11,7 +11,7 @@ from otf.cli.progress import progress, replicas_progress
 from otf.cli.summary_text import describe, describe_replicas
 from otf.errors import ClusterError, RunError
 from otf.model.tensor_energy import Ranks
-from otf.runs.directory import one_run, open_run, replicas_below
+from otf.runs.directory import one_run, read_run, replicas_below
 from otf.runs.replicas import ReplicasSummary, run_replicas
 from otf.runs.session import run_session
 from otf.runs.stopping import DONE, TIME_IS_OVER
@@ -35,9 +35,9 @@ def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks |
     if again is not None:  # before and after the run, which has its own handler
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     with going_on(path, again) as continuation:
-        count = open_run(path)[1].replicas.count
-        sit_through = _run if count == 1 else _run_replicas
-        summary = sit_through(path, as_json=as_json, ranks=ranks)
+        count = read_run(path)[1].replicas.count
+        run_through = _run if count == 1 else _run_replicas
+        summary = run_through(path, as_json=as_json, ranks=ranks)
         if continuation is not None and summary.stopped_by in TIME_IS_OVER:
             try:
                 click.echo(continuation.go_on(), err=True)
@@ -51,7 +51,7 @@ def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks |
 
 
 def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
-    run, config, atoms = open_run(one_run(path))
+    run, config, atoms = read_run(one_run(path))
     if path.resolve() in replicas_below(path.resolve().parent):
         raise RunError(
             f"{path}: is one of several replicas; `otf resume {path.parent}` continues them all"
@@ -70,7 +70,7 @@ def _run(path: Path, *, as_json: bool, ranks: Ranks | None) -> Summary:
 
 
 def _run_replicas(path: Path, *, as_json: bool, ranks: Ranks | None) -> ReplicasSummary:
-    run, config, _ = open_run(path)
+    run, config, _ = read_run(path)
     with replicas_progress(config.replicas.count) as watch:
         summary = run_replicas(run, config, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")

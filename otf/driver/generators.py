@@ -1,6 +1,7 @@
 """Consumption of generators that return a value."""
 
 from collections.abc import Callable, Generator
+from contextlib import closing
 from typing import TypeVar, cast
 
 _Y = TypeVar("_Y")
@@ -19,9 +20,10 @@ def exhausted(
     1
     'done'
     """
-    while True:
-        try:
-            item = next(generator)
-        except StopIteration as end:
-            return cast(_R, end.value)
-        watch(item)
+    with closing(generator):
+        while True:
+            try:
+                item = next(generator)
+            except StopIteration as end:
+                return cast(_R, end.value)
+            watch(item)

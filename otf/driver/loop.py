@@ -142,6 +142,8 @@ class _Loop:
         step = yield from self.motion.integrate(
             self.motion.position, 1, forces, keep=(ENGINE, self.trainer.n_labels + 1)
         )
+        if step.reason is not None:
+            raise RunError(_diverged(self.motion.step, "on the forces of the engine"))
         record = self._learn(forces.latest, "engine" if self._left_start() else "start")
         yield Segment(step.frames, record, self.state())
 

@@ -126,7 +126,7 @@ class Ensemble:
             )
             return Csvr(bussi, self._degrees)
         if settings.kind == "langevin":
-            self._source.knows(atoms, _Nothing(np.zeros_like(atoms.positions)))  # read by BAOAB
+            self._source.set(atoms, _Nothing(np.zeros_like(atoms.positions)))  # read by BAOAB
             baoab = LangevinBAOAB(
                 atoms,
                 timestep,
@@ -196,7 +196,7 @@ class Ensemble:
             seen.append(next_acting(atoms))
             return seen[-1]
 
-        self._source.knows(self.atoms, acting, then=ask)
+        self._source.set(self.atoms, acting, then=ask)
         self._integrator.step(acting)
         if not seen:  # no atom has moved: at rest without forces
             ask(self.atoms)
@@ -235,7 +235,7 @@ class _Nothing:
 class _Source:
     """Calculator for ase.md: holds forces and stress of one structure, computes the next."""
 
-    def knows(
+    def set(
         self, atoms: Atoms, acting: Acting, *, then: Callable[[Atoms], Acting] | None = None
     ) -> None:
         """Set forces and stress of ``atoms`` at their current positions."""

@@ -40,9 +40,9 @@ class Ledger:
         >>> Ledger(potential=-10.0).switched(-9.5).energy_discontinuity
         0.5
         """
-        jump = 0.0 if self.potential is None else potential - self.potential
+        step = 0.0 if self.potential is None else potential - self.potential
         return replace(
-            self, potential=potential, energy_discontinuity=self.energy_discontinuity + jump
+            self, potential=potential, energy_discontinuity=self.energy_discontinuity + step
         )
 
     def moved(

@@ -71,13 +71,13 @@ class CalculatorEngine(Engine):
         began = time.perf_counter()
         structure = atoms.copy()
         structure.calc = self._calculator
-        if FROM_SCRATCH in remedies:
-            self._calculator.reset()  # otherwise it returns cached results
         with np.errstate(all="ignore"):  # non-finite values are caught when labels are checked
-            return self._labels(structure, began)
+            return self._labels(structure, began, reset=FROM_SCRATCH in remedies)
 
-    def _labels(self, structure: Atoms, began: float) -> Labels | LabelFailure:
+    def _labels(self, structure: Atoms, began: float, *, reset: bool) -> Labels | LabelFailure:
         try:
+            if reset:
+                structure.calc.reset()  # otherwise it returns cached results
             energy = self._energy(structure)
             forces = np.array(structure.get_forces(), dtype=float)
             stress = self._stress(structure)

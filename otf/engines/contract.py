@@ -230,7 +230,7 @@ class EngineContract:
             refusal = str(error)
         assert "open" in refusal
 
-    def test_doctor_knows_the_version(self) -> None:
+    def test_doctor_reports_the_version(self) -> None:
         """The report that ``otf doctor`` prints has a version."""
         report = load_engine(self.kind).doctor()
         assert isinstance(report, EngineReport)

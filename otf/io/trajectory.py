@@ -256,6 +256,10 @@ def _read(
     """The system, these series (including frames in the tail), and the names of the stages."""
     try:
         with h5py.File(path, "r") as file:
+            if h5md.group_of("jumps") in file:
+                raise FileError(
+                    f"{path}: was written by otf before 0.1; export it with that version"
+                )
             atoms, stages = h5md.read_system(file), h5md.stage_names(file)
             newer = _newer(_read_tail(_tail_of(path), len(atoms)), file)
             folded = None
@@ -267,7 +271,7 @@ def _read(
         raise FileError(f"{path}: does not exist; a run writes it after its first steps") from error
     except _DAMAGE as error:
         raise FileError(f"{path}: is damaged or not a trajectory of otf ({error})") from error
-    for name in _SCALARS:  # older files lack some of them
+    for name in _SCALARS:  # exported parts lack some of them
         if name in names and name not in series:
             series[name] = np.full(len(series["step"]), 0.0 if name == "stage" else np.nan)
     whole = {name: np.concatenate([value, tail[name]]) for name, value in series.items()}

@@ -14,7 +14,7 @@ from otf.io.committed import MODEL
 from otf.io.trajectory import read_scalars, read_trajectory
 from otf.learning.model_file import read_model
 from otf.runs.assemble import make_engine
-from otf.runs.directory import one_run, open_run
+from otf.runs.directory import one_run, read_run
 from otf.units import GPA
 
 
@@ -70,7 +70,7 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
     RunError
         If the engine does not compute a label, or there is nothing to audit.
     """
-    run, config, start = open_run(one_run(path))
+    run, config, start = read_run(one_run(path))
     chosen = np.flatnonzero(read_scalars(run.trajectory).source == MODEL)[::every]
     if len(chosen) == 0:
         raise RunError(f"{path}: no frame was propagated by the model yet; run it further first")
@@ -105,7 +105,7 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
             engine.close()
 
 
-def summarise(frames: list[AuditedFrame]) -> AuditSummary:
+def audit_summary(frames: list[AuditedFrame]) -> AuditSummary:
     """Statistics over audited frames."""
     force = 1e3 * np.abs(np.concatenate([f.force_errors for f in frames]))
     energy = 1e3 * np.array([f.energy_error for f in frames])

@@ -21,7 +21,7 @@ from otf.engines.labels import LabelFailure
 from otf.errors import RunError
 from otf.learning.calculator import ModelCalculator
 from otf.runs.assemble import make_engine
-from otf.runs.directory import one_run, open_run
+from otf.runs.directory import one_run, read_run
 
 _STILL_EV_A = 1e-3
 _MOST_STEPS = 500
@@ -56,7 +56,7 @@ def phonons(
         If the run is not of a crystal or has no model, the relaxation does not converge, or the
         engine fails.
     """
-    run, config, start = open_run(one_run(path))
+    run, config, start = read_run(one_run(path))
     if not start.pbc.all():
         raise RunError(f"{path}: phonons need a crystal, periodic in all directions")
     if not run.model.exists():

@@ -15,7 +15,7 @@ from otf.errors import RunError
 from otf.io.frames import Frames
 from otf.io.labels import StoredLabel, read_labels
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import open_run
+from otf.runs.directory import read_run
 
 Analysis = Callable[[Frames], Curves]
 
@@ -41,7 +41,7 @@ def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     RunError
         If the samples of the run need no correction, or none can be computed.
     """
-    run, config, atoms = open_run(path)
+    run, config, atoms = read_run(path)
     if config.dynamics.ensemble == "slhmc":
         raise RunError(
             f"{path}: hybrid Monte Carlo samples the engine itself; leave --reweight out"

@@ -11,7 +11,7 @@ from otf.driver.statistics import Contract
 from otf.errors import OtfError
 from otf.io.durable import is_owned
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import RunDirectory, open_run, replicas_below
+from otf.runs.directory import RunDirectory, read_run, replicas_below
 from otf.runs.summary import contract_of
 
 State = Literal["running", "stopped", "finished", "not begun", "damaged"]
@@ -57,12 +57,12 @@ def overview(path: Path) -> Overview:
     """
     run = RunDirectory(path)
     if not run.config.exists():
-        open_run(path)  # raises the error
+        read_run(path)  # raises the error
     replicas = replicas_below(path)
     if replicas:
         return _together(path, [overview(replica) for replica in replicas])
     try:
-        _, config, atoms = open_run(path)
+        _, config, atoms = read_run(path)
         running = is_owned(run.lock)
         known = Overview(
             path,

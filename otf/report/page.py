@@ -22,7 +22,7 @@ from otf.postprocess.status import Overview, overview
 from otf.report import pictures
 from otf.report.viewer import shown, viewer
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import RunDirectory, one_run, open_run
+from otf.runs.directory import RunDirectory, one_run, read_run
 from otf.runs.summary import contract_of
 from otf.runs.warm_start import gains
 from otf.version import __version__
@@ -60,7 +60,7 @@ def write_report(path: Path, output: Path | None = None, *, refresh_s: float | N
     RunError
         If there is nothing to report yet.
     """
-    run, config, _ = open_run(path)
+    run, config, _ = read_run(path)
     one_run(path)
     if not run.checkpoint.exists():
         raise RunError(f"{path}: has no label yet; there is nothing to report")

@@ -28,7 +28,7 @@ from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
-from otf.runs.check import holds_atoms
+from otf.runs.check import removed_motion
 from otf.units import GPA, MEV
 
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
@@ -141,9 +141,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
     """Create the integrators of ``atoms``, and set its initial velocities."""
     stages = dynamics.staged()
     rng = np.random.default_rng(dynamics.seed)
-    free = len(atoms) > 1 and not holds_atoms(atoms)
-    translation = dynamics.remove_translation and free
-    rotation = dynamics.remove_rotation and free and not atoms.pbc.any()
+    translation, rotation = removed_motion(dynamics, atoms)
     if dynamics.velocities == "maxwell":
         draw_velocities(
             atoms,

@@ -3,8 +3,9 @@
 from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 
-from otf.config.dynamics import CONSTANT_PRESSURE
+from otf.config.dynamics import CONSTANT_PRESSURE, Dynamics
 from otf.config.schema import Config
+from otf.dynamics.velocities import remove_motion
 from otf.engines.protocol import Capabilities
 from otf.errors import ConfigError, EngineError
 
@@ -33,9 +34,12 @@ def check(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
     _check_velocities(config, atoms)
 
 
-def holds_atoms(atoms: Atoms) -> bool:
-    """Whether some atoms are fixed, so that the total momentum is not conserved."""
-    return any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
+def removed_motion(dynamics: Dynamics, atoms: Atoms) -> tuple[bool, bool]:
+    """Whether translation and rotation are removed: not where atoms are fixed in space."""
+    held = any(isinstance(c, FixAtoms | FixCartesian) for c in atoms.constraints)
+    free = len(atoms) > 1 and not held
+    translation = dynamics.remove_translation and free
+    return translation, dynamics.remove_rotation and free and not bool(atoms.pbc.any())
 
 
 def _check_periodicity(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
@@ -106,22 +110,22 @@ def _check_velocities(config: Config, atoms: Atoms) -> None:
     dynamics = config.dynamics
     first = next(iter(dynamics.staged().values()))
     kinds = {stage.ensemble for stage in dynamics.staged().values()}
-    free = len(atoms) > 1 and not atoms.pbc.any() and not holds_atoms(atoms)
-    if dynamics.remove_rotation and free and "slhmc" in kinds:
+    translation, rotation = removed_motion(dynamics, atoms)
+    if rotation and "slhmc" in kinds:
         raise ConfigError(
             ["dynamics.remove_rotation: slhmc draws all momenta anew; remove the key"]
         )
-    if dynamics.velocities == "structure" and not atoms.has("momenta"):
+    if dynamics.velocities == "maxwell":
+        at_rest = first.temperature_K == 0
+    elif not atoms.has("momenta"):
         raise ConfigError(
             ["dynamics.velocities: the structure has none; use 'maxwell', or add momenta to it"]
         )
-    scaled = first.ensemble not in ("nve", "langevin", "slhmc")
-    at_rest = (
-        first.temperature_K == 0
-        if dynamics.velocities == "maxwell"
-        else atoms.get_kinetic_energy() < 1e-12
-    )
-    if scaled and at_rest:
+    else:
+        moving = atoms.copy()
+        remove_motion(moving, translation=translation, rotation=rotation)
+        at_rest = moving.get_kinetic_energy() < 1e-12
+    if at_rest and first.ensemble not in ("nve", "langevin", "slhmc"):
         raise ConfigError(
             [
                 f"dynamics.ensemble: {first.ensemble} scales velocities and there are none; "

@@ -128,6 +128,7 @@ def make_room(path: Path) -> None:
         If there is already something there.
     """
     run = RunDirectory(path)
+    _refuse_before_0_1(run)
     labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
     paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
     if path.exists() and (not path.is_dir() or any(path.iterdir())):
@@ -232,7 +233,7 @@ def _barely_begun(run: RunDirectory) -> bool:
     )
 
 
-def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
+def read_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     """Open a run directory; return it with its configuration and starting structure.
 
     Raises
@@ -245,14 +246,21 @@ def open_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     run = RunDirectory(path)
     if not run.config.exists():
         raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
-    if _BEFORE_0_1.search(run.config.read_text(encoding="utf-8", errors="replace")):
+    _refuse_before_0_1(run)
+    config = read_config(run.config)
+    return run, config, make_structure(config, path)
+
+
+def _refuse_before_0_1(run: RunDirectory) -> None:
+    """Refuse a run directory of a version whose files are not read any more."""
+    if run.config.exists() and _BEFORE_0_1.search(
+        run.config.read_text(encoding="utf-8", errors="replace")
+    ):
         raise FileError(
-            f"{path}: was made by otf before 0.1, whose run directories are not read any more: "
+            f"{run.path}: was made by otf before 0.1, whose run directories are not read any more: "
             "finish it with that version, or start a new run with the names of today "
             f"(`otf fit {run.labels}` still reads its labels)"
         )
-    config = read_config(run.config)
-    return run, config, make_structure(config, path)
 
 
 def change_steps(path: Path, steps: int) -> None:
@@ -263,7 +271,7 @@ def change_steps(path: Path, steps: int) -> None:
     FileError, ConfigError
         If it is not a run, or its configuration was damaged.
     """
-    run, config, _ = open_run(path)
+    run, config, _ = read_run(path)
     for number in range(config.replicas.count if config.replicas.count > 1 else 0):
         if replica_directory(run, number).config.exists():
             change_steps(replica_directory(run, number).path, steps)
@@ -271,7 +279,7 @@ def change_steps(path: Path, steps: int) -> None:
     if stages:
         rest = steps - (dynamics.total_steps - stages[-1].steps)
         if rest < 1:
-            raise ConfigError([f"--steps: the last of the stages begins at {steps - rest}"])
+            raise ConfigError([f"steps: the last of the stages begins at {steps - rest}"])
         stages[-1] = stages[-1].model_copy(update={"steps": rest})
         dynamics = dynamics.model_copy(update={"stages": stages})
     else:

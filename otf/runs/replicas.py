@@ -45,7 +45,7 @@ from otf.runs.commit import committed
 from otf.runs.directory import (
     RunDirectory,
     create_run,
-    open_run,
+    read_run,
     replica_directory,
     replicas_below,
 )
@@ -264,7 +264,7 @@ def _opened(run: RunDirectory, config: Config, number: int) -> tuple[RunDirector
     ConfigError
         If another setting of the replica differs.
     """
-    directory, own, atoms = open_run(replica_directory(run, number).path)
+    directory, own, atoms = read_run(replica_directory(run, number).path)
     wanted = config.of_replica(number)
     free = {"policy": wanted.policy, "output": wanted.output, "stop": wanted.stop}
     own = own.model_copy(update=free)
@@ -327,26 +327,32 @@ def _run_one(replica: _Replica, common: _Common) -> None:
             replica.error = error
 
 
-def _restore(shared: SharedTrainer, team: list[_Replica]) -> None:
+def _restore(shared: SharedTrainer, replicas: list[_Replica]) -> None:
     """Restore the shared model from the latest checkpoint and the labels since."""
-    states = [read_checkpoint(w.run.checkpoint).state for w in team if w.run.checkpoint.exists()]
-    fs = [w.config.dynamics.timestep_fs for w in team]
+    states = [
+        read_checkpoint(replica.run.checkpoint).state
+        for replica in replicas
+        if replica.run.checkpoint.exists()
+    ]
+    fs = [replica.config.dynamics.timestep_fs for replica in replicas]
     taught = [
         [
-            Taught(s.atoms, s.labels, s.step * fs[w.number], w.number)
-            for s in (w.file[i] for i in range(len(w.file)))
+            Taught(s.atoms, s.labels, s.step * fs[replica.number], replica.number)
+            for s in (replica.file[i] for i in range(len(replica.file)))
         ]
-        for w in team
+        for replica in replicas
     ]
     shared.restore([state.trainer for state in states], taught)
 
 
-def _run_all(team: list[_Replica], common: _Common, exit_file: Path) -> None:
+def _run_all(replicas: list[_Replica], common: _Common, exit_file: Path) -> None:
     """Run all replicas in threads and wait for them; the first error stops all."""
     request = common.request
     threads = [  # daemons: a second interrupt does not wait for them
-        threading.Thread(target=_run_one, args=(w, common), name=f"replica-{w.number}", daemon=True)
-        for w in team
+        threading.Thread(
+            target=_run_one, args=(replica, common), name=f"replica-{replica.number}", daemon=True
+        )
+        for replica in replicas
     ]
     for thread in threads:
         thread.start()
@@ -356,21 +362,23 @@ def _run_all(team: list[_Replica], common: _Common, exit_file: Path) -> None:
         if exit_file.exists() and not request:
             exit_file.unlink()
             request.signal = f"the file {EXIT_FILE}"
-        failed = next((w for w in team if w.error is not None), None)
+        failed = next((replica for replica in replicas if replica.error is not None), None)
         if failed is not None and not request:
             _LOG.error("replica %d: %s", failed.number, failed.error)
             request.signal = f"the failure of replica {failed.number}"
-    for replica in team:
+    for replica in replicas:
         if replica.error is not None:
             if isinstance(replica.error, OtfError):
                 raise RunError(f"replica {replica.number}: {replica.error}") from replica.error
             raise replica.error
 
 
-def _summary(run: RunDirectory, team: list[_Replica], wall_s: float) -> ReplicasSummary:
-    summaries = [w.summary for w in team if w.summary is not None]
+def _summary(run: RunDirectory, replicas: list[_Replica], wall_s: float) -> ReplicasSummary:
+    summaries = [replica.summary for replica in replicas if replica.summary is not None]
     histories = [
-        read_checkpoint(w.run.checkpoint).state.history for w in team if w.run.checkpoint.exists()
+        read_checkpoint(replica.run.checkpoint).state.history
+        for replica in replicas
+        if replica.run.checkpoint.exists()
     ]
     early = [s.stopped_by for s in summaries if s.stopped_by and s.stopped_by not in DONE]
     return ReplicasSummary(

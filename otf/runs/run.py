@@ -14,15 +14,15 @@ from otf.config.reader import config_of
 from otf.driver.records import Segment
 from otf.engines.calculator import CalculatorEngine
 from otf.engines.protocol import Engine
-from otf.errors import ConfigError, RunError
+from otf.errors import ConfigError, EngineError, RunError
 from otf.learning.calculator import ModelCalculator
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import RunDirectory, change_steps, make_room, one_run, write_run
-from otf.runs.directory import open_run as open_directory
+from otf.runs.directory import RunDirectory, change_steps, make_room, one_run, read_run, write_run
 from otf.runs.frames import FrameSequence
 from otf.runs.session import open_session
+from otf.runs.structure import prepared
 from otf.runs.summary import Outcome, Summary, summarise
 
 EngineSpec: TypeAlias = str | Mapping[str, Any] | GetPropertiesMixin
@@ -78,29 +78,32 @@ class Run:
         *,
         engine: EngineSpec,
         directory: str | Path,
-        force_target_meV_A: float = 20.0,
+        force_target_meV_A: float | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
         **dynamics: Any,
     ) -> None:
-        path = Path(directory)
+        path, where = Path(directory), "atoms"
         sections = {name: dict(values) for name, values in (config or {}).items()}
+        if "engine" in sections:
+            raise ConfigError(["config: 'engine' is an argument of its own"])
         sections["dynamics"] = {**sections.get("dynamics", {}), **dynamics}
-        sections["policy"] = {
-            "force_target_meV_A": float(force_target_meV_A),
-            **sections.get("policy", {}),
-        }
+        if force_target_meV_A is not None:
+            policy = sections.setdefault("policy", {})
+            if "force_target_meV_A" in policy:
+                raise ConfigError(["policy.force_target_meV_A: given twice; keep one"])
+            policy["force_target_meV_A"] = float(force_target_meV_A)
         sections["engine"] = _engine_section(engine)
         # Placeholder source: the structure is given, and its file in the directory replaces this.
         sections["system"] = {"molecule": "H", **sections.get("system", {})}
         checked = config_of(sections, Path())
         if checked.replicas.count > 1:
             raise ConfigError(["replicas: several replicas are run from the command line"])
-        self._engine = _own_engine(checked, engine)
-        start = atoms.copy()
-        check(checked, start, self._engine.capabilities)
+        self._calculator = None if isinstance(engine, str | Mapping) else engine
+        start = prepared(checked.system, atoms, where)
+        check(checked, start, self._engine_for(checked).capabilities)
         make_room(path)
         self.directory = write_run(checked, start, path).path
-        self._wall_s = 0.0
+        self._summary: Summary | None = None
 
     @classmethod
     def open(cls, directory: str | Path, engine: GetPropertiesMixin | None = None) -> Self:
@@ -114,13 +117,21 @@ class Run:
         Raises
         ------
         FileError, ConfigError, RunError
-            If it is not a run, was damaged, or is one of several replicas.
+            If it is not a run, was damaged, is one of several replicas, or has another engine.
         """
         run = cls.__new__(cls)
         run.directory = one_run(Path(directory))
-        _, config, _ = open_directory(run.directory)
-        run._engine = _own_engine(config, engine)
-        run._wall_s = 0.0
+        run._calculator = engine
+        run._summary = None
+        _, config, _ = read_run(run.directory)
+        started_with = config.engine.options.get("calculator")
+        if engine is not None and (
+            not config.engine.options.get("from_object") or _name_of(engine) != started_with
+        ):
+            name = started_with or config.engine.kind
+            raise RunError(
+                f"{directory}: its engine is {name}, not {_name_of(engine)}; open it with that"
+            )
         return run
 
     def __iter__(self) -> Iterator[Segment]:
@@ -131,17 +142,20 @@ class Run:
         RunError, EngineError, FileError
             If the run cannot continue; it can be resumed from the last commit.
         """
-        files, config, atoms = open_directory(self.directory)
+        self._summary = None
+        files, config, atoms = read_run(self.directory)
+        engine = self._engine_for(config)
         with (
-            open_session(files, config, atoms, engine=self._engine) as session,
+            open_session(files, config, atoms, engine=engine) as session,
             closing(session.records()) as records,
         ):
             for record in records:
                 if isinstance(record, Segment):
                     yield record
+            self._summary = session.summary()
 
     def run(self) -> Summary:
-        """Run or continue to the end."""
+        """Run or continue to the end, or to what stops it early: see ``stopped_by``."""
         for _ in self:
             pass
         return self.summary
@@ -156,6 +170,7 @@ class Run:
         """
         if steps < 1:
             raise RunError(f"steps: {steps} is no extension; give one step or more")
+        self._summary = None
         change_steps(self.directory, self._config.dynamics.total_steps + steps)
         return self
 
@@ -183,11 +198,14 @@ class Run:
 
     @property
     def summary(self) -> Summary:
-        """Summary of the run so far, without the time of sessions."""
+        """Summary of the last session, or of what is on the disk if it was left early."""
+        if self._summary is not None:
+            return self._summary
         state = None
         if self._files.checkpoint.exists():
             state = read_checkpoint(self._files.checkpoint).state
-        return summarise(self._files, self._config, self._engine, Outcome(state, None), 0.0)
+        engine = self._engine_for(self._config)
+        return summarise(self._files, self._config, engine, Outcome(state, None), 0.0)
 
     @property
     def _files(self) -> RunDirectory:
@@ -195,7 +213,17 @@ class Run:
 
     @property
     def _config(self) -> Config:
-        return open_directory(self.directory)[1]
+        return read_run(self.directory)[1]
+
+    def _engine_for(self, config: Config) -> Engine:
+        """The engine of a configuration, or one that wraps the calculator object."""
+        if self._calculator is None:
+            return make_engine(config)
+        if config.system.charge or config.system.spin:
+            raise EngineError(
+                "system.charge, system.spin: set them in the calculator, and leave them at 0 here"
+            )
+        return CalculatorEngine(self._calculator, name=_name_of(self._calculator))
 
     def __repr__(self) -> str:
         return f"Run({str(self.directory)!r})"
@@ -207,13 +235,6 @@ def _engine_section(engine: EngineSpec) -> dict[str, Any]:
     if isinstance(engine, Mapping):
         return dict(engine)
     return {"kind": "ase", "calculator": _name_of(engine), "from_object": True}
-
-
-def _own_engine(config: Config, engine: EngineSpec | None) -> Engine:
-    """The engine of a configuration, or one that wraps a calculator object."""
-    if engine is None or isinstance(engine, str | Mapping):
-        return make_engine(config)
-    return CalculatorEngine(engine, name=_name_of(engine))
 
 
 def _name_of(calculator: GetPropertiesMixin) -> str:

@@ -54,16 +54,32 @@ class Session:
     outcome: Outcome | None = None
 
     def records(self) -> Generator[Record, None, None]:
-        """Yield the records of the loop, each after it is on disk; may be left at any of them."""
-        self.outcome = yield from committed(
-            self.run, self.config, self.parts, request=self.request, began=self.began
-        )
+        """Records of the loop, each yielded after it is on the disk; may be left at any of them.
+
+        The model is written when the records end or are left.
+        """
+        try:
+            outcome = yield from committed(
+                self.run, self.config, self.parts, request=self.request, began=self.began
+            )
+        except GeneratorExit:
+            self._write_model()
+            raise
+        self._write_model()
+        self.outcome = outcome
+
+    def _write_model(self) -> None:
+        learner = self.parts.trainer
+        if learner.n_labels:  # none are restored where the run was complete already
+            write_model(self.run.model, learner.force_model)
 
     def summary(self) -> Summary:
-        """Summary of the session."""
+        """Summary of the session, once all records were consumed; it is logged."""
         assert self.outcome is not None
         wall_s = time.monotonic() - self.began
-        return summarise(self.run, self.config, self.engine, self.outcome, wall_s)
+        found = summarise(self.run, self.config, self.engine, self.outcome, wall_s)
+        _LOG.info("%s", found)
+        return found
 
 
 @contextmanager
@@ -109,12 +125,7 @@ def open_session(
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 source = warm_started(engine, run.matrices)
                 parts = make_parts(config, atoms, source, file, ranks=ranks)
-                try:
-                    yield Session(run, config, engine, parts, request, began)
-                except GeneratorExit:  # the records were left before their end
-                    write_model(run.model, parts.trainer.force_model)
-                    raise
-                write_model(run.model, parts.trainer.force_model)
+                yield Session(run, config, engine, parts, request, began)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
@@ -142,9 +153,7 @@ def run_session(
     with open_session(run, config, atoms, ranks=ranks) as session:
         for record in session.records():
             watch(record)
-        summary = session.summary()
-        _LOG.info("%s", summary)
-    return summary
+        return session.summary()
 
 
 def default_directory(config: Config, source: Path) -> Path:

@@ -54,4 +54,5 @@ def stop_on_signals() -> Iterator[StopRequest]:
         yield request
     finally:
         for number, handler in before.items():
-            signal.signal(number, handler)
+            if signal.getsignal(number) is remember:  # not that of a session opened since
+                signal.signal(number, handler)

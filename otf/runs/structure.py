@@ -63,6 +63,22 @@ def make_structure(config: Config, folder: Path) -> Atoms:
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError([f"{where}: cannot be read or built ({reason})"]) from error
     assert isinstance(atoms, Atoms)
+    return prepared(system, atoms, where)
+
+
+def prepared(system: System, atoms: Atoms, where: str) -> Atoms:
+    """A structure as the dynamics takes it: repeated, with masses and constraints, and checked.
+
+    Parameters
+    ----------
+    where
+        Source of the structure, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be simulated.
+    """
     if system.repeat != (1, 1, 1):
         if not atoms.pbc.any():
             raise ConfigError([f"{where}: system.repeat needs a periodic structure"])

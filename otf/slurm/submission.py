@@ -5,7 +5,7 @@ from pathlib import Path
 from otf.config import Config, read_config
 from otf.errors import ClusterError
 from otf.io.durable import replace_file
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.session import default_directory
 from otf.runs.stopping import EXIT_FILE
 from otf.slurm import commands
@@ -21,7 +21,7 @@ def planned_script(source: Path, output: Path | None) -> str:
         As :func:`submitted`.
     """
     if source.is_dir():
-        _, config, _ = open_run(source)
+        _, config, _ = read_run(source)
         run = source
     else:
         config = read_config(source)
@@ -48,7 +48,7 @@ def submitted(source: Path, output: Path | None) -> tuple[str, Path]:
         If the configuration or the run directory cannot be used.
     """
     if source.is_dir():
-        run, config, _ = open_run(source)
+        run, config, _ = read_run(source)
         _refuse_twice(run.path)
     else:
         config = read_config(source)
@@ -83,7 +83,7 @@ def cancelled(path: Path, *, now: bool) -> list[str]:
     messages = []
     for job in jobs:
         if job.state == "RUNNING" and not now:
-            if open_run(path)[1].cluster.model_ranks > 1:  # a signal would make mpirun end it
+            if read_run(path)[1].cluster.model_ranks > 1:  # a signal would make mpirun end it
                 (path / EXIT_FILE).touch()
             else:
                 commands.ask_to_stop(job.number)

@@ -24,7 +24,7 @@ from otf.io.labels import LabelFile
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.session import run_session
 from otf.units import KELVIN
 
@@ -67,7 +67,7 @@ def energy_of(distance: float) -> float:
 def finished(tmp_path_factory, long):
     path = make(tmp_path_factory.mktemp("slhmc"), steps=20000 if long else 1600)
     records = []
-    summary = run_session(*open_run(path), records.append)
+    summary = run_session(*read_run(path), records.append)
     return path, summary, [r for r in records if isinstance(r, Segment)]
 
 
@@ -148,12 +148,12 @@ def test_nothing_is_learned_after_the_burn_in(finished):
 @pytest.mark.parametrize("labels", [3, 40, 61, 100])
 def test_a_stopped_run_goes_on_to_the_same_bits(tmp_path, labels):
     whole = make(tmp_path, name="whole")
-    run_session(*open_run(whole))
+    run_session(*read_run(whole))
     path = make(tmp_path, more=f"stop: {{labels: {labels}}}", name="stopped")
-    assert run_session(*open_run(path)).steps < 200
+    assert run_session(*read_run(path)).steps < 200
     resolved = path / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace(f"labels: {labels}", "labels: 9999"))
-    run_session(*open_run(path))
+    run_session(*read_run(path))
     one, other = (read_trajectory(p / "trajectory.h5") for p in (whole, path))
     for name in ("positions", "velocities", "potential_energy", "kinetic_energy"):
         assert getattr(one, name).tobytes() == getattr(other, name).tobytes()
@@ -197,14 +197,14 @@ def flaky(folder: Path, how: str, last: int, more: str = "") -> Path:
 
 def test_an_unbelievable_energy_is_asked_for_again_before_it_is_judged(tmp_path, caplog):
     path = flaky(tmp_path, "astray", 90)
-    run_session(*open_run(path))
+    run_session(*read_run(path))
     assert caplog.text.count("asking again from scratch") == 1
     assert read_trajectory(path / "trajectory.h5").potential_energy.max() < 1.0
 
 
 def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path, caplog):
     path = flaky(tmp_path, "error", 91, "policy: {on_engine_failure: continue}")
-    summary = run_session(*open_run(path))
+    summary = run_session(*read_run(path))
     assert summary.steps == 120
     assert summary.labels == 119  # including the start, without the two that failed
     assert caplog.text.count("the proposal is rejected") == 2
@@ -213,4 +213,4 @@ def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path
 def test_a_proposal_without_a_label_stops_the_run_otherwise(tmp_path):
     path = flaky(tmp_path, "error", 90)
     with pytest.raises(RunError, match="the engine gave no label"):
-        run_session(*open_run(path))
+        run_session(*read_run(path))

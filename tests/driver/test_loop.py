@@ -21,7 +21,7 @@ from otf.driver.records import Segment
 from otf.errors import ConfigError, EngineError, FileError, RunError
 from otf.io.committed import ENGINE, MODEL
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.directory import change_steps, create_run, read_run
 from otf.runs.session import run_session
 from otf.runs.stopping import ENOUGH
 
@@ -65,7 +65,7 @@ def make(tmp_path: Path, name: str = "run", **changes: object) -> Path:
 
 
 def sit(path: Path, **dynamics: object):
-    run, config, atoms = open_run(path)
+    run, config, atoms = read_run(path)
     if dynamics:
         changed = config.dynamics.model_copy(update=dynamics)
         config = config.model_copy(update={"dynamics": changed})
@@ -119,7 +119,7 @@ def test_books_balance_whatever_is_learned(tmp_path, ensemble):
     """The conserved energy scatters with a model update every five steps as with a frozen model."""
     policy = "  kind: fixed\n  train_fs: 20\n  every: 5"
     path = make(tmp_path, policy=policy, ensemble=ensemble, steps=300)
-    summary = run_session(*open_run(path))
+    summary = run_session(*read_run(path))
     told = read_trajectory(path / "trajectory.h5")
     kinetic_and_potential = told.kinetic_energy + told.potential_energy
     np.testing.assert_allclose(
@@ -158,10 +158,10 @@ def test_constraints_hold_and_the_books_balance(tmp_path, ensemble):
         text = text.replace("  structure: cluster.xyz\n", held + "  masses: {Ar: 80.0}\n")
         source.write_text(text + ("stop: {labels: 6}\n" if name == "halves" else ""))
         runs.append(create_run(read_config(source), source, tmp_path / name).path)
-        assert (run_session(*open_run(runs[-1])).steps == 150) == (name == "whole")
+        assert (run_session(*read_run(runs[-1])).steps == 150) == (name == "whole")
     resolved = runs[1] / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("labels: 6", "labels: 600"))
-    run_session(*open_run(runs[1]))
+    run_session(*read_run(runs[1]))
     told, again = (read_trajectory(run / "trajectory.h5") for run in runs)
     assert told.atoms.get_masses()[0] == 80.0
     assert np.ptp(told.positions[:, [0, 3]], axis=0).max() == 0.0
@@ -188,7 +188,7 @@ def test_broken_bond_is_labelled_at_once(tmp_path):
         "policy: {force_target_meV_A: 2000, guard: 1.0e+6, guard_every: 2, audit_fraction: 0}\n"
     )
     run = create_run(read_config(source), source, tmp_path / "run").path
-    run_session(*open_run(run))
+    run_session(*read_run(run))
     found = re.search(r"label \d+ step (\d+) bond", (run / "run.log").read_text())
     at = read_trajectory(run / "trajectory.h5").positions[int(found[1])]
     reach = np.linalg.norm(at[1] - at[0]) / sum(covalent_radii[z] for z in (8, 1))
@@ -204,14 +204,14 @@ def test_thermostat_follows_its_ramp(tmp_path, ensemble):
     ramp += "  friction_per_ps: 50\n"
     source.write_text(text.replace("temperature_K: 150\n", ramp))
     run = create_run(read_config(source), source, tmp_path / "run").path
-    run_session(*open_run(run))
+    run_session(*read_run(run))
     temperature = read_trajectory(run / "trajectory.h5").temperature
     assert temperature[100:200].mean() == pytest.approx(35.0, rel=0.35)
     assert temperature[-100:].mean() == pytest.approx(75.0, rel=0.35)
     resolved = run / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("steps: 600", "steps: 700"))
     with pytest.raises(ConfigError, match="a ramp depends on the length"):
-        run_session(*open_run(run))
+        run_session(*read_run(run))
     resolved.write_text(resolved.read_text().replace("steps: 700", "steps: 600"))
     before = resolved.read_bytes()
     with pytest.raises(ConfigError, match="a ramp depends on the length"):
@@ -245,7 +245,7 @@ def test_atoms_fixed_twice_are_counted_once(tmp_path):
     source = tmp_path / "run.yaml"
     text = (tmp_path / "plain.yaml").read_text()
     source.write_text(text.replace("cluster.xyz\n", "held.traj\n  fixed_atoms: [2, 3]\n"))
-    _, _, opened = open_run(create_run(read_config(source), source, tmp_path / "run").path)
+    _, _, opened = read_run(create_run(read_config(source), source, tmp_path / "run").path)
     assert opened.get_number_of_degrees_of_freedom() == 3 * (13 - 4)
     source.write_text(source.read_text() + "\n")
     text = source.read_text().replace("[2, 3]", "[2, 3]\n  fixed_bonds: [[0, 3]]")
@@ -288,7 +288,7 @@ def test_residual_run_resumes_to_the_last_bit(tmp_path, residual):
             raise RuntimeError("no power")
 
     with pytest.raises(RuntimeError, match="no power"):
-        run_session(*open_run(parts), pull_the_plug)
+        run_session(*read_run(parts), pull_the_plug)
     again, _ = sit(parts)
     one, other = (read_trajectory(p / "trajectory.h5") for p in (whole, parts))
     assert one.positions.tobytes() == other.positions.tobytes()
@@ -307,7 +307,7 @@ def test_impossible_target_hands_back_to_the_engine(tmp_path):
 
 def test_engine_takes_over_again_where_the_model_fails(tmp_path):
     path = make(tmp_path, policy="  kind: fixed\n  train_fs: 0\n  every: 5", steps=20)
-    run, config, atoms = open_run(path)
+    run, config, atoms = read_run(path)
     adaptive = config.policy.model_copy(update={"kind": "adaptive", "force_target_meV_A": 1e-6})
     sit(path)  # the model moves the atoms with little training …
     config = config.model_copy(
@@ -382,10 +382,10 @@ def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
     """A single wrong energy is corrected; one that is reproduced is learned."""
     keywords = f"first: 5, last: {last}, how: {how}, "
     run = make(tmp_path, calculator=FLAKY, keywords=keywords)
-    summary = run_session(*open_run(run))
+    summary = run_session(*read_run(run))
     assert summary.steps == 150
     assert caplog.text.count("asking again from scratch") >= 1
-    right = run_session(*open_run(make(tmp_path, "right")))
+    right = run_session(*read_run(make(tmp_path, "right")))
     energies = [a.get_potential_energy() for a in ase.io.read(run / "labels.extxyz", ":")]
     plain = [a.get_potential_energy() for a in ase.io.read(tmp_path / "right/labels.extxyz", ":")]
     off = energies[5] - plain[5]
@@ -396,7 +396,7 @@ def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
 def test_two_answers_to_one_structure_are_no_label(tmp_path):
     run = make(tmp_path, calculator=FLAKY, keywords="first: 5, last: 500, how: astray, ")
     with pytest.raises(RunError, match=r"two answers to one structure, .* and the model expects"):
-        run_session(*open_run(run))
+        run_session(*read_run(run))
     assert len(ase.io.read(run / "labels.extxyz", ":")) == 5
 
 
@@ -510,7 +510,7 @@ def test_label_of_a_course_not_taken_is_set_aside_and_the_run_goes_on(tmp_path):
 
 def test_text_that_looks_like_a_number_survives_in_the_resolved_config(tmp_path):
     path = make(tmp_path, keywords="note: '1e3', ")
-    assert open_run(path)[1].engine.options["keywords"]["note"] == "1e3"
+    assert read_run(path)[1].engine.options["keywords"]["note"] == "1e3"
 
 
 def test_summary_counts_what_the_files_hold(tmp_path):

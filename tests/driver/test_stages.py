@@ -11,7 +11,7 @@ from otf.driver.records import Segment
 from otf.errors import ConfigError, EngineError, RunError
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.directory import change_steps, create_run, read_run
 from otf.runs.session import run_session
 from otf.runs.stopping import ENOUGH, RDF_KNOWN
 
@@ -44,7 +44,7 @@ def make(folder: Path, text: str = CONFIG, name: str = "run") -> Path:
 def finished(tmp_path_factory):
     path = make(tmp_path_factory.mktemp("stages"))
     records = []
-    summary = run_session(*open_run(path), records.append)
+    summary = run_session(*read_run(path), records.append)
     return path, summary, [r for r in records if isinstance(r, Segment)]
 
 
@@ -83,11 +83,11 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
     for labels in (5, 9, 12):
         text = CONFIG + f"stop: {{labels: {labels}}}\n"
         path = make(tmp_path, text, f"stopped{labels}")
-        stopped = run_session(*open_run(path))
+        stopped = run_session(*read_run(path))
         assert stopped.steps < 280
         resolved = path / "config.resolved.yaml"
         resolved.write_text(resolved.read_text().replace(f"labels: {labels}", "labels: 1000"))
-        run_session(*open_run(path))
+        run_session(*read_run(path))
         again = read_trajectory(path / "trajectory.h5")
         for name in ("positions", "velocities", "cells", "heat", "barostat", "conserved_energy"):
             assert getattr(again, name).tobytes() == getattr(whole, name).tobytes()
@@ -95,15 +95,15 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
 
 def test_the_last_stage_may_become_longer(tmp_path):
     path = make(tmp_path)
-    run_session(*open_run(path))
+    run_session(*read_run(path))
     change_steps(path, 300)
-    assert run_session(*open_run(path)).steps == 300
+    assert run_session(*read_run(path)).steps == 300
     with pytest.raises(ConfigError, match="the last of the stages begins at 200"):
         change_steps(path, 150)
     resolved = path / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("steps: 140", "steps: 150"))
     with pytest.raises(ConfigError, match=r"dynamics\.stages: was"):
-        run_session(*open_run(path))
+        run_session(*read_run(path))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +136,7 @@ def test_calculator_without_stress_is_found_out_at_the_first_label(tmp_path):
     text = CONFIG.replace("emt_calculators:Forgetful", "emt_calculators:Stressless")
     path = make(tmp_path, text)
     with pytest.raises(RunError, match="there is no stress in its label"):
-        run_session(*open_run(path))
+        run_session(*read_run(path))
 
 
 RDF = """\
@@ -157,7 +157,7 @@ stop: {rdf_error: 0.12, rdf_cutoff_A: 5}
 
 def test_a_run_ends_when_its_rdf_is_known_well_enough(tmp_path):
     path = make(tmp_path, RDF)
-    summary = run_session(*open_run(path))
+    summary = run_session(*read_run(path))
     assert summary.stopped_by == RDF_KNOWN
     assert 300 < summary.steps < 5000
     t = read_trajectory(path / "trajectory.h5")
@@ -166,10 +166,10 @@ def test_a_run_ends_when_its_rdf_is_known_well_enough(tmp_path):
         found.add(t.positions[i], t.cells[i])
     assert 0.08 < found.result().worst_error < 0.12
     stopped = make(tmp_path, RDF.replace("5}", "5, labels: 6}"), "stopped")
-    assert run_session(*open_run(stopped)).stopped_by == ENOUGH
+    assert run_session(*read_run(stopped)).stopped_by == ENOUGH
     resolved = stopped / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("labels: 6", "labels: 999"))
-    assert run_session(*open_run(stopped)).steps == summary.steps  # earlier frames count
+    assert run_session(*read_run(stopped)).steps == summary.steps  # earlier frames count
 
 
 def test_a_molecule_has_no_rdf_to_wait_for(tmp_path):

@@ -29,7 +29,7 @@ from otf.engines.sanity import impossible
 from otf.errors import ConfigError, EngineError
 from otf.io.matrices import read_matrices
 from otf.orbitals.block_matrices import BlockMatrix
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.session import run_session
 from otf_openmx import orbitals, output
 from otf_openmx.deck import parse, read
@@ -455,7 +455,7 @@ def test_job_of_ones_own_is_taken_over(tmp_path):
     source.write_text(CONFIG.format(python=sys.executable, standin=STANDIN))
     run = create_run(read_config(source), source, tmp_path / "run")
     (tmp_path / "job.dat").unlink()  # the run keeps its own copy
-    summary = run_session(*open_run(run.path))
+    summary = run_session(*read_run(run.path))
     assert summary.steps == 30
     labels = ase.io.read(run.labels, ":")
     assert labels[0].cell.lengths().tolist() == [8.0, 8.0, 8.0]
@@ -665,7 +665,7 @@ policy: {{gap_max: 3}}
 """)
     config = read_config(tmp_path / "c.yaml")
     run = create_run(config, tmp_path / "c.yaml", tmp_path / "run")
-    summary = run_session(*open_run(run.path))
+    summary = run_session(*read_run(run.path))
     kept = [read_matrices(path) for path in sorted(run.matrices.glob("*.h5"))]
     assert len(kept) == summary.labels > 5
     assert [label.start for label in kept[:2]] == ["scratch", "previous density matrix"]

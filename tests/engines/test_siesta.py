@@ -22,7 +22,7 @@ from otf.engines.labels import LabelFailure, Labels
 from otf.engines.process import Finished
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.session import run_session
 from otf_siesta import fdf, output
 from otf_siesta.failures import KNOWN, Evidence
@@ -532,7 +532,7 @@ def test_job_of_ones_own_is_taken_over(tmp_path, mode):
     run = create_run(read_config(source), source, tmp_path / "run")
     for name in ("job.fdf", "geometry.fdf"):  # the run keeps its own copy
         (job / name).unlink()
-    summary = run_session(*open_run(run.path))
+    summary = run_session(*read_run(run.path))
     assert summary.steps == 30
     labels = ase.io.read(run.labels, ":")
     assert labels[0].cell.lengths().tolist() == [7.0, 7.0, 7.0]

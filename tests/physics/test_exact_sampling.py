@@ -11,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 from otf.config import read_config
 from otf.io.read_frames import read_frames
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.session import run_session
 
 pytestmark = pytest.mark.full  # takes minutes
@@ -46,7 +46,7 @@ def test_methane_is_sampled_as_by_the_engine_alone(tmp_path, long):
     source = tmp_path / "ch4.yaml"
     source.write_text(CONFIG.format(steps=3000 if long else 450))
     path = create_run(read_config(source), source, tmp_path / "run").path
-    assert run_session(*open_run(path)).sampling.accepted_percent > 60.0
+    assert run_session(*read_run(path)).sampling.accepted_percent > 60.0
     sampled = read_frames(path).of_stage("sample")
     energies, bonds = directly(300000 if long else 32000)
     lengths = np.linalg.norm(sampled.positions[:, 1] - sampled.positions[:, 0], axis=1)

@@ -19,7 +19,7 @@ import otf
 from otf.config import read_config
 from otf.errors import ConfigError, OtfError
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, open_run
+from otf.runs.directory import change_steps, create_run, read_run
 from otf.runs.session import run_session
 
 CONFIG = """\
@@ -58,7 +58,7 @@ def finished(tmp_path_factory) -> Path:
     source = folder / "run.yaml"
     source.write_text(CONFIG)
     run = create_run(read_config(source), source, folder / "run")
-    run_session(*open_run(run.path))
+    run_session(*read_run(run.path))
     return run.path
 
 
@@ -104,7 +104,7 @@ def test_damaged_file_is_refused_or_harmless(finished, tmp_path_factory, damage)
     (run / name).write_bytes(broken)
     uses = (
         lambda: change_steps(run, 45),
-        lambda: run_session(*open_run(run)),
+        lambda: run_session(*read_run(run)),
         lambda: read_trajectory(run / "trajectory.h5"),
         lambda: otf.load_model(run / "model.h5"),
     )
@@ -164,6 +164,6 @@ def test_absurd_structure_is_run_or_refused(tmp_path_factory, atoms):
         CONFIG.replace("cluster.xyz", "cluster.traj").replace("steps: 40", "steps: 3")
     )
     refusal(
-        lambda: run_session(*open_run(create_run(read_config(source), source, folder / "run").path))
+        lambda: run_session(*read_run(create_run(read_config(source), source, folder / "run").path))
     )
     shutil.rmtree(folder)

@@ -67,6 +67,23 @@ def warm(source: LabelSource, folder: Path) -> LabelSource:
     return WarmStarted(source, folder, ())
 
 
+class SameProcess:
+    """Labels as a process would, without starting one."""
+
+    def __init__(self, source: LabelSource) -> None:
+        self.source = source
+
+    def label(self, task):
+        answer = self.source.label(
+            task.atoms, index=task.index, remedies=task.remedies, guess=task.guess
+        )
+        return answer, self.source.matrices()
+
+
+def in_processes(source: LabelSource, folder: Path) -> LabelSource:
+    return EngineInProcesses(SameProcess(source), source, None, folder, ATOMS)
+
+
 WRAPPERS = {"turn taking": in_turn, "warm start": warm}
 
 
@@ -97,9 +114,17 @@ def test_wrappers_have_the_capabilities_of_the_engine(tmp_path, wrap):
     assert wrapped.warm_start == inner.warm_start
 
 
+def test_engines_in_processes_pass_labels_on_with_their_matrices(tmp_path):
+    inner = Recorder()
+    wrapped = in_processes(inner, tmp_path)
+    assert isinstance(wrapped.label(**CALLS["label"]), Labels)
+    assert inner.calls == [("label", CALLS["label"]), ("matrices", {})]
+    wrapped.pause()  # a process ends with its label: there is nothing to give back
+
+
 def test_engines_in_processes_declare_that_they_check_no_forces(tmp_path):
     inner = Recorder()
-    wrapped = EngineInProcesses(None, inner, None, tmp_path, ATOMS)
+    wrapped = in_processes(inner, tmp_path)
     assert wrapped.capabilities.matrices
     assert not wrapped.capabilities.force_check
     assert wrapped.check_forces(ATOMS, index=0, guess=DensityGuess(None)) is None

@@ -21,7 +21,7 @@ from otf.io.array_file import read_arrays, write_arrays
 from otf.io.matrices import read_matrices
 from otf.orbitals.block_matrices import BlockMatrix, Pairs
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import create_run, open_run
+from otf.runs.directory import create_run, read_run
 from otf.runs.replicas import run_replicas
 from otf.runs.session import run_session
 from otf.runs.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started
@@ -237,7 +237,7 @@ def test_force_checks_avoid_labels(tmp_path):
     source = tmp_path / "c.yaml"
     source.write_text(OFTEN)
     run = create_run(read_config(source), source, tmp_path / "run")
-    summary = run_session(*open_run(run.path))
+    summary = run_session(*read_run(run.path))
     state = read_checkpoint(run.checkpoint).state
     assert state.force_checks == summary.force_checks
     asked, spared = summary.force_checks.asked, summary.force_checks.spared
@@ -262,5 +262,5 @@ def test_force_checks_work_with_replicas(tmp_path):
     source = tmp_path / "c.yaml"
     source.write_text(OFTEN.replace("steps: 300", "steps: 100") + "replicas: {count: 2}\n")
     run = create_run(read_config(source), source, tmp_path / "run")
-    summary = run_replicas(*open_run(run.path)[:2])
+    summary = run_replicas(*read_run(run.path)[:2])
     assert sum(replica.force_checks.asked for replica in summary.replicas) > 0
