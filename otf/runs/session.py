@@ -96,7 +96,7 @@ def open_session(
     Parameters
     ----------
     run, config, atoms
-        As returned by :func:`~otf.runs.directory.open_run`.
+        As returned by :func:`~otf.runs.directory.read_run`.
     engine
         Replaces the engine of the configuration.
     ranks
