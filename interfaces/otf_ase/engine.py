@@ -60,8 +60,9 @@ class AseEngine(CalculatorEngine):
         if self._options.from_object:
             raise EngineError(
                 "engine.from_object: the run was started from Python with a calculator object "
-                f"({self._options.calculator}); use it there: "
-                "otf.open_run(directory, engine=calculator).run()"
+                f"({self._options.calculator}); continue it there: "
+                "otf.open_run(directory, engine=calculator).run(). What labels by the engine from "
+                "the command line needs a run whose calculator is named: module:Class"
             )
         module, _, name = self._options.calculator.partition(":")
         try:

@@ -2,9 +2,9 @@
 
 Under the hypothesis that they do, it makes no difference which run a block of frames came from. The
 squared difference of the means, in units of the scatter of the blocks, is therefore compared with
-its values for random assignments of the blocks to the two runs. Blocks are of one length
-in both runs: ten in the shorter one, or fewer where frames are correlated for long
-(:mod:`otf.analysis.blocks`). The test assumes neither
+its values for random assignments of the blocks to the two runs. Blocks have as many frames in one
+run as in the other, so frames should be equally far apart in time: ten blocks in the shorter run,
+or fewer where frames are correlated for long (:mod:`otf.analysis.blocks`). The test assumes neither
 independent neighbouring bins nor normal distributions.
 """
 

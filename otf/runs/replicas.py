@@ -1,11 +1,11 @@
 """Replicas that share one model: every label is learned for all of them.
 
 Each replica is a run of its own, in its own directory and thread. A lock lets one replica at a time
-compute with the model; it is released only while the replica waits for a label. So the model can
-change between a replica's prediction and its label, but not during either; a label is learned and
-its segment committed before another replica moves. The order in which labels are learned depends on
-their wall times: a killed run continues from the last commit of each replica with all computed
-labels, but not on the trajectory it would have followed.
+compute with the model; it is released only while the replica waits for its engine: for a label or
+a force check. There the model can change, and nowhere else: a label is learned and its segment,
+integrated once more on one model, committed before another replica moves. The order in which labels
+are learned depends on their wall times: a killed run continues from the last commit of each replica
+with all computed labels, but not on the trajectory it would have followed.
 """
 
 import logging
