@@ -1,7 +1,5 @@
 """Training of the model on the fly: error at each label, regression, growth."""
 
-import itertools
-import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -11,20 +9,18 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
-from otf.learning import growth, regularisation
+from otf.learning import regularisation
 from otf.learning.force_model import ForceModel, Posterior
+from otf.learning.growing_regression import GrowingRegression
 from otf.learning.left_out import left_out_scale
-from otf.learning.regression import Example, Regression, Taught, TrainerSettings
+from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
-from otf.learning.time_blocks import TimeBlocks
 from otf.learning.uncertainty import EPSILON, ErrorScale
 from otf.model import residual
 from otf.model.blueprint import Blueprint, Size
 from otf.model.one_thread import in_one_thread
 from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction, TensorEnergy
-
-_LOG = logging.getLogger("otf.learning")
 
 _UNSETTLED = 30  # number of labels up to which the search is iterated to convergence
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
@@ -74,13 +70,7 @@ class Trainer:
 
     def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
         self.settings = settings
-        self._blueprint = blueprint
-        self._size = blueprint.choices.smallest()
-        self._regression = Regression(blueprint.build(self._size), settings)
-        self._examples: list[Example] = []
-        self._reference_energy = 0.0
-        self._blocks = TimeBlocks()
-        self._tried_at = 0
+        self._labels = GrowingRegression(blueprint, settings)
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
         self._residuals: list[Floats] = []
@@ -89,12 +79,12 @@ class Trainer:
     @property
     def model(self) -> TensorEnergy:
         """The energy model of the present size."""
-        return self._regression.model
+        return self._labels.model
 
     @property
     def n_labels(self) -> int:
         """Number of labels learned so far."""
-        return len(self._examples)
+        return len(self._labels.examples)
 
     @property
     def choice(self) -> Regularisation:
@@ -104,7 +94,7 @@ class Trainer:
     @property
     def size(self) -> Size:
         """Size of the model."""
-        return self._size
+        return self._labels.size
 
     @property
     def force_model(self) -> ForceModel:
@@ -133,7 +123,7 @@ class Trainer:
 
         None with fewer than two.
         """
-        recent = self._examples[:n_labels][-_REMEMBERED:]
+        recent = self._labels.examples[:n_labels][-_REMEMBERED:]
         if len(recent) < 2:
             return None
         left = [e.labels.forces - self.predict(e.atoms).forces for e in recent]
@@ -176,25 +166,13 @@ class Trainer:
     @in_one_thread
     def add(self, atoms: Atoms, labels: Labels, *, time_fs: float, trajectory: int = 0) -> None:
         """Add one label without choosing and solving; see :meth:`learn`."""
-        example = self._remember(Taught(atoms, labels, time_fs, trajectory))
-        if self._blueprint.groups(self._size) == self.model.sharing.groups:
-            self._regression.add(example, self._reference_energy)
-        else:  # new environments
-            before = _latest_leverage(self._regression, self._choice)
-            self._regression = self._regress(self._size)
-            after = _latest_leverage(self._regression, self._choice)
-            self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
-
-    def _remember(self, taught: Taught) -> Example:
-        """Store a label with its time block."""
-        atoms, labels = taught.atoms, taught.labels
-        if self.n_labels == 0:
-            self._reference_energy = labels.energy / len(atoms)
-        block = self._blocks.of(taught.time_fs, taught.trajectory)
-        bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self._examples.append(Example(bare, labels, block))
-        self._blueprint.see(bare)
-        return self._examples[-1]
+        self._labels.remember(Taught(atoms, labels, time_fs, trajectory))
+        if self._labels.has_all_environments:
+            self._labels.add_latest()
+        else:
+            before = self._latest_leverage()
+            self._labels.rebuild(self._labels.size)
+            self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
 
     @in_one_thread
     def settle(self) -> None:
@@ -207,13 +185,13 @@ class Trainer:
         """
         if not self.n_labels:
             raise RunError("there is nothing to learn from")
-        regression = self._regression
+        regression = self._labels.current
         self._choice = regularisation.converge(
             regression.equations, regression.leading, self._choice, thorough=True
         )
-        while growth.may_be_too_small(self._regression, self._choice) and self._grow():
+        while self._labels.may_be_too_small(self._choice) and self._grow():
             pass
-        scale = left_out_scale(self._regression, self._examples, self._choice)
+        scale = left_out_scale(self._labels.current, self._labels.examples, self._choice)
         self._scale = scale or self._scale
         self._solve()
 
@@ -221,9 +199,9 @@ class Trainer:
         """State that, with the labels, restores this trainer exactly."""
         return TrainerState(
             self.n_labels,
-            self._reference_energy,
-            self._size,
-            self._tried_at,
+            self._labels.reference_energy,
+            self._labels.size,
+            self._labels.tried_at,
             self._choice,
             self._scale,
             np.array(self._residuals),
@@ -239,20 +217,19 @@ class Trainer:
         RunError
             If the labels are not those the state was made with.
         """
-        self._size = state.size
         for taught in labelled:
-            self._remember(taught)
-        self._regression = self._regress(state.size)
+            self._labels.remember(taught)
+        self._labels.rebuild(state.size)
         if self.n_labels != state.n_labels:
             raise RunError(
                 f"the checkpoint was made with {state.n_labels} labels, but {self.n_labels} are "
                 "there; put the labels file of this run back in its place"
             )
         self._choice, self._scale = state.choice, state.scale
-        self._tried_at, self._residuals = state.tried_at, list(state.residuals)
-        if not self._examples:
+        self._labels.tried_at, self._residuals = state.tried_at, list(state.residuals)
+        if not self.n_labels:
             return
-        latest = self._examples[-1].atoms
+        latest = self._labels.examples[-1].atoms
         self._solve()
         if len(state.theta) != self.model.n_columns:
             raise RunError(_OTHER_LABELS)
@@ -260,52 +237,40 @@ class Trainer:
         # The stored coefficients are exact, even if another machine rounds differently.
         self._set_model(state.theta, posterior)
         stored = self.predict(latest)
-        same = self._reference_energy == state.reference_energy
+        same = self._labels.reference_energy == state.reference_energy
         if not same or np.abs(rebuilt.forces - stored.forces).max() > _SAME_FORCES:
             raise RunError(_OTHER_LABELS)
 
-    def _regress(self, size: Size) -> Regression:
-        """The equations of all labels so far for a model of another size."""
-        regression = Regression(self._blueprint.build(size), self.settings)
-        for example in self._examples:
-            regression.add(example, self._reference_energy)
-        return regression
-
     def _choose(self) -> None:
         """Update order and prior, and from time to time the size."""
-        before = _latest_leverage(self._regression, self._choice)
+        before, equations = self._latest_leverage(), self._labels.current
         find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
-        self._choice = find(self._regression.equations, self._regression.leading, self._choice)
-        if self.n_labels >= 2 * self._tried_at and growth.may_be_too_small(
-            self._regression, self._choice
-        ):
-            self._tried_at = self.n_labels
+        self._choice = find(equations.equations, equations.leading, self._choice)
+        due = self.n_labels >= 2 * self._labels.tried_at
+        if due and self._labels.may_be_too_small(self._choice):
+            self._labels.tried_at = self.n_labels
             self._grow()
         # The leverages have changed, but not the errors, except for the gain by growth.
-        after = _latest_leverage(self._regression, self._choice)
-        self._scale = self._scale.rescaled(float(np.sqrt(before / after)))
+        self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
 
     def _grow(self) -> bool:
-        """Try the next larger sizes; return whether one has a smaller left-out error."""
-        larger = self._blueprint.larger(self._size)
-        if not larger:
+        """Let the model grow; return whether it did."""
+        before = self._labels.size
+        choice = self._labels.grow(self._choice)
+        if choice is None:
             return False
-        sizes = itertools.chain(
-            [(self._size, self._regression)], ((size, self._regress(size)) for size in larger)
-        )
-        best = growth.best_of(sizes, self._choice, n_labels=self.n_labels)
-        grown = best.size != self._size
+        grown = self._labels.size != before
         if grown:
-            _LOG.info("the model grows: %s", best.size)
-            self._scale = self._scale.rescaled(best.choice.score / self._choice.score)
-        self._size, self._regression, self._choice = best.size, best.regression, best.choice
+            self._scale = self._scale.rescaled(choice.score / self._choice.score)
+        self._choice = choice
         return grown
 
     def _solve(self) -> None:
-        leading = self._regression.leading[self._choice.order]
+        regression = self._labels.current
+        leading = regression.leading[self._choice.order]
         solution = None
         for strength in regularisation.GRID[self._choice.position[self._choice.order] :]:
-            solution = self._regression.equations.solve(leading, float(strength))
+            solution = regression.equations.solve(leading, float(strength))
             if solution is not None:
                 break
         if solution is None:
@@ -324,15 +289,15 @@ class Trainer:
             theta,
             order,
             self.model.tensors(theta, order=order),
-            self._reference_energy,
+            self._labels.reference_energy,
             self._scale,
             posterior,
         )
 
-
-def _latest_leverage(regression: Regression, choice: Regularisation) -> float:
-    """Mean of epsilon + leverage over the rows of the latest label."""
-    solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
-    if solution is None:
-        return 1.0
-    return float(EPSILON + solution.leverage(regression.equations.snapshots[-1].rows).mean())
+    def _latest_leverage(self) -> float:
+        """Mean of epsilon + leverage over the rows of the latest label."""
+        regression, choice = self._labels.current, self._choice
+        solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
+        if solution is None:
+            return 1.0
+        return float(EPSILON + solution.leverage(regression.equations.snapshots[-1].rows).mean())

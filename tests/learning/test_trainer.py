@@ -255,7 +255,7 @@ def test_model_grows_where_it_is_too_small_and_predicts_better_for_it():
 def test_model_does_not_grow_where_there_is_nothing_to_gain():
     data = labelled(40, width=0.005)
     model = growing(sharing=("species",), components=(3, 8))
-    coarse = Trainer(model._blueprint, TrainerSettings(force_noise=1.0))
+    coarse = Trainer(model._labels._blueprint, TrainerSettings(force_noise=1.0))
     assert learn(coarse, data).size == model.size
 
 
