@@ -23,16 +23,19 @@ EXECUTORLIB = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # about 
 STANDINS = Path(__file__).parents[1] / "standins"
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
-engine: {kind: ase, calculator: "emt_calculators:Noted", keywords: {file: NOTES, seconds: WAIT}}
+engine: {kind: ase, calculator: "emt_calculators:Noted", keywords: {file: NOTES, seconds: WAIT, together: TOGETHER}}
 dynamics: {ensemble: csvr, steps: 150, timestep_fs: 2.0}
 policy: {force_target_meV_A: 5, gap_max: 20}
 replicas: {WALKERS}
 """
 
 
-def written(folder: Path, *, wait: float = 0.0, replicas: str = "count: 3") -> Path:
+def written(
+    folder: Path, *, wait: float = 0.0, together: int = 1, replicas: str = "count: 3"
+) -> Path:
     path = folder / "al.yaml"
     text = CONFIG.replace("NOTES", str(folder / "notes")).replace("WAIT", str(wait))
+    text = text.replace("TOGETHER", str(together))
     path.write_text(text.replace("WALKERS", replicas))
     return path
 
@@ -103,7 +106,9 @@ def overlaps(notes: Path) -> int:
 @pytest.mark.parametrize("at_once", [1, 2, 3])
 def test_no_replica_waits_for_another_while_engines_are_free(tmp_path, at_once):
     replicas = f"count: 3, labels_at_once: {at_once}"
-    otf("run", written(tmp_path, wait=0.05, replicas=replicas), "--output", tmp_path / "run")
+    # The first labels wait for each other: how fast the engines start does not matter.
+    config = written(tmp_path, wait=0.05, together=at_once, replicas=replicas)
+    otf("run", config, "--output", tmp_path / "run")
     assert overlaps(tmp_path / "notes") == at_once
 
 

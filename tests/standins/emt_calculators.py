@@ -33,15 +33,31 @@ class Slow(Forgetful):
 
 
 class Noted(Forgetful):
-    """EMT that waits and appends its start and end times to a file."""
+    """EMT that waits and appends its start and end times to a file.
 
-    def __init__(self, file: str, seconds: float) -> None:
+    Parameters
+    ----------
+    file
+        Where it appends.
+    seconds
+        How long it waits.
+    together
+        Number of labels that wait for each other, half a minute at most, before the first end.
+    """
+
+    def __init__(self, file: str, seconds: float, together: int = 1) -> None:
         super().__init__()
         self.file = file
         self.seconds = seconds
+        self.together = together
 
     def calculate(self, *args: object, **kwargs: object) -> None:
         began = time.monotonic()
+        started = Path(f"{self.file}.started")
+        with started.open("a") as stream:
+            stream.write(".")
+        while len(started.read_text()) < self.together and time.monotonic() < began + 30.0:
+            time.sleep(0.01)
         time.sleep(self.seconds)
         super().calculate(*args, **kwargs)
         with Path(self.file).open("a") as stream:
