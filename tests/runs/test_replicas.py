@@ -23,7 +23,10 @@ EXECUTORLIB = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # about 
 STANDINS = Path(__file__).parents[1] / "standins"
 CONFIG = """\
 system: {bulk: {name: Al, a_A: 4.05}, repeat: [2, 2, 2]}
-engine: {kind: ase, calculator: "emt_calculators:Noted", keywords: {file: NOTES, seconds: WAIT, together: TOGETHER}}
+engine:
+  kind: ase
+  calculator: "emt_calculators:Noted"
+  keywords: {file: NOTES, seconds: WAIT, together: TOGETHER}
 dynamics: {ensemble: csvr, steps: 150, timestep_fs: 2.0}
 policy: {force_target_meV_A: 5, gap_max: 20}
 replicas: {WALKERS}
