@@ -82,10 +82,15 @@ class Model(Section):
     """The force model; the defaults suit molecules and crystals."""
 
     cutoff_two_A: PositiveFloat | None = Field(
-        None, description="range of pairs; default 6 for molecules, 5 for crystals"
+        None, description="range of pairs; default: 3.8, 4.5, 5 or 6, by the left-out error"
     )
     cutoff_three_A: PositiveFloat | None = Field(
-        None, description="range of triples; default 4 for molecules, 5 for crystals"
+        None, description="range of triples; default: 3, 3.8, 4 or 5, by the left-out error"
+    )
+    decay: Annotated[float, Field(ge=0, le=10)] | None = Field(
+        None,
+        description="decay of the distance coordinate: larger values resolve short distances more "
+        "finely; 0 is the plain distance; default: 0, 2 or 4, by the left-out error",
     )
     r_min_A: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         0.0, description="shortest distance that the radial polynomials resolve"
@@ -95,7 +100,8 @@ class Model(Section):
     )
     radial_three: Annotated[int, Field(ge=1, le=10)] | None = Field(
         None,
-        description="number of radial polynomials of triples; default 3, or 5 for a single species",
+        description="number of radial polynomials of triples; default: 3, 5 or 8, by the left-out "
+        "error",
     )
     l_max: Annotated[int, Field(ge=0, le=6)] | None = Field(
         None, description="highest angular momentum; default 3, or 4 for a single species"

@@ -38,7 +38,7 @@ def _radial(distances: Floats, r_min: float, cutoff: float, table: Floats, out: 
     slope = np.empty(out.shape[1])
     for i in range(len(distances)):
         if distances[i] < cutoff:
-            radial_values(distances[i], r_min, cutoff, table, out[i], slope)
+            radial_values(distances[i], r_min, cutoff, 0.0, table, out[i], slope)
 
 
 def parts(vectors: Floats, reach: Reach, l_max: int) -> Floats:

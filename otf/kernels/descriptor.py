@@ -36,12 +36,13 @@ from otf.kernels.radial import radial_values, recursion_table
 
 
 class Basis(NamedTuple):
-    """Sizes, cutoffs (Angstrom) and constant tables of a descriptor."""
+    """Sizes, cutoffs (Angstrom), distance coordinate and constant tables of a descriptor."""
 
     n_species: int
     r_min: float
     cutoff_two: float
     cutoff_three: float
+    decay: float
     two_table: Floats
     three_table: Floats
     norm: Floats
@@ -90,6 +91,7 @@ def make_basis(
     r_min: float,
     cutoff_two: float,
     cutoff_three: float,
+    decay: float = 0.0,
     n_two: int,
     n_three: int,
     l_max: int,
@@ -103,6 +105,7 @@ def make_basis(
         r_min,
         cutoff_two,
         cutoff_three,
+        decay,
         recursion_table(n_two),
         recursion_table(n_three),
         normalisation(l_max),
@@ -199,14 +202,24 @@ def visit_neighbours(
         work.distance[count] = r
         if r < basis.cutoff_two:
             two, two_slope = work.two[count], work.two_slope[count]
-            radial_values(r, basis.r_min, basis.cutoff_two, basis.two_table, two, two_slope)
+            radial_values(
+                r, basis.r_min, basis.cutoff_two, basis.decay, basis.two_table, two, two_slope
+            )
             for k in range(n_two):
                 work.features[s * n_two + k] += two[k]
         else:
             work.two_slope[count] = 0.0
         if r < basis.cutoff_three:
             three, three_slope = work.three[count], work.three_slope[count]
-            radial_values(r, basis.r_min, basis.cutoff_three, basis.three_table, three, three_slope)
+            radial_values(
+                r,
+                basis.r_min,
+                basis.cutoff_three,
+                basis.decay,
+                basis.three_table,
+                three,
+                three_slope,
+            )
             solid_harmonics(
                 work.vector[count, 0] / r,
                 work.vector[count, 1] / r,

@@ -1,18 +1,26 @@
 r"""Orthonormal radial polynomials that vanish smoothly at the cutoff.
 
-.. math:: R_k(x) = \sqrt{2k+7}\,(1-x)^3 P_k^{(6,0)}(2x-1), \qquad x = (r-r_\min)/(r_c-r_\min)
+.. math::
+
+   R_k(x) = \sqrt{2k+7}\,(1-x)^3 P_k^{(6,0)}(2x-1), \qquad
+   x = 1 - \frac{e^{-\lambda s} - e^{-\lambda}}{1 - e^{-\lambda}}, \qquad
+   s = \frac{r-r_\min}{r_c-r_\min}
 
 :math:`P_k^{(6,0)}` are Jacobi polynomials; the set is the Gram-Schmidt orthonormalisation of
-:math:`(x-1)^{3+k}` on [0, 1]. Value, slope and curvature are zero at :math:`r_c`.
+:math:`(x-1)^{3+k}` on [0, 1]. Value, slope and curvature are zero at :math:`r_c`. The decay
+:math:`\lambda` of the distance coordinate resolves short distances more finely than long ones;
+:math:`x = s` for :math:`\lambda = 0`.
 
 =============================  ==========================
 formula                        code
 =============================  ==========================
 three-term recursion of P_k    :func:`recursion_table`
+x and dx/dr                    :func:`coordinate`
 R_k and dR_k/dr                :func:`radial_values`
 =============================  ==========================
 
-Source: NIST Digital Library of Mathematical Functions, 18.9.1-18.9.2 (recursion), 18.3 (norm).
+Sources: NIST Digital Library of Mathematical Functions, 18.9.1-18.9.2 (recursion), 18.3 (norm);
+van der Oord et al., Mach. Learn.: Sci. Technol. 1, 015004 (2020), sec. 2 (distance coordinates).
 """
 
 import numpy as np
@@ -53,12 +61,22 @@ def recursion_table(n_radial: int) -> Floats:
 
 
 @kernel
+def coordinate(r: float, r_min: float, r_cut: float, decay: float) -> tuple[float, float]:
+    """x(r) and dx/dr (1/Angstrom)."""
+    inverse_range = 1.0 / (r_cut - r_min)
+    s = (r - r_min) * inverse_range
+    if decay == 0.0:
+        return s, inverse_range
+    scale = 1.0 / -np.expm1(-decay)
+    return -np.expm1(-decay * s) * scale, decay * np.exp(-decay * s) * scale * inverse_range
+
+
+@kernel
 def radial_values(
-    r: float, r_min: float, r_cut: float, table: Floats, value: Floats, slope: Floats
+    r: float, r_min: float, r_cut: float, decay: float, table: Floats, value: Floats, slope: Floats
 ) -> None:
     """Fill ``value[k]`` = R_k(r) and ``slope[k]`` = dR_k/dr (1/Angstrom); r must be below r_cut."""
-    inverse_range = 1.0 / (r_cut - r_min)
-    x = (r - r_min) * inverse_range
+    x, inverse_range = coordinate(r, r_min, r_cut, decay)
     t = 2.0 * x - 1.0
     u = 1.0 - x
     envelope = u * u * u

@@ -1,26 +1,33 @@
 """The labels of a run as equations for a model that grows.
 
-A model whose training error is about as large as its left-out error is limited by its size, not by
-the number of labels: the next larger sizes are then tried, and the best one is kept.
+Ranges and resolution of the descriptor, and the size of the model, are chosen by the error at labels
+that are left out of the fit: no choice is right for a molecule, a liquid and an amorphous solid.
 """
 
-import itertools
 import logging
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 from ase import Atoms
 
 from otf.learning import regularisation
 from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
-from otf.model.blueprint import Blueprint, Size
+from otf.model.blueprint import RESOLUTION, Blueprint, Size
+from otf.model.cross_validation import left_out_errors
+from otf.model.normal_equations import Rows
 from otf.model.tensor_energy import TensorEnergy
+from otf.units import MEV
 
 _LOG = logging.getLogger("otf.learning")
 
 _GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which it does not grow
-_SATURATED = 0.5  # training error relative to the left-out error above which it may grow
+_FEWEST_BLOCKS = 3  # time blocks of labels from which on they are left out by blocks
+_FEWEST_LABELS = 12  # to leave out, whatever the cost
+_COARSE = 2  # spacing of the prior strengths of a search on the grid
+_MOST_WORK = 4e6  # rows times the smaller of rows and columns, in a search
 
 
 class GrowingRegression:
@@ -83,53 +90,103 @@ class GrowingRegression:
         """Make the equations of all labels anew, for a model of this size."""
         self.size, self.current = size, self._equations(size)
 
-    def may_be_too_small(self, choice: Regularisation) -> bool:
-        """Whether the training error is about as large as the left-out error."""
-        score = choice.score
-        if not score > _GOOD_ENOUGH:  # also while it is NaN
-            return False
-        leading = self.current.leading[choice.order]
-        return self.current.misfit(leading, choice.strength) > _SATURATED * score
+    def search(self, choice: Regularisation) -> tuple[Regularisation, float]:
+        """Try other resolutions and larger sizes, and take the one with the smallest left-out error.
 
-    def grow(self, choice: Regularisation) -> Regularisation | None:
-        """Try the next larger sizes, and take the one with the smallest left-out error.
-
-        A larger size must be better by a margin.
+        One quantity is changed at a time; a candidate must be better by a margin. Labels a few
+        steps apart are interpolated by any model with enough coefficients, so until the labels
+        spread over several time blocks a candidate may not have more than the present model.
 
         Parameters
         ----------
         choice
-            Order and prior in use, where the search for each size starts.
+            Order and prior in use.
 
         Returns
         -------
-        Order and prior for the size that was taken, which may be the present one; None if there is
-        no larger size.
+        choice, gain
+            Order and prior for the size that was taken, which may be the present one; its left-out
+            error relative to that of the present one.
         """
-        larger = self._blueprint.larger(self.size)
-        if not larger:
-            return None
-        sizes: Iterable[tuple[Size, Regression]] = itertools.chain(
-            [(self.size, self.current)], ((size, self._equations(size)) for size in larger)
+        examples = self._judged_by()
+        spread = len({e.block for e in examples}) >= _FEWEST_BLOCKS
+        present = best = self._found(self.size, choice, examples)
+        for name in RESOLUTION:
+            others = self._blueprint.resolved_otherwise(best.size, name)
+            most = self._blueprint.n_columns(self.size)
+            others = [s for s in others if spread or self._blueprint.n_columns(s) <= most]
+            best = self._best_of(best, others, choice, examples)
+        if spread and best.score > _GOOD_ENOUGH:
+            best = self._best_of(best, self._blueprint.larger(best.size), choice, examples)
+        if best.size != self.size:
+            _LOG.info("the model changes: %s", best.size)
+            self.rebuild(best.size)
+        return best.choice, best.score / present.score
+
+    def _best_of(
+        self,
+        best: "_Found",
+        sizes: Sequence[Size],
+        choice: Regularisation,
+        examples: Sequence[Example],
+    ) -> "_Found":
+        """The best so far, or the best of these sizes if it is better by a margin."""
+        found = [self._found(size, choice, examples) for size in sizes]
+        better = min(found, key=lambda f: f.score, default=best)
+        return better if better.score < regularisation.GAIN * best.score else best
+
+    def _found(self, size: Size, choice: Regularisation, examples: Sequence[Example]) -> "_Found":
+        """Left-out error of a size, at the best order and prior strength."""
+        regression = Regression(self._blueprint.build(size), self._settings)
+        spread = len({e.block for e in examples}) >= _FEWEST_BLOCKS
+        blocks: dict[int, list[Rows]] = {}
+        for number, example in enumerate(examples):
+            block = example.block if spread else number
+            rows = regression.equation(example, self.reference_energy)
+            blocks.setdefault(block, []).append(rows)
+        joined = [
+            (np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows]))
+            for rows in blocks.values()
+        ]
+        position, scores = {}, {}
+        for order, leading in regression.leading.items():
+            errors = left_out_errors(
+                [(x[:, :leading], y) for x, y in joined],
+                regression.equations.prior[:leading],
+                regularisation.GRID[::_COARSE],
+            )
+            position[order] = _COARSE * int(np.argmin(errors))
+            scores[order] = float(errors.min())
+        order = min(scores, key=lambda o: scores[o])
+        if scores[order] > regularisation.GAIN * scores[choice.order]:
+            order = choice.order
+        _LOG.info(
+            "%d labels, %s: left-out error %.1f meV/A (order %d, lambda %.0e)",
+            len(self.examples),
+            size,
+            scores[order] * self._settings.force_noise / MEV,
+            order,
+            regularisation.GRID[position[order]],
         )
-        best: tuple[Size, Regression, Regularisation] | None = None
-        for size, regression in sizes:  # one at a time: each holds all equations
-            found = regularisation.converge(
-                regression.equations, regression.leading, choice, thorough=True
-            )
-            _LOG.info(
-                "%d labels, %s: left-out error %.4g in units of the expected noise",
-                len(self.examples),
-                size,
-                found.score,
-            )
-            if best is None or found.score < regularisation.GAIN * best[2].score:
-                best = size, regression, found
-        assert best is not None  # the present size is always there
-        if best[0] != self.size:
-            _LOG.info("the model grows: %s", best[0])
-        self.size, self.current, found = best
-        return found
+        kept = Regularisation(order, position, len(self.examples), choice.score)
+        return _Found(size, kept, scores[order])
+
+    def _judged_by(self) -> list[Example]:
+        """Labels that a search uses: as many as it can afford, evenly spread.
+
+        Labels of the same time block are nearly the same label: two of them are enough.
+        """
+        examples = self.examples
+        if len({e.block for e in examples}) >= _FEWEST_BLOCKS:
+            last = {e.block: i for i, e in enumerate(examples)}
+            examples = [e for i, e in enumerate(examples) if i > last[e.block] - 2]
+        columns = self._blueprint.n_columns(self.size)
+        rows = 1 + 3 * len(examples[0].atoms)
+        count = len(examples)
+        while count > _FEWEST_LABELS and count * rows * min(count * rows, columns) > _MOST_WORK:
+            count -= 1
+        chosen = np.unique(np.linspace(0, len(examples) - 1, count).round().astype(int))
+        return [examples[i] for i in chosen]
 
     def _equations(self, size: Size) -> Regression:
         """The equations of all labels for a model of this size."""
@@ -137,3 +194,12 @@ class GrowingRegression:
         for example in self.examples:
             regression.add(example, self.reference_energy)
         return regression
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A size with its best order and prior, and its left-out error in units of the noise."""
+
+    size: Size
+    choice: Regularisation
+    score: float

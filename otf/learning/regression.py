@@ -101,10 +101,9 @@ class Regression:
         reference_energy
             Energy subtracted per atom, eV.
         """
-        rows, targets = self._equation(example.atoms, example.labels, reference_energy)
-        n_columns = len(self.equations.prior)
+        rows, targets = self.equation(example, reference_energy)
         self.equations.add(
-            np.ascontiguousarray(rows[:, :n_columns]),
+            rows,
             targets,
             block=example.block,
             forgetting=self.settings.forgetting_at(self.equations.n_snapshots),
@@ -122,16 +121,15 @@ class Regression:
         square = equations.square - float(equations.moment[:leading] @ theta) - stiffness
         return float(np.sqrt(max(square, 0.0) / equations.weighted_rows))
 
-    def _equation(
-        self, atoms: Atoms, labels: Labels, reference_energy: float
-    ) -> tuple[Floats, Floats]:
+    def equation(self, example: Example, reference_energy: float) -> tuple[Floats, Floats]:
         """Rows and targets of one label in units of their expected noise.
 
         In the order energy, forces, then stress and atomic energies if they are learned. With self
         coupling only the forces: the coefficients determine nothing else.
         """
+        atoms, labels = example.atoms, example.labels
         settings, n = self.settings, len(atoms)
-        design = self.model.design(atoms)
+        design = self.model.design(atoms)[:, : len(self.equations.prior)]
         rows = [design[1 : 1 + 3 * n] / settings.force_noise]
         targets = [labels.forces.ravel() / settings.force_noise]
         if self.model.coupling == "self":
@@ -144,7 +142,8 @@ class Regression:
             rows.append(design[1 + 3 * n :] * scale)
             targets.append(labels.stress.ravel() / settings.stress_noise)
         if settings.atomic_energy_noise is not None and labels.atomic_energies is not None:
-            rows.append(self.model.atomic_rows(atoms) / settings.atomic_energy_noise)
+            atomic = self.model.atomic_rows(atoms)[:, : len(self.equations.prior)]
+            rows.append(atomic / settings.atomic_energy_noise)
             energies = labels.atomic_energies - reference_energy
             targets.append(energies / settings.atomic_energy_noise)
         return np.concatenate(rows), np.concatenate(targets)

@@ -22,6 +22,7 @@ from otf.model.one_thread import in_one_thread
 from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
+_FIRST_SEARCH = 3  # number of labels from which on sizes are searched
 _UNSETTLED = 30  # number of labels up to which the search is iterated to convergence
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
 _OTHER_LABELS = (
@@ -189,8 +190,12 @@ class Trainer:
         self._choice = regularisation.converge(
             regression.equations, regression.leading, self._choice, thorough=True
         )
-        while self._labels.may_be_too_small(self._choice) and self._grow():
-            pass
+        if self.n_labels >= _FIRST_SEARCH:
+            self._choice, _ = self._labels.search(self._choice)
+            regression = self._labels.current
+            self._choice = regularisation.converge(
+                regression.equations, regression.leading, self._choice, thorough=True
+            )
         scale = left_out_scale(self._labels.current, self._labels.examples, self._choice)
         self._scale = scale or self._scale
         self._solve()
@@ -242,28 +247,17 @@ class Trainer:
             raise RunError(_OTHER_LABELS)
 
     def _choose(self) -> None:
-        """Update order and prior, and from time to time the size."""
-        before, equations = self._latest_leverage(), self._labels.current
-        find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
-        self._choice = find(equations.equations, equations.leading, self._choice)
-        due = self.n_labels >= 2 * self._labels.tried_at
-        if due and self._labels.may_be_too_small(self._choice):
+        """Update order and prior, and whenever the labels have doubled the size."""
+        before = self._latest_leverage()
+        if self.n_labels >= max(_FIRST_SEARCH, 2 * self._labels.tried_at):
             self._labels.tried_at = self.n_labels
-            self._grow()
-        # The leverages have changed, but not the errors, except for the gain by growth.
+            self._choice, gain = self._labels.search(self._choice)
+            self._scale = self._scale.rescaled(gain)
+        find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
+        regression = self._labels.current
+        self._choice = find(regression.equations, regression.leading, self._choice)
+        # The leverages have changed, but not the errors, except for the gain by another size.
         self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
-
-    def _grow(self) -> bool:
-        """Let the model grow; return whether it did."""
-        before = self._labels.size
-        choice = self._labels.grow(self._choice)
-        if choice is None:
-            return False
-        grown = self._labels.size != before
-        if grown:
-            self._scale = self._scale.rescaled(choice.score / self._choice.score)
-        self._choice = choice
-        return grown
 
     def _solve(self) -> None:
         regression = self._labels.current

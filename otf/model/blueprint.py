@@ -1,14 +1,14 @@
 """Construction of energy models of a system in any of several sizes.
 
-A model may grow during a run: more principal components in the quadratic part, blocks for the
-environments of atoms, four-body features. The model of a size depends only on the samples and on
-the environments in the labels, in their order: a resumed run with the same labels builds the same
-model.
+A model may change during a run: ranges and resolution of the descriptor, more principal components
+in the quadratic part, blocks for the environments of atoms, four-body features. The model of a size
+depends only on the samples and on the environments in the labels, in their order: a resumed run
+with the same labels builds the same model.
 """
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -26,10 +26,35 @@ SharingKind = Literal["species", "environment", "atom"]
 MOST_CLASSES = 32
 """Most environments with a block of their own; a liquid has arbitrarily many."""
 
+RESOLUTION = ("cutoff_three", "decay", "cutoff_two", "radial_three")
+"""What a resolution consists of, in the order in which it is searched."""
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """Ranges (Angstrom) and radial resolution of the descriptor; see :class:`DescriptorSettings`.
+
+    None stands for the value of the settings.
+    """
+
+    cutoff_two: float | None = None
+    cutoff_three: float | None = None
+    radial_three: int | None = None
+    decay: float | None = None
+
+    def applied(self, settings: DescriptorSettings) -> DescriptorSettings:
+        """The settings with these values."""
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return replace(settings, **given)
+
+    def __str__(self) -> str:
+        given = {name: value for name, value in asdict(self).items() if value is not None}
+        return ", ".join(f"{name} {value:g}" for name, value in given.items())
+
 
 @dataclass(frozen=True)
 class Size:
-    """Size of a model.
+    """Size of a model, with the resolution of its descriptor.
 
     Attributes
     ----------
@@ -44,10 +69,13 @@ class Size:
     sharing: SharingKind = "species"
     components: int = 10
     four_body: bool = False
+    resolution: Resolution = Resolution()
 
     def __str__(self) -> str:
         body = "four-body" if self.four_body else "three-body"
-        return f"{body}, {self.components} components, shared by {self.sharing}"
+        size = f"{body}, {self.components} components, shared by {self.sharing}"
+        resolution = str(self.resolution)
+        return f"{size}, {resolution}" if resolution else size
 
 
 @dataclass(frozen=True)
@@ -56,6 +84,8 @@ class Choices:
 
     Attributes
     ----------
+    cutoff_two, cutoff_three, radial_three, decay
+        Values to choose from; empty for that of the descriptor's settings.
     most_columns
         Maximum number of coefficients of a model.
     """
@@ -64,10 +94,15 @@ class Choices:
     components: tuple[int, ...] = (10, 20, 30)
     four_body: tuple[bool, ...] = (False, True)
     most_columns: int = 4000
+    cutoff_two: tuple[float, ...] = ()
+    cutoff_three: tuple[float, ...] = ()
+    radial_three: tuple[int, ...] = ()
+    decay: tuple[float, ...] = ()
 
     def smallest(self) -> Size:
         """Initial size."""
-        return Size(self.sharing[0], self.components[0], self.four_body[0])
+        first = {name: getattr(self, name)[0] for name in RESOLUTION if getattr(self, name)}
+        return Size(self.sharing[0], self.components[0], self.four_body[0], Resolution(**first))
 
 
 class Blueprint:
@@ -103,9 +138,9 @@ class Blueprint:
         self.settings = settings
         numbers = sorted({int(z) for atoms in samples for z in atoms.numbers})
         self._species = tuple(numbers)
-        self._features = {four: self._count_features(four) for four in (False, True)}
+        self._counted: dict[DescriptorSettings, int] = {}
         choices = choices or Choices()
-        most = self._features[False]
+        most = self._features(choices.smallest().resolution, four_body=False)
         components = tuple(dict.fromkeys(min(c, most) for c in choices.components))
         self.choices = replace(choices, components=components)
         self.coupling = coupling
@@ -144,9 +179,7 @@ class Blueprint:
 
     def build(self, size: Size) -> TensorEnergy:
         """Build the model of a size for the environments registered so far."""
-        settings = self.settings
-        if not size.four_body:
-            settings = replace(settings, degree_four=-1)
+        settings = self._settings(size.resolution, four_body=size.four_body)
         descriptor = Descriptor(self._numbers, settings)
         sharing = Sharing(self.groups(size))
         standard = standardise(
@@ -164,6 +197,15 @@ class Blueprint:
             workers=self.workers,
             ranks=self.ranks,
         )
+
+    def resolved_otherwise(self, size: Size, name: str) -> list[Size]:
+        """Sizes within the limits that differ in one quantity of :data:`RESOLUTION`."""
+        others = [
+            replace(size, resolution=replace(size.resolution, **{name: value}))
+            for value in getattr(self.choices, name)
+            if value != getattr(size.resolution, name)
+        ]
+        return [s for s in others if self.n_columns(s) <= self.choices.most_columns]
 
     def larger(self, size: Size) -> list[Size]:
         """The next larger sizes within the limits."""
@@ -205,8 +247,16 @@ class Blueprint:
 
     def _width(self, size: Size) -> int:
         """Number of columns of a block."""
-        return 1 + self._features[size.four_body] + size.components * (size.components + 1) // 2
+        features = self._features(size.resolution, four_body=size.four_body)
+        return 1 + features + size.components * (size.components + 1) // 2
 
-    def _count_features(self, four_body: bool) -> int:
-        settings = self.settings if four_body else replace(self.settings, degree_four=-1)
-        return Descriptor(self._numbers, settings).n_features
+    def _settings(self, resolution: Resolution, *, four_body: bool) -> DescriptorSettings:
+        settings = resolution.applied(self.settings)
+        return settings if four_body else replace(settings, degree_four=-1)
+
+    def _features(self, resolution: Resolution, *, four_body: bool) -> int:
+        """Number of features of a descriptor."""
+        settings = replace(self._settings(resolution, four_body=four_body), decay=0.0)
+        if settings not in self._counted:
+            self._counted[settings] = Descriptor(self._numbers, settings).n_features
+        return self._counted[settings]

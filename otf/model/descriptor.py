@@ -40,7 +40,8 @@ class DescriptorSettings:
 
     Four-body features use the first ``radial_four`` radial polynomials, angular momenta up to
     ``l_four``, and products with a sum of the three n and the three l up to ``degree_four``; there
-    are none if ``degree_four`` is negative.
+    are none if ``degree_four`` is negative. ``decay`` is that of the distance coordinate, see
+    :mod:`otf.kernels.radial`.
     """
 
     cutoff_two: float = 6.0
@@ -52,6 +53,7 @@ class DescriptorSettings:
     radial_four: int = 0
     l_four: int = 0
     degree_four: int = -1
+    decay: float = 0.0
 
 
 class Descriptor:
@@ -73,6 +75,7 @@ class Descriptor:
             r_min=settings.r_min,
             cutoff_two=settings.cutoff_two,
             cutoff_three=settings.cutoff_three,
+            decay=settings.decay,
             n_two=settings.radial_two,
             n_three=settings.radial_three,
             l_max=settings.l_max,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from ase import Atoms
@@ -30,6 +30,8 @@ from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
 from otf.runs.check import removed_motion
 from otf.units import GPA, MEV
+
+_Value = TypeVar("_Value", int, float)
 
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
@@ -65,11 +67,8 @@ def make_trainer(
     # One species leaves room for a finer description at the same number of coefficients.
     single = len({int(z) for a in samples for z in a.numbers}) == 1
     settings = DescriptorSettings(
-        cutoff_two=model.cutoff_two_A or (5.0 if periodic else 6.0),
-        cutoff_three=model.cutoff_three_A or (5.0 if periodic else 4.0),
         r_min=model.r_min_A,
         radial_two=model.radial_two,
-        radial_three=model.radial_three or (5 if single else 3),
         l_max=model.l_max if model.l_max is not None else (4 if single else 3),
         radial_four=4 if single else 2,
         l_four=4 if single else 2,
@@ -80,6 +79,12 @@ def make_trainer(
         components=_components(model),
         four_body={"auto": (False, True), 3: (False,), 4: (True,)}[model.body_order],
         most_columns=model.most_columns if model.sharing == "auto" else _MOST_COLUMNS,
+        cutoff_two=_options(model.cutoff_two_A, (5.0, 3.8, 6.0) if periodic else (6.0, 4.5)),
+        cutoff_three=_options(
+            model.cutoff_three_A, (5.0, 3.8, 3.0) if periodic else (4.0, 3.0, 5.0)
+        ),
+        radial_three=_options(model.radial_three, (5, 3, 8) if single else (3, 5)),
+        decay=_options(model.decay, (0.0, 2.0, 4.0)),
     )
     blueprint = Blueprint(
         settings,
@@ -115,6 +120,11 @@ def make_trainer(
             orders=(1, 2) if model.order == "auto" else (model.order,),
         ),
     )
+
+
+def _options(given: _Value | None, options: tuple[_Value, ...]) -> tuple[_Value, ...]:
+    """What to choose from: only the given value, if there is one."""
+    return options if given is None else (given,)
 
 
 def _components(model: Model) -> tuple[int, ...]:

@@ -17,7 +17,7 @@ TABLE = recursion_table(COUNT)
 
 def values(r):
     value, slope = np.empty(COUNT), np.empty(COUNT)
-    radial_values(r, R_MIN, R_CUT, TABLE, value, slope)
+    radial_values(r, R_MIN, R_CUT, 0.0, TABLE, value, slope)
     return value, slope
 
 

@@ -105,7 +105,7 @@ class LocalFunctions:
 def _radial(y: Floats, table: Floats, out: Floats) -> None:
     slope = np.empty(out.shape[1])
     for i in range(len(y)):
-        radial_values(y[i], 0.0, 1.0, table, out[i], slope)
+        radial_values(y[i], 0.0, 1.0, 0.0, table, out[i], slope)
 
 
 @kernel
@@ -126,7 +126,7 @@ def _add(  # noqa: PLR0913, PLR0917 -- a kernel takes bare arrays
             if r >= cutoff:
                 continue
             stretched = np.log1p(r / _STRETCH_A) / scale
-            radial_values(stretched, 0.0, 1.0, table, radial, slope)
+            radial_values(stretched, 0.0, 1.0, 0.0, table, radial, slope)
             inverse = 1.0 / max(r, _TINY_A)
             solid_harmonics(x * inverse, y * inverse, z * inverse, norm, scratch, angular, gradient)
             total, power, at = 0.0, 1.0, 0
