@@ -197,7 +197,17 @@ class Policy(Section):
         95.0, description="confidence level of the summary's verdict on the target"
     )
     gap_max: PositiveInt = Field(
-        200, description="adaptive: largest number of steps between two labels"
+        1000, description="adaptive: largest number of steps between two labels"
+    )
+    unreachable: Literal["accept", "engine", "stop"] = Field(
+        "accept",
+        description="adaptive: if the model errs by more than the target even one step after a "
+        "label: accept the error that it reaches; engine: leave the dynamics to the engine; or stop",
+    )
+    labels_percent_max: Annotated[float, Field(gt=0, le=100)] = Field(
+        100.0,
+        description="adaptive: largest share of the steps that are labelled, after the first "
+        "20 labels, whatever the error",
     )
     guard: PositiveFloat = Field(
         3.0,

@@ -65,7 +65,7 @@ def hindcast(
     correction = ResidualCorrection(None, 0, 1)
     for i, atoms in enumerate(frames):
         labels, elapsed = labels_of(i), i - last
-        if 0 < elapsed < plan[0] and _guard_fires(policy, state, learner, atoms, elapsed):
+        if 0 < elapsed < plan[0] and _guard_fires(policy, state, learner, atoms, i, elapsed):
             plan = (elapsed, "guard")
         labelled = i == 0 or elapsed >= plan[0]
         measured = measure(
@@ -86,6 +86,8 @@ def hindcast(
                 error=measured.force_mae,
                 elapsed=elapsed,
                 reason=reason,
+                n_labels=learner.n_labels,
+                worst=measured.force_max,
                 forecast=expectation(forecast, elapsed),
             )
             last = i
@@ -102,10 +104,10 @@ _FIRST: tuple[int, Reason] = (0, "start")
 
 
 def _guard_fires(
-    policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, elapsed: int
+    policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, step: int, elapsed: int
 ) -> bool:
     """Whether the predicted error of a frame triggers a label before the end of the gap."""
     every = policy.guard_every
     if not every or elapsed % every or state.by_engine:
         return False
-    return policy.guard_fires(learner.worst_error(atoms))
+    return policy.guard_fires(state, learner.worst_error(atoms), step=step)

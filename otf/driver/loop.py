@@ -24,9 +24,12 @@ from otf.engines.sanity import LARGEST_STEP_A
 from otf.errors import RunError
 from otf.io.committed import ENGINE, MODEL
 from otf.io.labels import same_geometry
+from otf.model.blueprint import bonds_are_steady
 from otf.model.bond_graph import BondGraph
 
 _LOG = logging.getLogger("otf.loop")
+
+_UNFAMILIAR = 3.0  # factor on the predicted error in an environment that no label has
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
@@ -98,6 +101,7 @@ class _Loop:
         self.force_checks = ForceChecks()
         self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
         self.environments: set[str] = set()  # bonding environments that occur in labels
+        self.steady_bonds = bonds_are_steady(self.bonds, self.atoms)
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
@@ -218,10 +222,20 @@ class _Loop:
         every = self.parts.policy.guard_every
         if not every or done % every:
             return None
-        if not self.environments.issuperset(self.bonds.classes(self.atoms)):
+        worst, step = self.trainer.worst_error(self.atoms), self.motion.step
+        if self._has_new_bonds() and self._guard_fires(_UNFAMILIAR * worst, step):
             return "bond"
-        fires = self.parts.policy.guard_fires(self.trainer.worst_error(self.atoms))
+        fires = self._guard_fires(worst, step)
         return "guard" if fires and not self._reassured(driving.forces) else None
+
+    def _guard_fires(self, worst: float, step: int) -> bool:
+        return self.parts.policy.guard_fires(self.policy, worst, step=step)
+
+    def _has_new_bonds(self) -> bool:
+        """Whether an environment occurs that no label has, where bonds survive vibrations."""
+        if not self.steady_bonds:
+            return False
+        return not self.environments.issuperset(self.bonds.classes(self.atoms))
 
     def _reassured(self, forces: Floats) -> bool:
         """Whether the upper bound of a non-self-consistent force check is below the threshold."""
@@ -231,7 +245,7 @@ class _Loop:
         if check is None:
             return False
         worst = float(np.abs(forces - check.forces).mean(axis=1).max()) + check.within
-        spared = not self.parts.policy.guard_fires(worst)
+        spared = not self._guard_fires(worst, self.motion.step)
         so_far = self.force_checks
         self.force_checks = ForceChecks(so_far.asked + 1, so_far.spared + spared)
         return spared
@@ -277,15 +291,40 @@ class _Loop:
         )
         self.history = (*self.history, record)
         forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
+        before = self.policy
         self.policy = self.parts.policy.after_label(
             self.policy,
             step=step,
             error=record.force_mae,
             elapsed=elapsed,
             reason=reason,
+            n_labels=index + 1,
+            worst=record.force_max,
             forecast=expectation(forecast, elapsed),
         )
+        self._notice_unreachable(before)
         return record
+
+    def _notice_unreachable(self, before: PolicyState) -> None:
+        """Say once that the target cannot be reached, and stop if so configured.
+
+        Raises
+        ------
+        RunError
+            If an unreachable target is to stop the run.
+        """
+        accepted = self.policy.accepted
+        if not accepted or before.accepted:
+            return
+        problem = (
+            f"step {self.motion.step}: this target cannot be reached: right after a label the "
+            f"model errs by {1e3 * float(np.median(self.policy.misfits)):.1f} meV/A (misfit and "
+            "noise of the labels); a larger model (model.body_order, model.radial_three), smoother "
+            "engine forces or a larger policy.force_target_meV_A help"
+        )
+        if self.parts.stop_if_unreachable:
+            raise RunError(problem)
+        _LOG.warning("%s; going on at %.1f meV/A", problem, 1e3 * accepted)
 
     def _handle_failure(self, failure: LabelFailure) -> None:
         """Continue without a label if configured, up to a number of consecutive failures."""

@@ -128,6 +128,8 @@ class Parts:
         Seed of the times of random labels.
     force_check
         Whether a non-self-consistent force check is made where the guard fires.
+    stop_if_unreachable
+        Whether a target that the model cannot reach stops the run.
     sampler
         Settings of hybrid Monte Carlo, where steps are proposals; None for dynamics.
     """
@@ -142,6 +144,7 @@ class Parts:
     residual: ResidualUse = "off"
     seed: int = 0
     force_check: bool = False
+    stop_if_unreachable: bool = False
     sampler: SamplerSettings | None = None
 
     @property

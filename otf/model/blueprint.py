@@ -105,6 +105,12 @@ class Choices:
         return Size(self.sharing[0], self.components[0], self.four_body[0], Resolution(**first))
 
 
+def bonds_are_steady(graph: BondGraph, atoms: Atoms) -> bool:
+    """Whether the classes of a structure survive random displacements; in metals they do not."""
+    start = graph.classes(atoms)
+    return all(graph.classes(moved) == start for moved in displaced(atoms, seed=0)[:8])
+
+
 class Blueprint:
     """Builds energy models of one system.
 
@@ -158,10 +164,7 @@ class Blueprint:
             common = sorted(seen, key=lambda name: (-seen[name], name))
             self._classes = common[:MOST_CLASSES]
             self._start = self._graph.classes(samples[0])
-            self._steady = all(
-                self._graph.classes(moved) == self._start
-                for moved in displaced(samples[0], seed=0)[:8]
-            )
+            self._steady = bonds_are_steady(self._graph, samples[0])
 
     @property
     def _numbers(self) -> Ints:

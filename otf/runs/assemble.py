@@ -33,6 +33,7 @@ from otf.units import GPA, MEV
 
 _Value = TypeVar("_Value", int, float)
 
+_MANY_SPECIES = 5
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
 
@@ -65,7 +66,8 @@ def make_trainer(
     """
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
-    single = len({int(z) for a in samples for z in a.numbers}) == 1
+    n_species = len({int(z) for a in samples for z in a.numbers})
+    single = n_species == 1
     settings = DescriptorSettings(
         r_min=model.r_min_A,
         radial_two=model.radial_two,
@@ -83,7 +85,7 @@ def make_trainer(
         cutoff_three=_options(
             model.cutoff_three_A, (5.0, 3.8, 3.0) if periodic else (4.0, 3.0, 5.0)
         ),
-        radial_three=_options(model.radial_three, (5, 3, 8) if single else (3, 5)),
+        radial_three=_options(model.radial_three, _radial_three(n_species)),
         decay=_options(model.decay, (0.0, 2.0, 4.0)),
     )
     blueprint = Blueprint(
@@ -127,6 +129,17 @@ def _options(given: _Value | None, options: tuple[_Value, ...]) -> tuple[_Value,
     return options if given is None else (given,)
 
 
+def _radial_three(n_species: int) -> tuple[int, ...]:
+    """Numbers of radial functions of triples to choose from: their pairs are many for many species.
+
+    >>> _radial_three(1), _radial_three(3), _radial_three(6)
+    ((5, 3, 8), (3, 5), (1, 2, 3))
+    """
+    if n_species == 1:
+        return (5, 3, 8)
+    return (3, 5) if n_species < _MANY_SPECIES else (1, 2, 3)
+
+
 def _components(model: Model) -> tuple[int, ...]:
     """Numbers of principal components to choose from; (0,) for a linear model."""
     if model.order == 1:
@@ -141,6 +154,8 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
     return AdaptivePolicy(
         target=policy.force_target_meV_A * MEV,
         gap_max=policy.gap_max,
+        labels_share=0.01 * policy.labels_percent_max,
+        unreachable=policy.unreachable,
         guard=policy.guard,
         guard_every=policy.guard_every,
         audit_fraction=policy.audit_fraction,
@@ -234,6 +249,7 @@ def make_parts(
         residual=config.model.residual,
         seed=config.dynamics.seed,
         force_check=config.policy.force_check,
+        stop_if_unreachable=config.policy.unreachable == "stop",
         sampler=_sampler(config.dynamics),
     )
 
