@@ -202,7 +202,7 @@ class Policy(Section):
     unreachable: Literal["accept", "engine", "stop"] = Field(
         "accept",
         description="adaptive: if the model errs by more than the target even one step after a "
-        "label: accept the error that it reaches; engine: leave the dynamics to the engine; or stop",
+        "label: accept the error that it reaches; engine: leave the dynamics to the engine; stop",
     )
     labels_percent_max: Annotated[float, Field(gt=0, le=100)] = Field(
         100.0,

@@ -65,7 +65,9 @@ def hindcast(
     correction = ResidualCorrection(None, 0, 1)
     for i, atoms in enumerate(frames):
         labels, elapsed = labels_of(i), i - last
-        if 0 < elapsed < plan[0] and _guard_fires(policy, state, learner, atoms, i, elapsed):
+        looks = policy.guard_every and elapsed % policy.guard_every == 0 and not state.by_engine
+        looks = looks and 0 < elapsed < plan[0]
+        if looks and policy.guard_fires(state, learner.worst_error(atoms), step=i):
             plan = (elapsed, "guard")
         labelled = i == 0 or elapsed >= plan[0]
         measured = measure(
@@ -101,13 +103,3 @@ def hindcast(
 
 
 _FIRST: tuple[int, Reason] = (0, "start")
-
-
-def _guard_fires(
-    policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, step: int, elapsed: int
-) -> bool:
-    """Whether the predicted error of a frame triggers a label before the end of the gap."""
-    every = policy.guard_every
-    if not every or elapsed % every or state.by_engine:
-        return False
-    return policy.guard_fires(state, learner.worst_error(atoms), step=step)

@@ -1,7 +1,7 @@
 """The labels of a run as equations for a model that grows.
 
-Ranges and resolution of the descriptor, and the size of the model, are chosen by the error at labels
-that are left out of the fit: no choice is right for a molecule, a liquid and an amorphous solid.
+Ranges and resolution of the descriptor, and the size of the model, are chosen by the error at
+labels that are left out of the fit: no choice is right for molecules, liquids and glasses alike.
 """
 
 import logging
@@ -91,7 +91,7 @@ class GrowingRegression:
         self.size, self.current = size, self._equations(size)
 
     def search(self, choice: Regularisation) -> tuple[Regularisation, float]:
-        """Try other resolutions and larger sizes, and take the one with the smallest left-out error.
+        """Try other resolutions and larger sizes; take the one with the smallest left-out error.
 
         One quantity is changed at a time; a candidate must be better by a margin. Labels a few
         steps apart are interpolated by any model with enough coefficients, so until the labels

@@ -1,5 +1,7 @@
 """Tables of decisions of the policies."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,9 +58,64 @@ def test_adaptive_stays_in_bounds(gap, error, elapsed, reason):
     ("predicted", "fires"), [(0.0, False), (0.06, False), (0.061, True), (float("inf"), True)]
 )
 def test_guard(predicted, fires):
-    assert ADAPTIVE.guard_fires(predicted) is fires
-    assert ADAPTIVE.guard_fires(NAN) is True
-    assert FixedPolicy(10, 5).guard_fires(predicted) is False
+    state = PolicyState(20.0, False)
+    assert ADAPTIVE.guard_fires(state, predicted, step=100) is fires
+    assert ADAPTIVE.guard_fires(state, NAN, step=100) is True
+    assert FixedPolicy(10, 5).guard_fires(state, predicted, step=100) is False
+
+
+def after(policy, count, *, error, elapsed=1, reason="start", state=None, **more):
+    """The state after a number of equal labels."""
+    state = state or PolicyState()
+    for step in range(1, count + 1):
+        state = policy.after_label(
+            state, step=step * elapsed, error=error, elapsed=elapsed, reason=reason, **more
+        )
+    return state
+
+
+def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached():
+    assert after(ADAPTIVE, 5, error=0.05).accepted == 0.0
+    state = after(ADAPTIVE, 6, error=0.05)
+    assert state.accepted == pytest.approx(1.25 * 0.05)
+    assert not after(ADAPTIVE, 9, error=0.05, state=state).by_engine  # not every step any more
+    better = after(ADAPTIVE, 6, error=0.01, elapsed=30, reason="scheduled", state=state)
+    assert better.accepted == 0.0  # the model has grown
+    leave = replace(ADAPTIVE, unreachable="engine")
+    assert after(leave, 20, error=0.05) == replace(
+        after(leave, 6, error=0.05), gap=1.0, by_engine=True
+    )
+
+
+def test_errors_far_from_labels_do_not_make_a_target_unreachable():
+    state = after(ADAPTIVE, 30, error=0.05, elapsed=10, reason="scheduled")
+    assert state.accepted == 0.0
+
+
+def test_budget_of_labels_holds_after_the_first_twenty():
+    policy = replace(ADAPTIVE, labels_share=0.01, gap_max=5000)
+    state = policy.after_label(
+        PolicyState(5.0, False), step=50, error=0.5, elapsed=5, reason="scheduled", n_labels=20
+    )
+    assert state.gap == 2100 - 50
+    assert not policy.guard_fires(state, 1.0, step=2099)
+    assert policy.guard_fires(state, 1.0, step=2100)
+
+
+def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
+    state = PolicyState(50.0, False)
+    patient = after(ADAPTIVE, 4, error=0.01, worst=0.03, elapsed=10, reason="guard", state=state)
+    assert patient.patience == pytest.approx(1.25**4)
+    assert not ADAPTIVE.guard_fires(patient, 0.1, step=50)
+    wary = after(ADAPTIVE, 9, error=0.01, worst=0.2, elapsed=10, reason="guard", state=patient)
+    assert wary.patience == 1.0
+
+
+def test_long_gaps_grow_carefully():
+    policy = replace(ADAPTIVE, gap_max=1000)
+    state = PolicyState(200.0, False)
+    grown = policy.after_label(state, step=900, error=0.001, elapsed=200, reason="scheduled")
+    assert grown.gap == 300.0
 
 
 def test_a_forecast_shortens_gaps_and_never_lengthens_them():

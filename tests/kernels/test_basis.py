@@ -15,23 +15,26 @@ R_MIN, R_CUT, COUNT = 0.5, 5.0, 9
 TABLE = recursion_table(COUNT)
 
 
-def values(r):
+def values(r, decay=0.0):
     value, slope = np.empty(COUNT), np.empty(COUNT)
-    radial_values(r, R_MIN, R_CUT, 0.0, TABLE, value, slope)
+    radial_values(r, R_MIN, R_CUT, decay, TABLE, value, slope)
     return value, slope
 
 
-@given(st.floats(0.3, 4.999))
-def test_radial_equals_its_definition(r):
-    expected = [radial(r, k, R_MIN, R_CUT) for k in range(COUNT)]
-    np.testing.assert_allclose(values(r)[0], expected, atol=1e-10)
+DECAYS = st.sampled_from([0.0, 0.5, 2.0, 4.0, 10.0])
 
 
-@given(st.floats(0.6, 4.9))
-def test_radial_slope_is_the_derivative(r):
+@given(st.floats(0.3, 4.999), DECAYS)
+def test_radial_equals_its_definition(r, decay):
+    expected = [radial(r, k, R_MIN, R_CUT, decay) for k in range(COUNT)]
+    np.testing.assert_allclose(values(r, decay)[0], expected, rtol=1e-9, atol=1e-10)
+
+
+@given(st.floats(0.6, 4.9), DECAYS)
+def test_radial_slope_is_the_derivative(r, decay):
     h = 1e-5
-    numerical = (values(r + h)[0] - values(r - h)[0]) / (2 * h)
-    np.testing.assert_allclose(values(r)[1], numerical, rtol=1e-6, atol=1e-6)
+    numerical = (values(r + h, decay)[0] - values(r - h, decay)[0]) / (2 * h)
+    np.testing.assert_allclose(values(r, decay)[1], numerical, rtol=1e-6, atol=1e-5)
 
 
 def test_radial_is_orthonormal_on_the_unit_interval():
@@ -46,12 +49,13 @@ def test_radial_is_orthonormal_on_the_unit_interval():
     np.testing.assert_allclose(matrix, np.eye(5), atol=1e-9)
 
 
-def test_radial_value_slope_and_curvature_vanish_at_the_cutoff():
+@pytest.mark.parametrize("decay", [0.0, 4.0])
+def test_radial_value_slope_and_curvature_vanish_at_the_cutoff(decay):
     h = 1e-4
-    near, slope = values(R_CUT - h)
+    near, slope = values(R_CUT - h, decay)
     assert np.abs(near).max() < 1e-8
     assert np.abs(slope).max() < 1e-5
-    curvature = (slope - values(R_CUT - 2 * h)[1]) / h
+    curvature = (slope - values(R_CUT - 2 * h, decay)[1]) / h
     assert np.abs(curvature).max() < 0.2  # proportional to h, by the third derivative
 
 

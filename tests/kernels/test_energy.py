@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numba.core.runtime import _nrt_python, rtsys
 from scipy.spatial.transform import Rotation
 
-from otf.model.blueprint import Blueprint, Choices, Size
+from otf.model.blueprint import Blueprint, Choices, Resolution, Size
 from otf.model.descriptor import Descriptor, DescriptorSettings, displaced
 from otf.model.neighbours import NeighbourCache
 from otf.model.workers import Workers
@@ -44,6 +44,7 @@ STRUCTURES = {"molecule": ethanol, "crystal": quartz_like}
 SIZES = {
     "three-body": Size("species", 5),
     "four-body": Size("species", 5, four_body=True),
+    "exponential": Size("species", 5, four_body=True, resolution=Resolution(decay=3.0)),
     "environment": Size("environment", 4),
     "atom": Size("atom", 3, four_body=True),
 }
@@ -139,6 +140,7 @@ def test_features_equal_the_slow_oracle(model):
         n2=s.radial_two,
         n3=s.radial_three,
         l_max=s.l_max,
+        decay=s.decay,
         four=(s.radial_four, s.l_four, descriptor.settings.degree_four),
     )
     np.testing.assert_allclose(descriptor.features(atoms), slow, rtol=1e-9, atol=1e-10)

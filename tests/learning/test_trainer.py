@@ -259,6 +259,44 @@ def test_model_does_not_grow_where_there_is_nothing_to_gain():
     assert learn(coarse, data).size == model.size
 
 
+RANGES = {
+    "cutoff_three": (4.0, 2.5),
+    "decay": (0.0, 3.0),
+    "components": (3,),
+    "four_body": (False,),
+    "sharing": ("species",),
+}
+
+
+def test_resolution_is_searched_from_the_third_label_on_and_pays():
+    data, test = labelled(12, width=0.08), labelled(10, seed=1, width=0.08)
+    fixed, free = growing(**RANGES | {"cutoff_three": (), "decay": ()}), growing(**RANGES)
+    start = free.size
+    learn(free, data[:2])
+    assert free.size == start
+    learn(free, data[2:3])
+    assert free.size != start
+    assert force_error(learn(free, data[3:]), test) < 0.9 * force_error(learn(fixed, data), test)
+
+
+def test_every_candidate_of_a_search_is_logged(caplog):
+    caplog.set_level("INFO", "otf.learning")
+    learn(growing(**RANGES), labelled(3, width=0.08))
+    assert sum("left-out error" in r.getMessage() for r in caplog.records) == 3
+
+
+def test_restored_during_a_search_it_is_the_same_to_the_last_bit():
+    data = labelled(8, width=0.08)
+    original = learn(growing(**RANGES), data[:4])
+    copy = growing(**RANGES)
+    copy.restore(original.capture(), data[:4])
+    learn(original, data[4:])
+    learn(copy, data[4:])
+    assert original.size == copy.size
+    probe = data[0][0]
+    assert original.predict(probe).forces.tobytes() == copy.predict(probe).forces.tobytes()
+
+
 def test_grown_trainer_is_restored_to_the_last_bit():
     data = labelled(60, width=0.08)
     choices = {"components": (3, 8), "four_body": (False, True)}

@@ -4,7 +4,7 @@ import numpy as np
 from ase import Atoms
 from ase.build import bulk, molecule
 
-from otf.model.blueprint import MOST_CLASSES, Blueprint, Choices, Size
+from otf.model.blueprint import MOST_CLASSES, Blueprint, Choices, Resolution, Size
 from otf.model.bond_graph import BondGraph
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.sharing import DEVIATION
@@ -64,6 +64,21 @@ def test_the_next_sizes_differ_in_one_thing():
     ]
     assert blueprint.larger(Size("environment", 20, four_body=True)) == []
     assert ethanol_blueprint(most_columns=blueprint.n_columns(start)).larger(start) == []
+
+
+def test_other_resolutions_differ_in_one_thing_and_are_built():
+    blueprint = ethanol_blueprint(cutoff_three=(4.0, 3.0), radial_three=(2, 3), decay=(0.0, 2.0))
+    start = blueprint.choices.smallest()
+    assert start.resolution == Resolution(None, 4.0, 2, 0.0)
+    assert blueprint.resolved_otherwise(start, "cutoff_two") == []
+    (finer,) = blueprint.resolved_otherwise(start, "radial_three")
+    assert finer.resolution == Resolution(None, 4.0, 3, 0.0)
+    assert blueprint.build(finer).n_columns == blueprint.n_columns(finer)
+    assert blueprint.n_columns(finer) > blueprint.n_columns(start)
+    (exponential,) = blueprint.resolved_otherwise(start, "decay")
+    assert blueprint.build(exponential).descriptor.settings.decay == 2.0
+    few = ethanol_blueprint(radial_three=(2, 3), most_columns=blueprint.n_columns(start))
+    assert few.resolved_otherwise(few.choices.smallest(), "radial_three") == []
 
 
 def test_environments_never_outgrow_the_columns_allowed():

@@ -6,9 +6,11 @@ import numpy as np
 from scipy.special import eval_jacobi, eval_legendre
 
 
-def radial(r: float, k: int, r_min: float, r_cut: float) -> float:
+def radial(r: float, k: int, r_min: float, r_cut: float, decay: float = 0.0) -> float:
     """sqrt(2k+7) (1-x)^3 P_k^(6,0)(2x-1)."""
     x = (r - r_min) / (r_cut - r_min)
+    if decay:
+        x = 1 - (np.exp(-decay * x) - np.exp(-decay)) / (1 - np.exp(-decay))
     return np.sqrt(2 * k + 7) * (1 - x) ** 3 * eval_jacobi(k, 6, 0, 2 * x - 1) if x < 1 else 0.0
 
 
@@ -29,7 +31,7 @@ def pairs(positions, cell, pbc, cutoff):
     return out
 
 
-def four_body(mine, n_species, n3, l_max, r_min, rc3, n_four, l_four, degree):
+def four_body(mine, n_species, n3, l_max, r_min, rc3, decay, n_four, l_four, degree):
     """Integrals over the sphere of three densities sum_j R_n(r_j) (2l+1)/4pi P_l(r_j . Omega)."""
     n_four, l_four = min(n_four, n3), min(l_four, l_max)
     nodes, weights = np.polynomial.legendre.leggauss(12)
@@ -46,7 +48,7 @@ def four_body(mine, n_species, n3, l_max, r_min, rc3, n_four, l_four, degree):
             r = np.linalg.norm(v)
             if t == s:
                 legendre = eval_legendre(a, omega @ v / r)
-                total += radial(r, n, r_min, rc3) * (2 * a + 1) / (4 * np.pi) * legendre
+                total += radial(r, n, r_min, rc3, decay) * (2 * a + 1) / (4 * np.pi) * legendre
         density[s, n, a] = total
     out = []
     for one, two, three in itertools.combinations_with_replacement(parts, 3):
@@ -58,7 +60,9 @@ def four_body(mine, n_species, n3, l_max, r_min, rc3, n_four, l_four, degree):
     return out
 
 
-def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max, four):
+def features(
+    positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max, decay, four
+):
     """V of every atom: two-body sums, pair sums with Legendre polynomials, four-body integrals."""
     channels = [(s, n) for s in range(n_species) for n in range(n3)]
     out = []
@@ -69,7 +73,7 @@ def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n
         for s in range(n_species):
             for k in range(n2):
                 distances = [np.linalg.norm(v) for t, v in mine if t == s]
-                row.append(sum(radial(r, k, r_min, rc2) for r in distances))
+                row.append(sum(radial(r, k, r_min, rc2, decay) for r in distances))
         for c, (s, n) in enumerate(channels):
             for t, m in channels[c:]:
                 total = np.zeros(l_max + 1)
@@ -77,12 +81,12 @@ def features(positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n
                     if sj != s or sk != t:
                         continue
                     rj, rk = np.linalg.norm(vj), np.linalg.norm(vk)
-                    weight = radial(rj, n, r_min, rc3) * radial(rk, m, r_min, rc3)
+                    weight = radial(rj, n, r_min, rc3, decay) * radial(rk, m, r_min, rc3, decay)
                     cosine = vj @ vk / (rj * rk)
                     for degree in range(l_max + 1):
                         legendre = eval_legendre(degree, cosine)
                         total[degree] += weight * (2 * degree + 1) / (4 * np.pi) * legendre
                 row.extend(total)
-        row.extend(four_body(mine, n_species, n3, l_max, r_min, rc3, *four))
+        row.extend(four_body(mine, n_species, n3, l_max, r_min, rc3, decay, *four))
         out.append(row)
     return np.array(out)
