@@ -29,8 +29,6 @@ from otf.model.bond_graph import BondGraph
 
 _LOG = logging.getLogger("otf.loop")
 
-_UNFAMILIAR = 3.0  # factor on the predicted error in an environment that no label has
-
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
     """Run to the end, from the start or from a checkpoint.
@@ -223,7 +221,7 @@ class _Loop:
         if not every or done % every:
             return None
         worst, step = self.trainer.worst_error(self.atoms), self.motion.step
-        if self._has_new_bonds() and self._guard_fires(_UNFAMILIAR * worst, step):
+        if self._has_new_bonds() and self.parts.policy.bond_fires(self.policy, worst):
             return "bond"
         fires = self._guard_fires(worst, step)
         return "guard" if fires and not self._reassured(driving.forces) else None

@@ -168,6 +168,10 @@ class Policy(Protocol):
         """Whether the largest predicted error of an atom (eV/Angstrom) triggers a label."""
         ...
 
+    def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
+        """The same where a bonding environment occurs that no label has."""
+        ...
+
 
 @dataclass(frozen=True)
 class AdaptivePolicy:
@@ -274,6 +278,10 @@ class AdaptivePolicy:
         threshold = self.guard * state.patience * max(self.target, state.accepted)
         return not predicted_error <= threshold
 
+    def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
+        """See :class:`Policy`."""
+        return not predicted_error <= max(self.target, state.accepted)
+
 
 @dataclass(frozen=True)
 class FixedPolicy:
@@ -316,4 +324,8 @@ class FixedPolicy:
 
     def guard_fires(self, state: PolicyState, predicted_error: float, *, step: int) -> bool:
         """Never: the schedule does not depend on the model."""
+        return False
+
+    def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
+        """Never, as the guard."""
         return False

@@ -2,6 +2,8 @@
 
 Ranges and resolution of the descriptor, and the size of the model, are chosen by the error at
 labels that are left out of the fit: no choice is right for molecules, liquids and glasses alike.
+The first labels of a run are so close in time that any of them follows from its neighbours; so each
+is predicted from those before it. Later, time blocks of labels are left out.
 """
 
 import logging
@@ -16,17 +18,20 @@ from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
 from otf.model.blueprint import RESOLUTION, Blueprint, Size
-from otf.model.cross_validation import left_out_errors
+from otf.model.cross_validation import forward_errors, left_out_errors
 from otf.model.normal_equations import Rows
 from otf.model.tensor_energy import TensorEnergy
 from otf.units import MEV
 
 _LOG = logging.getLogger("otf.learning")
 
-_GOOD_ENOUGH = 0.1  # left-out error, in units of the expected noise, below which it does not grow
-_FEWEST_BLOCKS = 3  # time blocks of labels from which on they are left out by blocks
+_GOOD_ENOUGH = (
+    0.1  # left-out error, in units of the expected noise, below which nothing is searched
+)
+_FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have more coefficients
+_MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
 _FEWEST_LABELS = 12  # to leave out, whatever the cost
-_COARSE = 2  # spacing of the prior strengths of a search on the grid
+_TRIED = slice(4, 25, 2)  # prior strengths of a search on the grid: 1e-6 to 1e4
 _MOST_WORK = 4e6  # rows times the smaller of rows and columns, in a search
 
 
@@ -109,19 +114,21 @@ class GrowingRegression:
             error relative to that of the present one.
         """
         examples = self._judged_by()
-        spread = len({e.block for e in examples}) >= _FEWEST_BLOCKS
+        spread = self._blocks.count >= _FEWEST_BLOCKS
         present = best = self._found(self.size, choice, examples)
+        if not present.score > _GOOD_ENOUGH:
+            return present.choice, 1.0
         for name in RESOLUTION:
             others = self._blueprint.resolved_otherwise(best.size, name)
             most = self._blueprint.n_columns(self.size)
             others = [s for s in others if spread or self._blueprint.n_columns(s) <= most]
             best = self._best_of(best, others, choice, examples)
-        if spread and best.score > _GOOD_ENOUGH:
+        if spread:
             best = self._best_of(best, self._blueprint.larger(best.size), choice, examples)
         if best.size != self.size:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
-        return best.choice, best.score / present.score
+        return best.choice, best.score / present.score if present.score < np.inf else 1.0
 
     def _best_of(
         self,
@@ -138,24 +145,18 @@ class GrowingRegression:
     def _found(self, size: Size, choice: Regularisation, examples: Sequence[Example]) -> "_Found":
         """Left-out error of a size, at the best order and prior strength."""
         regression = Regression(self._blueprint.build(size), self._settings)
-        spread = len({e.block for e in examples}) >= _FEWEST_BLOCKS
-        blocks: dict[int, list[Rows]] = {}
-        for number, example in enumerate(examples):
-            block = example.block if spread else number
-            rows = regression.equation(example, self.reference_energy)
-            blocks.setdefault(block, []).append(rows)
-        joined = [
-            (np.concatenate([x for x, _ in rows]), np.concatenate([y for _, y in rows]))
-            for rows in blocks.values()
-        ]
+        rows = [regression.equation(example, self.reference_energy) for example in examples]
+        errors_of = forward_errors
+        if self._blocks.count >= _MANY_BLOCKS:
+            errors_of, rows = left_out_errors, _joined(rows, [e.block for e in examples])
         position, scores = {}, {}
         for order, leading in regression.leading.items():
-            errors = left_out_errors(
-                [(x[:, :leading], y) for x, y in joined],
+            errors = errors_of(
+                [(x[:, :leading], y) for x, y in rows],
                 regression.equations.prior[:leading],
-                regularisation.GRID[::_COARSE],
+                regularisation.GRID[_TRIED],
             )
-            position[order] = _COARSE * int(np.argmin(errors))
+            position[order] = _TRIED.start + _TRIED.step * int(np.argmin(errors))
             scores[order] = float(errors.min())
         order = min(scores, key=lambda o: scores[o])
         if scores[order] > regularisation.GAIN * scores[choice.order]:
@@ -177,7 +178,7 @@ class GrowingRegression:
         Labels of the same time block are nearly the same label: two of them are enough.
         """
         examples = self.examples
-        if len({e.block for e in examples}) >= _FEWEST_BLOCKS:
+        if self._blocks.count >= _MANY_BLOCKS:
             last = {e.block: i for i, e in enumerate(examples)}
             examples = [e for i, e in enumerate(examples) if i > last[e.block] - 2]
         columns = self._blueprint.n_columns(self.size)
@@ -194,6 +195,15 @@ class GrowingRegression:
         for example in self.examples:
             regression.add(example, self.reference_energy)
         return regression
+
+
+def _joined(rows: Sequence[Rows], blocks: Sequence[int]) -> list[Rows]:
+    """The rows of all labels of each block."""
+    out = []
+    for block in dict.fromkeys(blocks):
+        mine = [pair for pair, number in zip(rows, blocks, strict=True) if number == block]
+        out.append((np.concatenate([x for x, _ in mine]), np.concatenate([y for _, y in mine])))
+    return out
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,11 @@ BLOCK_FS = 20.0
 class TimeBlocks:
     """Numbers the time blocks of labels, separately for each trajectory.
 
+    Attributes
+    ----------
+    count
+        Number of blocks so far.
+
     Examples
     --------
     >>> blocks = TimeBlocks()
@@ -17,13 +22,13 @@ class TimeBlocks:
     """
 
     def __init__(self) -> None:
-        self._count = 0
+        self.count = 0
         self._latest: dict[int, tuple[int, float]] = {}  # block and its start, by trajectory
 
     def of(self, time_fs: float, trajectory: int = 0) -> int:
         """Number of the block of a label; times of a trajectory never decrease."""
         block, began_fs = self._latest.get(trajectory, (-1, -math.inf))
         if time_fs - began_fs >= BLOCK_FS:
-            block, self._count = self._count, self._count + 1
+            block, self.count = self.count, self.count + 1
             self._latest[trajectory] = (block, time_fs)
         return block

@@ -107,20 +107,21 @@ def make_trainer(
                 "descriptor smaller (radial_two, radial_three, l_max)"
             ]
         )
-    return Trainer(
-        blueprint,
-        TrainerSettings(
-            energy_noise=model.energy_noise_meV * MEV,
-            force_noise=model.force_noise_meV_A * MEV,
-            stress_noise=None if model.stress_noise_GPa is None else model.stress_noise_GPa * GPA,
-            atomic_energy_noise=None
-            if model.atomic_energy_noise_meV is None
-            else model.atomic_energy_noise_meV * MEV,
-            forgetting=model.forgetting,
-            annealing_labels=model.annealing_labels,
-            keep_blocks=keep_blocks,
-            orders=(1, 2) if model.order == "auto" else (model.order,),
-        ),
+    return Trainer(blueprint, _trainer_settings(model, keep_blocks))
+
+
+def _trainer_settings(model: Model, keep_blocks: int) -> TrainerSettings:
+    return TrainerSettings(
+        energy_noise=model.energy_noise_meV * MEV,
+        force_noise=model.force_noise_meV_A * MEV,
+        stress_noise=None if model.stress_noise_GPa is None else model.stress_noise_GPa * GPA,
+        atomic_energy_noise=None
+        if model.atomic_energy_noise_meV is None
+        else model.atomic_energy_noise_meV * MEV,
+        forgetting=model.forgetting,
+        annealing_labels=model.annealing_labels,
+        keep_blocks=keep_blocks,
+        orders=(1, 2) if model.order == "auto" else (model.order,),
     )
 
 

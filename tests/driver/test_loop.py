@@ -185,7 +185,7 @@ def test_broken_bond_is_labelled_at_once(tmp_path):
     source.write_text(
         "system: {structure: water.traj}\nengine: {kind: tblite}\n"
         "dynamics: {steps: 40, timestep_fs: 0.1, velocities: structure}\n"
-        "policy: {force_target_meV_A: 2000, guard: 1.0e+6, guard_every: 2, audit_fraction: 0}\n"
+        "policy: {force_target_meV_A: 200, guard: 1.0e+6, guard_every: 2, audit_fraction: 0}\n"
     )
     run = create_run(read_config(source), source, tmp_path / "run").path
     run_session(*read_run(run))
@@ -298,8 +298,23 @@ def test_residual_run_resumes_to_the_last_bit(tmp_path, residual):
     assert (summary.energy_conservation.work_meV != 0.0) == (residual == "propagate")
 
 
-def test_impossible_target_hands_back_to_the_engine(tmp_path):
-    path = make(tmp_path, policy="  force_target_meV_A: 1e-6", steps=15)
+def test_impossible_target_is_said_and_the_error_that_is_reached_accepted(tmp_path, caplog):
+    path = make(tmp_path, policy="  force_target_meV_A: 1e-6", steps=150)
+    summary, _ = sit(path)
+    assert summary.labels < 100
+    (warning,) = [r for r in caplog.records if "cannot be reached" in r.getMessage()]
+    assert warning.levelname == "WARNING"
+
+
+def test_impossible_target_stops_the_run_if_asked(tmp_path):
+    policy = "  force_target_meV_A: 1e-6\n  unreachable: stop"
+    with pytest.raises(RunError, match="cannot be reached"):
+        sit(make(tmp_path, policy=policy, steps=60))
+
+
+def test_impossible_target_hands_back_to_the_engine_if_asked(tmp_path):
+    policy = "  force_target_meV_A: 1e-6\n  unreachable: engine"
+    path = make(tmp_path, policy=policy, steps=15)
     summary, _ = sit(path)
     assert summary.labels == 16
     assert set(read_trajectory(path / "trajectory.h5").source) == {ENGINE}
@@ -412,7 +427,7 @@ def test_run_may_continue_without_a_label(tmp_path):
 
 
 def test_run_that_may_continue_stops_at_the_third_failure_in_a_row(tmp_path):
-    policy = ADAPTIVE + "\n  on_engine_failure: continue"
+    policy = "  force_target_meV_A: 5\n  gap_max: 5\n  on_engine_failure: continue"
     path = make(
         tmp_path, calculator=FLAKY, keywords="first: 8, last: 99, how: error, ", policy=policy
     )

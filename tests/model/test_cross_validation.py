@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otf.model.cross_validation import left_out_errors
+from otf.model.cross_validation import forward_errors, left_out_errors
 
 STRENGTHS = np.array([1e-6, 1e-2, 1.0, 1e3])
 
@@ -26,6 +26,25 @@ def test_equal_those_of_fits_without_the_block(columns):
     blocks = [(rng.normal(size=(m, columns)), rng.normal(size=m)) for m in (7, 10, 12, 11)]
     expected = [refitted(blocks, prior, s) for s in STRENGTHS]
     np.testing.assert_allclose(left_out_errors(blocks, prior, STRENGTHS), expected, rtol=1e-4)
+
+
+def predicted_in_order(blocks, prior, strength):
+    """Mean absolute residual of the later half, by one fit to the blocks before each."""
+    residuals = []
+    for i in range(len(blocks) // 2, len(blocks)):
+        x, y = (np.concatenate(parts) for parts in zip(*blocks[:i], strict=True))
+        theta = np.linalg.solve(x.T @ x + strength * np.diag(prior), x.T @ y)
+        residuals.append(blocks[i][1] - blocks[i][0] @ theta)
+    return np.abs(np.concatenate(residuals)).mean()
+
+
+@pytest.mark.parametrize("columns", [5, 40, 200], ids=["few", "as-many", "dual"])
+def test_equal_those_of_fits_to_earlier_blocks(columns):
+    rng = np.random.default_rng(columns)
+    prior = rng.uniform(0.5, 4.0, columns)
+    blocks = [(rng.normal(size=(m, columns)), rng.normal(size=m)) for m in (7, 10, 12, 11, 9)]
+    expected = [predicted_in_order(blocks, prior, s) for s in STRENGTHS[1:]]
+    np.testing.assert_allclose(forward_errors(blocks, prior, STRENGTHS[1:]), expected, rtol=1e-4)
 
 
 def test_rows_that_are_all_alike_do_not_fail():

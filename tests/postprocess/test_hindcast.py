@@ -79,7 +79,7 @@ def test_hindcast_adapts_to_the_target(recorded):
 
 
 def test_hindcast_where_nothing_is_predicted(recorded):
-    _, summary = summary_of(recorded, "{force_target_meV_A: 1e-9}")
+    _, summary = summary_of(recorded, "{force_target_meV_A: 1e-9, unreachable: engine}")
     assert summary["labels"] == 300
     assert summary["predicted_frames"] == 0
 
