@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from otf.cli.json_text import to_json
+from otf.cli.recorded import keys_option, read_keys
 
 
 @click.command("fit")
@@ -17,20 +18,28 @@ from otf.cli.json_text import to_json
 @click.option(
     "--output", type=click.Path(path_type=Path), help="File to write the model to (model.h5)."
 )
+@keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(
-    *, train: Path, test: Path | None, config: Path | None, output: Path | None, as_json: bool
+    *,
+    train: Path,
+    test: Path | None,
+    config: Path | None,
+    output: Path | None,
+    keys: str | None,
+    as_json: bool,
 ) -> None:
     """Fit a model to labelled structures and test it.
 
     TRAIN and --test are files that ASE reads, with energy and forces in every frame.
     """
-    from otf.config import read_config
-    from otf.config.schema import Model
+    from otf.config.reader import read_learning
+    from otf.config.schema import Learning
     from otf.learning.model_file import write_model
     from otf.postprocess.fit import fit
 
-    report = fit(train, test, read_config(config).model if config else Model())
+    model = (read_learning(config) if config else Learning()).model
+    report = fit(train, test, model, keys=read_keys(keys))
     if output is not None:
         write_model(output, report.trainer.force_model)
     choice = report.trainer.choice

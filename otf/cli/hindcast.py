@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from otf.cli.json_text import to_json
+from otf.cli.recorded import keys_option, read_keys, show_progress
 
 
 @click.command("hindcast")
@@ -12,21 +13,40 @@ from otf.cli.json_text import to_json
 @click.option(
     "--config",
     type=click.Path(path_type=Path),
-    required=True,
-    help="Configuration whose model and policy are used.",
+    help="Configuration whose model and policy are used; a file with these sections is enough.",
 )
+@click.option("--target", type=float, help="Target for the mean absolute force error, meV/A.")
+@click.option("--timestep", type=float, help="Time between frames, fs.")
+@keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(trajectory: Path, config: Path, as_json: bool) -> None:
+def command(
+    *,
+    trajectory: Path,
+    config: Path | None,
+    target: float | None,
+    timestep: float | None,
+    keys: str | None,
+    as_json: bool,
+) -> None:
     """Replay the protocol over a recorded trajectory, without an engine.
 
     Estimates the cost and the errors of a run before any DFT is computed: every frame is
     predicted, and those that the policy selects are learned. The errors are those of predictions
     made before the next label; they are larger than in a run, which replays each segment.
     """
-    from otf.config import read_config
+    from otf.config.reader import learning_with, read_learning
+    from otf.config.schema import Learning
     from otf.postprocess.hindcast import hindcast_file, hindcast_summary
 
-    summary = hindcast_summary(list(hindcast_file(read_config(config), trajectory)))
+    learning = read_learning(config) if config else Learning()
+    learning = learning_with(learning, target=target, timestep=timestep)
+    frames = []
+    for frame in hindcast_file(trajectory, learning, read_keys(keys)):
+        frames.append(frame)
+        if frame.labelled:
+            show_progress(f"frame {frame.index}, {sum(f.labelled for f in frames)} labels")
+    show_progress("")
+    summary = hindcast_summary(frames)
     if as_json:
         click.echo(to_json(summary))
         return

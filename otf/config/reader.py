@@ -16,7 +16,7 @@ from pydantic_core import ErrorDetails
 
 from otf.config.cluster import Cluster
 from otf.config.scalars import SCALARS
-from otf.config.schema import Config, Model
+from otf.config.schema import Config, Learning, Model
 from otf.config.writer import to_yaml
 from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError, EngineError
@@ -85,6 +85,54 @@ def config_of(data: dict[str, Any], folder: Path) -> Config:
     if document.problems or config is None:
         raise ConfigError([text for _, text in document.problems])
     return config
+
+
+def read_learning(path: Path) -> Learning:
+    """Read what the learning depends on from a configuration, or from a file of these keys alone.
+
+    Raises
+    ------
+    ConfigError
+        With every problem found.
+    """
+    try:
+        document = _parse(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError):
+        document = _Document()
+    if not isinstance(document.data, dict) or {"system", "engine", "dynamics"} & set(document.data):
+        config = read_config(path)
+        return Learning(
+            model=config.effective_model,
+            policy=config.policy,
+            timestep_fs=config.dynamics.timestep_fs,
+            seed=config.dynamics.seed,
+        )
+    learning = _validate(Learning, document, ())
+    if learning is None:
+        raise ConfigError([_locate(path, mark) + text for mark, text in document.problems])
+    assert isinstance(learning, Learning)
+    return learning
+
+
+def learning_with(learning: Learning, *, target: float | None, timestep: float | None) -> Learning:
+    """The same with another force target (meV/Angstrom) and time between frames (fs), if given.
+
+    Raises
+    ------
+    ConfigError
+        If a number is not positive.
+    """
+    data: dict[str, Any] = learning.model_dump(mode="json", exclude_none=True)
+    if target is not None:
+        data["policy"]["force_target_meV_A"] = target
+    if timestep is not None:
+        data["timestep_fs"] = timestep
+    document = _parse(to_yaml(data))
+    changed = _validate(Learning, document, ())
+    if changed is None:
+        raise ConfigError([text for _, text in document.problems])
+    assert isinstance(changed, Learning)
+    return changed
 
 
 def model_of(data: dict[str, Any]) -> Model:

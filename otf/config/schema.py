@@ -239,6 +239,23 @@ class Policy(Section):
     )
 
 
+class Learning(Section):
+    """What the learning from recorded structures depends on.
+
+    Attributes
+    ----------
+    timestep_fs
+        Time between recorded frames.
+    seed
+        Seed of random choices.
+    """
+
+    model: Model = Model()
+    policy: Policy = Policy()
+    timestep_fs: PositiveFloat = 1.0
+    seed: Annotated[int, Field(ge=0)] = 1
+
+
 class Output(Section):
     """Output of the run."""
 

@@ -243,7 +243,7 @@ class AdaptivePolicy:
                 gap *= _SHORTER
         allowed_at = 0
         if n_labels >= _UNLIMITED:
-            allowed_at = math.ceil((n_labels + 1) / self.labels_share)
+            allowed_at = math.ceil((n_labels + 1) / self.labels_share) - 1
             gap = max(gap, float(allowed_at - step))
         gap = min(float(self.gap_max), max(1.0, gap))
         patience = state.patience

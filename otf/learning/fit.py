@@ -12,8 +12,22 @@ from otf.learning.force_model import ForceModel
 from otf.learning.trainer import Trainer
 
 
-def recorded_labels(atoms: Atoms, where: str) -> Labels:
+@dataclass(frozen=True)
+class Keys:
+    """Names of the energy and the forces in extended XYZ files that use names of their own."""
+
+    energy: str
+    forces: str
+
+
+def recorded_labels(atoms: Atoms, where: str, keys: Keys | None = None) -> Labels:
     """Energy and forces (and stress) stored with a structure, as ase.io reads them.
+
+    Parameters
+    ----------
+    keys
+        Names of energy and forces; by default those of ASE, or else the same with a prefix that
+        names their origin, such as REF_energy and REF_forces.
 
     Raises
     ------
@@ -23,15 +37,32 @@ def recorded_labels(atoms: Atoms, where: str) -> Labels:
     results = {} if atoms.calc is None else atoms.calc.results
     energy = results.get("free_energy", results.get("energy"))
     forces = results.get("forces")
+    keys = keys or (_prefixed(atoms) if energy is None or forces is None else None)
+    if keys is not None:
+        energy, forces = atoms.info.get(keys.energy), atoms.arrays.get(keys.forces)
     if energy is None or forces is None:
         missing = "energy" if energy is None else "forces"
-        raise FileError(f"{where}: has no {missing}; every frame needs 'energy' and 'forces'")
+        names = sorted([*atoms.info, *atoms.arrays.keys() - {"numbers", "positions"}])
+        raise FileError(
+            f"{where}: has no {(keys and getattr(keys, missing)) or missing}; every frame needs "
+            f"energy and forces, by other names with --keys ENERGY,FORCES (it has: "
+            f"{', '.join(names) or 'nothing else'})"
+        )
     stress = atoms.get_stress(voigt=False) if "stress" in results and atoms.pbc.all() else None
     labels = Labels(float(energy), np.asarray(forces, dtype=float), stress)
     problem = labels.problem(len(atoms))
     if problem is not None:
         raise FileError(f"{where}: {problem}")
     return labels
+
+
+def _prefixed(atoms: Atoms) -> Keys | None:
+    """Names with a prefix, if both the energy and the forces have the same one."""
+    for name in atoms.info:
+        forces = f"{name.removesuffix('energy')}forces"
+        if name.endswith("_energy") and forces in atoms.arrays:
+            return Keys(name, forces)
+    return None
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from otf.config.schema import Model
 from otf.engines.labels import Labels
 from otf.errors import FileError
 from otf.learning.calculator import ModelCalculator
-from otf.learning.fit import Errors, errors_of, learn_all, recorded_labels
+from otf.learning.fit import Errors, Keys, errors_of, learn_all, recorded_labels
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
@@ -61,17 +61,21 @@ class _Data:
 
     frames: list[Atoms]
     name: str
+    keys: Keys | None = None
 
     def labelled(self, order: Iterable[int] | None = None) -> Iterator[tuple[Atoms, Labels]]:
         """Structures with their recorded labels, in this order."""
         for i in range(len(self.frames)) if order is None else order:
-            yield self.frames[i], recorded_labels(self.frames[i], f"{self.name}, frame {i}")
+            where = f"{self.name}, frame {i}"
+            yield self.frames[i], recorded_labels(self.frames[i], where, self.keys)
 
 
 def fit(
     frames: Iterable[Atoms] | str | Path,
     test: Iterable[Atoms] | str | Path | None = None,
     model: Model | Mapping[str, Any] = MappingProxyType({}),
+    *,
+    keys: Keys | None = None,
 ) -> Fitted:
     """Fit a model to labelled structures.
 
@@ -84,6 +88,8 @@ def fit(
         Structures with energy and forces, or a file of them.
     model
         The ``model`` section of a configuration.
+    keys
+        Names of energy and forces, if they are not those of ASE.
 
     Raises
     ------
@@ -92,7 +98,7 @@ def fit(
     ConfigError
         If a key of the model is wrong.
     """
-    train = _data(frames, "frames")
+    train = _data(frames, "frames", keys)
     order = np.random.default_rng(0).permutation(len(train.frames))
     samples = [train.frames[i] for i in order[:_SAMPLES]]
     if len(samples) < _FEW_SAMPLES:  # too few for the spread of the features
@@ -101,14 +107,14 @@ def fit(
     trainer = make_trainer(section, samples, keep_blocks=_SAMPLES)
     learn_all(trainer, train.labelled(int(i) for i in order))
     force_model = trainer.force_model
-    tested = None if test is None else errors_of(force_model, _data(test, "test").labelled())
+    tested = None if test is None else errors_of(force_model, _data(test, "test", keys).labelled())
     return Fitted(trainer, errors_of(force_model, train.labelled()), tested)
 
 
-def _data(source: Iterable[Atoms] | str | Path, name: str) -> _Data:
+def _data(source: Iterable[Atoms] | str | Path, name: str, keys: Keys | None) -> _Data:
     if isinstance(source, str | Path):
-        return _Data(read_structures(Path(source)), str(source))
+        return _Data(read_structures(Path(source)), str(source), keys)
     frames = list(source)
     if not frames:
         raise FileError(f"{name}: holds no structures")
-    return _Data(frames, name)
+    return _Data(frames, name, keys)

@@ -7,19 +7,28 @@ from typing import Any
 
 import numpy as np
 
-from otf.config.schema import Config
+from otf.config.schema import Learning
 from otf.driver.hindcast import HindcastFrame, hindcast
 from otf.errors import FileError
-from otf.learning.fit import recorded_labels
+from otf.learning.fit import Keys, recorded_labels
 from otf.model.descriptor import displaced
 from otf.postprocess.fit import read_structures
 from otf.runs.assemble import make_policy, make_trainer
 
 
-def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
-    """Replay the protocol of a configuration over the frames of a recorded trajectory.
+def hindcast_file(
+    path: Path, learning: Learning, keys: Keys | None = None
+) -> Iterator[HindcastFrame]:
+    """Replay the protocol over the frames of a recorded trajectory.
 
-    Frames count as steps of ``dynamics.timestep_fs``; the engine section is not used.
+    Parameters
+    ----------
+    path
+        The trajectory; its frames count as steps of ``learning.timestep_fs``.
+    learning
+        Model and policy.
+    keys
+        Names of energy and forces in the file.
 
     Raises
     ------
@@ -31,13 +40,13 @@ def hindcast_file(config: Config, path: Path) -> Iterator[HindcastFrame]:
     if any(not np.array_equal(a.numbers, first.numbers) for a in frames):
         raise FileError(f"{path}: the atoms change from frame to frame: not a trajectory")
     yield from hindcast(
-        make_trainer(config.effective_model, displaced(first, seed=config.dynamics.seed)),
-        make_policy(config.policy, config.dynamics.timestep_fs),
+        make_trainer(learning.model, displaced(first, seed=learning.seed)),
+        make_policy(learning.policy, learning.timestep_fs),
         frames,
-        lambda i: recorded_labels(frames[i], f"{path}, frame {i}"),
-        frame_fs=config.dynamics.timestep_fs,
-        seed=config.dynamics.seed,
-        residual=config.model.residual,
+        lambda i: recorded_labels(frames[i], f"{path}, frame {i}", keys),
+        frame_fs=learning.timestep_fs,
+        seed=learning.seed,
+        residual=learning.model.residual,
     )
 
 

@@ -97,9 +97,9 @@ def test_budget_of_labels_holds_after_the_first_twenty():
     state = policy.after_label(
         PolicyState(5.0, False), step=50, error=0.5, elapsed=5, reason="scheduled", n_labels=20
     )
-    assert state.gap == 2100 - 50
-    assert not policy.guard_fires(state, 1.0, step=2099)
-    assert policy.guard_fires(state, 1.0, step=2100)
+    assert state.gap == 2099 - 50
+    assert not policy.guard_fires(state, 1.0, step=2098)
+    assert policy.guard_fires(state, 1.0, step=2099)
 
 
 def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
