@@ -1,0 +1,18 @@
+"""The validation runs of the examples: every one can be started."""
+
+from pathlib import Path
+
+import pytest
+
+from otf.config import read_config
+from otf.runs.structure import make_structure
+
+RUNS = sorted((Path(__file__).parents[1] / "examples/validation").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
+def test_configuration_and_structure_are_valid(path):
+    config = read_config(path)
+    assert len(make_structure(config, path.parent)) > 0
+    assert config.model == type(config.model)()  # defaults, which nobody has to touch
+    assert set(config.policy.model_fields_set) <= {"force_target_meV_A"}
