@@ -42,6 +42,7 @@ def describe(s: Summary) -> str:
         *_errors(s),
         *_sampling(s),
         *([] if s.contract is None else [f"contract    {s.contract.in_words()}"]),
+        *_accepted(s),
         f"model       {s.model}",
         *_scf(s),
         *_energy(s),
@@ -54,6 +55,15 @@ def describe(s: Summary) -> str:
     elif s.sampling is None:
         lines.append(f"check it    otf audit {s.directory} --every 20")
     return "\n".join(lines)
+
+
+def _accepted(s: Summary) -> list[str]:
+    if s.accepted_meV_A is None:
+        return []
+    return [
+        "            the target cannot be reached: the model errs by more right after a label "
+        f"(misfit and noise); going on at {s.accepted_meV_A:.1f} meV/A"
+    ]
 
 
 def _errors(s: Summary) -> list[str]:

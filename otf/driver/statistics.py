@@ -100,7 +100,7 @@ class Contract:
         words = {
             "kept": f"kept at {self.confidence_percent:g} % confidence",
             "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
-            "undecided": "not decided yet: too few labels for it",
+            "undecided": f"not decided by {self.labels} labels: it is between the bounds",
         }[self.verdict]
         return (
             f"target {self.target_meV_A:g} meV/A {words}: mean {self.mean_meV_A:.2f} in "

@@ -117,7 +117,7 @@ class GrowingRegression:
         spread = self._blocks.count >= _FEWEST_BLOCKS
         present = best = self._found(self.size, choice, examples)
         if not present.score > _GOOD_ENOUGH:
-            return present.choice, 1.0
+            return choice, 1.0
         for name in RESOLUTION:
             others = self._blueprint.resolved_otherwise(best.size, name)
             most = self._blueprint.n_columns(self.size)

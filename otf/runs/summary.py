@@ -19,6 +19,7 @@ from otf.engines.protocol import Engine
 from otf.io.trajectory import read_scalars
 from otf.runs.directory import RunDirectory
 from otf.runs.warm_start import Gains, gains
+from otf.units import MEV
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,6 +65,8 @@ class Summary:
         Estimated time of the engine alone, s: timesteps times the mean label.
     contract
         Whether the target was kept; None without a target or measured errors.
+    accepted_meV_A
+        Error that is accepted because the target cannot be reached, or None.
     sampling
         Statistics of hybrid Monte Carlo, or None for dynamics.
     stopped_by
@@ -87,6 +90,7 @@ class Summary:
     force_checks: ForceChecks
     energy_conservation: EnergyConservation | None
     contract: Contract | None
+    accepted_meV_A: float | None
     sampling: Sampling | None
     label_wall_s: float
     session_wall_s: float
@@ -137,6 +141,7 @@ def summarise(
         gains=gains(run.matrices, history),
         force_checks=ForceChecks() if state is None else state.force_checks,
         contract=contract_of(config, history),
+        accepted_meV_A=_accepted(state),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
         if steps
@@ -146,6 +151,10 @@ def summarise(
         engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
         stopped_by=outcome.stopped_by,
     )
+
+
+def _accepted(state: RunState | None) -> float | None:
+    return state.policy.accepted / MEV if state is not None and state.policy.accepted else None
 
 
 def _mean_cycles(history: tuple[LabelRecord, ...]) -> float | None:

@@ -15,6 +15,7 @@ from ase.data import covalent_radii
 from ase.md.verlet import VelocityVerlet
 
 import otf
+from otf.cli.summary_text import describe
 from otf.config import read_config
 from otf.driver.policy import UNTRIGGERED
 from otf.driver.records import Segment
@@ -304,6 +305,8 @@ def test_impossible_target_is_said_and_the_error_that_is_reached_accepted(tmp_pa
     assert summary.labels < 100
     (warning,) = [r for r in caplog.records if "cannot be reached" in r.getMessage()]
     assert warning.levelname == "WARNING"
+    assert summary.accepted_meV_A > 1e-6
+    assert "the target cannot be reached" in describe(summary)
 
 
 def test_impossible_target_stops_the_run_if_asked(tmp_path):
