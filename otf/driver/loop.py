@@ -220,8 +220,10 @@ class _Loop:
         every = self.parts.policy.guard_every
         if not every or done % every:
             return None
-        worst, step = self.trainer.worst_error(self.atoms), self.motion.step
-        if self._has_new_bonds() and self.parts.policy.bond_fires(self.policy, worst):
+        step, new_bonds = self.motion.step, self._has_new_bonds()
+        enough = 0.0 if new_bonds else self.parts.policy.guard_level(self.policy)
+        worst = self.trainer.worst_error(self.atoms, enough=enough, turn=step // every)
+        if new_bonds and self.parts.policy.bond_fires(self.policy, worst):
             return "bond"
         fires = self._guard_fires(worst, step)
         return "guard" if fires and not self._reassured(driving.forces) else None

@@ -168,6 +168,10 @@ class Policy(Protocol):
         """Whether the largest predicted error of an atom (eV/Angstrom) triggers a label."""
         ...
 
+    def guard_level(self, state: PolicyState) -> float:
+        """Predicted error (eV/Angstrom) above which the guard fires."""
+        ...
+
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
         """The same where a bonding environment occurs that no label has."""
         ...
@@ -275,8 +279,11 @@ class AdaptivePolicy:
         """See :class:`Policy`."""
         if step < state.allowed_at:
             return False
-        threshold = self.guard * state.patience * max(self.target, state.accepted)
-        return not predicted_error <= threshold
+        return not predicted_error <= self.guard_level(state)
+
+    def guard_level(self, state: PolicyState) -> float:
+        """See :class:`Policy`."""
+        return self.guard * state.patience * max(self.target, state.accepted)
 
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
         """See :class:`Policy`."""
@@ -325,6 +332,10 @@ class FixedPolicy:
     def guard_fires(self, state: PolicyState, predicted_error: float, *, step: int) -> bool:
         """Never: the schedule does not depend on the model."""
         return False
+
+    def guard_level(self, state: PolicyState) -> float:
+        """None: the guard never fires."""
+        return math.inf
 
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
         """Never, as the guard."""

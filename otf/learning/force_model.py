@@ -1,6 +1,11 @@
-"""A fitted force model: predictions and their expected errors."""
+"""A fitted force model: predictions and their expected errors.
 
-from dataclasses import dataclass, replace
+The leverage of a force component, x^T A^-1 x, is estimated by random coefficients with the covariance
+A^-1 (:meth:`otf.model.normal_equations.Solution.samples`): the mean square of the component over them.
+They take far less memory than A, and the components of all atoms cost no more than the forces of each.
+"""
+
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from ase import Atoms
@@ -8,24 +13,27 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.kernels.energy import Tensors
 from otf.learning.uncertainty import ErrorScale
-from otf.model.normal_equations import leverage
 from otf.model.tensor_energy import Prediction, TensorEnergy
+
+SAMPLES = 64
+"""Random coefficients of a model: their predicted errors scatter by a tenth."""
+
+_GLANCE = 2  # of them, at a first look at the largest predicted error
 
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """Posterior covariance factor, for the leverage of a geometry.
+    """Random coefficients of the posterior, for the leverage of a geometry.
 
     Attributes
     ----------
-    factor
-        Lower Cholesky factor of G + lambda Lambda on the leading columns, those in use; entries
-        above the diagonal are undefined.
+    samples
+        (samples, leading) coefficients of the leading columns, those in use, in units of the noise.
     force_noise
         Expected misfit the rows were divided by, eV/Angstrom.
     """
 
-    factor: Floats
+    samples: Floats
     force_noise: float
 
 
@@ -52,6 +60,7 @@ class ForceModel:
     reference_energy: float
     scale: ErrorScale
     posterior: Posterior | None
+    _sampled: dict[int, Tensors] = field(default_factory=dict, repr=False)
 
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress.
@@ -73,8 +82,10 @@ class ForceModel:
         posterior = self.posterior
         if posterior is None:
             return np.full((len(atoms), 3), np.inf)
-        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), : len(posterior.factor)]
-        return leverage(posterior.factor, rows / posterior.force_noise).reshape(-1, 3)
+        leading = posterior.samples.shape[1]
+        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), :leading]
+        square = np.mean((rows @ posterior.samples.T) ** 2, axis=1)
+        return np.asarray(square.reshape(-1, 3) / posterior.force_noise**2)
 
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected error of each force component (N, 3), eV/Angstrom.
@@ -84,8 +95,37 @@ class ForceModel:
         channels = self.energy_model.descriptor.channels(atoms)
         return self.scale.predicted_error(channels, self.leverage(atoms))
 
-    def worst_error(self, atoms: Atoms) -> float:
-        """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
+    def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
+        """Largest expected error of an atom, root mean square over its components, eV/Angstrom.
+
+        Parameters
+        ----------
+        enough
+            Where a glance with a few samples stays below this, its estimate is returned: it scatters
+            by a third, and the largest of many atoms is rather too large.
+        turn
+            Chooses the samples of the glance; different ones at each look miss nothing for long.
+        """
+        if self.posterior is not None and enough > 0.0:
+            glance = self._largest(atoms, self._glance(atoms, self.posterior, turn))
+            if glance < enough:
+                return glance
+        return self._largest(atoms, self.leverage(atoms))
+
+    def _largest(self, atoms: Atoms, leverage: Floats) -> float:
         channels = self.energy_model.descriptor.channels(atoms)
-        error = self.scale.root_mean_square(channels, self.leverage(atoms))
+        error = self.scale.root_mean_square(channels, leverage)
         return float(np.sqrt(np.mean(error**2, axis=1)).max())
+
+    def _glance(self, atoms: Atoms, posterior: Posterior, turn: int) -> Floats:
+        """Leverages (N, 3) by a few samples, each at the cost of the forces."""
+        count = len(posterior.samples)
+        square = np.zeros((len(atoms), 3))
+        for i in range(_GLANCE):
+            number = (turn * _GLANCE + i) % count
+            if number not in self._sampled:
+                theta = np.zeros(self.energy_model.n_columns)
+                theta[: posterior.samples.shape[1]] = posterior.samples[number]
+                self._sampled[number] = self.energy_model.tensors(theta, order=self.order)
+            square += self.energy_model.evaluate(atoms, self._sampled[number]).forces ** 2
+        return square / (_GLANCE * posterior.force_noise**2)

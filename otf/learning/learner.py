@@ -49,7 +49,7 @@ class Learner(Protocol):
         """Expected error of each force component (N, 3), eV/Angstrom."""
         ...
 
-    def worst_error(self, atoms: Atoms) -> float:
+    def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, eV/Angstrom."""
         ...
 

@@ -41,9 +41,7 @@ def write_model(path: Path, model: ForceModel) -> None:
     FileError
         If the file cannot be written.
     """
-    energy_model, posterior = model.energy_model, model.posterior
-    if posterior is not None:
-        posterior = Posterior(np.tril(posterior.factor), posterior.force_noise)
+    energy_model = model.energy_model
     stored = _Stored(
         energy_model.descriptor.settings,
         energy_model.sharing.groups,
@@ -53,7 +51,7 @@ def write_model(path: Path, model: ForceModel) -> None:
         model.order,
         model.reference_energy,
         model.scale,
-        posterior,
+        model.posterior,
     )
     write_dataclass(path, _KIND, stored)
 
@@ -67,9 +65,6 @@ def read_model(path: Path) -> ForceModel:
         If it is damaged, not a model, or not supported by this version.
     """
     stored = read_dataclass(path, _KIND, _Stored)
-    posterior = stored.posterior
-    if posterior is not None:
-        posterior = Posterior(np.asfortranarray(posterior.factor), posterior.force_noise)
     try:
         energy_model = TensorEnergy(
             Descriptor(np.array(stored.groups.species), stored.descriptor),
@@ -89,5 +84,5 @@ def read_model(path: Path) -> ForceModel:
         tensors,
         stored.reference_energy,
         stored.scale,
-        posterior,
+        stored.posterior,
     )

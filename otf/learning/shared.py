@@ -115,9 +115,9 @@ class ReplicaTrainer:
         """Expected error of each force component (N, 3), eV/Angstrom."""
         return self._trainer.predicted_error(atoms)
 
-    def worst_error(self, atoms: Atoms) -> float:
+    def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, eV/Angstrom."""
-        return self._trainer.worst_error(atoms)
+        return self._trainer.worst_error(atoms, enough=enough, turn=turn)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
         """None: labels of replicas are not a time series."""

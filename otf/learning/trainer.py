@@ -10,7 +10,7 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
-from otf.learning.force_model import ForceModel, Posterior
+from otf.learning.force_model import SAMPLES, ForceModel, Posterior
 from otf.learning.growing_regression import GrowingRegression
 from otf.learning.left_out import left_out_scale
 from otf.learning.regression import Taught, TrainerSettings
@@ -115,9 +115,9 @@ class Trainer:
         return self._force_model.predicted_error(atoms)
 
     @in_one_thread
-    def worst_error(self, atoms: Atoms) -> float:
+    def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
-        return self._force_model.worst_error(atoms)
+        return self._force_model.worst_error(atoms, enough=enough, turn=turn)
 
     def residual_forecast(self, n_labels: int) -> Forecast | None:
         """Forecast of the force residuals of the present model, from the first ``n_labels`` labels.
@@ -274,7 +274,8 @@ class Trainer:
             )
         theta = np.zeros(self.model.n_columns)
         theta[:leading] = solution.coefficients
-        self._set_model(theta, Posterior(solution.factor, self.settings.force_noise))
+        posterior = Posterior(solution.samples(SAMPLES), self.settings.force_noise)
+        self._set_model(theta, posterior)
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         order = self._choice.order

@@ -20,6 +20,7 @@ m log s^2 + log|A| - log|lambda Lambda|,                    :meth:`Solution.evid
 m s^2 = y^T y - b^T theta
 lambda theta^T Lambda theta / s^2 - tr H                    :meth:`Solution.evidence_slope`
 x^T A^-1 x                                                  :meth:`Solution.leverage`
+theta = L^-T z, z normal, of covariance A^-1                :meth:`Solution.samples`
 ==========================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3.5 (posterior,
@@ -209,6 +210,14 @@ class Solution:
     def leverage(self, rows: Floats) -> Floats:
         """x^T A^-1 x of each row, (m,)."""
         return leverage(self.factor, rows[:, : self.leading])
+
+    def samples(self, count: int) -> Floats:
+        """Random coefficients (count, leading) with the covariance A^-1, the same at each call.
+
+        The mean square of x^T theta over them estimates the leverage x^T A^-1 x.
+        """
+        normal = np.random.default_rng(0).standard_normal((count, self.leading))
+        return np.ascontiguousarray(_back(self.factor, np.asfortranarray(normal.T)).T)
 
     def left_out(self, blocks: Sequence[Rows]) -> tuple[Floats, Floats] | None:
         """Residuals of the rows of each block when it is left out of the fit.

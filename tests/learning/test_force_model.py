@@ -136,3 +136,29 @@ def test_what_it_does_not_know_is_refused(path, change, message):
         change(file)
     with pytest.raises(FileError, match=message):
         otf.load_model(path)
+
+
+def test_samples_estimate_the_leverage(trainer):
+    atoms = probe()
+    regression, choice = trainer._labels.current, trainer.choice
+    solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
+    rows = trainer.model.design(atoms)[1 : 1 + 3 * len(atoms)] / trainer.settings.force_noise
+    exact = solution.leverage(rows)
+    estimated = trainer.force_model.leverage(atoms).ravel()
+    np.testing.assert_allclose(estimated, exact, rtol=0.8)  # 64 samples: a standard error of 18 %
+    assert estimated.sum() == pytest.approx(exact.sum(), rel=0.3)
+
+
+def test_a_glance_is_enough_far_below_the_level_and_never_above(trainer):
+    atoms = probe()
+    worst = trainer.worst_error(atoms)
+    assert trainer.worst_error(atoms, enough=0.01 * worst) == worst
+    glances = [trainer.worst_error(atoms, enough=100.0 * worst, turn=t) for t in range(32)]
+    assert len(set(glances)) == 32  # other samples at each look
+    assert np.mean(glances) == pytest.approx(worst, rel=0.6)
+
+
+def test_file_of_a_large_model_is_small(trainer, tmp_path):
+    write_model(tmp_path / "model.h5", trainer.force_model)
+    columns = trainer.model.n_columns
+    assert (tmp_path / "model.h5").stat().st_size < 8 * 80 * columns + 200_000
