@@ -67,10 +67,10 @@ def hindcast(
         labels, elapsed = labels_of(i), i - last
         looks = policy.guard_every and elapsed % policy.guard_every == 0 and not state.by_engine
         looks = looks and 0 < elapsed < plan[0]
-        if looks and policy.guard_fires(
-            state, _worst(policy, state, learner, atoms, turn=i), step=i
-        ):
-            plan = (elapsed, "guard")
+        if looks:
+            worst = learner.worst_error(atoms, enough=policy.guard_level(state), turn=i)
+            if policy.guard_fires(state, worst, step=i):
+                plan = (elapsed, "guard")
         labelled = i == 0 or elapsed >= plan[0]
         measured = measure(
             learner,
@@ -105,9 +105,3 @@ def hindcast(
 
 
 _FIRST: tuple[int, Reason] = (0, "start")
-
-
-def _worst(
-    policy: Policy, state: PolicyState, learner: Learner, atoms: Atoms, *, turn: int
-) -> float:
-    return learner.worst_error(atoms, enough=policy.guard_level(state), turn=turn)

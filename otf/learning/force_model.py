@@ -1,8 +1,8 @@
 """A fitted force model: predictions and their expected errors.
 
-The leverage of a force component, x^T A^-1 x, is estimated by random coefficients with the covariance
-A^-1 (:meth:`otf.model.normal_equations.Solution.samples`): the mean square of the component over them.
-They take far less memory than A, and the components of all atoms cost no more than the forces of each.
+The leverage of a force component, x^T A^-1 x, is estimated by random coefficients of covariance
+A^-1 (:meth:`otf.model.normal_equations.Solution.samples`): the mean square of the component over
+them. They take far less memory than A, and each costs no more than the forces of the model.
 """
 
 from dataclasses import dataclass, field, replace
@@ -101,8 +101,8 @@ class ForceModel:
         Parameters
         ----------
         enough
-            Where a glance with a few samples stays below this, its estimate is returned: it scatters
-            by a third, and the largest of many atoms is rather too large.
+            Where a glance with a few samples stays below this, its estimate is returned. It
+            scatters by a third; the largest of many atoms is rather too large.
         turn
             Chooses the samples of the glance; different ones at each look miss nothing for long.
         """
