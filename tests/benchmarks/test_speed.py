@@ -114,6 +114,26 @@ def test_predicted_error(benchmark, name):
     benchmark(trained(atoms, settings).predicted_error, atoms)
 
 
+@pytest.mark.parametrize("name", ["C6H6", "Si64"])
+def test_look_of_the_guard_costs_a_few_steps_of_the_model(name):
+    """Far below the level, the only case that is frequent."""
+    atoms, settings = SYSTEMS[name]
+    trainer = trained(atoms, settings)
+    enough = 100.0 * trainer.worst_error(atoms)
+
+    def look():
+        for turn in range(10):
+            trainer.worst_error(atoms, enough=enough, turn=turn)
+
+    def step():
+        for _ in range(10):
+            trainer.predict(atoms)
+
+    look(), step()
+    times = [min(timeit.repeat(f, number=1, repeat=5)) for f in (look, step)]
+    assert times[0] < 4.0 * times[1]
+
+
 @pytest.mark.parametrize("four_body", [False, True], ids=["780-columns", "2004-columns"])
 def test_retraining_after_a_label(benchmark, four_body):
     """Rows, prior and solve; a hyperparameter search runs at about every tenth label."""
