@@ -8,6 +8,7 @@ second integration is committed. The consumer of the generator may stop at any r
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 from ase import Atoms
@@ -18,7 +19,7 @@ from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import UNTRIGGERED, PolicyState, Reason, expectation, planned
 from otf.driver.records import Activity, ForceChecks, LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.residual_correction import ResidualCorrection
-from otf.driver.segment import Driving, ModelForces, SegmentIntegrator
+from otf.driver.segment import Driving, ModelForces, Position, SegmentIntegrator
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.sanity import LARGEST_STEP_A
 from otf.errors import RunError
@@ -145,7 +146,10 @@ class _Loop:
             self.motion.position, 1, forces, keep=(ENGINE, self.trainer.n_labels + 1)
         )
         if step.reason is not None:
-            raise RunError(_diverged(self.motion.step, "on the forces of the engine"))
+            raise RunError(
+                f"step {self.motion.step}: an atom moves more than {LARGEST_STEP_A} A in one step "
+                "on the forces of the engine; start anew with a smaller timestep_fs"
+            )
         record = self._learn(forces.latest, "engine" if self._left_start() else "start")
         yield Segment(step.frames, record, self.state())
 
@@ -181,7 +185,8 @@ class _Loop:
             # The label is taken where the structure is still physical.
             predicted = yield from self.motion.integrate(start, half, forces, phase="predict")
             if predicted.reason is not None:
-                raise RunError(_diverged(start.step, "right after a label"))
+                yield self._given_up(start)
+                return
             reason = "explosion"
         elif predicted.reason is not None:
             reason = predicted.reason
@@ -200,9 +205,16 @@ class _Loop:
             keep=(MODEL, self.trainer.n_labels),
         )
         if committed.reason is not None:
-            step = start.step + committed.length
-            raise RunError(_diverged(step, "although the forces were just learned"))
+            yield self._given_up(start, record)
+            return
         yield Segment(committed.frames, record, self.state())
+
+    def _given_up(self, start: Position, record: LabelRecord | None = None) -> Segment:
+        """No frames: the engine takes over at the start of a segment that the model cannot do."""
+        _LOG.warning("step %d: the model's dynamics diverges; the engine takes over", start.step)
+        self.motion.go_to(start)
+        self.policy = replace(self.policy, gap=1.0, by_engine=True)
+        return Segment([], record, self.state())
 
     def _model_forces(self, n_labels: int) -> ModelForces:
         """Forces of the present model, with the residual forecast from the first labels."""
@@ -270,7 +282,8 @@ class _Loop:
         index, step = self.trainer.n_labels, self.motion.step
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, self.atoms, labels, added=added)
-        elapsed = step - self.history[-1].step if self.history else 0
+        # The engine may have taken over before the latest label.
+        elapsed = max(0, step - self.history[-1].step) if self.history else 0
         self.environments.update(self.bonds.classes(self.atoms))
         self.trainer.learn(
             self.atoms,
@@ -335,10 +348,3 @@ class _Loop:
         _LOG.warning(
             "step %d: no label (%s); going on with the model as it is", step, failure.reason
         )
-
-
-def _diverged(step: int, when: str) -> str:
-    return (
-        f"step {step}: an atom moves more than {LARGEST_STEP_A} A in one step {when}; start anew "
-        "with a smaller timestep_fs"
-    )

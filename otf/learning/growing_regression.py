@@ -118,17 +118,29 @@ class GrowingRegression:
         present = best = self._found(self.size, choice, examples)
         if not present.score > _GOOD_ENOUGH:
             return choice, 1.0
+        if spread:  # ranges that suit a model too small for its labels do not suit a larger one
+            best = self._largest_that_pays(best, choice, examples)
         for name in RESOLUTION:
             others = self._blueprint.resolved_otherwise(best.size, name)
-            most = self._blueprint.n_columns(self.size)
+            most = self._blueprint.n_columns(best.size)
             others = [s for s in others if spread or self._blueprint.n_columns(s) <= most]
             best = self._best_of(best, others, choice, examples)
         if spread:
-            best = self._best_of(best, self._blueprint.larger(best.size), choice, examples)
+            best = self._largest_that_pays(best, choice, examples)
         if best.size != self.size:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
         return best.choice, best.score / present.score if present.score < np.inf else 1.0
+
+    def _largest_that_pays(
+        self, best: "_Found", choice: Regularisation, examples: Sequence[Example]
+    ) -> "_Found":
+        """The best size on the way to larger ones, as long as each is better by a margin."""
+        before = None
+        while best is not before:
+            before = best
+            best = self._best_of(best, self._blueprint.larger(best.size), choice, examples)
+        return best
 
     def _best_of(
         self,

@@ -20,7 +20,7 @@ m log s^2 + log|A| - log|lambda Lambda|,                    :meth:`Solution.evid
 m s^2 = y^T y - b^T theta
 lambda theta^T Lambda theta / s^2 - tr H                    :meth:`Solution.evidence_slope`
 x^T A^-1 x                                                  :meth:`Solution.leverage`
-theta = L^-T z, z normal, of covariance A^-1                :meth:`Solution.samples`
+L^-T z, z normal                                            :meth:`Solution.samples`
 ==========================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3.5 (posterior,
@@ -28,6 +28,7 @@ evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leave-ou
 slopes are derivatives of these formulas.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -98,9 +99,9 @@ class NormalEquations:
 
     def block_rows(self) -> list[int]:
         """Number of rows in each of the kept blocks, the latest last."""
-        counts: dict[int, int] = {}
+        counts = Counter[int]()
         for s in self.snapshots:
-            counts[s.block] = counts.get(s.block, 0) + len(s.targets)
+            counts[s.block] += len(s.targets)
         return list(counts.values())
 
     def blocks(self, latest: int | None = None) -> list[Rows]:
@@ -201,21 +202,13 @@ class Solution:
         """Number of columns used."""
         return len(self.coefficients)
 
-    def theta(self) -> Floats:
-        """All coefficients (n,), zero for columns that are not used."""
-        theta = np.zeros(len(self.equations.prior))
-        theta[: self.leading] = self.coefficients
-        return theta
-
     def leverage(self, rows: Floats) -> Floats:
         """x^T A^-1 x of each row, (m,)."""
-        return leverage(self.factor, rows[:, : self.leading])
+        white = _whitened(self.factor, rows[:, : self.leading])
+        return np.asarray(np.einsum("nm,nm->m", white, white))
 
     def samples(self, count: int) -> Floats:
-        """Random coefficients (count, leading) with the covariance A^-1, the same at each call.
-
-        The mean square of x^T theta over them estimates the leverage x^T A^-1 x.
-        """
+        """Random coefficients (count, leading) of covariance A^-1, the same at each call."""
         normal = np.random.default_rng(0).standard_normal((count, self.leading))
         return np.ascontiguousarray(_back(self.factor, np.asfortranarray(normal.T)).T)
 
@@ -362,12 +355,6 @@ class _Hat:
     spans: list[slice]
     systems: list[Floats]
     residuals: list[Floats | None]
-
-
-def leverage(factor: Floats, rows: Floats) -> Floats:
-    """x^T (L L^T)^-1 x of each row (m,), from the lower Cholesky factor L."""
-    white = _whitened(factor, rows)
-    return np.asarray(np.einsum("nm,nm->m", white, white))
 
 
 def _add_outer(matrix: Floats, rows: Floats, sign: float, *, beta: float = 1.0) -> Floats:

@@ -37,7 +37,7 @@ def ridge(rows, targets, strength, weights=None, leading=ALL):
 def test_streamed_equals_batch(snapshots, strength, seed):
     rows, targets = data(snapshots, seed)
     solution = streamed(rows, targets).solve(ALL, strength)
-    np.testing.assert_allclose(solution.theta(), ridge(rows, targets, strength), atol=1e-9)
+    np.testing.assert_allclose(solution.coefficients, ridge(rows, targets, strength), atol=1e-9)
 
 
 @given(forgetting=st.floats(0.5, 1.0))
@@ -45,7 +45,7 @@ def test_forgetting_weighs_the_past(forgetting):
     rows, targets = data(6)
     weights = forgetting ** np.arange(5, -1, -1)
     solution = streamed(rows, targets, forgetting).solve(ALL, 0.1)
-    np.testing.assert_allclose(solution.theta(), ridge(rows, targets, 0.1, weights), atol=1e-9)
+    np.testing.assert_allclose(solution.coefficients, ridge(rows, targets, 0.1, weights), atol=1e-9)
 
 
 def test_prior_is_never_forgotten():
@@ -54,14 +54,14 @@ def test_prior_is_never_forgotten():
     silent = NormalEquations(PRIOR)
     for _ in range(300):  # rows along a single direction
         silent.add(np.eye(COLUMNS)[:1], np.ones(1), block=0, forgetting=0.8)
-    assert np.abs(silent.solve(ALL, 0.1).theta()[1:]).max() == 0.0
+    assert np.abs(silent.solve(ALL, 0.1).coefficients[1:]).max() == 0.0
     assert silent.solve(ALL, 0.1).leverage(np.eye(COLUMNS)[1:2])[0] == pytest.approx(10 / PRIOR[1])
-    assert np.isfinite(equations.solve(ALL, 0.1).theta()).all()
+    assert np.isfinite(equations.solve(ALL, 0.1).coefficients).all()
 
 
 def test_trailing_columns_are_zero_and_do_not_matter():
     rows, targets = data(8)
-    theta = streamed(rows, targets).solve(3, 0.5).theta()
+    theta = streamed(rows, targets).solve(3, 0.5).coefficients
     np.testing.assert_allclose(theta[:3], ridge(rows, targets, 0.5, leading=3), atol=1e-10)
     assert not theta[3:].any()
 
@@ -142,7 +142,7 @@ def test_memory_is_bounded_and_nothing_is_lost():
         15,
         30 * ROWS,
     )
-    theta = equations.solve(ALL, 0.1).theta()
+    theta = equations.solve(ALL, 0.1).coefficients
     np.testing.assert_allclose(theta, ridge(rows, targets, 0.1), atol=1e-9)
 
 
