@@ -40,11 +40,12 @@ def command(
 
     learning = read_learning(config) if config else Learning()
     learning = learning_with(learning, target=target, timestep=timestep)
-    frames = []
+    frames, labels = [], 0
     for frame in hindcast_file(trajectory, learning, read_keys(keys)):
         frames.append(frame)
         if frame.labelled:
-            show_progress(f"frame {frame.index}, {sum(f.labelled for f in frames)} labels")
+            labels += 1
+            show_progress(f"frame {frame.index}, {labels} labels")
     show_progress("")
     summary = hindcast_summary(frames)
     if as_json:

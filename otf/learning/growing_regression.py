@@ -25,9 +25,7 @@ from otf.units import MEV
 
 _LOG = logging.getLogger("otf.learning")
 
-_GOOD_ENOUGH = (
-    0.1  # left-out error, in units of the expected noise, below which nothing is searched
-)
+_GOOD_ENOUGH = 0.1  # error, in units of the expected noise, below which nothing is searched
 _FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have more coefficients
 _MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
 _FEWEST_LABELS = 8  # to leave out, whatever the cost

@@ -109,18 +109,6 @@ class Regression:
             forgetting=self.settings.forgetting_at(self.equations.n_snapshots),
         )
 
-    def misfit(self, leading: int, strength: float) -> float:
-        """Root mean square training residual of all rows, in units of their noise."""
-        equations = self.equations
-        solution = equations.solve(leading, strength)
-        if solution is None:
-            return float("inf")
-        theta = solution.coefficients
-        # theta^T G theta = theta^T b - theta^T (lambda Lambda) theta
-        stiffness = strength * float(equations.prior[:leading] @ theta**2)
-        square = equations.square - float(equations.moment[:leading] @ theta) - stiffness
-        return float(np.sqrt(max(square, 0.0) / equations.weighted_rows))
-
     def equation(self, example: Example, reference_energy: float) -> tuple[Floats, Floats]:
         """Rows and targets of one label in units of their expected noise.
 
