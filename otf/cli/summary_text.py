@@ -15,16 +15,13 @@ def describe_replicas(s: ReplicasSummary) -> str:
         f"({1e2 * s.labels / max(1, s.steps):.2f} %) in {s.directory}"
     ]
     for w in s.replicas:
-        error = "-" if w.measured is None else f"{w.measured.force_mae_meV_A:.2f} meV/A"
+        error = "-" if w.error is None else f"{w.error.force_mae_meV_A:.2f} meV/A"
         line = (
             f"{Path(w.directory).name:<11} {w.steps} of {w.steps_wanted} steps, {w.labels} labels"
         )
         lines.append(f"{line}, force MAE {error}")
-    if s.measured is not None:
-        lines.append(
-            f"error       force MAE {s.measured.force_mae_meV_A:.2f} meV/A at "
-            f"{s.measured.labels} untriggered labels"
-        )
+    if s.error is not None:
+        lines.append(f"error       {s.error.in_words()}")
     lines.append(f"time        {s.session_wall_s:.1f} s here")
     if s.stopped_by is not None:
         lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
@@ -41,7 +38,7 @@ def describe(s: Summary) -> str:
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
         *_errors(s),
         *_sampling(s),
-        *([] if s.contract is None else [f"contract    {s.contract.in_words()}"]),
+        *([] if s.contract is None else [f"contract    {s.contract.judgement}"]),
         *_accepted(s),
         f"model       {s.model}",
         *_scf(s),
@@ -67,21 +64,21 @@ def _accepted(s: Summary) -> list[str]:
 
 
 def _errors(s: Summary) -> list[str]:
-    if s.measured is None:
-        return ["error       not measured yet: no label came at a scheduled time"]
-    m = s.measured
-    energy = "none (self coupling),"
-    if not math.isnan(m.energy_mae_meV_atom):
-        energy = f"{m.energy_mae_meV_atom:.3f} meV/atom,"
-    return [
-        f"error       force MAE {m.force_mae_meV_A:.2f} meV/A, 95th percentile "
-        f"{m.force_p95_meV_A:.2f} meV/A, energy {energy}",
-        f"{'':12}measured before learning, at the {m.labels} untriggered labels",
-        *(
-            f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A, "
-            f"{k.coverage_percent:.0f} % within two predicted errors"
-            for kind, k in s.by_kind.items()
-        ),
+    lines = []
+    if s.error is None and s.sampling is None:
+        lines.append("error       not measured: fewer than three audits")
+    elif s.error is not None:
+        energy = "no energy is learned (self coupling)"
+        if not math.isnan(s.error.energy_mae_meV_atom):
+            energy = f"energy MAE {s.error.energy_mae_meV_atom:.3f} meV/atom"
+        lines += [
+            f"error       {s.error.in_words()}",
+            f"{'':12}95th percentile of components {s.error.force_p95_meV_A:.2f} meV/A, {energy}",
+        ]
+    return lines + [
+        f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A before "
+        f"learning, {k.coverage_percent:.0f} % within two predicted errors"
+        for kind, k in s.by_kind.items()
     ]
 
 

@@ -224,9 +224,10 @@ class Policy(Section):
         "(pyscf, siesta with learned matrices)",
     )
     audit_fraction: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1,
-        description="adaptive: share of the labels moved to a random step of their gap, for error "
-        "statistics that do not depend on the model's own predictions",
+        0.2,
+        description="adaptive: share of the segments of the model that are labelled at a random "
+        "step as they were committed, if their errors are as large as the target; longer ones "
+        "more often. The error of the trajectory is measured there",
     )
     train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         400.0, description="fixed: duration of the training phase with a label at every step"

@@ -9,14 +9,23 @@ second integration is committed. The consumer of the generator may stop at any r
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.driver.adaptive_policy import unreachable
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.measure import label_record, measure, relearn
-from otf.driver.policy import UNTRIGGERED, PolicyState, Reason, expectation, planned
+from otf.driver.policy import (
+    UNTRIGGERED,
+    PolicyState,
+    Reason,
+    drawn_audit,
+    expectation,
+    planned,
+)
 from otf.driver.records import Activity, ForceChecks, LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.residual_correction import ResidualCorrection
 from otf.driver.segment import Driving, ModelForces, Position, SegmentIntegrator
@@ -81,6 +90,15 @@ class _EngineForces:
     def latest(self) -> Labels:
         """The label at the last step."""
         return self._latest
+
+
+class _Audited(NamedTuple):
+    """A step of a committed segment, the length of the segment, and the steps it stands for."""
+
+    atoms: Atoms
+    step: int
+    length: int
+    stands_for: float
 
 
 class _Loop:
@@ -164,13 +182,7 @@ class _Loop:
     def model_segment(self) -> Iterator[Record]:
         """Predict to the next label, learn it, replay, commit."""
         start, n_labels = self.motion.position, self.trainer.n_labels
-        length, reason = planned(
-            self.parts.policy,
-            self.policy,
-            rest=self.parts.ensemble.rest(start.step),
-            n_labels=n_labels,
-            seed=self.parts.seed,
-        )
+        length, reason = planned(self.policy, rest=self.parts.ensemble.rest(start.step))
         forces = self._model_forces(n_labels)
         predicted = yield from self.motion.integrate(
             start, length, forces, phase="predict", alarm=self._alarm
@@ -191,23 +203,47 @@ class _Loop:
         elif predicted.reason is not None:
             reason = predicted.reason
         yield Activity(self.motion.step, "label")
-        labels, record = self.label(self.motion.step), None
+        labels, record, drawn = self.label(self.motion.step), None, None
         if isinstance(labels, LabelFailure):
             self._handle_failure(labels)
         else:
             self.failures = 0
-            record = self._learn(labels, reason, forces.correction)
+            record = self._learn(labels, reason, correction=forces.correction)
+            drawn = drawn_audit(
+                self.parts.policy,
+                self.policy,
+                length=predicted.length,
+                n_labels=self.trainer.n_labels,
+                seed=self.parts.seed,
+            )
+        forces = self._model_forces(n_labels)
         committed = yield from self.motion.integrate(
             start,
             predicted.length,
-            self._model_forces(n_labels),
+            forces,
             phase="replay",
             keep=(MODEL, self.trainer.n_labels),
+            copy_at=None if drawn is None else drawn.step,
         )
         if committed.reason is not None:
             yield self._given_up(start, record)
             return
-        yield Segment(committed.frames, record, self.state())
+        audit = None
+        if drawn is not None and committed.passed is not None:
+            place = _Audited(
+                committed.passed, start.step + drawn.step, predicted.length, drawn.stands_for
+            )
+            yield Activity(place.step, "label")
+            audit = self._audit(place, forces.correction)
+        yield Segment(committed.frames, record, self.state(), audit)
+
+    def _audit(self, place: "_Audited", correction: ResidualCorrection) -> LabelRecord | None:
+        """Label a step of a committed segment; None if the engine fails."""
+        labels = self.label(place.step, place.atoms)
+        if isinstance(labels, LabelFailure):
+            self._handle_failure(labels)
+            return None
+        return self._learn(labels, "audit", correction=correction, place=place)
 
     def _given_up(self, start: Position, record: LabelRecord | None = None) -> Segment:
         """No frames: the engine takes over at the start of a segment that the model cannot do."""
@@ -220,7 +256,8 @@ class _Loop:
         """Forces of the present model, with the residual forecast from the first labels."""
         correction = ResidualCorrection(None, 0, 1)
         if self.parts.residual == "propagate":
-            labelled = [r for r in self.history if r.index < n_labels]
+            before = [r for r in self.history if r.index < n_labels]
+            labelled = [r for r in before if r.reason != "audit"]
             forecast = self.trainer.residual_forecast(n_labels)
             correction = ResidualCorrection(
                 forecast, labelled[-1].step, max(1, labelled[-1].elapsed)
@@ -262,11 +299,11 @@ class _Loop:
         self.force_checks = ForceChecks(so_far.asked + 1, so_far.spared + spared)
         return spared
 
-    def label(self, step: int) -> Labels | LabelFailure:
-        """The next label, of the present structure at ``step``."""
-        index = self.trainer.n_labels
-        expected = self.trainer.predict(self.atoms).energy if index >= SENSIBLE else float("nan")
-        return self.parts.labeller.label(self.atoms, index=index, step=step, expected=expected)
+    def label(self, step: int, atoms: Atoms | None = None) -> Labels | LabelFailure:
+        """The next label, of the given or the present structure at ``step``."""
+        index, atoms = self.trainer.n_labels, self.atoms if atoms is None else atoms
+        expected = self.trainer.predict(atoms).energy if index >= SENSIBLE else float("nan")
+        return self.parts.labeller.label(atoms, index=index, step=step, expected=expected)
 
     def _needed_label(self) -> Labels:
         """A label that the run cannot continue without."""
@@ -276,22 +313,36 @@ class _Loop:
         return labels
 
     def _learn(
-        self, labels: Labels, reason: Reason, correction: ResidualCorrection | None = None
+        self,
+        labels: Labels,
+        reason: Reason,
+        *,
+        correction: ResidualCorrection | None = None,
+        place: "_Audited | None" = None,
     ) -> LabelRecord:
-        """Measure the error of the forces at a label, learn it, and update the policy."""
-        index, step = self.trainer.n_labels, self.motion.step
+        """Measure the error of the forces at a label, learn it, and update the policy.
+
+        Without a place the label is that of the present structure.
+        """
+        index = self.trainer.n_labels
+        if place is not None:
+            atoms, step, elapsed, stands_for = place
+            total_energy = float("nan")
+        else:
+            atoms, step, stands_for = self.atoms, self.motion.step, 0.0
+            # The engine may have taken over before the latest label.
+            elapsed = max(0, step - max((r.step for r in self.history), default=step))
+            kinetic = float(atoms.get_kinetic_energy())
+            total_energy = kinetic + labels.energy - self.motion.ledger.given
         added = None if correction is None else correction.at(step)
-        measured = measure(self.trainer, self.atoms, labels, added=added)
-        # The engine may have taken over before the latest label.
-        elapsed = max(0, step - self.history[-1].step) if self.history else 0
-        self.environments.update(self.bonds.classes(self.atoms))
+        measured = measure(self.trainer, atoms, labels, added=added)
+        self.environments.update(self.bonds.classes(atoms))
         self.trainer.learn(
-            self.atoms,
+            atoms,
             labels,
             time_fs=step * self.parts.timestep_fs,
             audited=reason in UNTRIGGERED,
         )
-        kinetic = float(self.atoms.get_kinetic_energy())
         record = label_record(
             self.trainer,
             labels,
@@ -300,8 +351,9 @@ class _Loop:
             step=step,
             reason=reason,
             elapsed=elapsed,
-            total_energy=kinetic + labels.energy - self.motion.ledger.given,
+            total_energy=total_energy,
         )
+        record = replace(record, stands_for=stands_for)
         self.history = (*self.history, record)
         forecast = self.trainer.error_forecast() if self.parts.residual == "forecast" else None
         before = self.policy
@@ -329,15 +381,10 @@ class _Loop:
         accepted = self.policy.accepted
         if not accepted or before.accepted:
             return
-        problem = (
-            f"step {self.motion.step}: this target cannot be reached: right after a label the "
-            f"model errs by {1e3 * float(np.median(self.policy.misfits)):.1f} meV/A (misfit and "
-            "noise of the labels); a larger model (model.body_order, model.radial_three), smoother "
-            "engine forces or a larger policy.force_target_meV_A help"
-        )
+        problem = f"step {self.motion.step}: {unreachable(self.policy)}"
         if self.parts.stop_if_unreachable:
             raise RunError(problem)
-        _LOG.warning("%s; going on at %.1f meV/A", problem, 1e3 * accepted)
+        _LOG.warning("%s", problem)
 
     def _handle_failure(self, failure: LabelFailure) -> None:
         """Continue without a label if configured, up to a number of consecutive failures."""

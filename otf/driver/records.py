@@ -23,7 +23,7 @@ class LabelRecord:
     index, step, reason
         Number of the label, its step, and why it was taken.
     elapsed
-        Steps since the previous label; for a proposal, steps of its segment.
+        Steps since the previous label; for an audit or a proposal, steps of its segment.
     force_mae, force_p95, force_max
         Absolute error of force components, eV/Angstrom; NaN for the first label.
     predicted
@@ -42,7 +42,9 @@ class LabelRecord:
         Size of the model after learning it.
     total_energy
         Kinetic energy plus the engine's potential energy, minus what thermostat and barostat
-        supplied so far, eV: conserved if the forces were the engine's.
+        supplied so far, eV: conserved if the forces were the engine's. NaN for an audit.
+    stands_for
+        Steps of the trajectory that an audit stands for; 0 for other labels.
     """
 
     index: int
@@ -61,6 +63,7 @@ class LabelRecord:
     coverage: float
     size: str
     total_energy: float = float("nan")
+    stands_for: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -99,11 +102,25 @@ class Activity:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Committed frames, the label that ended them (None if it failed), and the state after it."""
+    """Committed frames, their labels, and the state after them.
+
+    Attributes
+    ----------
+    label
+        The label that ended the segment; None if it failed.
+    audit
+        The label of a random one of its committed steps, which few segments have.
+    """
 
     frames: list[Frame]
     label: LabelRecord | None
     state: RunState
+    audit: LabelRecord | None = None
+
+    @property
+    def labels(self) -> list[LabelRecord]:
+        """The records of its labels."""
+        return [record for record in (self.label, self.audit) if record is not None]
 
 
 Record = Activity | Segment

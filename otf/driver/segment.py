@@ -121,11 +121,14 @@ class Integrated:
         Number of steps made.
     reason
         Why it ended early, or None.
+    passed
+        Copy of the atoms at the step that was asked for, or None.
     """
 
     frames: list[Frame]
     length: int
     reason: Reason | None
+    passed: Atoms | None = None
 
 
 Alarm = Callable[[int, Driving], Reason | None]
@@ -179,6 +182,7 @@ class SegmentIntegrator:
         phase: Phase | None = None,
         alarm: Alarm | None = None,
         keep: tuple[int, int] | None = None,
+        copy_at: int | None = None,
     ) -> Generator[Activity, None, Integrated]:
         """Integrate a segment.
 
@@ -196,6 +200,8 @@ class SegmentIntegrator:
             Called after every step but the last; a reason ends the segment.
         keep
             Source and number of labels of the frames to keep; None to keep none.
+        copy_at
+            Step of the segment, from 1, at which to copy the atoms.
 
         Returns
         -------
@@ -203,7 +209,7 @@ class SegmentIntegrator:
             With the reason ``"explosion"`` if the dynamics diverged; positions are then invalid.
         """
         self.go_to(start)
-        atoms, frames = self._ensemble.atoms, list[Frame]()
+        atoms, frames, passed = self._ensemble.atoms, list[Frame](), None
         driving = forces.begin(atoms, self.step)
         self.ledger = self.ledger.switched(driving.energy)
 
@@ -225,6 +231,8 @@ class SegmentIntegrator:
                 barostat=self._ensemble.barostat,
                 work=forces.work - worked,
             )
+            if done == copy_at:
+                passed = atoms.copy()
             if keep is not None:
                 frames += self.frame(driving, source=keep[0], labels=keep[1])
             if phase is not None:
@@ -232,7 +240,7 @@ class SegmentIntegrator:
             reason = alarm(done, driving) if alarm is not None and done < length else None
             if reason is not None:
                 return Integrated(frames, done, reason)
-        return Integrated(frames, length, None)
+        return Integrated(frames, length, None, passed)
 
     def frame(self, driving: Driving, *, source: int, labels: int) -> list[Frame]:
         """The present step as a frame; empty if this step is not written."""

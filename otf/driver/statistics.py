@@ -16,16 +16,15 @@ from otf.units import MEV
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
     "scheduled": ("scheduled", "end"),
-    "random": ("audit",),
+    "audits": ("audit",),
     "triggered": ("guard", "bond", "explosion"),
     "proposals": ("proposal",),
 }
-"""Scheduled labels end a gap, where the error is largest; random ones fall anywhere in it, as the
-frames of the trajectory do; triggered ones were requested by the model and are harder than most.
-Proposals end a segment of hybrid Monte Carlo."""
+"""Scheduled labels end a gap, where the error is largest; triggered ones were requested by the
+model and are harder than most. Audits are steps of the trajectory as it was committed. Proposals
+end a segment of hybrid Monte Carlo."""
 
-
-_FEWEST = 3  # labels, for a verdict
+_FEWEST = 3  # audits, for an estimate
 
 
 @dataclass(frozen=True)
@@ -69,78 +68,102 @@ def statistics(
 
 
 @dataclass(frozen=True)
-class Contract:
-    """Whether the force error stayed below its target, from the untriggered labels.
+class TrajectoryError:
+    """Force error of the committed trajectory where the model drives it, with its bounds.
 
-    The error at such a label stands for the steps since the previous label, which makes the mean an
-    upper bound: errors are smaller within a gap, and smaller again after the replay.
+    The mean of the audits, each weighted by the steps that it stands for.
+
+    Source: Särndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), sec. 5.7 (weighted
+    mean of a sample drawn with unequal probabilities).
 
     Attributes
     ----------
-    mean_meV_A, low_meV_A, high_meV_A
-        Mean over the steps driven by the model, and its one-sided confidence bounds.
+    audits
+        Number of labels at random steps of the trajectory.
+    force_mae_meV_A, low_meV_A, high_meV_A
+        Mean absolute error of the force components, and its one-sided confidence bounds.
+    force_p95_meV_A
+        95th percentile of the absolute errors of the force components.
+    energy_mae_meV_atom
+        Mean absolute error of the energy.
+    confidence_percent
+        Confidence of each bound.
     """
 
-    target_meV_A: float
-    confidence_percent: float
-    labels: int
-    mean_meV_A: float
+    audits: int
+    force_mae_meV_A: float
     low_meV_A: float
     high_meV_A: float
+    force_p95_meV_A: float
+    energy_mae_meV_atom: float
+    confidence_percent: float
+
+    def in_words(self) -> str:
+        """The error and what it is known from."""
+        return (
+            f"force MAE {self.force_mae_meV_A:.2f} meV/A in [{self.low_meV_A:.2f}, "
+            f"{self.high_meV_A:.2f}], at {self.audits} random steps of the trajectory"
+        )
+
+
+def trajectory_error(
+    history: tuple[LabelRecord, ...], *, confidence_percent: float
+) -> TrajectoryError | None:
+    """The error of the committed trajectory from the labels so far; None with too few audits.
+
+    Parameters
+    ----------
+    confidence_percent
+        Confidence of each of the two bounds, by Student's t.
+    """
+    audits = [r for r in history if r.reason == "audit"]
+    if len(audits) < _FEWEST:
+        return None
+    steps = np.array([r.stands_for for r in audits])
+    share = steps / steps.sum()
+    errors = np.array([r.force_mae for r in audits]) / MEV
+    mean = float(share @ errors)
+    spare = len(audits) - 1
+    deviation = math.sqrt(len(audits) / spare * float(np.sum((share * (errors - mean)) ** 2)))
+    width = float(stdtrit(spare, 0.01 * confidence_percent)) * deviation
+    return TrajectoryError(
+        audits=len(audits),
+        force_mae_meV_A=mean,
+        low_meV_A=max(0.0, mean - width),
+        high_meV_A=mean + width,
+        force_p95_meV_A=float(share @ [r.force_p95 for r in audits]) / MEV,
+        energy_mae_meV_atom=float(share @ [abs(r.energy_error) for r in audits]) / MEV,
+        confidence_percent=confidence_percent,
+    )
+
+
+@dataclass(frozen=True)
+class Contract:
+    """Whether the force error of the trajectory stayed below its target."""
+
+    target_meV_A: float
+    error: TrajectoryError
 
     @property
     def verdict(self) -> Literal["kept", "broken", "undecided"]:
         """Kept if the high bound is below the target, broken if the low bound is above it."""
-        if self.high_meV_A <= self.target_meV_A:
+        if self.error.high_meV_A <= self.target_meV_A:
             return "kept"
-        return "broken" if self.low_meV_A > self.target_meV_A else "undecided"
+        return "broken" if self.error.low_meV_A > self.target_meV_A else "undecided"
+
+    @property
+    def judgement(self) -> str:
+        """The verdict in words, with a remedy."""
+        words = {
+            "kept": f"kept at {self.error.confidence_percent:g} % confidence",
+            "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
+            "undecided": "not decided: it is between the bounds",
+        }[self.verdict]
+        return f"target {self.target_meV_A:g} meV/A {words}"
 
     def in_words(self) -> str:
-        """The verdict with its numbers, and a remedy."""
-        words = {
-            "kept": f"kept at {self.confidence_percent:g} % confidence",
-            "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
-            "undecided": f"not decided by {self.labels} labels: it is between the bounds",
-        }[self.verdict]
-        return (
-            f"target {self.target_meV_A:g} meV/A {words}: mean {self.mean_meV_A:.2f} in "
-            f"[{self.low_meV_A:.2f}, {self.high_meV_A:.2f}], {self.labels} labels"
-        )
-
-
-def contract(
-    history: tuple[LabelRecord, ...], *, target: float, confidence_percent: float
-) -> Contract | None:
-    """Compare the error at the labels so far with the target, by Student's t.
-
-    Parameters
-    ----------
-    target
-        meV/Angstrom.
-
-    Returns
-    -------
-    None with fewer than three labels.
-    """
-    chosen = [r for r in history if r.reason in UNTRIGGERED and not math.isnan(r.force_mae)]
-    if len(chosen) < _FEWEST:
-        return None
-    errors = np.array([r.force_mae for r in chosen]) / MEV
-    steps = np.array([r.elapsed for r in chosen], dtype=float)
-    share = steps / steps.sum()
-    mean = float(share @ errors)
-    spare = len(chosen) - 1
-    width = float(stdtrit(spare, 0.01 * confidence_percent)) * math.sqrt(
-        len(chosen) / spare * float(np.sum((share * (errors - mean)) ** 2))
-    )
-    return Contract(
-        target_meV_A=target,
-        confidence_percent=confidence_percent,
-        labels=len(chosen),
-        mean_meV_A=mean,
-        low_meV_A=max(0.0, mean - width),
-        high_meV_A=mean + width,
-    )
+        """The verdict and the error."""
+        return f"{self.judgement}: {self.error.in_words()}"
 
 
 @dataclass(frozen=True)
@@ -215,7 +238,8 @@ def energy_conservation(
     time_ps = 1e-3 * t.time_fs
     slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
     scatter = conserved - conserved[0] - slope * time_ps - offset
-    change = history[-1].total_energy - history[0].total_energy if len(history) > 1 else math.nan
+    totals = [r.total_energy for r in history if r.reason != "audit"]
+    change = totals[-1] - totals[0] if len(totals) > 1 else math.nan
     return EnergyConservation(
         conserved_meV_ps=float(slope) / MEV,
         conserved_scatter_meV=float(scatter.std()) / MEV,

@@ -51,8 +51,8 @@ def hindcast_file(
 
 
 def hindcast_summary(frames: list[HindcastFrame]) -> dict[str, Any]:
-    """Errors of the frames predicted between labels, in total and by steps since a label."""
-    predicted = [f for f in frames if not f.labelled]
+    """Errors of the frames between labels, in total and by steps since a label."""
+    predicted = [f for f in frames if f.predicted]
     counted = predicted or frames[1:]
     force = 1e3 * np.array([f.measured.force_mae for f in counted])
     energy = 1e3 * np.abs([f.measured.energy_error for f in counted])

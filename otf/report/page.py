@@ -11,7 +11,7 @@ import numpy as np
 from otf.analysis.rdf import rdf
 from otf.config import Config
 from otf.driver.records import RunState
-from otf.driver.statistics import by_kind, energy_conservation, sampling, statistics
+from otf.driver.statistics import by_kind, energy_conservation, sampling
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
@@ -23,7 +23,7 @@ from otf.report import pictures
 from otf.report.viewer import shown, viewer
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, one_run, read_run
-from otf.runs.summary import contract_of
+from otf.runs.summary import contract_of, error_of
 from otf.runs.warm_start import gains
 from otf.version import __version__
 
@@ -117,11 +117,11 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
         f"{html.escape(name)}: {d.ensemble}, {d.total_steps} steps, {d.temperature_K:g} K"
         for name, d in config.dynamics.staged().items()
     )
-    measured = statistics(history)
+    error = error_of(config, history)
     cards = [
         ("steps", f"{state.step} of {seen.steps}"),
         ("engine calls", f"{len(history)}"),
-        ("force error", "-" if measured is None else f"{measured.force_mae_meV_A:.2f} meV/Å"),
+        ("force error", "-" if error is None else f"{error.force_mae_meV_A:.2f} meV/Å"),
         ("in the engine", _duration(seen.label_wall_s)),
     ]
     sampled = sampling(history, state.sampler, steps=state.step)
@@ -138,7 +138,7 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
     words = (
         "exact sampling: no error target"
         if sampled is not None
-        else "no verdict yet: too few labels, or no target"
+        else "no verdict: no target, or fewer than three audits yet"
         if verdict is None
         else verdict.in_words()
     )
@@ -164,7 +164,7 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
         return [_Section("Errors", "No label whose time did not depend on the model yet.")]
     adaptive = config.policy.kind == "adaptive" and state.sampler is None
     target = config.policy.force_target_meV_A if adaptive else None
-    told = "; ".join(
+    by_labels = "; ".join(
         f"{kind}: {s.labels} labels, {s.force_mae_meV_A:.2f} meV/Å" for kind, s in kinds.items()
     )
     covered = "; ".join(f"{kind} {s.coverage_percent:.0f} %" for kind, s in kinds.items())
@@ -172,7 +172,7 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
         _Section(
             "Labels",
             f"Mean absolute force error of the model at each engine call, before the label was "
-            f"learned. {told}.",
+            f"learned. {by_labels}.",
             pictures.picture(
                 pictures.timeline(history, timestep_fs=dt, target=target), name="timeline"
             ),

@@ -15,7 +15,7 @@ from otf.io.committed import Trajectory
 from otf.units import MEV
 
 _INK = "#010203"  # placeholder for the text colour of the page
-_COLOURS = {"scheduled": "#3b82d0", "random": "#2a9d60", "triggered": "#d9822b"} | {
+_COLOURS = {"scheduled": "#3b82d0", "audits": "#2a9d60", "triggered": "#d9822b"} | {
     "proposals": "#3b82d0"
 }
 _MOST_POINTS = 1500
@@ -131,8 +131,9 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
             label="energy discontinuities",
             color="#d9822b",
         )
-        total = [(r.total_energy - history[0].total_energy) / MEV for r in history]
-        steps = [1e-3 * timestep_fs * r.step for r in history]
+        ends = [r for r in history if r.reason != "audit"]
+        total = [(r.total_energy - ends[0].total_energy) / MEV for r in ends]
+        steps = [1e-3 * timestep_fs * r.step for r in ends]
         axes.plot(steps, total, ".", color="#2a9d60", label="K + E of the engine, at labels")
         axes.set_xlabel("time, ps")
         axes.set_ylabel("change, meV")

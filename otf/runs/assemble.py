@@ -10,8 +10,9 @@ from ase import Atoms
 from otf.config.dynamics import Dynamics
 from otf.config.schema import Config, Model, Policy
 from otf.config.writer import to_yaml
+from otf.driver.adaptive_policy import AdaptivePolicy
 from otf.driver.labelling import Labeller, LabelStore
-from otf.driver.policy import AdaptivePolicy, FixedPolicy
+from otf.driver.policy import FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
 from otf.dynamics.ensembles import EnsembleSettings

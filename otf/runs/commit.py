@@ -65,8 +65,8 @@ def committed(
                 trajectory.append(record.frames)
                 write_checkpoint(run.checkpoint, Checkpoint(record.state, trajectory.n_frames, now))
                 state = record.state
-                if record.label is not None:
-                    _log_label(record.label)
+                for label in record.labels:
+                    _log_label(label)
                     broken = _warn_once(config, state.history, broken)
             yield record
             reason = stopping.reason(record)

@@ -23,7 +23,7 @@ from ase import Atoms
 from otf.config import Config
 from otf.driver.generators import exhausted
 from otf.driver.records import Parts, Record
-from otf.driver.statistics import LabelStatistics, statistics
+from otf.driver.statistics import TrajectoryError
 from otf.engines.allocation import Allocation, this_job
 from otf.engines.launch import UNBOUND
 from otf.engines.process import split_command
@@ -53,7 +53,7 @@ from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import DONE, EXIT_FILE
-from otf.runs.summary import Outcome, Summary, summarise
+from otf.runs.summary import Outcome, Summary, error_of, summarise
 from otf.runs.turn_taking import StoppedError, TurnTakingEngine
 from otf.runs.warm_start import warm_started
 
@@ -74,8 +74,8 @@ class ReplicasSummary:
         Summaries of the replicas.
     labels
         Engine calls of all replicas.
-    measured
-        Errors at all untriggered labels, or None.
+    error
+        Error of the trajectories of all replicas; None with fewer than three audits.
     stopped_by
         Reason for an early end, or None.
     """
@@ -83,7 +83,7 @@ class ReplicasSummary:
     directory: str
     replicas: list[Summary]
     labels: int
-    measured: LabelStatistics | None
+    error: TrajectoryError | None
     session_wall_s: float
     stopped_by: str | None
 
@@ -136,7 +136,7 @@ def run_replicas(
         finally:
             if common.trainer.trainer.n_labels:
                 write_model(run.model, common.trainer.trainer.force_model)
-        summary = _summary(run, replicas, time.monotonic() - began)
+        summary = _summary(run, config, replicas, time.monotonic() - began)
         _LOG.info("%s", summary)
     return summary
 
@@ -373,7 +373,9 @@ def _run_all(replicas: list[_Replica], common: _Common, exit_file: Path) -> None
             raise replica.error
 
 
-def _summary(run: RunDirectory, replicas: list[_Replica], wall_s: float) -> ReplicasSummary:
+def _summary(
+    run: RunDirectory, config: Config, replicas: list[_Replica], wall_s: float
+) -> ReplicasSummary:
     summaries = [replica.summary for replica in replicas if replica.summary is not None]
     histories = [
         read_checkpoint(replica.run.checkpoint).state.history
@@ -385,7 +387,7 @@ def _summary(run: RunDirectory, replicas: list[_Replica], wall_s: float) -> Repl
         directory=str(run.path),
         replicas=summaries,
         labels=sum(s.labels for s in summaries),
-        measured=statistics(tuple(record for history in histories for record in history)),
+        error=error_of(config, tuple(record for history in histories for record in history)),
         session_wall_s=wall_s,
         stopped_by=early[0] if early else None,
     )

@@ -85,8 +85,7 @@ class Stopping:
             return None  # checking disk and clock at every step would be slow
         if isinstance(record, Segment):
             self._committed = True
-            if record.label is not None:
-                self._seconds.append(record.label.wall_s)
+            self._seconds += [label.wall_s for label in record.labels]
             if self._labels is not None and len(record.state.history) >= self._labels:
                 return ENOUGH
             if self._rdf is not None and self._rdf.known_after(record.frames):

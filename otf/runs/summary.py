@@ -9,11 +9,11 @@ from otf.driver.statistics import (
     EnergyConservation,
     LabelStatistics,
     Sampling,
+    TrajectoryError,
     by_kind,
-    contract,
     energy_conservation,
     sampling,
-    statistics,
+    trajectory_error,
 )
 from otf.engines.protocol import Engine
 from otf.io.trajectory import read_scalars
@@ -42,10 +42,10 @@ class Summary:
         Simulated time.
     labels, labels_percent
         Engine calls, and their share of the timesteps.
-    measured
-        Errors at the untriggered labels, or None.
+    error
+        Error of the committed trajectory; None with fewer than three audits.
     by_kind
-        Errors by kind of label: scheduled, random, triggered, proposals.
+        Errors before learning by kind of label: scheduled, audits, triggered, proposals.
     model
         Size and order of the model.
     scf_first, scf_later
@@ -64,7 +64,7 @@ class Summary:
     engine_alone_s
         Estimated time of the engine alone, s: timesteps times the mean label.
     contract
-        Whether the target was kept; None without a target or measured errors.
+        Whether the target was kept; None without a target or with fewer than three audits.
     accepted_meV_A
         Error that is accepted because the target cannot be reached, or None.
     sampling
@@ -81,7 +81,7 @@ class Summary:
     simulated_fs: float
     labels: int
     labels_percent: float
-    measured: LabelStatistics | None
+    error: TrajectoryError | None
     by_kind: dict[str, LabelStatistics]
     model: str
     scf_first: int | None
@@ -98,14 +98,19 @@ class Summary:
     stopped_by: str | None
 
 
+def error_of(config: Config, history: tuple[LabelRecord, ...]) -> TrajectoryError | None:
+    """Error of the trajectory of a run so far; None for hybrid Monte Carlo."""
+    if config.dynamics.ensemble == "slhmc":
+        return None
+    return trajectory_error(history, confidence_percent=config.policy.confidence_percent)
+
+
 def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
     """Whether the target of a run was kept so far; None without a target."""
-    policy = config.policy
-    if policy.kind != "adaptive" or config.dynamics.ensemble == "slhmc":
+    error = error_of(config, history)
+    if error is None or config.policy.kind != "adaptive":
         return None
-    return contract(
-        history, target=policy.force_target_meV_A, confidence_percent=policy.confidence_percent
-    )
+    return Contract(config.policy.force_target_meV_A, error)
 
 
 def summarise(
@@ -131,7 +136,7 @@ def summarise(
         simulated_fs=moves * config.dynamics.timestep_fs,
         labels=len(history),
         labels_percent=100.0 * len(history) / max(1, moves),
-        measured=statistics(history),
+        error=error_of(config, history),
         by_kind=by_kind(history),
         model=f"{history[-1].size}, order {history[-1].order}"
         if history

@@ -135,7 +135,7 @@ def test_a_run_in_progress_and_one_not_begun(tmp_path, page):
     config = MD + "stop: {labels: 3}\n"
     page = reported(tmp_path, config)
     assert ": stopped; warm" in page
-    assert "no verdict yet" in page
+    assert "no verdict: no target, or fewer than three audits yet" in page
     for name in ("checkpoint.h5", "labels.extxyz"):
         (tmp_path / "run" / name).unlink()
     assert "nothing to report" in otf("report", tmp_path / "run", rc=1).stderr

@@ -84,7 +84,7 @@ def test_a_run_of_fifteen_lines():
     frames = [frame for segment in found for frame in segment.frames]
     assert [frame.step for frame in frames] == list(range(61))
     assert {frame.source for frame in frames} == {ENGINE, MODEL}
-    assert len(labels) == len(found[-1].state.history) == sum(s.label is not None for s in found)
+    assert len(labels) == len(found[-1].state.history) == sum(len(s.labels) for s in found)
     energies = [frame.conserved_energy for frame in frames]
     assert np.ptp(energies) < 2e-3
 
@@ -114,7 +114,8 @@ def test_an_engine_that_fails_ends_the_run_and_leaves_what_was_yielded():
     labels, found = MemoryLabels(), []
     with pytest.raises(RunError, match=r"no label: RuntimeError: out of order"):
         found.extend(drive(parts_of(crystal(), labels, Failing(6))))
-    assert len(labels) == len(segments(found)) == 6
+    assert len(labels) == 6
+    assert sum(len(s.labels) for s in segments(found)) == 5  # the audit of the last segment failed
 
 
 def test_activities_announce_what_follows():

@@ -2,32 +2,34 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otf.driver.policy import AdaptivePolicy, FixedPolicy, PolicyState, planned
+from otf.driver.adaptive_policy import AdaptivePolicy
+from otf.driver.policy import FixedPolicy, PolicyState, drawn_audit, planned
 
 ADAPTIVE = AdaptivePolicy(target=0.020, gap_max=100, guard=3.0, guard_every=10)
 NAN = float("nan")
 
+AIM = 0.8 * ADAPTIVE.target / 0.6  # before any audit
+
 TABLE = [
-    # gap, error, elapsed, reason -> gap, by_engine
+    # gap, error in units of the aim, elapsed, reason -> gap, by_engine
     (1.0, NAN, 0, "start", 1.0, True),
-    (1.0, 0.100, 1, "start", 1.0, True),  # too large: the engine continues
-    (1.0, 0.015, 1, "start", 16 / 9, True),
-    (1.5, 0.010, 1, "start", 4.5, False),  # the model takes over
-    (10.0, 0.020, 10, "scheduled", 10.0, False),
-    (10.0, 0.001, 10, "scheduled", 30.0, False),  # factor 3 at most
-    (10.0, 0.025, 10, "scheduled", 6.4, False),
-    (10.0, 1.000, 10, "scheduled", 3.0, False),  # factor 0.3 at least
-    (90.0, 0.001, 90, "scheduled", 100.0, False),
-    (3.0, 0.500, 3, "scheduled", 1.0, True),  # back to the engine
-    (50.0, 0.010, 20, "guard", 50.0, False),  # false alarm
-    (50.0, 0.025, 20, "guard", 12.8, False),  # true alarm: scaled from the steps elapsed
-    (50.0, 0.500, 20, "explosion", 6.0, False),
-    (50.0, 0.010, 20, "audit", 50.0, False),  # before the end of the gap: the gap does not grow
-    (50.0, 0.025, 20, "audit", 12.8, False),
+    (1.0, 5.0, 1, "start", 1.0, True),  # too large: the engine continues
+    (1.0, 0.75, 1, "start", 16 / 9, True),
+    (1.5, 0.5, 1, "start", 4.5, False),  # the model takes over
+    (10.0, 1.0, 10, "scheduled", 10.0, False),
+    (10.0, 0.05, 10, "scheduled", 30.0, False),  # factor 3 at most
+    (10.0, 1.25, 10, "scheduled", 6.4, False),
+    (10.0, 50.0, 10, "scheduled", 3.0, False),  # factor 0.3 at least
+    (90.0, 0.05, 90, "scheduled", 100.0, False),
+    (3.0, 25.0, 3, "scheduled", 1.0, True),  # back to the engine
+    (50.0, 0.5, 20, "guard", 50.0, False),  # false alarm
+    (50.0, 1.25, 20, "guard", 12.8, False),  # true alarm: scaled from the steps elapsed
+    (50.0, 25.0, 20, "explosion", 6.0, False),
     (30.0, 0.0, 30, "end", 90.0, False),
 ]
 
@@ -35,7 +37,7 @@ TABLE = [
 @pytest.mark.parametrize(("gap", "error", "elapsed", "reason", "next_gap", "by_engine"), TABLE)
 def test_adaptive(gap, error, elapsed, reason, next_gap, by_engine):
     state = PolicyState(gap, gap < 2)
-    after = ADAPTIVE.after_label(state, step=500, error=error, elapsed=elapsed, reason=reason)
+    after = ADAPTIVE.after_label(state, step=500, error=AIM * error, elapsed=elapsed, reason=reason)
     assert after.gap == pytest.approx(next_gap)
     assert after.by_engine is by_engine
 
@@ -47,7 +49,7 @@ def test_adaptive(gap, error, elapsed, reason, next_gap, by_engine):
     reason=st.sampled_from(["start", "scheduled", "audit", "guard", "end", "explosion"]),
 )
 def test_adaptive_stays_in_bounds(gap, error, elapsed, reason):
-    state = PolicyState(gap, gap < 2)
+    state = PolicyState(gap, gap < 2, errors=(0.1,))
     after = ADAPTIVE.after_label(state, step=1, error=error, elapsed=elapsed, reason=reason)
     assert 1.0 <= after.gap <= 100.0
     assert after.by_engine == (after.gap < 2.0)
@@ -55,7 +57,8 @@ def test_adaptive_stays_in_bounds(gap, error, elapsed, reason):
 
 
 @pytest.mark.parametrize(
-    ("predicted", "fires"), [(0.0, False), (0.06, False), (0.061, True), (float("inf"), True)]
+    ("predicted", "fires"),
+    [(0.0, False), (2.99 * AIM, False), (3.01 * AIM, True), (float("inf"), True)],
 )
 def test_guard(predicted, fires):
     state = PolicyState(20.0, False)
@@ -77,7 +80,7 @@ def after(policy, count, *, error, elapsed=1, reason="start", state=None, **more
 def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached():
     assert after(ADAPTIVE, 5, error=0.05).accepted == 0.0
     state = after(ADAPTIVE, 6, error=0.05)
-    assert state.accepted == pytest.approx(1.25 * 0.05)
+    assert state.accepted == pytest.approx(1.5 * 0.6 * 0.05)
     assert not after(ADAPTIVE, 9, error=0.05, state=state).by_engine  # not every step any more
     better = after(ADAPTIVE, 6, error=0.01, elapsed=30, reason="scheduled", state=state)
     assert better.accepted == 0.0  # the model has grown
@@ -85,6 +88,29 @@ def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached
     assert after(leave, 20, error=0.05) == replace(
         after(leave, 6, error=0.05), gap=1.0, by_engine=True
     )
+
+
+def audited(policy, state, *, end, committed, count=1):
+    """The state after segments with an error at the end, and one as committed."""
+    for _ in range(count):
+        state = policy.after_label(state, step=0, error=end, elapsed=10, reason="scheduled")
+        state = policy.after_label(state, step=0, error=committed, elapsed=10, reason="audit")
+    return state
+
+
+def test_audits_set_the_error_at_the_end_of_a_gap_by_that_of_the_trajectory():
+    """If a trajectory errs as much as the ends of its gaps, these are aimed at 0.8 targets."""
+    policy, state = replace(ADAPTIVE, gap_max=10**6), PolicyState(50.0, False)
+    for ratio in (1.0, 0.3):
+        known = audited(policy, state, end=0.4, committed=0.4 * ratio, count=8)
+        aim = 0.8 * policy.target / ratio
+        for error, sign in ((0.9 * aim, 1), (1.1 * aim, -1)):
+            after = policy.after_label(
+                replace(known, gap=50.0), step=0, error=error, elapsed=50, reason="scheduled"
+            )
+            assert np.sign(after.gap - 50.0) == sign
+    harmless = audited(policy, state, end=0.05, committed=0.001)
+    assert harmless.gap > audited(policy, state, end=0.05, committed=0.05).gap
 
 
 def test_errors_far_from_labels_do_not_make_a_target_unreachable():
@@ -106,7 +132,7 @@ def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
     state = PolicyState(50.0, False)
     patient = after(ADAPTIVE, 4, error=0.01, worst=0.03, elapsed=10, reason="guard", state=state)
     assert patient.patience == pytest.approx(1.25**4)
-    assert not ADAPTIVE.guard_fires(patient, 0.1, step=50)
+    assert not ADAPTIVE.guard_fires(patient, 5.0 * AIM, step=50)
     wary = after(ADAPTIVE, 9, error=0.01, worst=0.2, elapsed=10, reason="guard", state=patient)
     assert wary.patience == 1.0
 
@@ -114,8 +140,11 @@ def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
 def test_long_gaps_grow_carefully():
     policy = replace(ADAPTIVE, gap_max=1000)
     state = PolicyState(200.0, False)
-    grown = policy.after_label(state, step=900, error=0.001, elapsed=200, reason="scheduled")
-    assert grown.gap == 300.0
+    for error, gap in ((0.2, 300.0), (0.09, 600.0)):  # in units of the aim
+        grown = policy.after_label(
+            state, step=900, error=error * AIM, elapsed=200, reason="scheduled"
+        )
+        assert grown.gap == gap
 
 
 def test_a_forecast_shortens_gaps_and_never_lengthens_them():
@@ -123,37 +152,52 @@ def test_a_forecast_shortens_gaps_and_never_lengthens_them():
         return ADAPTIVE.after_label(
             PolicyState(20.0, False),
             step=500,
-            error=0.02,
+            error=AIM,
             elapsed=20,
             reason="scheduled",
             forecast=forecast,
         ).gap
 
     assert decide(lambda steps: 1e-4 * steps) == 20.0
-    assert decide(lambda steps: 2e-3 * steps) <= 10.0
+    assert decide(lambda steps: AIM / 10 * steps) <= 10.0
     assert decide(lambda steps: 1.0) == 1.0
 
 
-@given(gap=st.floats(1, 100), rest=st.integers(1, 500), n_labels=st.integers(1, 1000))
-def test_plans_end_in_the_gap_and_in_the_run(gap, rest, n_labels):
-    state = PolicyState(gap, False)
-    plan = planned(ADAPTIVE, state, rest=rest, n_labels=n_labels, seed=3)
-    assert plan == planned(ADAPTIVE, state, rest=rest, n_labels=n_labels, seed=3)
-    length, reason = plan
-    full = min(state.steps, rest)
-    assert 1 <= length <= full
-    assert {"audit": length < full, "end": length == rest, "scheduled": length < rest}[reason]
+@given(gap=st.floats(1, 100), rest=st.integers(1, 500))
+def test_plans_end_with_the_gap_or_with_the_run(gap, rest):
+    length, reason = planned(PolicyState(gap, False), rest=rest)
+    assert length == min(int(gap), rest)
+    assert {"end": length == rest, "scheduled": length < rest}[reason]
 
 
-def test_audits_are_as_many_as_asked_and_anywhere_in_the_gap():
-    state = PolicyState(100.0, False)
-    plans = [planned(ADAPTIVE, state, rest=9999, n_labels=n, seed=1) for n in range(5000)]
-    steps = [length for length, reason in plans if reason == "audit"]
-    assert 400 < len(steps) < 600
+def test_audits_are_as_many_as_asked_and_anywhere_in_a_segment():
+    known = PolicyState(100.0, False, errors=(1.0,), committed=(0.01,) * 3, mean_length=99.0)
+    drawn = [drawn_audit(ADAPTIVE, known, length=99, n_labels=n, seed=1) for n in range(5000)]
+    assert drawn[7] == drawn_audit(ADAPTIVE, known, length=99, n_labels=7, seed=1)
+    steps = [audit.step for audit in drawn if audit is not None]
+    assert 900 < len(steps) < 1100
+    assert min(steps) >= 1
+    assert max(steps) <= 99
     counts = [sum(a <= s < a + 33 for s in steps) for a in (1, 34, 67)]
     assert max(counts) < 1.3 * min(counts)
+    early = replace(known, committed=())
+    drawn = [drawn_audit(ADAPTIVE, early, length=9, n_labels=n, seed=1) for n in range(99)]
+    assert 30 < sum(audit is not None for audit in drawn) < 70
     fixed = FixedPolicy(0, 10)
-    assert all(planned(fixed, state, rest=99, n_labels=n, seed=1)[1] != "audit" for n in range(99))
+    assert all(drawn_audit(fixed, known, length=9, n_labels=n, seed=1) is None for n in range(99))
+
+
+@given(length=st.integers(1, 1000), error=st.floats(0.0, 0.1), seed=st.integers(0, 100))
+def test_audits_stand_for_all_steps_of_segments_like_theirs(length, error, seed):
+    state = PolicyState(9.0, False, errors=(error,), committed=(0.01,) * 3, mean_length=60.0)
+    share = ADAPTIVE.audit_share(state, length=length)
+    assert 0.0 < share <= 1.0
+    assert share == pytest.approx(
+        min(1.0, 0.2 * length / 60.0 * min(1.0, max(0.1, error / ADAPTIVE.target)))
+    )
+    audit = drawn_audit(ADAPTIVE, state, length=length, n_labels=7, seed=seed)
+    if audit is not None:
+        assert audit.stands_for == pytest.approx(length / share)
 
 
 def test_fixed_is_the_talks_schedule():

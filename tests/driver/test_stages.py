@@ -75,7 +75,7 @@ def test_the_books_of_a_moving_cell_balance(finished):
     assert summary.energy_conservation.conserved_scatter_meV < 3.0
     totals = [s.label.total_energy for s in segments]
     assert np.ptp(totals) < 0.05
-    assert summary.energy_conservation.barostat_meV > 50.0  # compression does work on the atoms
+    assert summary.energy_conservation.barostat_meV > 20.0  # compression does work on the atoms
 
 
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):

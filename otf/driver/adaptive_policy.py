@@ -1,0 +1,195 @@
+"""The policy that adapts the gap between labels to the measured error."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from otf.driver.policy import Expectation, PolicyState, Reason
+from otf.units import MEV
+
+_FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
+_SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
+_LONG, _CAUTIOUS = 200.0, 1.5  # gap above which it grows at most by this factor,
+_HARMLESS = 0.1  # unless the error is below this share of the aim
+_MISFIT_LABELS = 6  # labels right after another one that show whether a target can be reached
+_SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
+_MARGIN = 1.5  # accepted error relative to the one that is reached
+_DECAY = 0.97  # of the accepted error at each label, as the model may have become better
+_AIM = 0.8  # error of the trajectory that is aimed at, relative to the target
+_GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
+_LEAST_RATIO, _LARGEST_RATIO = 0.2, 1.5
+_AUDITS = 6  # latest audits that the ratio is measured by
+_SMALL = 0.1  # of the target: smaller errors are audited as if they were this large
+_RECENT = 0.2  # weight of a gap in the mean length
+_FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
+_UNLIMITED = 20  # first labels, which no budget limits
+_FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
+_MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configured one
+
+
+@dataclass(frozen=True)
+class AdaptivePolicy:
+    """Adapts the gap between labels to the measured error.
+
+    gap <- clip(gap * clip((aim / error)^2, 0.3, 3), 1, gap_max), the controller of an adaptive
+    integrator: the error of a segment grows about as the square root of its length. The aim is the
+    error at the end of a gap at which the committed trajectory errs by 0.8 targets; audits measure
+    the ratio of the two.
+
+    Parameters
+    ----------
+    target
+        Mean absolute force error of the trajectory to stay below, eV/Angstrom.
+    gap_max
+        Longest gap, steps.
+    guard
+        The guard fires when the predicted error of an atom exceeds this many aims.
+    guard_every
+        Steps between checks of the guard.
+    audit_fraction
+        Share of the committed segments that are labelled at a random step, if their errors are as
+        large as the target.
+    unreachable
+        What to do about a target that the model cannot reach; see :meth:`_followed`.
+    labels_share
+        Largest share of the steps that are labelled.
+    """
+
+    target: float
+    gap_max: int
+    guard: float
+    guard_every: int
+    audit_fraction: float = 0.2
+    unreachable: Literal["accept", "engine", "stop"] = "accept"
+    labels_share: float = 1.0
+
+    def after_label(
+        self,
+        state: PolicyState,
+        *,
+        step: int,
+        error: float,
+        elapsed: int,
+        reason: Reason,
+        n_labels: int = 0,
+        worst: float = 0.0,
+        forecast: Expectation | None = None,
+    ) -> PolicyState:
+        """See :class:`Policy`.
+
+        >>> policy = AdaptivePolicy(target=0.02, gap_max=100, guard=3.0, guard_every=10)
+        >>> policy.after_label(PolicyState(10, False), step=50, error=0.01, elapsed=10,
+        ...                    reason="scheduled").gap
+        30.0
+        >>> policy.after_label(PolicyState(10, False), step=50, error=0.08, elapsed=10,
+        ...                    reason="scheduled").gap
+        3.0
+        """
+        if error != error:  # nothing was predicted, so nothing was measured
+            return state
+        if reason == "audit":
+            return self._audited(state, error)
+        state = self._followed(state, error, elapsed)
+        aim = self._aim(state)
+        factor = min(_FASTEST, max(_SLOWEST, (aim / max(error, 1e-12)) ** 2))
+        if reason in ("guard", "bond", "explosion"):
+            # An early label can show that the gap was too long, never that it was too short.
+            gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
+        else:
+            careful = state.gap >= _LONG and error > _HARMLESS * aim
+            gap = state.gap * (min(factor, _CAUTIOUS) if careful else factor)
+        if forecast is not None:
+            while gap > 1.0 and forecast(gap) > aim:
+                gap *= _SHORTER
+        allowed_at = 0
+        if n_labels >= _UNLIMITED:
+            allowed_at = math.ceil((n_labels + 1) / self.labels_share) - 1
+            gap = max(gap, float(allowed_at - step))
+        patience = state.patience
+        if reason == "guard":
+            true_alarm = worst > self.guard * aim or error > aim
+            patience *= _TRUE_ALARM if true_alarm else _FALSE_ALARM
+            patience = min(_MOST_PATIENT, max(1.0, patience))
+        return self._with_gap(replace(state, patience=patience, allowed_at=allowed_at), gap)
+
+    def _with_gap(self, state: PolicyState, gap: float) -> PolicyState:
+        gap = min(float(self.gap_max), max(1.0, gap))
+        return replace(state, gap=gap, by_engine=gap < 2.0)
+
+    def _audited(self, state: PolicyState, error: float) -> PolicyState:
+        """The state with the error at a random step of the latest segment, as committed."""
+        known = replace(
+            state,
+            ends=(*state.ends, state.errors[-1])[-_AUDITS:],
+            committed=(*state.committed, error)[-_AUDITS:],
+        )
+        factor = (self._aim(known) / self._aim(state)) ** 2
+        return self._with_gap(known, state.gap * min(_FASTEST, max(_SLOWEST, factor)))
+
+    def _followed(self, state: PolicyState, error: float, elapsed: int) -> PolicyState:
+        """The state with an error added, and with the error that is accepted.
+
+        An error right after a label is not extrapolation: if such errors exceed the target, neither
+        shorter gaps nor more labels help, only a better model. The smallest error that the model
+        has shown lately is what it can reach.
+        """
+        misfits, errors = state.misfits, (*state.errors, error)[-_MISFIT_LABELS:]
+        if elapsed <= _SOON:
+            misfits = (*misfits, error)[-_MISFIT_LABELS:]
+        accepted, ratio = state.accepted * _DECAY, self._ratio(state)
+        if ratio * float(np.median(errors)) <= self.target:
+            accepted = 0.0
+        elif self.unreachable != "engine" and elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
+            reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
+            accepted = max(accepted, _MARGIN * reached) if reached > self.target else 0.0
+        if accepted <= self.target:
+            accepted = 0.0
+        mean_length = (1.0 - _RECENT) * state.mean_length + _RECENT * elapsed
+        return replace(
+            state, misfits=misfits, errors=errors, accepted=accepted, mean_length=mean_length
+        )
+
+    def _ratio(self, state: PolicyState) -> float:
+        """Error of the committed trajectory relative to that at the end of a gap."""
+        ends = self.target + sum(state.ends)
+        committed = _GUESSED_RATIO * self.target + sum(state.committed)
+        return min(_LARGEST_RATIO, max(_LEAST_RATIO, committed / ends))
+
+    def _aim(self, state: PolicyState) -> float:
+        """Error at the end of a gap that is aimed at, eV/Angstrom."""
+        return _AIM * max(self.target, state.accepted) / self._ratio(state)
+
+    def audit_share(self, state: PolicyState, *, length: int) -> float:
+        """See :class:`Policy`."""
+        size = min(1.0, max(_SMALL, state.errors[-1] / self.target))
+        share = self.audit_fraction * size * length / state.mean_length
+        if self.audit_fraction and len(state.committed) < _FEWEST_AUDITS:
+            share = max(share, _EARLY_SHARE)
+        return min(1.0, share)
+
+    def guard_fires(self, state: PolicyState, predicted_error: float, *, step: int) -> bool:
+        """See :class:`Policy`."""
+        if step < state.allowed_at:
+            return False
+        return not predicted_error <= self.guard_level(state)
+
+    def guard_level(self, state: PolicyState) -> float:
+        """See :class:`Policy`."""
+        return self.guard * state.patience * self._aim(state)
+
+    def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
+        """See :class:`Policy`."""
+        return not predicted_error <= self._aim(state)
+
+
+def unreachable(state: PolicyState) -> str:
+    """That a target cannot be reached, why, and what helps."""
+    misfit, accepted = float(np.median(state.misfits)) / MEV, state.accepted / MEV
+    return (
+        f"this target cannot be reached: right after a label the model errs by {misfit:.1f} meV/A "
+        "(misfit and noise of the labels); a larger model (model.body_order, model.radial_three), "
+        "smoother engine forces or a larger policy.force_target_meV_A help; the error accepted is "
+        f"{accepted:.1f} meV/A"
+    )
