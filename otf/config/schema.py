@@ -124,8 +124,8 @@ class Model(Section):
         description="atoms that share coefficients: those of a species; additional coefficients "
         "for classes of bonded environments; or for every atom. auto: species, then environment",
     )
-    environment_depth: Annotated[int, Field(ge=0, le=4)] = Field(
-        1, description="number of bonds up to which an atom belongs to an environment"
+    environment_depth: Literal[0, 1] = Field(
+        1, description="1: the elements bonded to an atom are its environment; 0: there is none"
     )
     coupling: Literal["joint", "self"] = Field(
         "joint",

@@ -116,7 +116,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.force_checks = ForceChecks()
-        self.bonds = BondGraph(np.unique(self.atoms.numbers), depth=1)
+        self.bonds = BondGraph()
         self.environments: set[str] = set()  # bonding environments that occur in labels
         self.steady_bonds = bonds_are_steady(self.bonds, self.atoms)
 

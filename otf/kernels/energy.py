@@ -4,7 +4,9 @@ r"""Energies of atoms, and forces and virial by the adjoint of the descriptor.
 
    E_i = c_g + w_g \cdot V_i + z_i^T B_g z_i + u_g \cdot V_i^{(4)}, \qquad z_i = P_g V_i - z_g
 
-with V the two- and three-body features and V^(4) the four-body ones. With
+with V the two- and three-body features and V^(4) the four-body ones. The energy of an atom with
+bonds of weight w < 1 (:mod:`otf.kernels.bonds`) lies between that of its group and that of its
+species, :math:`w E_g + (1 - w) E_s`. With
 :math:`\partial E_i / \partial V = w + 2 P^T B z` one backward pass of the chain rule gives:
 
 ==========================================  =======================
@@ -59,6 +61,24 @@ class Tensors(NamedTuple):
     offset: Floats
     quadratic: Floats
     four: Floats
+
+
+class Membership(NamedTuple):
+    """The group of each atom, and how firmly it belongs to it.
+
+    Attributes
+    ----------
+    group
+        (N,) row of the tensors; the first rows are those of the species.
+    weight
+        (N,) 1 for an atom of its group, 0 for one that has only the energy of its species.
+    slope
+        (P,) derivative of the weight by the distance of each pair, 1/Angstrom.
+    """
+
+    group: Ints
+    weight: Floats
+    slope: Floats
 
 
 @kernel
@@ -139,13 +159,37 @@ def _pair_gradient(slot: int, s: int, basis: Basis, work: Workspace, pair: Float
 
 
 @kernel
+def _group_energy(group: int, basis: Basis, tensors: Tensors, work: Workspace) -> float:
+    """E_i with the coefficients of a group; stores its derivatives in the workspace."""
+    energy = _atom_energy(group, tensors, work)
+    _moment_adjoint(basis, work)
+    if tensors.four.shape[1] > 0:
+        energy += four_body_adjoint(
+            basis.four, tensors.four[group], work.moments.ravel(), work.adjoint.ravel()
+        )
+    return float(energy)
+
+
+@kernel
+def _add_pairs(
+    count: int, share: float, species: Ints, basis: Basis, work: Workspace, pairs: Floats
+) -> None:
+    """Add a share of the derivatives by the ``count`` neighbours in the workspace to the pairs."""
+    pair = work.pair
+    for row in range(count):
+        _pair_gradient(row, species[work.atom[row]], basis, work, pair)
+        for c in range(3):
+            pairs[work.slot[row], c] += share * pair[c]
+
+
+@kernel
 def energies_and_pairs(
     start: int,
     stop: int,
     positions: Floats,
     cell: Floats,
     species: Ints,
-    group: Ints,
+    membership: Membership,
     neighbours: Neighbours,
     basis: Basis,
     tensors: Tensors,
@@ -163,9 +207,9 @@ def energies_and_pairs(
     positions, cell
         (N, 3) and (3, 3), Angstrom.
     species
-        (N,) channel of each atom when it is a neighbour.
-    group
-        (N,) row of the tensors for each atom when it is a centre.
+        (N,) channel of each atom when it is a neighbour, and row of the tensors of its species.
+    membership
+        Row of the tensors for each atom when it is a centre, with its weight.
     neighbours, basis, tensors
         The neighbour list (covering the cutoffs), the descriptor, the coefficients.
     work
@@ -181,21 +225,24 @@ def energies_and_pairs(
     for i in range(start, stop):
         count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
         power_spectrum(basis, work)
-        energy = _atom_energy(group[i], tensors, work)
-        _moment_adjoint(basis, work)
-        if tensors.four.shape[1] > 0:
-            energy += four_body_adjoint(
-                basis.four, tensors.four[group[i]], work.moments.ravel(), work.adjoint.ravel()
-            )
-        energies[i] = energy
         pairs[neighbours.first[i] : neighbours.first[i + 1]] = 0.0
+        weight = membership.weight[i]
+        energy = _group_energy(membership.group[i], basis, tensors, work)
+        _add_pairs(count, weight, species, basis, work, pairs)
+        if weight < 1.0:
+            plain = _group_energy(species[i], basis, tensors, work)
+            _add_pairs(count, 1.0 - weight, species, basis, work, pairs)
+            for row in range(count):
+                slot = work.slot[row]
+                by_length = (energy - plain) * membership.slope[slot] / work.distance[row]
+                for c in range(3):
+                    pairs[slot, c] += by_length * work.vector[row, c]
+            energy = weight * energy + (1.0 - weight) * plain
+        energies[i] = energy
         for row in range(count):
-            pair = work.pair
-            _pair_gradient(row, species[work.atom[row]], basis, work, pair)
             for c in range(3):
-                pairs[work.slot[row], c] = pair[c]
                 for d in range(3):
-                    virial[c, d] += pair[c] * work.vector[row, d]
+                    virial[c, d] += pairs[work.slot[row], c] * work.vector[row, d]
 
 
 @ordered_kernel

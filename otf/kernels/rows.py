@@ -2,7 +2,8 @@ r"""Features of all atoms and design-matrix rows of the linear problem.
 
 A block g of coefficients acts on [1, v (features), z_p z_q (p <= q)], with the standardised
 features :math:`v = (V - \mu_g) / \sigma_g` and the principal components :math:`z = U_g v` of the
-two- and three-body ones. An atom may belong to several blocks, whose energies are summed. The
+two- and three-body ones. An atom may belong to several blocks, whose energies are summed; all but
+that of its species are multiplied by the weight of its bonds (:mod:`otf.kernels.bonds`). The
 columns of all constants and linear parts come first, then those of all quadratic parts.
 
 =======================================================  ==================
@@ -81,23 +82,20 @@ def all_features(
 
 
 @kernel
-def _energy_row(
-    g: int, standard: Standard, work: Workspace, z: Floats, linear: Floats, quadratic: Floats
-) -> None:
-    """Add phi_i to the energy row and store the principal components in ``z``."""
-    linear[0] += 1.0
+def _columns(g: int, standard: Standard, work: Workspace, z: Floats, out: Floats) -> None:
+    """phi_i without its constant into ``out``, and the principal components into ``z``."""
     z[:] = 0.0
     low = standard.components.shape[2]
-    for f in range(work.features.shape[0]):
+    column = work.features.shape[0]
+    for f in range(column):
         v = (work.features[f] - standard.mean[g, f]) / standard.scale[g, f]
-        linear[1 + f] += v
+        out[f] = v
         if f < low:
             for p in range(z.shape[0]):
                 z[p] += standard.components[g, p, f] * v
-    column = 0
     for p in range(z.shape[0]):
         for q in range(p, z.shape[0]):
-            quadratic[column] += z[p] * z[q]
+            out[column] = z[p] * z[q]
             column += 1
 
 
@@ -141,6 +139,8 @@ def design_rows(
     cell: Floats,
     species: Ints,
     blocks: Ints,
+    weight: Floats,
+    slope: Floats,
     own_only: bool,
     neighbours: Neighbours,
     basis: Basis,
@@ -159,6 +159,8 @@ def design_rows(
         (N,) channel of each atom when it is a neighbour.
     blocks
         (N, levels) blocks of each atom when it is a centre; -1 for none.
+    weight, slope
+        (N,) weight of the blocks but the first, and (P,) its derivative by the distances.
     own_only
         Force rows hold the derivative of each atom's own energy only.
     neighbours, basis, standard, work
@@ -178,6 +180,7 @@ def design_rows(
     raw = np.empty((n_features, 3))
     columns = np.empty((3, n_features + pairs))
     levels = blocks.shape[1]
+    phi = np.empty((levels, n_features + pairs))
     z = np.empty((levels, components))
     dz = np.empty((3, components))
     low = work.gradient.shape[0]
@@ -191,15 +194,11 @@ def design_rows(
             g = blocks[i, level]
             if g < 0:
                 continue
+            share = weight[i] if level else 1.0
             linear, quadratic = g * (1 + n_features), n_blocks * (1 + n_features) + g * pairs
-            _energy_row(
-                g,
-                standard,
-                work,
-                z[level],
-                rows[0, linear : linear + 1 + n_features],
-                rows[0, quadratic : quadratic + pairs],
-            )
+            _columns(g, standard, work, z[level], phi[level])
+            rows[0, linear] += share
+            _scatter(rows[0], share, phi[level], linear + 1, quadratic, n_features)
         for neighbour in range(count):
             j = work.atom[neighbour]
             feature_gradient(neighbour, species[j], basis, work, moment, raw)
@@ -210,14 +209,24 @@ def design_rows(
                 linear = g * (1 + n_features) + 1
                 quadratic = n_blocks * (1 + n_features) + g * pairs
                 _column_gradient(g, standard, raw, z[level], dz, columns)
+                share = weight[i] if level else 1.0
+                by_length = slope[work.slot[neighbour]] / work.distance[neighbour]
                 for a in range(3):
+                    # d(w phi) = w dphi + phi dw; the constant has only the second term.
+                    turned = by_length * work.vector[neighbour, a] if level else 0.0
                     values = columns[a]
+                    if share < 1.0:
+                        for f in range(values.shape[0]):
+                            values[f] = share * values[f] + turned * phi[level, f]
+                    rows[1 + 3 * i + a, linear - 1] += turned
                     _scatter(rows[1 + 3 * i + a], 1.0, values, linear, quadratic, n_features)
                     if own_only:
                         continue
+                    rows[1 + 3 * j + a, linear - 1] -= turned
                     _scatter(rows[1 + 3 * j + a], -1.0, values, linear, quadratic, n_features)
                     for b in range(3):
                         strain = rows[1 + 3 * n + 3 * a + b]
                         length = work.vector[neighbour, b]
+                        strain[linear - 1] += length * turned
                         _scatter(strain, length, values, linear, quadratic, n_features)
     return rows

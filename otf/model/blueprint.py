@@ -15,7 +15,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Ints
-from otf.model.bond_graph import BondGraph
+from otf.model.bond_graph import BondGraph, longest_bond_A
 from otf.model.descriptor import Descriptor, DescriptorSettings, displaced, standardise
 from otf.model.sharing import Groups, Sharing, splitting
 from otf.model.tensor_energy import Coupling, Ranks, TensorEnergy
@@ -125,7 +125,7 @@ class Blueprint:
     coupling
         See :data:`otf.model.tensor_energy.Coupling`.
     depth
-        Depth of the classes of environments.
+        1 for classes by the bonded elements, 0 for the elements alone.
     workers
         Threads for the forces; all cores by default.
     """
@@ -137,7 +137,7 @@ class Blueprint:
         choices: Choices | None = None,
         *,
         coupling: Coupling = "joint",
-        depth: int = 1,
+        depth: Literal[0, 1] = 1,
         workers: Workers | None = None,
         ranks: Ranks | None = None,
     ) -> None:
@@ -154,12 +154,12 @@ class Blueprint:
         self.ranks = ranks
         self._samples = list(samples)
         self._further: list[Atoms] = []
-        self._depth = depth
         self._watches = any(s != "species" for s in self.choices.sharing)
         self._classes: list[str] = []
         self._start: tuple[str, ...] = ()
         if self._watches:
-            self._graph = BondGraph(self._numbers, depth)
+            cutoffs = (*self.choices.cutoff_two, settings.cutoff_two)
+            self._graph = BondGraph(longest_bond_A(min(cutoffs)) if depth else 0.0)
             seen = Counter(name for atoms in samples for name in self._graph.classes(atoms))
             common = sorted(seen, key=lambda name: (-seen[name], name))
             self._classes = common[:MOST_CLASSES]
@@ -246,7 +246,9 @@ class Blueprint:
                     break
             else:
                 classes = ()
-        return Groups(self._species, classes, atoms, self._depth)
+        if not self._watches:
+            return Groups(self._species)
+        return Groups(self._species, classes, atoms, self._graph.longest_A)
 
     def _width(self, size: Size) -> int:
         """Number of columns of a block."""

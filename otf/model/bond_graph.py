@@ -1,11 +1,5 @@
-"""Classes of atoms by their bonds (Weisfeiler-Lehman colours).
+"""Classes of atoms by their element and the elements bonded to them."""
 
-At depth 0 the class of an atom is its element; at depth d, its class at depth d - 1 and those of
-its bonded neighbours. Source: Weisfeiler and Lehman, Nauchno-Technicheskaya Informatsia 2, 12
-(1968).
-"""
-
-from hashlib import blake2b
 from itertools import pairwise
 
 import numpy as np
@@ -13,8 +7,8 @@ import numpy.typing as npt
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
-from otf.arrays import Ints
-from otf.kernels.bonds import bonded_pairs
+from otf.arrays import Floats, Ints
+from otf.kernels.bonds import SWITCH, bond_weights, bonded_pairs
 from otf.kernels.descriptor import Neighbours
 from otf.model.neighbours import NeighbourCache
 
@@ -23,37 +17,41 @@ STRETCH = 1.3
 longest bond and the closest non-bonded neighbour, so that molecular vibrations do not change
 classes. In metals, which have no such separation of distances, they do."""
 
+LONGEST_A = 3.3
+"""Longest bond, Angstrom: within its switching range, atoms are neighbours in any descriptor."""
+
 
 class BondGraph:
     """Assigns a class to each atom; classes are cached as long as the bonds do not change.
 
     Parameters
     ----------
-    species
-        Atomic numbers that may occur.
-    depth
-        Distance in bonds up to which atoms enter the class.
+    longest_A
+        Longest bond, whatever the radii; 0 for no bonds: the class of an atom is its element.
 
     Examples
     --------
     >>> from ase.build import molecule
-    >>> BondGraph(np.array([1, 6, 8]), 1).classes(molecule("CH3OH"))
+    >>> BondGraph().classes(molecule("CH3OH"))
     ('C(HHHO)', 'O(CH)', 'H(C)', 'H(O)', 'H(C)', 'H(C)')
     """
 
-    def __init__(self, species: Ints, depth: int) -> None:
-        self.depth = depth
-        self._cache = NeighbourCache(2.0 * STRETCH * max(covalent_radii[z] for z in species))
+    def __init__(self, longest_A: float = LONGEST_A) -> None:
+        self.longest_A = longest_A
+        self._cache = NeighbourCache(longest_A)
         self._numbers: npt.NDArray[np.int64] = np.zeros(0, dtype=np.int64)
         self._neighbours: Neighbours | None = None
         self._bonded: npt.NDArray[np.bool_] = np.zeros(0, dtype=np.bool_)
         self._classes: tuple[str, ...] = ()
 
     def classes(self, atoms: Atoms) -> tuple[str, ...]:
-        """Class of each atom, such as ``C(HHHO)``; from depth 2 on, the element and a hash."""
+        """Class of each atom, such as ``C(HHHO)``."""
+        if not self.longest_A:
+            return tuple(atoms.symbols)
         cell, neighbours = self._cache.of(atoms)
-        radii = STRETCH * covalent_radii[atoms.numbers]
-        bonded = bonded_pairs(atoms.positions, cell, radii, neighbours)
+        bonded = bonded_pairs(
+            atoms.positions, cell, _radii(atoms.numbers), self.longest_A, neighbours
+        )
         known = (
             neighbours is self._neighbours
             and np.array_equal(bonded, self._bonded)
@@ -62,24 +60,57 @@ class BondGraph:
         if not known:
             self._numbers = atoms.numbers.copy()
             self._neighbours, self._bonded = neighbours, bonded
-            self._classes = self._colours()
+            self._classes = self._names()
         return self._classes
 
-    def _colours(self) -> tuple[str, ...]:
+    def weights(
+        self, atoms: Atoms, cell: Floats, neighbours: Neighbours, start: int, stop: int
+    ) -> tuple[Floats, Floats]:
+        """Weights of the bonds of atoms start to stop, and their derivatives.
+
+        Parameters
+        ----------
+        cell, neighbours
+            Full-rank cell, and a list of neighbours that covers the switching range of bonds.
+
+        Returns
+        -------
+        weights, slopes
+            (N,) and (pairs,), 1/Angstrom; see :func:`otf.kernels.bonds.bond_weights`.
+        """
+        weights, slopes = np.ones(len(atoms)), np.zeros(len(neighbours.indices))
+        if not self.longest_A:
+            return weights, slopes
+        bond_weights(
+            start,
+            stop,
+            atoms.positions,
+            cell,
+            _radii(atoms.numbers),
+            self.longest_A,
+            neighbours,
+            weights,
+            slopes,
+        )
+        return weights, slopes
+
+    def _names(self) -> tuple[str, ...]:
         assert self._neighbours is not None
         first, indices = self._neighbours.first, self._neighbours.indices
+        elements = [chemical_symbols[z] for z in self._numbers]
         partners = [
             indices[start:stop][self._bonded[start:stop]] for start, stop in pairwise(first)
         ]
-        names = [chemical_symbols[z] for z in self._numbers]
-        for level in range(self.depth):
-            bonded_to = ["".join(sorted(names[j] for j in near)) for near in partners]
-            if level:  # names would grow without bound
-                bonded_to = [
-                    blake2b(f"{name}{near}".encode(), digest_size=6).hexdigest()
-                    for name, near in zip(names, bonded_to, strict=True)
-                ]
-            names = [
-                f"{name.split('(')[0]}({near})" for name, near in zip(names, bonded_to, strict=True)
-            ]
-        return tuple(names)
+        return tuple(
+            f"{element}({''.join(sorted(elements[j] for j in near))})"
+            for element, near in zip(elements, partners, strict=True)
+        )
+
+
+def longest_bond_A(cutoff: float) -> float:
+    """Longest bond whose switching range lies within a cutoff of the descriptor, Angstrom."""
+    return min(LONGEST_A, cutoff / (1.0 + SWITCH))
+
+
+def _radii(numbers: Ints) -> Floats:
+    return np.asarray(STRETCH * covalent_radii[numbers])

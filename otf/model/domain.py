@@ -109,7 +109,10 @@ class Domain:
         kinds = layout.numbers[layout.order]
         atoms = Atoms(kinds, placed)
         descriptor, neighbours = self._model.descriptor, layout.neighbours
-        channels, leaf = descriptor.channels(atoms), self._model.sharing.leaf(atoms)
+        channels = descriptor.channels(atoms)
+        membership = self._model.sharing.membership(
+            atoms, _NO_CELL, neighbours, 0, layout.n_centres
+        )
         components = self._tensors.offset.shape[1]
         work = descriptor.workspaces(neighbours, components=components)[0]
         energies = np.empty(layout.n_centres)
@@ -123,7 +126,7 @@ class Domain:
                 placed,
                 _NO_CELL,
                 channels,
-                leaf,
+                membership,
                 neighbours,
                 descriptor.basis,
                 self._tensors,

@@ -2,7 +2,9 @@
 
 The coefficients of an atom are the sum of up to three blocks: of its species, of its class of
 environments, and of the atom itself. The second and third are deviations from the first, with a
-stronger prior: without data for a class or an atom, the coefficients of its species are used.
+stronger prior: without data for a class or an atom, the coefficients of its species are used. They
+are multiplied by the weight of the bonds of the atom, which goes to zero where its class changes,
+so that energy and forces have no step.
 """
 
 from dataclasses import dataclass
@@ -11,7 +13,9 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats, Ints
-from otf.model.bond_graph import BondGraph
+from otf.kernels.descriptor import Neighbours
+from otf.kernels.energy import Membership
+from otf.model.bond_graph import LONGEST_A, BondGraph
 
 DEVIATION = 4.0
 """Strength of the prior of a deviation, in units of that of the species' coefficients."""
@@ -30,14 +34,14 @@ class Groups:
     atoms
         Class that each atom of the system must have to use its own block; empty if atoms have no
         blocks.
-    depth
-        Depth of the classes, see :class:`otf.model.bond_graph.BondGraph`.
+    longest_bond_A
+        Longest bond that classes depend on; 0 if they are the elements.
     """
 
     species: tuple[int, ...]
     classes: tuple[str, ...] = ()
     atoms: tuple[str, ...] = ()
-    depth: int = 1
+    longest_bond_A: float = LONGEST_A
 
 
 class Sharing:
@@ -62,7 +66,7 @@ class Sharing:
         self._species = np.array(groups.species, dtype=np.int64)
         self._class = {name: i for i, name in enumerate(groups.classes)}
         uses_classes = bool(groups.classes or groups.atoms)
-        self._graph = BondGraph(self._species, groups.depth) if uses_classes else None
+        self._graph = BondGraph(groups.longest_bond_A) if uses_classes else None
         self._numbers: Ints = np.zeros(0, dtype=np.int64)
         self._channels: Ints = np.zeros(0, dtype=np.int64)
         self._names: tuple[str, ...] = ()
@@ -102,6 +106,16 @@ class Sharing:
                 raise ValueError(f"the model has no species with atomic number {stranger}")
             self._numbers, self._channels, self._names = numbers, channels, ()
         return self._channels
+
+    def membership(
+        self, atoms: Atoms, cell: Floats, neighbours: Neighbours, start: int, stop: int
+    ) -> Membership:
+        """The rows of :attr:`leaves` of all atoms, with the weights of atoms start to stop."""
+        leaf = self.leaf(atoms)
+        if self._graph is None:
+            return Membership(leaf, np.ones(len(atoms)), np.zeros(len(neighbours.indices)))
+        weights, slopes = self._graph.weights(atoms, cell, neighbours, start, stop)
+        return Membership(leaf, weights, slopes)
 
     def leaf(self, atoms: Atoms) -> Ints:
         """Row (N,) of :attr:`leaves` with the blocks of each atom."""

@@ -9,7 +9,7 @@ from typing import Literal, Protocol
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats, Ints
+from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
 from otf.kernels.energy import Tensors, energies_and_pairs, gather_forces, scatter_forces
 from otf.kernels.rows import Standard, design_rows, linear_width, quadratic_width
@@ -136,6 +136,7 @@ class TensorEnergy:
     def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
         """Contribution of the energies of atoms start to stop to the rows of a structure."""
         cell, neighbours = self.descriptor.neighbours(atoms)
+        membership = self.sharing.membership(atoms, cell, neighbours, start, stop)
         return design_rows(
             start,
             stop,
@@ -143,6 +144,8 @@ class TensorEnergy:
             cell,
             self.descriptor.channels(atoms),
             self.sharing.blocks(atoms),
+            membership.weight,
+            membership.slope,
             self.coupling == "self",
             neighbours,
             self.descriptor.basis,
@@ -156,14 +159,15 @@ class TensorEnergy:
         linear = np.zeros((n, n_blocks, linear_width(self.standard)))
         quadratic = np.zeros((n, n_blocks, quadratic_width(self.standard)))
         features, standard = self.descriptor.features(atoms), self.standard
-        for blocks in self.sharing.blocks(atoms).T:
+        cell, neighbours = self.descriptor.neighbours(atoms)
+        weights = self.sharing.membership(atoms, cell, neighbours, 0, n).weight
+        for level, blocks in enumerate(self.sharing.blocks(atoms).T):
             mine = np.flatnonzero(blocks >= 0)
-            g = blocks[mine]
+            g, share = blocks[mine], weights[mine, None] if level else 1.0
             v = (features[mine] - standard.mean[g]) / standard.scale[g]
             z = np.einsum("npf,nf->np", standard.components[g], v[:, : self.descriptor.n_low])
-            linear[mine, g, 0] = 1.0
-            linear[mine, g, 1:] = v
-            quadratic[mine, g] = z[:, self._upper[0]] * z[:, self._upper[1]]
+            linear[mine, g] = share * np.hstack([np.ones((len(mine), 1)), v])
+            quadratic[mine, g] = share * z[:, self._upper[0]] * z[:, self._upper[1]]
         return np.hstack([linear.reshape(n, -1), quadratic.reshape(n, -1)])
 
     def tensors(self, theta: Floats, *, order: int) -> Tensors:
@@ -263,7 +267,7 @@ class TensorEnergy:
         """Compute energies of atoms begin to end and their derivatives into the buffers."""
         cell, neighbours = self.descriptor.neighbours(atoms)
         positions, channels = atoms.positions, self.descriptor.channels(atoms)
-        leaf: Ints = self.sharing.leaf(atoms)
+        membership = self.sharing.membership(atoms, cell, neighbours, begin, end)
         basis = self.descriptor.basis
         buffers = self._buffers_for(len(atoms), len(neighbours.indices))
         works = self.descriptor.workspaces(
@@ -277,7 +281,7 @@ class TensorEnergy:
                 positions,
                 cell,
                 channels,
-                leaf,
+                membership,
                 neighbours,
                 basis,
                 tensors,

@@ -180,7 +180,7 @@ def test_a_search_costs_less_than_the_solve():
 def test_bond_graph(benchmark):
     """The check at every step; classes are recomputed only when a bond has changed."""
     atoms = molecule("C6H6")
-    graph = BondGraph(np.array([1, 6]), 1)
+    graph = BondGraph()
     benchmark(graph.classes, atoms)
 
 

@@ -1,6 +1,7 @@
 """Energy, forces and strain derivatives: reference code, finite differences, symmetries."""
 
 import itertools
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -40,7 +41,15 @@ def quartz_like():
     return atoms
 
 
-STRUCTURES = {"molecule": ethanol, "crystal": quartz_like}
+def stretched():
+    """Ethanol with three bonds in the range where its classes change smoothly."""
+    atoms = ethanol()
+    for hydrogen, carrier, length in ((3, 2, 1.22), (4, 1, 1.50), (6, 0, 1.36)):
+        atoms.set_distance(carrier, hydrogen, length, fix=0)
+    return atoms
+
+
+STRUCTURES = {"molecule": ethanol, "stretched": stretched, "crystal": quartz_like}
 SIZES = {
     "three-body": Size("species", 5),
     "four-body": Size("species", 5, four_body=True),
@@ -62,6 +71,7 @@ class Model:
         coupling="joint",
         threads=1,
         settings=SMALL,
+        seen: Sequence[Atoms] = (),
     ) -> None:
         self.atoms = atoms
         choices = Choices(sharing=(size.sharing,), most_columns=10**6)
@@ -72,6 +82,8 @@ class Model:
             coupling=coupling,
             workers=Workers(threads),
         )
+        for structure in seen:
+            blueprint.see(structure)
         self.energy_model = blueprint.build(size)
         self.theta = np.random.default_rng(5).normal(size=self.energy_model.n_columns) * 0.1
         if order == 1:
@@ -361,6 +373,27 @@ def test_atoms_fall_back_to_their_class_and_their_species():
     torn = atoms.copy()
     torn.positions[2] += 5.0
     assert sharing.blocks(torn)[2].tolist() == [sharing.channels(atoms)[2], -1, -1]
+
+
+def second_difference(model: Model, first: int, second: int, step: float) -> float:
+    """Largest second difference of the energy while an atom is pulled away from another."""
+    energies, atoms = [], model.atoms.copy()
+    for length in np.arange(1.0, 2.4, step):
+        atoms.set_distance(first, second, length, fix=0)
+        energies.append(model(atoms).energy)
+    return float(np.abs(np.diff(energies, n=2)).max())
+
+
+@pytest.mark.parametrize("size", ["environment", "atom"])
+def test_energies_have_no_step_where_bonds_break_and_form(size):
+    """Second differences fall as the square of the step; a step of the energy stays as it is."""
+    whole = ethanol()
+    for first, second in itertools.combinations(range(len(whole)), 2):
+        broken = whole.copy()
+        broken.set_distance(first, second, 2.0, fix=0)
+        model = Model(whole, SIZES[size], seen=[broken])
+        coarse, fine = (second_difference(model, first, second, step) for step in (0.004, 0.002))
+        assert fine < 0.3 * coarse
 
 
 def test_lonely_atom_has_no_force():
