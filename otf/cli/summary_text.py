@@ -58,8 +58,8 @@ def _accepted(s: Summary) -> list[str]:
     if s.accepted_meV_A is None:
         return []
     return [
-        "            the target cannot be reached: the model errs by more right after a label "
-        f"(misfit and noise); going on at {s.accepted_meV_A:.1f} meV/A"
+        "            the target cannot be reached because of misfit and noise; going on at "
+        f"{s.accepted_meV_A:.1f} meV/A"
     ]
 
 
@@ -75,6 +75,10 @@ def _errors(s: Summary) -> list[str]:
             f"error       {s.error.in_words()}",
             f"{'':12}95th percentile of components {s.error.force_p95_meV_A:.2f} meV/A, {energy}",
         ]
+    if s.floor_meV_A is not None:
+        lines.append(
+            f"{'':12}misfit of the model and noise of the labels {s.floor_meV_A:.2f} meV/A"
+        )
     return lines + [
         f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A before "
         f"learning, {k.coverage_percent:.0f} % within two predicted errors"

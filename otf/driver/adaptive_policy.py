@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from otf.driver.policy import Expectation, PolicyState, Reason
+from otf.driver.policy import LabelError, PolicyState
 from otf.units import MEV
 
 _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
@@ -15,7 +15,8 @@ _LONG, _CAUTIOUS = 200.0, 1.5  # gap above which it grows at most by this factor
 _HARMLESS = 0.1  # unless the error is below this share of the aim
 _MISFIT_LABELS = 6  # labels right after another one that show whether a target can be reached
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
-_MARGIN = 1.5  # accepted error relative to the one that is reached
+_MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
+_LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
 _AIM = 0.8  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
@@ -33,8 +34,9 @@ _MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configure
 class AdaptivePolicy:
     """Adapts the gap between labels to the measured error.
 
-    gap <- clip(gap * clip((aim / error)^2, 0.3, 3), 1, gap_max), the controller of an adaptive
-    integrator: the error of a segment grows about as the square root of its length. The aim is the
+    gap <- clip(gap * clip((aim^2 - floor^2) / (error^2 - floor^2), 0.3, 3), 1, gap_max), the
+    controller of an adaptive integrator: beyond misfit and noise (the floor), the error of a
+    segment grows about as the square root of its length. The aim is the
     error at the end of a gap at which the committed trajectory errs by 0.8 targets; audits measure
     the ratio of the two.
 
@@ -65,51 +67,42 @@ class AdaptivePolicy:
     unreachable: Literal["accept", "engine", "stop"] = "accept"
     labels_share: float = 1.0
 
-    def after_label(
-        self,
-        state: PolicyState,
-        *,
-        step: int,
-        error: float,
-        elapsed: int,
-        reason: Reason,
-        n_labels: int = 0,
-        worst: float = 0.0,
-        forecast: Expectation | None = None,
-    ) -> PolicyState:
+    def after_label(self, state: PolicyState, label: LabelError) -> PolicyState:
         """See :class:`Policy`.
 
         >>> policy = AdaptivePolicy(target=0.02, gap_max=100, guard=3.0, guard_every=10)
-        >>> policy.after_label(PolicyState(10, False), step=50, error=0.01, elapsed=10,
-        ...                    reason="scheduled").gap
+        >>> state = PolicyState(10, False)
+        >>> policy.after_label(state, LabelError(50, 0.01, elapsed=10, reason="scheduled")).gap
         30.0
-        >>> policy.after_label(PolicyState(10, False), step=50, error=0.08, elapsed=10,
-        ...                    reason="scheduled").gap
+        >>> policy.after_label(state, LabelError(50, 0.08, elapsed=10, reason="scheduled")).gap
         3.0
         """
-        if error != error:  # nothing was predicted, so nothing was measured
+        if math.isnan(label.error):  # nothing was predicted, so nothing was measured
             return state
-        if reason == "audit":
-            return self._audited(state, error)
-        state = self._followed(state, error, elapsed)
+        if label.reason == "audit":
+            return self._audited(state, label)
+        state = self._followed(state, label)
         aim = self._aim(state)
-        factor = min(_FASTEST, max(_SLOWEST, (aim / max(error, 1e-12)) ** 2))
-        if reason in ("guard", "bond", "explosion"):
+        # Only what exceeds misfit and noise grows with the gap, and shrinks with it.
+        room = max(aim**2 - label.floor**2, (_LEAST_ROOM * aim) ** 2)
+        excess = max(label.error**2 - label.floor**2, (_LEAST_EXCESS * label.error) ** 2, 1e-24)
+        factor = min(_FASTEST, max(_SLOWEST, room / excess))
+        if label.reason in ("guard", "bond", "explosion"):
             # An early label can show that the gap was too long, never that it was too short.
-            gap = state.gap if factor >= 1.0 else min(state.gap, elapsed) * factor
+            gap = state.gap if factor >= 1.0 else min(state.gap, label.elapsed) * factor
         else:
-            careful = state.gap >= _LONG and error > _HARMLESS * aim
+            careful = state.gap >= _LONG and label.error > _HARMLESS * aim
             gap = state.gap * (min(factor, _CAUTIOUS) if careful else factor)
-        if forecast is not None:
-            while gap > 1.0 and forecast(gap) > aim:
+        if label.forecast is not None:
+            while gap > 1.0 and label.forecast(gap) > aim:
                 gap *= _SHORTER
         allowed_at = 0
-        if n_labels >= _UNLIMITED:
-            allowed_at = math.ceil((n_labels + 1) / self.labels_share) - 1
-            gap = max(gap, float(allowed_at - step))
+        if label.n_labels >= _UNLIMITED:
+            allowed_at = math.ceil((label.n_labels + 1) / self.labels_share) - 1
+            gap = max(gap, float(allowed_at - label.step))
         patience = state.patience
-        if reason == "guard":
-            true_alarm = worst > self.guard * aim or error > aim
+        if label.reason == "guard":
+            true_alarm = label.worst > self.guard * aim or label.error > aim
             patience *= _TRUE_ALARM if true_alarm else _FALSE_ALARM
             patience = min(_MOST_PATIENT, max(1.0, patience))
         return self._with_gap(replace(state, patience=patience, allowed_at=allowed_at), gap)
@@ -118,43 +111,54 @@ class AdaptivePolicy:
         gap = min(float(self.gap_max), max(1.0, gap))
         return replace(state, gap=gap, by_engine=gap < 2.0)
 
-    def _audited(self, state: PolicyState, error: float) -> PolicyState:
+    def _audited(self, state: PolicyState, label: LabelError) -> PolicyState:
         """The state with the error at a random step of the latest segment, as committed."""
         known = replace(
             state,
+            lengths=(*state.lengths, label.elapsed)[-_AUDITS:],
             ends=(*state.ends, state.errors[-1])[-_AUDITS:],
-            committed=(*state.committed, error)[-_AUDITS:],
+            committed=(*state.committed, label.error)[-_AUDITS:],
         )
         factor = (self._aim(known) / self._aim(state)) ** 2
         return self._with_gap(known, state.gap * min(_FASTEST, max(_SLOWEST, factor)))
 
-    def _followed(self, state: PolicyState, error: float, elapsed: int) -> PolicyState:
+    def _followed(self, state: PolicyState, label: LabelError) -> PolicyState:
         """The state with an error added, and with the error that is accepted.
 
-        An error right after a label is not extrapolation: if such errors exceed the target, neither
-        shorter gaps nor more labels help, only a better model. The smallest error that the model
-        has shown lately is what it can reach.
+        If misfit and noise exceed the target, neither shorter gaps nor more labels help, only a
+        better model. The same holds for errors right after a label, which are not extrapolation;
+        the smallest that the model has shown lately is what it can reach.
         """
-        misfits, errors = state.misfits, (*state.errors, error)[-_MISFIT_LABELS:]
-        if elapsed <= _SOON:
-            misfits = (*misfits, error)[-_MISFIT_LABELS:]
+        misfits, errors = state.misfits, (*state.errors, label.error)[-_MISFIT_LABELS:]
+        if label.elapsed <= _SOON:
+            misfits = (*misfits, label.error)[-_MISFIT_LABELS:]
         accepted, ratio = state.accepted * _DECAY, self._ratio(state)
         if ratio * float(np.median(errors)) <= self.target:
             accepted = 0.0
-        elif self.unreachable != "engine" and elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
+        elif self.unreachable == "engine":
+            pass
+        elif label.floor > self.target and len(errors) == _MISFIT_LABELS:
+            accepted = max(accepted, _FLOOR_MARGIN * label.floor)
+        elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
             accepted = max(accepted, _MARGIN * reached) if reached > self.target else 0.0
         if accepted <= self.target:
             accepted = 0.0
-        mean_length = (1.0 - _RECENT) * state.mean_length + _RECENT * elapsed
+        mean_length = (1.0 - _RECENT) * state.mean_length + _RECENT * label.elapsed
         return replace(
-            state, misfits=misfits, errors=errors, accepted=accepted, mean_length=mean_length
+            state,
+            misfits=misfits,
+            errors=errors,
+            accepted=accepted,
+            floor=label.floor,
+            mean_length=mean_length,
         )
 
     def _ratio(self, state: PolicyState) -> float:
         """Error of the committed trajectory relative to that at the end of a gap."""
-        ends = self.target + sum(state.ends)
-        committed = _GUESSED_RATIO * self.target + sum(state.committed)
+        guess = self.target * state.mean_length  # counts as one segment
+        ends = guess + float(np.dot(state.lengths, state.ends))
+        committed = _GUESSED_RATIO * guess + float(np.dot(state.lengths, state.committed))
         return min(_LARGEST_RATIO, max(_LEAST_RATIO, committed / ends))
 
     def _aim(self, state: PolicyState) -> float:
@@ -186,10 +190,13 @@ class AdaptivePolicy:
 
 def unreachable(state: PolicyState) -> str:
     """That a target cannot be reached, why, and what helps."""
-    misfit, accepted = float(np.median(state.misfits)) / MEV, state.accepted / MEV
+    if state.floor:
+        why = f"misfit of the model and noise of the labels are {state.floor / MEV:.1f} meV/A"
+    else:
+        misfit = float(np.median(state.misfits)) / MEV
+        why = f"the model errs by {misfit:.1f} meV/A right after a label"
     return (
-        f"this target cannot be reached: right after a label the model errs by {misfit:.1f} meV/A "
-        "(misfit and noise of the labels); a larger model (model.body_order, model.radial_three), "
-        "smoother engine forces or a larger policy.force_target_meV_A help; the error accepted is "
-        f"{accepted:.1f} meV/A"
+        f"this target cannot be reached: {why}; a larger model (model.body_order, "
+        "model.radial_three), smoother engine forces (otf doctor CONFIG --try measures noise) or "
+        f"a larger policy.force_target_meV_A help; going on at {state.accepted / MEV:.1f} meV/A"
     )

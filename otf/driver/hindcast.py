@@ -8,6 +8,7 @@ from ase import Atoms
 from otf.driver.measure import Measured, measure
 from otf.driver.policy import (
     UNTRIGGERED,
+    LabelError,
     Policy,
     PolicyState,
     Reason,
@@ -92,13 +93,16 @@ class _Protocol:
         forecast = self.learner.error_forecast() if self.residual == "forecast" else None
         self.state = self.policy.after_label(
             self.state,
-            step=i,
-            error=measured.force_mae,
-            elapsed=elapsed,
-            reason=reason,
-            n_labels=self.learner.n_labels,
-            worst=measured.force_max,
-            forecast=expectation(forecast, elapsed),
+            LabelError(
+                i,
+                measured.force_mae,
+                elapsed,
+                reason,
+                n_labels=self.learner.n_labels,
+                worst=measured.force_max,
+                floor=self.learner.floor,
+                forecast=expectation(forecast, elapsed),
+            ),
         )
 
 

@@ -20,6 +20,7 @@ from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import (
     UNTRIGGERED,
+    LabelError,
     PolicyState,
     Reason,
     drawn_audit,
@@ -359,13 +360,16 @@ class _Loop:
         before = self.policy
         self.policy = self.parts.policy.after_label(
             self.policy,
-            step=step,
-            error=record.force_mae,
-            elapsed=elapsed,
-            reason=reason,
-            n_labels=index + 1,
-            worst=record.force_max,
-            forecast=expectation(forecast, elapsed),
+            LabelError(
+                step,
+                record.force_mae,
+                elapsed,
+                reason,
+                n_labels=index + 1,
+                worst=record.force_max,
+                floor=self.trainer.floor,
+                forecast=expectation(forecast, elapsed),
+            ),
         )
         self._notice_unreachable(before)
         return record
@@ -378,13 +382,11 @@ class _Loop:
         RunError
             If an unreachable target is to stop the run.
         """
-        accepted = self.policy.accepted
-        if not accepted or before.accepted:
+        if not self.policy.accepted or before.accepted:
             return
-        problem = f"step {self.motion.step}: {unreachable(self.policy)}"
         if self.parts.stop_if_unreachable:
-            raise RunError(problem)
-        _LOG.warning("%s", problem)
+            raise RunError(f"step {self.motion.step}: {unreachable(self.policy)}")
+        _LOG.warning("step %d: %s", self.motion.step, unreachable(self.policy))
 
     def _handle_failure(self, failure: LabelFailure) -> None:
         """Continue without a label if configured, up to a number of consecutive failures."""

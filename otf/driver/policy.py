@@ -54,15 +54,17 @@ class PolicyState:
         Errors at the latest labels, eV/Angstrom.
     accepted
         Error that is accepted because the target cannot be reached, eV/Angstrom; 0 if it can.
+    floor
+        Misfit of the model and noise of the labels at the latest label, eV/Angstrom; 0 if unknown.
     patience
         Threshold of the guard relative to the configured one; it follows false and true alarms.
     allowed_at
         Step before which the budget of labels allows none.
     mean_length
         Mean steps between the latest labels.
-    ends, committed
-        Errors of the latest audited segments, eV/Angstrom: at their end before learning, and at a
-        random step of the segment as it was committed.
+    lengths, ends, committed
+        Steps of the latest audited segments, and their errors, eV/Angstrom: at the end before
+        learning, and at a random step of the segment as it was committed.
     """
 
     gap: float = 1.0
@@ -70,9 +72,11 @@ class PolicyState:
     misfits: tuple[float, ...] = ()
     errors: tuple[float, ...] = ()
     accepted: float = 0.0
+    floor: float = 0.0
     patience: float = 1.0
     allowed_at: int = 0
     mean_length: float = 1.0
+    lengths: tuple[int, ...] = ()
     ends: tuple[float, ...] = ()
     committed: tuple[float, ...] = ()
 
@@ -130,6 +134,38 @@ def expectation(forecast: Forecast | None, elapsed: int) -> Expectation | None:
     return lambda steps: _MEAN_OF_NORMAL * forecast.size(steps / max(1, elapsed))
 
 
+@dataclass(frozen=True)
+class LabelError:
+    """The error of the model at a label, and what a policy decides by besides.
+
+    Attributes
+    ----------
+    step, reason
+        Step at which the label was taken, and why.
+    error
+        Mean absolute force error before learning, eV/Angstrom; NaN for the first label.
+    elapsed
+        Steps since the previous label; of the segment, for an audit.
+    n_labels
+        Labels so far.
+    worst
+        Largest error of a force component, eV/Angstrom.
+    floor
+        Part of the error that no label reduces: misfit and noise, eV/Angstrom.
+    forecast
+        Expected mean absolute force error as a function of steps, eV/Angstrom.
+    """
+
+    step: int
+    error: float
+    elapsed: int
+    reason: Reason
+    n_labels: int = 0
+    worst: float = 0.0
+    floor: float = 0.0
+    forecast: Expectation | None = None
+
+
 class Policy(Protocol):
     """The switch between engine and model."""
 
@@ -142,36 +178,8 @@ class Policy(Protocol):
         """Probability that a segment of so many steps is audited, after its label."""
         ...
 
-    def after_label(
-        self,
-        state: PolicyState,
-        *,
-        step: int,
-        error: float,
-        elapsed: int,
-        reason: Reason,
-        n_labels: int = 0,
-        worst: float = 0.0,
-        forecast: Expectation | None = None,
-    ) -> PolicyState:
-        """The state after a label.
-
-        Parameters
-        ----------
-        state
-            State before the label.
-        step
-            Step at which it was taken.
-        error
-            Mean absolute force error at the label before learning, eV/Angstrom; NaN for the
-            first label.
-        elapsed
-            Steps since the previous label.
-        reason
-            Why it was taken.
-        forecast
-            Expected mean absolute force error as a function of steps, eV/Angstrom.
-        """
+    def after_label(self, state: PolicyState, label: LabelError) -> PolicyState:
+        """The state after a label, from the state before it and its error."""
         ...
 
     def guard_fires(self, state: PolicyState, predicted_error: float, *, step: int) -> bool:
@@ -203,25 +211,14 @@ class FixedPolicy:
     every: int
     guard_every: int = 0
 
-    def after_label(
-        self,
-        state: PolicyState,
-        *,
-        step: int,
-        error: float,
-        elapsed: int,
-        reason: Reason,
-        n_labels: int = 0,
-        worst: float = 0.0,
-        forecast: Expectation | None = None,
-    ) -> PolicyState:
+    def after_label(self, state: PolicyState, label: LabelError) -> PolicyState:
         """See :class:`Policy`.
 
         >>> FixedPolicy(train_steps=4, every=10).after_label(
-        ...     PolicyState(), step=4, error=0.1, elapsed=1, reason="start").gap
+        ...     PolicyState(), LabelError(step=4, error=0.1, elapsed=1, reason="start")).gap
         10.0
         """
-        if step < self.train_steps:
+        if label.step < self.train_steps:
             return PolicyState(1.0, True)
         return PolicyState(float(self.every), False)
 

@@ -30,7 +30,7 @@ _FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have more 
 _MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
 _FEWEST_LABELS = 8  # to leave out, whatever the cost
 _TRIED = slice(8, 25, 4)  # prior strengths of a search on the grid: 1e-4, 1e-2, … 1e4
-_MOST_WORK = 4e6  # rows times the smaller of rows and columns, in a search
+_MOST_WORK = 1.5e7  # rows times the smaller of rows and columns, in a search
 
 
 class GrowingRegression:

@@ -37,6 +37,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def floor(self) -> float:
+        """See :attr:`Trainer.floor`."""
+        ...
+
+    @property
     def force_model(self) -> ForceModel:
         """The present model."""
         ...

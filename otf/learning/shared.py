@@ -103,6 +103,11 @@ class ReplicaTrainer:
         return self._trainer.size
 
     @property
+    def floor(self) -> float:
+        """See :attr:`Trainer.floor`."""
+        return self._trainer.floor
+
+    @property
     def force_model(self) -> ForceModel:
         """The present model."""
         return self._trainer.force_model

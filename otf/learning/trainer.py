@@ -1,5 +1,6 @@
 """Training of the model on the fly: error at each label, regression, growth."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
@@ -29,6 +30,9 @@ _OTHER_LABELS = (
     "the labels do not give the model of the checkpoint; put the labels file of this run back in "
     "its place"
 )
+_FREE = 0.3  # freedom of the residuals below which they say nothing of the noise
+_AGAIN, _AGAIN_IF_SATURATED = 2.0, 1.5  # factors of the number of labels between searches
+_SATURATED = 0.7
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for errors of earlier models, which soon become irrelevant
 
@@ -75,6 +79,7 @@ class Trainer:
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
         self._residuals: list[Floats] = []
+        self._floor = 0.0
         self._set_model(np.zeros(self.model.n_columns), None)
 
     @property
@@ -96,6 +101,15 @@ class Trainer:
     def size(self) -> Size:
         """Size of the model."""
         return self._labels.size
+
+    @property
+    def floor(self) -> float:
+        """Misfit of the model and noise of the labels, eV/Angstrom: what more labels do not reduce.
+
+        The mean absolute residual of the forces of the latest labels, after the fit, corrected for
+        the freedom of the fit; 0 while the fit has too much of it.
+        """
+        return self._floor
 
     @property
     def force_model(self) -> ForceModel:
@@ -247,9 +261,13 @@ class Trainer:
             raise RunError(_OTHER_LABELS)
 
     def _choose(self) -> None:
-        """Update order and prior, and whenever the labels have doubled the size."""
+        """Update order and prior, and the size whenever the labels have doubled.
+
+        Sooner where more labels of the same model do not help.
+        """
         before = self._latest_leverage()
-        if self.n_labels >= max(_FIRST_SEARCH, 2 * self._labels.tried_at):
+        again = _AGAIN_IF_SATURATED if self._is_saturated() else _AGAIN
+        if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
             self._labels.tried_at = self.n_labels
             self._choice, gain = self._labels.search(self._choice)
             self._scale = self._scale.rescaled(gain)
@@ -258,6 +276,11 @@ class Trainer:
         self._choice = find(regression.equations, regression.leading, self._choice)
         # The leverages have changed, but not the errors, except for the gain by another size.
         self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
+
+    def _is_saturated(self) -> bool:
+        """Whether misfit and noise, not the lack of labels, make most of the error."""
+        errors = [float(np.abs(r).mean()) for r in self._residuals]
+        return bool(errors) and self._floor > _SATURATED * float(np.median(errors))
 
     def _solve(self) -> None:
         regression = self._labels.current
@@ -274,8 +297,23 @@ class Trainer:
             )
         theta = np.zeros(self.model.n_columns)
         theta[:leading] = solution.coefficients
-        posterior = Posterior(solution.samples(SAMPLES), self.settings.force_noise)
-        self._set_model(theta, posterior)
+        samples = solution.samples(SAMPLES)
+        self._floor = self._floor_of(solution.coefficients, samples)
+        self._set_model(theta, Posterior(samples, self.settings.force_noise))
+
+    def _floor_of(self, coefficients: Floats, samples: Floats) -> float:
+        """See :attr:`floor`; a residual of leverage h has 1 - h times the variance of the noise."""
+        residuals, freedom = [], []
+        first = 0 if self.model.coupling == "self" else 1  # the energy row
+        for snapshot in self._labels.current.equations.snapshots[-_RECENT:]:
+            forces = slice(first, first + 3 * len(self._labels.examples[-1].atoms))
+            rows = snapshot.rows[forces, : len(coefficients)]
+            residuals.append(np.abs(snapshot.targets[forces] - rows @ coefficients).mean())
+            freedom.append(1.0 - np.mean((rows @ samples.T) ** 2))
+        free = float(np.mean(freedom))
+        if free < _FREE:
+            return 0.0
+        return self.settings.force_noise * float(np.mean(residuals)) / math.sqrt(free)
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         order = self._choice.order

@@ -65,6 +65,9 @@ class Summary:
         Estimated time of the engine alone, s: timesteps times the mean label.
     contract
         Whether the target was kept; None without a target or with fewer than three audits.
+    floor_meV_A
+        Misfit of the model and noise of the labels: the part of the error that more labels do not
+        reduce; None if unknown.
     accepted_meV_A
         Error that is accepted because the target cannot be reached, or None.
     sampling
@@ -90,6 +93,7 @@ class Summary:
     force_checks: ForceChecks
     energy_conservation: EnergyConservation | None
     contract: Contract | None
+    floor_meV_A: float | None
     accepted_meV_A: float | None
     sampling: Sampling | None
     label_wall_s: float
@@ -146,7 +150,8 @@ def summarise(
         gains=gains(run.matrices, history),
         force_checks=ForceChecks() if state is None else state.force_checks,
         contract=contract_of(config, history),
-        accepted_meV_A=_accepted(state),
+        floor_meV_A=None if state is None else _known(state.policy.floor),
+        accepted_meV_A=None if state is None else _known(state.policy.accepted),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
         if steps
@@ -158,8 +163,9 @@ def summarise(
     )
 
 
-def _accepted(state: RunState | None) -> float | None:
-    return state.policy.accepted / MEV if state is not None and state.policy.accepted else None
+def _known(error: float) -> float | None:
+    """An error in meV/Angstrom; None if it is zero."""
+    return error / MEV if error else None
 
 
 def _mean_cycles(history: tuple[LabelRecord, ...]) -> float | None:

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from otf.driver.adaptive_policy import AdaptivePolicy
-from otf.driver.policy import FixedPolicy, PolicyState, drawn_audit, planned
+from otf.driver.adaptive_policy import AdaptivePolicy, unreachable
+from otf.driver.policy import FixedPolicy, LabelError, PolicyState, drawn_audit, planned
 
 ADAPTIVE = AdaptivePolicy(target=0.020, gap_max=100, guard=3.0, guard_every=10)
 NAN = float("nan")
@@ -37,7 +37,9 @@ TABLE = [
 @pytest.mark.parametrize(("gap", "error", "elapsed", "reason", "next_gap", "by_engine"), TABLE)
 def test_adaptive(gap, error, elapsed, reason, next_gap, by_engine):
     state = PolicyState(gap, gap < 2)
-    after = ADAPTIVE.after_label(state, step=500, error=AIM * error, elapsed=elapsed, reason=reason)
+    after = after_label(
+        ADAPTIVE, state, step=500, error=AIM * error, elapsed=elapsed, reason=reason
+    )
     assert after.gap == pytest.approx(next_gap)
     assert after.by_engine is by_engine
 
@@ -50,7 +52,7 @@ def test_adaptive(gap, error, elapsed, reason, next_gap, by_engine):
 )
 def test_adaptive_stays_in_bounds(gap, error, elapsed, reason):
     state = PolicyState(gap, gap < 2, errors=(0.1,))
-    after = ADAPTIVE.after_label(state, step=1, error=error, elapsed=elapsed, reason=reason)
+    after = after_label(ADAPTIVE, state, step=1, error=error, elapsed=elapsed, reason=reason)
     assert 1.0 <= after.gap <= 100.0
     assert after.by_engine == (after.gap < 2.0)
     assert after.steps >= 1
@@ -67,12 +69,16 @@ def test_guard(predicted, fires):
     assert FixedPolicy(10, 5).guard_fires(state, predicted, step=100) is False
 
 
+def after_label(policy, state, **label):
+    return policy.after_label(state, LabelError(**label))
+
+
 def after(policy, count, *, error, elapsed=1, reason="start", state=None, **more):
     """The state after a number of equal labels."""
     state = state or PolicyState()
     for step in range(1, count + 1):
-        state = policy.after_label(
-            state, step=step * elapsed, error=error, elapsed=elapsed, reason=reason, **more
+        state = after_label(
+            policy, state, step=step * elapsed, error=error, elapsed=elapsed, reason=reason, **more
         )
     return state
 
@@ -93,8 +99,8 @@ def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached
 def audited(policy, state, *, end, committed, count=1):
     """The state after segments with an error at the end, and one as committed."""
     for _ in range(count):
-        state = policy.after_label(state, step=0, error=end, elapsed=10, reason="scheduled")
-        state = policy.after_label(state, step=0, error=committed, elapsed=10, reason="audit")
+        state = after_label(policy, state, step=0, error=end, elapsed=10, reason="scheduled")
+        state = after_label(policy, state, step=0, error=committed, elapsed=10, reason="audit")
     return state
 
 
@@ -105,12 +111,37 @@ def test_audits_set_the_error_at_the_end_of_a_gap_by_that_of_the_trajectory():
         known = audited(policy, state, end=0.4, committed=0.4 * ratio, count=8)
         aim = 0.8 * policy.target / ratio
         for error, sign in ((0.9 * aim, 1), (1.1 * aim, -1)):
-            after = policy.after_label(
-                replace(known, gap=50.0), step=0, error=error, elapsed=50, reason="scheduled"
+            after = after_label(
+                policy,
+                replace(known, gap=50.0),
+                step=0,
+                error=error,
+                elapsed=50,
+                reason="scheduled",
             )
             assert np.sign(after.gap - 50.0) == sign
     harmless = audited(policy, state, end=0.05, committed=0.001)
     assert harmless.gap > audited(policy, state, end=0.05, committed=0.05).gap
+
+
+def test_a_floor_is_no_reason_for_shorter_gaps():
+    """Noise of 17.6 at a target of 20: the gap follows what the error exceeds it by."""
+    state = PolicyState(50.0, False, lengths=(50,) * 6, ends=(0.018,) * 6, committed=(0.018,) * 6)
+    label = {"step": 0, "error": 0.018, "elapsed": 50, "reason": "scheduled"}
+    assert after_label(ADAPTIVE, state, **label).gap < 50.0
+    assert after_label(ADAPTIVE, state, **label, floor=0.0176).gap >= 50.0
+
+
+def test_a_floor_above_the_target_is_accepted_and_said():
+    state = after(ADAPTIVE, 6, error=0.05, elapsed=30, reason="scheduled", floor=0.04)
+    assert state.accepted == pytest.approx(1.25 * 0.04)
+    assert "cannot be reached: misfit of the model and noise of the labels are 40.0 meV/A" in (
+        unreachable(state)
+    )
+    later = after(ADAPTIVE, 31, error=0.05, elapsed=30, reason="scheduled", state=state)
+    assert later.accepted == 0.0  # the model has improved
+    left = after(replace(ADAPTIVE, unreachable="engine"), 6, error=0.05, floor=0.04)
+    assert left.accepted == 0.0
 
 
 def test_errors_far_from_labels_do_not_make_a_target_unreachable():
@@ -120,8 +151,14 @@ def test_errors_far_from_labels_do_not_make_a_target_unreachable():
 
 def test_budget_of_labels_holds_after_the_first_twenty():
     policy = replace(ADAPTIVE, labels_share=0.01, gap_max=5000)
-    state = policy.after_label(
-        PolicyState(5.0, False), step=50, error=0.5, elapsed=5, reason="scheduled", n_labels=20
+    state = after_label(
+        policy,
+        PolicyState(5.0, False),
+        step=50,
+        error=0.5,
+        elapsed=5,
+        reason="scheduled",
+        n_labels=20,
     )
     assert state.gap == 2099 - 50
     assert not policy.guard_fires(state, 1.0, step=2098)
@@ -141,15 +178,16 @@ def test_long_gaps_grow_carefully():
     policy = replace(ADAPTIVE, gap_max=1000)
     state = PolicyState(200.0, False)
     for error, gap in ((0.2, 300.0), (0.09, 600.0)):  # in units of the aim
-        grown = policy.after_label(
-            state, step=900, error=error * AIM, elapsed=200, reason="scheduled"
+        grown = after_label(
+            policy, state, step=900, error=error * AIM, elapsed=200, reason="scheduled"
         )
         assert grown.gap == gap
 
 
 def test_a_forecast_shortens_gaps_and_never_lengthens_them():
     def decide(forecast):
-        return ADAPTIVE.after_label(
+        return after_label(
+            ADAPTIVE,
             PolicyState(20.0, False),
             step=500,
             error=AIM,
@@ -205,6 +243,6 @@ def test_fixed_is_the_talks_schedule():
     state = PolicyState()
     gaps = []
     for step in (0, 1, 2, 3, 10, 17):
-        state = policy.after_label(state, step=step, error=9.9, elapsed=1, reason="scheduled")
+        state = after_label(policy, state, step=step, error=9.9, elapsed=1, reason="scheduled")
         gaps.append((state.steps, state.by_engine))
     assert gaps == [(1, True)] * 3 + [(7, False)] * 3

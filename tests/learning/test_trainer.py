@@ -22,6 +22,15 @@ from otf.model.normal_equations import NormalEquations
 START = molecule("C2H6")
 
 
+RANGES = {
+    "cutoff_three": (4.0, 2.5),
+    "decay": (0.0, 3.0),
+    "components": (3,),
+    "four_body": (False,),
+    "sharing": ("species",),
+}
+
+
 def trainer(**settings) -> Trainer:
     choices = Choices(("species",), components=(6,), four_body=(False,))
     blueprint = Blueprint(
@@ -157,6 +166,43 @@ def test_predicted_error_has_the_size_of_the_true_one():
     assert np.sqrt(np.mean(np.square(predicted)) / np.mean(np.square(true))) < 5.0
 
 
+def noisy(data, width_eV_A: float):
+    rng = np.random.default_rng(5)
+    return [
+        taught._replace(
+            labels=replace(
+                taught.labels,
+                forces=taught.labels.forces + rng.normal(0.0, width_eV_A, (len(taught.atoms), 3)),
+            )
+        )
+        for taught in data
+    ]
+
+
+@pytest.mark.parametrize("width_eV_A", [0.02, 0.1])
+def test_floor_is_the_noise_of_the_labels(width_eV_A):
+    model = trainer()
+    learn(model, noisy(labelled(12), width_eV_A))
+    mean = width_eV_A * np.sqrt(2.0 / np.pi)
+    assert model.floor == pytest.approx(mean, rel=0.25)
+    learn(model, noisy(labelled(20, seed=1), width_eV_A))
+    assert model.floor == pytest.approx(mean, rel=0.2)
+
+
+def test_floor_is_small_where_labels_are_exact_and_the_model_fits():
+    assert learn(trainer(), labelled(40)).floor < 0.005
+
+
+def test_searches_are_more_frequent_where_labels_of_the_same_model_do_not_help(caplog):
+    caplog.set_level("INFO", "otf.learning")
+    searches = []
+    for width_eV_A in (0.0, 0.1):
+        caplog.clear()
+        learn(trainer(), noisy(labelled(30), width_eV_A))
+        searches.append(sum("left-out error" in r.getMessage() for r in caplog.records))
+    assert searches[1] > searches[0]
+
+
 def test_error_scale_is_a_running_mean_by_species():
     scale = ErrorScale.unknown(2)
     species = np.array([0, 1, 1])
@@ -257,15 +303,6 @@ def test_model_does_not_grow_where_there_is_nothing_to_gain():
     model = growing(sharing=("species",), components=(3, 8))
     coarse = Trainer(model._labels._blueprint, TrainerSettings(force_noise=1.0))
     assert learn(coarse, data).size == model.size
-
-
-RANGES = {
-    "cutoff_three": (4.0, 2.5),
-    "decay": (0.0, 3.0),
-    "components": (3,),
-    "four_body": (False,),
-    "sharing": ("species",),
-}
 
 
 def test_resolution_is_searched_from_the_third_label_on_and_pays():
