@@ -2,6 +2,8 @@
 
 If the energy is far from the model's prediction, the label is computed again from scratch:
 self-consistency can converge to a wrong electronic state, but rarely twice from different starts.
+So is one whose net force is far above that of the first labels. A net force alone is no fault:
+grids, slabs and external fields have one, each its own.
 """
 
 import logging
@@ -28,6 +30,10 @@ MOST_FAILURES = 3
 
 _UNBELIEVABLE_EV = 0.5  # per atom: model errors are some meV, electronic states differ more
 _SAME_EV = 0.005  # per atom, between two calculations of the same state
+_FIRST, _FEWEST = 5, 3  # labels that show the usual net force, and the fewest of them
+_UNUSUAL = 5.0  # times the usual net force
+_NEGLIGIBLE_NET_FORCE = 0.02  # eV/Angstrom per atom
+_NOTABLE_NET_FORCE = 0.05
 
 
 class LabelStore(Protocol):
@@ -85,7 +91,9 @@ class Labeller:
         if stored is not None:
             _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
             return stored
-        answer = ask(self.engine, atoms, index=index, expected=expected)
+        answer = ask(
+            self.engine, atoms, index=index, expected=Expected(expected, self._most_net_force())
+        )
         if isinstance(answer, Labels) and self.needs_stress and answer.stress is None:
             return LabelFailure(
                 "there is no stress in its label, and the model is to learn it",
@@ -93,38 +101,79 @@ class Labeller:
                 "model.stress_noise_GPa",
             )
         if isinstance(answer, Labels):
+            if index == 0 and answer.net_force > _NOTABLE_NET_FORCE:
+                _LOG.warning(
+                    "the forces add up to %.3f eV/A per atom, by the grid of the engine, a slab or "
+                    "an external field; the model has no such force and errs by it",
+                    answer.net_force,
+                )
             self.file.append(step, atoms, answer)
         return answer
 
+    def _most_net_force(self) -> float:
+        """Net force per atom above which a label is in doubt, by the first labels of the run."""
+        first = [self.file[i].labels for i in range(min(_FIRST, len(self.file)))]
+        if len(first) < _FEWEST:
+            return float("inf")
+        return max(_NEGLIGIBLE_NET_FORCE, _UNUSUAL * max(labels.net_force for labels in first))
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What a label is expected to be.
+
+    Attributes
+    ----------
+    energy
+        Energy predicted by the model, eV; NaN if there is none.
+    most_net_force
+        Largest usual net force per atom, eV/Angstrom.
+    """
+
+    energy: float = float("nan")
+    most_net_force: float = float("inf")
+
+    def doubts(self, labels: Labels, atoms: Atoms) -> list[str]:
+        """What speaks against a label."""
+        doubts = []
+        if _differ(labels.energy, self.energy, _UNBELIEVABLE_EV, atoms):
+            doubts.append(f"{labels.energy:.3f} eV where the model expects {self.energy:.3f}")
+        if labels.net_force > self.most_net_force:
+            doubts.append(
+                f"the forces add up to {labels.net_force:.3f} eV/A per atom, where at most "
+                f"{self.most_net_force:.3f} is usual here"
+            )
+        return doubts
+
+
+_NOTHING = Expected()
+
 
 def ask(
-    engine: LabelSource, atoms: Atoms, *, index: int, expected: float = float("nan")
+    engine: LabelSource, atoms: Atoms, *, index: int, expected: Expected = _NOTHING
 ) -> Labels | LabelFailure:
-    """Compute a label, twice if its energy is far from the expected one (eV).
+    """Compute a label, twice if its energy or net force is far from the expected one.
 
     Labels of a wrong shape or with a NaN are treated as failures.
     """
     first = _ask_with_remedies(engine, atoms, index=index)
-    if not isinstance(first, Labels) or not _differ(
-        first.energy, expected, _UNBELIEVABLE_EV, atoms
-    ):
+    doubts = expected.doubts(first, atoms) if isinstance(first, Labels) else []
+    if not isinstance(first, Labels) or not doubts:
         return first
-    _LOG.warning(
-        "label %d: %.3f eV where the model expects %.3f; asking again from scratch",
-        index,
-        first.energy,
-        expected,
-    )
+    _LOG.warning("label %d: %s; asking again from scratch", index, " and ".join(doubts))
     second = _ask_with_remedies(engine, atoms, index=index, remedies=[FROM_SCRATCH])
     if not isinstance(second, Labels):
         return second
     second = replace(second, wall_s=first.wall_s + second.wall_s)
+    doubts = expected.doubts(second, atoms)
     confirmed = not _differ(first.energy, second.energy, _SAME_EV, atoms)
-    if confirmed or not _differ(second.energy, expected, _UNBELIEVABLE_EV, atoms):
+    if confirmed or not _differ(second.energy, expected.energy, _UNBELIEVABLE_EV, atoms):
+        if doubts:
+            _LOG.warning("label %d: learned as it is, although %s", index, " and ".join(doubts))
         return second
     return LabelFailure(
         f"two answers to one structure, {first.energy:.3f} and {second.energy:.3f} eV, and the "
-        f"model expects {expected:.3f}",
+        f"model expects {expected.energy:.3f}",
         "the SCF converges to different states: fix the spin, or raise the electronic temperature",
     )
 

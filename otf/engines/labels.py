@@ -37,6 +37,15 @@ class Labels:
     wall_s: float = 0.0
     provenance: str = ""
 
+    @property
+    def net_force(self) -> float:
+        """Largest component of the mean force, eV/Angstrom; zero for exact forces of free atoms.
+
+        >>> Labels(0.0, np.array([[0.3, 0.0, 0.0], [-0.1, 0.0, 0.0]])).net_force
+        0.1
+        """
+        return float(np.abs(self.forces.mean(axis=0)).max())
+
     def problem(self, n_atoms: int) -> str | None:
         """Why these labels must not be learned (a wrong shape, a NaN), or None.
 

@@ -10,8 +10,6 @@ CLOSEST_A = 0.3
 """Smallest plausible distance of two nuclei, Angstrom."""
 LARGEST_FORCE = 1000.0
 """Largest plausible force component, eV/Angstrom."""
-LARGEST_DRIFT = 0.05
-"""Largest plausible net force per atom, eV/Angstrom, far above the noise of real-space grids."""
 
 
 def too_close(atoms: Atoms, program: str) -> LabelFailure | None:
@@ -52,9 +50,6 @@ def impossible(energy: float, forces: Floats, n_atoms: int) -> str | None:
     largest = float(np.abs(forces).max())
     if largest > LARGEST_FORCE:
         return f"a force of {largest:.3g} eV/Angstrom is not possible"
-    drift = float(np.abs(forces.sum(axis=0)).max()) / n_atoms
-    if drift > LARGEST_DRIFT:
-        return f"the forces do not add up to zero ({drift:.3g} eV/Angstrom per atom)"
     return None
 
 

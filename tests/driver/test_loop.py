@@ -411,6 +411,24 @@ def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
     assert right.labels == summary.labels or how == "elsewhere"
 
 
+def test_a_net_force_of_its_own_stops_no_run(tmp_path, caplog):
+    """Slabs, gates and coarse grids have one at every label; it is said once."""
+    run = make(tmp_path, calculator=FLAKY, keywords="first: 0, last: 1000, how: pushed, ")
+    assert run_session(*read_run(run)).steps == 150
+    assert caplog.text.count("the forces add up to 0.200 eV/A per atom") == 1
+    assert "asking again" not in caplog.text
+
+
+@pytest.mark.parametrize(("last", "pushed"), [(5, 0.0), (6, 0.2)])
+def test_an_unusual_net_force_is_asked_for_twice(tmp_path, caplog, last, pushed):
+    run = make(tmp_path, calculator=FLAKY, keywords=f"first: 5, last: {last}, how: pushed, ")
+    assert run_session(*read_run(run)).steps == 150
+    assert "at most 0.020 is usual here; asking again from scratch" in caplog.text
+    assert ("label 5: learned as it is, although" in caplog.text) == bool(pushed)
+    forces = ase.io.read(run / "labels.extxyz", 5).get_forces()
+    assert forces.mean(axis=0)[0] == pytest.approx(pushed, abs=1e-9)
+
+
 def test_two_answers_to_one_structure_are_no_label(tmp_path):
     run = make(tmp_path, calculator=FLAKY, keywords="first: 5, last: 500, how: astray, ")
     with pytest.raises(RunError, match=r"two answers to one structure, .* and the model expects"):

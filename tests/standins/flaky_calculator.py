@@ -22,6 +22,8 @@ class Flaky(MorsePotential):
         super().calculate(*arguments, **keywords)
         if self.first <= call <= self.last and self.how == "nan":
             self.results["forces"] = self.results["forces"] * float("nan")
+        if self.first <= call <= self.last and self.how == "pushed":  # net force on every atom
+            self.results["forces"] = self.results["forces"] + [0.2, 0.0, 0.0]
         if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
             # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
