@@ -103,6 +103,11 @@ class Model(Section):
         description="number of radial polynomials of triples; default: 3, 5 or 8, by the left-out "
         "error",
     )
+    channels: PositiveInt | None = Field(
+        None,
+        description="number of channels that the species of neighbours are mixed into, for triples "
+        "and more; default: 2, 3, 4 or one for each species, by the left-out error",
+    )
     l_max: Annotated[int, Field(ge=0, le=6)] | None = Field(
         None, description="highest angular momentum; default 3, or 4 for a single species"
     )

@@ -3,10 +3,12 @@ r"""Features of one atom and their derivatives.
 .. math::
 
    V_{s,k}(i) &= \sum_{j \in s} R_k(r_{ij}) \\
-   A_{c,lm}(i) &= \sum_{j \in s} R_n(r_{ij})\, Y_{lm}(\hat r_{ij}), \qquad c = (s, n) \\
+   A_{c,lm}(i) &= \sum_j U_{k s_j} R_n(r_{ij})\, Y_{lm}(\hat r_{ij}), \qquad c = (k, n) \\
    V_{cc'l}(i) &= \sum_m A_{c,lm} A_{c',lm}, \qquad c \le c'
 
-By the addition theorem the sum over m is :math:`P_l(\cos\theta)` of every pair of neighbours, at
+U mixes species into channels k: the identity gives one channel to each species; fewer channels than
+species keep the number of features small where there are many (:mod:`otf.model.mixing`). By the
+addition theorem the sum over m is :math:`P_l(\cos\theta)` of every pair of neighbours, at
 the cost of one loop over neighbours. The features of an atom are ordered: two-body, three-body
 (together "low"), then those of :mod:`otf.kernels.four_body`, products of the same moments.
 
@@ -21,7 +23,8 @@ dV/dr_j                  :func:`feature_gradient`
 =======================  ==============================================
 
 Sources: Bartok, Kondor, Csanyi, Phys. Rev. B 87, 184115 (2013), eqs. 31-36 (power spectrum);
-Drautz, Phys. Rev. B 99, 014104 (2019), sec. III (moments).
+Drautz, Phys. Rev. B 99, 014104 (2019), sec. III (moments); Willatt, Musil, Ceriotti, Phys. Chem.
+Chem. Phys. 20, 29661 (2018) (mixing of species).
 """
 
 from typing import NamedTuple
@@ -35,10 +38,30 @@ from otf.kernels.jit import kernel
 from otf.kernels.radial import radial_values, recursion_table
 
 
+class Mixing(NamedTuple):
+    """The nonzero U of each species.
+
+    Attributes
+    ----------
+    channels
+        Number of channels k.
+    first
+        (species + 1,) entries of species s: ``first[s]`` to ``first[s + 1]``.
+    channel, weight
+        (entries,) k and U.
+    """
+
+    channels: int
+    first: Ints
+    channel: Ints
+    weight: Floats
+
+
 class Basis(NamedTuple):
     """Sizes, cutoffs (Angstrom), distance coordinate and constant tables of a descriptor."""
 
     n_species: int
+    mixing: Mixing
     r_min: float
     cutoff_two: float
     cutoff_three: float
@@ -80,6 +103,7 @@ class Workspace(NamedTuple):
     four_jacobian: Floats
     gradient: Floats
     adjoint: Floats
+    by_species: Floats
     z: Floats
     bz: Floats
     pair: Floats
@@ -87,7 +111,7 @@ class Workspace(NamedTuple):
 
 def make_basis(
     *,
-    n_species: int,
+    mixing: Floats,
     r_min: float,
     cutoff_two: float,
     cutoff_three: float,
@@ -99,9 +123,17 @@ def make_basis(
     l_four: int = 0,
     degree_four: int = -1,
 ) -> Basis:
-    """Make a basis with its recursion tables, norms and couplings."""
+    """Make a basis with its recursion tables, norms and couplings.
+
+    Parameters
+    ----------
+    mixing
+        (channels, species) U.
+    """
+    n_channels, n_species = mixing.shape
     return Basis(
         n_species,
+        _sparse(mixing),
         r_min,
         cutoff_two,
         cutoff_three,
@@ -110,7 +142,7 @@ def make_basis(
         recursion_table(n_three),
         normalisation(l_max),
         make_four_body(
-            n_species=n_species,
+            n_channels=n_channels,
             n_three=n_three,
             l_max=l_max,
             n_radial=n_four,
@@ -120,9 +152,15 @@ def make_basis(
     )
 
 
+def _sparse(mixing: Floats) -> Mixing:
+    species, channel = np.nonzero(mixing.T)
+    first = np.searchsorted(species, np.arange(mixing.shape[1] + 1))
+    return Mixing(len(mixing), first.astype(np.int64), channel, mixing[channel, species])
+
+
 def low_count(basis: Basis) -> int:
     """Number of two- and three-body features of an atom."""
-    channels = basis.n_species * basis.three_table.shape[0]
+    channels = basis.mixing.channels * basis.three_table.shape[0]
     two = basis.n_species * basis.two_table.shape[0]
     return int(two + channels * (channels + 1) // 2 * basis.norm.shape[0])
 
@@ -138,7 +176,7 @@ def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> W
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
     n_lm = degrees * degrees
-    channels = basis.n_species * n_three
+    channels = basis.mixing.channels * n_three
     return Workspace(
         atom=np.empty(most_neighbours, np.int64),
         slot=np.empty(most_neighbours, np.int64),
@@ -156,6 +194,7 @@ def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> W
         four_jacobian=np.empty(len(basis.four.touched)),
         gradient=np.empty(low_count(basis)),
         adjoint=np.empty((channels, n_lm)),
+        by_species=np.empty((basis.n_species * n_three, n_lm)),
         z=np.empty(components),
         bz=np.empty(components),
         pair=np.empty(3),
@@ -229,9 +268,12 @@ def visit_neighbours(
                 work.harmonic[count],
                 work.harmonic_gradient[count],
             )
-            for k in range(n_three):
-                for lm in range(n_lm):
-                    work.moments[s * n_three + k, lm] += three[k] * work.harmonic[count, lm]
+            for e in range(basis.mixing.first[s], basis.mixing.first[s + 1]):
+                channel, weight = basis.mixing.channel[e] * n_three, basis.mixing.weight[e]
+                for k in range(n_three):
+                    value = weight * three[k]
+                    for lm in range(n_lm):
+                        work.moments[channel + k, lm] += value * work.harmonic[count, lm]
         count += 1
     return count
 
@@ -293,24 +335,33 @@ def feature_gradient(
                         radial * work.vector[neighbour, c] / r
                         + value * work.harmonic_gradient[neighbour, lm, c] / r
                     )
-    mine = species_j * n_three
-    for k in range(n_three):
-        c = mine + k
-        for other in range(channels):
-            low, high = min(c, other), max(c, other)
-            pair = low * channels - low * (low - 1) // 2 + high - low
-            factor = 2.0 if other == c else 1.0
-            f = basis.n_species * n_two + pair * degrees
-            for degree in range(degrees):
-                for lm in range(degree * degree, (degree + 1) * (degree + 1)):
-                    for d in range(3):
-                        out[f + degree, d] += factor * work.moments[other, lm] * moment[k, lm, d]
-    _four_body_gradient(mine, n_three, basis, work, moment, out)
+    for e in range(basis.mixing.first[species_j], basis.mixing.first[species_j + 1]):
+        mine, weight = basis.mixing.channel[e] * n_three, basis.mixing.weight[e]
+        for k in range(n_three):
+            c = mine + k
+            for other in range(channels):
+                low, high = min(c, other), max(c, other)
+                pair = low * channels - low * (low - 1) // 2 + high - low
+                factor = 2.0 * weight if other == c else weight
+                f = basis.n_species * n_two + pair * degrees
+                for degree in range(degrees):
+                    for lm in range(degree * degree, (degree + 1) * (degree + 1)):
+                        for d in range(3):
+                            out[f + degree, d] += (
+                                factor * work.moments[other, lm] * moment[k, lm, d]
+                            )
+        _four_body_gradient(mine, n_three, weight, basis, work, moment, out)
 
 
 @kernel
 def _four_body_gradient(
-    first_channel: int, n_three: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
+    first_channel: int,
+    n_three: int,
+    weight: float,
+    basis: Basis,
+    work: Workspace,
+    moment: Floats,
+    out: Floats,
 ) -> None:
     """The same for the four-body features, from their Jacobian in the workspace."""
     four = basis.four
@@ -323,4 +374,4 @@ def _four_body_gradient(
             if start <= q < end:
                 k, lm = (q - start) // n_lm, (q - start) % n_lm
                 for d in range(3):
-                    out[low + f, d] += work.four_jacobian[e] * moment[k, lm, d]
+                    out[low + f, d] += weight * work.four_jacobian[e] * moment[k, lm, d]

@@ -13,7 +13,7 @@ species, :math:`w E_g + (1 - w) E_s`. With
 formula                                     code
 ==========================================  =======================
 E_i and dE_i/dV                             :func:`_atom_energy`
-dE_i/dA_{c,lm}                              :func:`_moment_adjoint`
+dE_i/dA_{c,lm}, and by species              :func:`_moment_adjoint`, :func:`_adjoint_by_species`
 dE_i/dr_j and the virial                    :func:`energies_and_pairs`
 F_i                                         :func:`gather_forces`, :func:`scatter_forces`
 ==========================================  =======================
@@ -130,9 +130,22 @@ def _moment_adjoint(basis: Basis, work: Workspace) -> None:
 
 
 @kernel
+def _adjoint_by_species(basis: Basis, work: Workspace) -> None:
+    """dE_i/dA of the channels, summed with the weights of each species."""
+    n_three, mixing = basis.three_table.shape[0], basis.mixing
+    work.by_species[:] = 0.0
+    for s in range(basis.n_species):
+        for e in range(mixing.first[s], mixing.first[s + 1]):
+            channel, weight = mixing.channel[e] * n_three, mixing.weight[e]
+            for k in range(n_three):
+                for lm in range(work.adjoint.shape[1]):
+                    work.by_species[s * n_three + k, lm] += weight * work.adjoint[channel + k, lm]
+
+
+@kernel
 def _pair_gradient(slot: int, s: int, basis: Basis, work: Workspace, pair: Floats) -> None:
     """dE_i/dr_j for the neighbour in row ``slot`` of the workspace, of species s, into ``pair``."""
-    gradient, adjoint = work.gradient, work.adjoint
+    gradient, adjoint = work.gradient, work.by_species
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
@@ -167,6 +180,7 @@ def _group_energy(group: int, basis: Basis, tensors: Tensors, work: Workspace) -
         energy += four_body_adjoint(
             basis.four, tensors.four[group], work.moments.ravel(), work.adjoint.ravel()
         )
+    _adjoint_by_species(basis, work)
     return float(energy)
 
 

@@ -87,13 +87,13 @@ def gaunt_coefficients(l_max: int) -> Floats:
 
 
 def make_four_body(
-    *, n_species: int, n_three: int, l_max: int, n_radial: int, l_four: int, degree: int
+    *, n_channels: int, n_three: int, l_max: int, n_radial: int, l_four: int, degree: int
 ) -> FourBody:
-    """Couplings of all triples of (species, n, l) up to a total degree.
+    """Couplings of all triples of (channel, n, l) up to a total degree.
 
     Parameters
     ----------
-    n_species, n_three, l_max
+    n_channels, n_three, l_max
         Sizes of the moments.
     n_radial, l_four
         Number of radial polynomials and highest l used, at most those of the moments.
@@ -103,8 +103,8 @@ def make_four_body(
     n_lm = (l_max + 1) ** 2
     n_radial, l_four = min(n_radial, n_three), min(l_four, l_max)
     parts = [
-        (s * n_three + n, n, angular)
-        for s in range(n_species)
+        (k * n_three + n, n, angular)
+        for k in range(n_channels)
         for n in range(n_radial)
         for angular in range(l_four + 1)
     ]

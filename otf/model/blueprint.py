@@ -26,7 +26,7 @@ SharingKind = Literal["species", "environment", "atom"]
 MOST_CLASSES = 32
 """Most environments with a block of their own; a liquid has arbitrarily many."""
 
-RESOLUTION = ("cutoff_three", "decay", "cutoff_two", "radial_three")
+RESOLUTION = ("channels", "cutoff_three", "decay", "cutoff_two", "radial_three")
 """What a resolution consists of, in the order in which it is searched."""
 
 
@@ -41,6 +41,7 @@ class Resolution:
     cutoff_three: float | None = None
     radial_three: int | None = None
     decay: float | None = None
+    channels: int | None = None
 
     def applied(self, settings: DescriptorSettings) -> DescriptorSettings:
         """The settings with these values."""
@@ -84,7 +85,7 @@ class Choices:
 
     Attributes
     ----------
-    cutoff_two, cutoff_three, radial_three, decay
+    cutoff_two, cutoff_three, radial_three, decay, channels
         Values to choose from; empty for that of the descriptor's settings.
     most_columns
         Maximum number of coefficients of a model.
@@ -98,6 +99,7 @@ class Choices:
     cutoff_three: tuple[float, ...] = ()
     radial_three: tuple[int, ...] = ()
     decay: tuple[float, ...] = ()
+    channels: tuple[int, ...] = ()
 
     def smallest(self) -> Size:
         """Initial size."""

@@ -17,6 +17,7 @@ from otf.kernels.descriptor import (
     make_workspace,
 )
 from otf.kernels.rows import Standard, all_features
+from otf.model.mixing import mixing
 from otf.model.neighbours import NeighbourCache
 from otf.model.one_thread import in_one_thread
 from otf.model.sharing import Groups, Sharing
@@ -41,7 +42,8 @@ class DescriptorSettings:
     Four-body features use the first ``radial_four`` radial polynomials, angular momenta up to
     ``l_four``, and products with a sum of the three n and the three l up to ``degree_four``; there
     are none if ``degree_four`` is negative. ``decay`` is that of the distance coordinate, see
-    :mod:`otf.kernels.radial`.
+    :mod:`otf.kernels.radial`. ``channels`` mix the species, see :mod:`otf.model.mixing`; 0 for a
+    channel of each.
     """
 
     cutoff_two: float = 6.0
@@ -54,6 +56,7 @@ class DescriptorSettings:
     l_four: int = 0
     degree_four: int = -1
     decay: float = 0.0
+    channels: int = 0
 
 
 class Descriptor:
@@ -71,7 +74,7 @@ class Descriptor:
         self.species: Ints = np.unique(numbers).astype(np.int64)
         self.settings = settings
         self.basis: Basis = make_basis(
-            n_species=len(self.species),
+            mixing=mixing(self.species, settings.channels),
             r_min=settings.r_min,
             cutoff_two=settings.cutoff_two,
             cutoff_three=settings.cutoff_three,

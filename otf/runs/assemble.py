@@ -35,6 +35,7 @@ from otf.units import GPA, MEV
 _Value = TypeVar("_Value", int, float)
 
 _MANY_SPECIES = 5
+_FEWEST_MIXED = 3  # number of species from which on they are mixed
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
 
@@ -88,6 +89,7 @@ def make_trainer(
         ),
         radial_three=_options(model.radial_three, _radial_three(n_species)),
         decay=_options(model.decay, (0.0, 2.0, 4.0)),
+        channels=_options(model.channels, _channels(n_species)),
     )
     blueprint = Blueprint(
         settings,
@@ -135,11 +137,24 @@ def _radial_three(n_species: int) -> tuple[int, ...]:
     """Numbers of radial functions of triples to choose from: their pairs are many for many species.
 
     >>> _radial_three(1), _radial_three(3), _radial_three(6)
-    ((5, 3, 8), (3, 5), (1, 2, 3))
+    ((5, 3, 8), (3, 5), (2, 3, 5))
     """
     if n_species == 1:
         return (5, 3, 8)
-    return (3, 5) if n_species < _MANY_SPECIES else (1, 2, 3)
+    return (3, 5) if n_species < _MANY_SPECIES else (2, 3, 5)
+
+
+def _channels(n_species: int) -> tuple[int, ...]:
+    """Numbers of channels of species to choose from; few learn more from the first labels.
+
+    >>> _channels(2), _channels(3), _channels(4), _channels(6)
+    ((), (3, 2), (3, 4), (3, 4, 6))
+    """
+    if n_species < _FEWEST_MIXED:
+        return ()
+    if n_species == _FEWEST_MIXED:
+        return (3, 2)
+    return tuple(dict.fromkeys((3, 4, n_species)))
 
 
 def _components(model: Model) -> tuple[int, ...]:

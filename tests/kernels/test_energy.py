@@ -14,6 +14,7 @@ from scipy.spatial.transform import Rotation
 
 from otf.model.blueprint import Blueprint, Choices, Resolution, Size
 from otf.model.descriptor import Descriptor, DescriptorSettings, displaced
+from otf.model.mixing import mixing
 from otf.model.neighbours import NeighbourCache
 from otf.model.workers import Workers
 from tests.oracles import slow_descriptor
@@ -54,6 +55,7 @@ SIZES = {
     "three-body": Size("species", 5),
     "four-body": Size("species", 5, four_body=True),
     "exponential": Size("species", 5, four_body=True, resolution=Resolution(decay=3.0)),
+    "mixed": Size("species", 5, four_body=True, resolution=Resolution(channels=2)),
     "environment": Size("environment", 4),
     "atom": Size("atom", 3, four_body=True),
 }
@@ -145,7 +147,7 @@ def test_features_equal_the_slow_oracle(model):
         atoms.cell.complete().array,
         atoms.pbc,
         descriptor.channels(atoms),
-        n_species=len(descriptor.species),
+        mixing=mixing(descriptor.species, s.channels),
         r_min=s.r_min,
         rc2=s.cutoff_two,
         rc3=s.cutoff_three,

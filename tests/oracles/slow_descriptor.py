@@ -31,7 +31,7 @@ def pairs(positions, cell, pbc, cutoff):
     return out
 
 
-def four_body(mine, n_species, n3, l_max, r_min, rc3, decay, n_four, l_four, degree):
+def four_body(mine, mixing, n3, l_max, r_min, rc3, decay, n_four, l_four, degree):
     """Integrals over the sphere of three densities sum_j R_n(r_j) (2l+1)/4pi P_l(r_j . Omega)."""
     n_four, l_four = min(n_four, n3), min(l_four, l_max)
     nodes, weights = np.polynomial.legendre.leggauss(12)
@@ -40,16 +40,17 @@ def four_body(mine, n_species, n3, l_max, r_min, rc3, decay, n_four, l_four, deg
     rho = np.sqrt(1 - z**2)
     omega = np.stack([rho * np.cos(f), rho * np.sin(f), z], axis=1)
     weight = np.repeat(weights, 25) * 2 * np.pi / 25
-    parts = [(s, n, a) for s in range(n_species) for n in range(n_four) for a in range(l_four + 1)]
+    parts = [
+        (k, n, a) for k in range(len(mixing)) for n in range(n_four) for a in range(l_four + 1)
+    ]
     density = {}
-    for s, n, a in parts:
+    for k, n, a in parts:
         total = np.zeros(len(omega))
-        for t, v in mine:
+        for s, v in mine:
             r = np.linalg.norm(v)
-            if t == s:
-                legendre = eval_legendre(a, omega @ v / r)
-                total += radial(r, n, r_min, rc3, decay) * (2 * a + 1) / (4 * np.pi) * legendre
-        density[s, n, a] = total
+            value = mixing[k, s] * radial(r, n, r_min, rc3, decay)
+            total += value * (2 * a + 1) / (4 * np.pi) * eval_legendre(a, omega @ v / r)
+        density[k, n, a] = total
     out = []
     for one, two, three in itertools.combinations_with_replacement(parts, 3):
         shells = sorted((one[2], two[2], three[2]))
@@ -60,33 +61,30 @@ def four_body(mine, n_species, n3, l_max, r_min, rc3, decay, n_four, l_four, deg
     return out
 
 
-def features(
-    positions, cell, pbc, species, *, n_species, r_min, rc2, rc3, n2, n3, l_max, decay, four
-):
+def features(positions, cell, pbc, species, *, mixing, r_min, rc2, rc3, n2, n3, l_max, decay, four):
     """V of every atom: two-body sums, pair sums with Legendre polynomials, four-body integrals."""
-    channels = [(s, n) for s in range(n_species) for n in range(n3)]
+    channels = [(k, n) for k in range(len(mixing)) for n in range(n3)]
     out = []
     near = pairs(positions, cell, pbc, max(rc2, rc3))
     for i in range(len(positions)):
         mine = [(species[j], v) for a, j, v in near if a == i]
         row = []
-        for s in range(n_species):
+        for s in range(mixing.shape[1]):
             for k in range(n2):
                 distances = [np.linalg.norm(v) for t, v in mine if t == s]
                 row.append(sum(radial(r, k, r_min, rc2, decay) for r in distances))
-        for c, (s, n) in enumerate(channels):
-            for t, m in channels[c:]:
+        for c, (one, n) in enumerate(channels):
+            for other, m in channels[c:]:
                 total = np.zeros(l_max + 1)
                 for (sj, vj), (sk, vk) in itertools.product(mine, repeat=2):
-                    if sj != s or sk != t:
-                        continue
                     rj, rk = np.linalg.norm(vj), np.linalg.norm(vk)
                     weight = radial(rj, n, r_min, rc3, decay) * radial(rk, m, r_min, rc3, decay)
+                    weight *= mixing[one, sj] * mixing[other, sk]
                     cosine = vj @ vk / (rj * rk)
                     for degree in range(l_max + 1):
                         legendre = eval_legendre(degree, cosine)
                         total[degree] += weight * (2 * degree + 1) / (4 * np.pi) * legendre
                 row.extend(total)
-        row.extend(four_body(mine, n_species, n3, l_max, r_min, rc3, decay, *four))
+        row.extend(four_body(mine, mixing, n3, l_max, r_min, rc3, decay, *four))
         out.append(row)
     return np.array(out)
