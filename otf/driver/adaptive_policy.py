@@ -125,9 +125,9 @@ class AdaptivePolicy:
     def _followed(self, state: PolicyState, label: LabelError) -> PolicyState:
         """The state with an error added, and with the error that is accepted.
 
-        If misfit and noise exceed the target, neither shorter gaps nor more labels help, only a
-        better model. The same holds for errors right after a label, which are not extrapolation;
-        the smallest that the model has shown lately is what it can reach.
+        If misfit and noise exceed the target and no larger model was found, neither shorter gaps
+        nor more labels help. The same holds for errors right after a label, which are not
+        extrapolation; the smallest that the model has shown lately is what it can reach.
         """
         misfits, errors = state.misfits, (*state.errors, label.error)[-_MISFIT_LABELS:]
         if label.elapsed <= _SOON:
@@ -137,7 +137,7 @@ class AdaptivePolicy:
             accepted = 0.0
         elif self.unreachable == "engine":
             pass
-        elif label.floor > self.target and len(errors) == _MISFIT_LABELS:
+        elif label.saturated and label.floor > self.target and len(errors) == _MISFIT_LABELS:
             accepted = max(accepted, _FLOOR_MARGIN * label.floor)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))

@@ -101,6 +101,7 @@ class _Protocol:
                 n_labels=self.learner.n_labels,
                 worst=measured.force_max,
                 floor=self.learner.floor,
+                saturated=self.learner.saturated,
                 forecast=expectation(forecast, elapsed),
             ),
         )

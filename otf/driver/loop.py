@@ -368,6 +368,7 @@ class _Loop:
                 n_labels=index + 1,
                 worst=record.force_max,
                 floor=self.trainer.floor,
+                saturated=self.trainer.saturated,
                 forecast=expectation(forecast, elapsed),
             ),
         )

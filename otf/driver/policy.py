@@ -150,8 +150,9 @@ class LabelError:
         Labels so far.
     worst
         Largest error of a force component, eV/Angstrom.
-    floor
-        Part of the error that no label reduces: misfit and noise, eV/Angstrom.
+    floor, saturated
+        Part of the error that no label reduces: misfit and noise, eV/Angstrom; and whether no
+        larger model was found to reduce it.
     forecast
         Expected mean absolute force error as a function of steps, eV/Angstrom.
     """
@@ -163,6 +164,7 @@ class LabelError:
     n_labels: int = 0
     worst: float = 0.0
     floor: float = 0.0
+    saturated: bool = False
     forecast: Expectation | None = None
 
 

@@ -53,6 +53,8 @@ class GrowingRegression:
         The present size, and the equations for it.
     tried_at
         Number of labels when larger sizes were last tried.
+    saturated
+        Whether none of them was better then.
     """
 
     def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
@@ -62,6 +64,7 @@ class GrowingRegression:
         self.examples: list[Example] = []
         self.reference_energy = 0.0
         self.tried_at = 0
+        self.saturated = False
         self.size = blueprint.choices.smallest()
         self.current = Regression(blueprint.build(self.size), settings)
 
@@ -125,6 +128,7 @@ class GrowingRegression:
             best = self._best_of(best, others, choice, examples)
         if spread:
             best = self._largest_that_pays(best, choice, examples)
+        self.saturated = spread and best.size == self.size
         if best.size != self.size:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)

@@ -42,6 +42,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def saturated(self) -> bool:
+        """See :attr:`Trainer.saturated`."""
+        ...
+
+    @property
     def force_model(self) -> ForceModel:
         """The present model."""
         ...

@@ -108,6 +108,11 @@ class ReplicaTrainer:
         return self._trainer.floor
 
     @property
+    def saturated(self) -> bool:
+        """See :attr:`Trainer.saturated`."""
+        return self._trainer.saturated
+
+    @property
     def force_model(self) -> ForceModel:
         """The present model."""
         return self._trainer.force_model

@@ -43,8 +43,8 @@ class TrainerState:
 
     Attributes
     ----------
-    tried_at
-        Number of labels when larger models were last tried.
+    tried_at, saturated
+        Number of labels when larger models were last tried, and whether none was better.
     residuals
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
     replicas
@@ -55,6 +55,7 @@ class TrainerState:
     reference_energy: float
     size: Size
     tried_at: int
+    saturated: bool
     choice: Regularisation
     scale: ErrorScale
     residuals: Floats
@@ -110,6 +111,11 @@ class Trainer:
         the freedom of the fit; 0 while the fit has too much of it.
         """
         return self._floor
+
+    @property
+    def saturated(self) -> bool:
+        """Whether no larger model was better than the present one when they were last tried."""
+        return self._labels.saturated
 
     @property
     def force_model(self) -> ForceModel:
@@ -221,6 +227,7 @@ class Trainer:
             self._labels.reference_energy,
             self._labels.size,
             self._labels.tried_at,
+            self._labels.saturated,
             self._choice,
             self._scale,
             np.array(self._residuals),
@@ -245,7 +252,8 @@ class Trainer:
                 "there; put the labels file of this run back in its place"
             )
         self._choice, self._scale = state.choice, state.scale
-        self._labels.tried_at, self._residuals = state.tried_at, list(state.residuals)
+        self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
+        self._residuals = list(state.residuals)
         if not self.n_labels:
             return
         latest = self._labels.examples[-1].atoms

@@ -133,7 +133,9 @@ def test_a_floor_is_no_reason_for_shorter_gaps():
 
 
 def test_a_floor_above_the_target_is_accepted_and_said():
-    state = after(ADAPTIVE, 6, error=0.05, elapsed=30, reason="scheduled", floor=0.04)
+    label = {"error": 0.05, "elapsed": 30, "reason": "scheduled", "floor": 0.04}
+    assert after(ADAPTIVE, 30, **label).accepted == 0.0  # a larger model may yet do better
+    state = after(ADAPTIVE, 6, **label, saturated=True)
     assert state.accepted == pytest.approx(1.25 * 0.04)
     assert "cannot be reached: misfit of the model and noise of the labels are 40.0 meV/A" in (
         unreachable(state)
