@@ -27,6 +27,7 @@ _RECENT = 0.2  # weight of a gap in the mean length
 _FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
 _UNLIMITED = 20  # first labels, which no budget limits
 _FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
+_DOUBTFUL = 2.0  # predicted error of a replay relative to the threshold of the guard
 _MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configured one
 
 
@@ -182,6 +183,12 @@ class AdaptivePolicy:
     def guard_level(self, state: PolicyState) -> float:
         """See :class:`Policy`."""
         return self.guard * state.patience * self._aim(state)
+
+    def trusted_level(self, state: PolicyState, *, step: int) -> float:
+        """See :class:`Policy`."""
+        if step < state.allowed_at:
+            return math.inf
+        return _DOUBTFUL * self.guard * state.patience * max(self.target, state.accepted)
 
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
         """See :class:`Policy`."""

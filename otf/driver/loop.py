@@ -7,15 +7,14 @@ second integration is committed. The consumer of the generator may stop at any r
 """
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
-import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats
 from otf.driver.adaptive_policy import unreachable
+from otf.driver.guard import Guard
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import (
@@ -27,16 +26,21 @@ from otf.driver.policy import (
     expectation,
     planned,
 )
-from otf.driver.records import Activity, ForceChecks, LabelRecord, Parts, Record, RunState, Segment
+from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
 from otf.driver.residual_correction import ResidualCorrection
-from otf.driver.segment import Driving, ModelForces, Position, SegmentIntegrator
+from otf.driver.segment import (
+    Driving,
+    EngineForces,
+    Integrated,
+    ModelForces,
+    Position,
+    SegmentIntegrator,
+)
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.sanity import LARGEST_STEP_A
 from otf.errors import RunError
 from otf.io.committed import ENGINE, MODEL
 from otf.io.labels import same_geometry
-from otf.model.blueprint import bonds_are_steady
-from otf.model.bond_graph import BondGraph
 
 _LOG = logging.getLogger("otf.loop")
 
@@ -62,37 +66,6 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
             yield from loop.model_segment()
 
 
-class _EngineForces:
-    """Forces of the engine: those of the given label at the start, then those of new labels."""
-
-    work = 0.0
-
-    def __init__(self, loop: "_Loop", latest: Labels) -> None:
-        self._loop = loop
-        self._latest = latest
-
-    def begin(self, atoms: Atoms, step: int) -> Labels:
-        """See :class:`otf.driver.segment.DrivingForces`."""
-        return self._latest
-
-    def at(self, atoms: Atoms, step: int) -> Labels:
-        """See :class:`otf.driver.segment.DrivingForces`."""
-        answer = self._loop.label(step)
-        if isinstance(answer, LabelFailure):
-            raise unlabelled(self._loop.motion.step, answer)
-        self._latest = answer
-        return answer
-
-    def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
-        """Never: engines check their own results."""
-        return False
-
-    @property
-    def latest(self) -> Labels:
-        """The label at the last step."""
-        return self._latest
-
-
 class _Audited(NamedTuple):
     """A step of a committed segment, the length of the segment, and the steps it stands for."""
 
@@ -116,18 +89,15 @@ class _Loop:
         self.policy = PolicyState()
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
-        self.force_checks = ForceChecks()
-        self.bonds = BondGraph()
-        self.environments: set[str] = set()  # bonding environments that occur in labels
-        self.steady_bonds = bonds_are_steady(self.bonds, self.atoms)
+        self.guard = Guard(parts)
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
-            self.environments.update(self.bonds.classes(label.atoms))
+            self.guard.see(label.atoms)
         self.parts.ensemble.restore(state.dynamics)
         self.motion.step, self.motion.ledger = state.step, state.ledger
         self.policy, self.history, self.failures = state.policy, state.history, state.failures
-        self.force_checks = state.force_checks
+        self.guard.force_checks = state.force_checks
 
     def state(self) -> RunState:
         now = self.motion.position
@@ -139,7 +109,7 @@ class _Loop:
             self.history,
             self.failures,
             now.ledger,
-            force_checks=self.force_checks,
+            force_checks=self.guard.force_checks,
         )
 
     def begin(self) -> Iterator[Record]:
@@ -160,7 +130,7 @@ class _Loop:
                 return
             latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         yield Activity(self.motion.step, "label")
-        forces = _EngineForces(self, latest.labels)
+        forces = EngineForces(latest.labels, self._needed_label_at)
         step = yield from self.motion.integrate(
             self.motion.position, 1, forces, keep=(ENGINE, self.trainer.n_labels + 1)
         )
@@ -218,13 +188,8 @@ class _Loop:
                 seed=self.parts.seed,
             )
         forces = self._model_forces(n_labels)
-        committed = yield from self.motion.integrate(
-            start,
-            predicted.length,
-            forces,
-            phase="replay",
-            keep=(MODEL, self.trainer.n_labels),
-            copy_at=None if drawn is None else drawn.step,
+        committed = yield from self._replay(
+            start, predicted.length, forces, copy_at=None if drawn is None else drawn.step
         )
         if committed.reason is not None:
             yield self._given_up(start, record)
@@ -237,6 +202,26 @@ class _Loop:
             yield Activity(place.step, "label")
             audit = self._audit(place, forces.correction)
         yield Segment(committed.frames, record, self.state(), audit)
+
+    def _replay(
+        self, start: Position, length: int, forces: ModelForces, *, copy_at: int | None
+    ) -> Generator[Activity, None, Integrated]:
+        """Integrate a segment with the new model, as far as its predicted error allows.
+
+        A model that learned the end of a segment can be worse within it.
+        """
+        keep, every = (MODEL, self.trainer.n_labels), self.parts.policy.guard_every
+        replayed = yield from self.motion.integrate(
+            start, length, forces, phase="replay", alarm=self._doubt, keep=keep, copy_at=copy_at
+        )
+        if replayed.reason is None or replayed.reason == "explosion":
+            return replayed
+        trusted = max(every, replayed.length - every)
+        # The next label is taken where the replay was in doubt.
+        self.policy = replace(self.policy, gap=min(self.policy.gap, float(every)))
+        return (
+            yield from self.motion.integrate(start, trusted, forces, keep=keep, copy_at=copy_at)
+        )
 
     def _audit(self, place: "_Audited", correction: ResidualCorrection) -> LabelRecord | None:
         """Label a step of a committed segment; None if the engine fails."""
@@ -267,38 +252,11 @@ class _Loop:
 
     def _alarm(self, done: int, driving: Driving) -> Reason | None:
         """Reason to take a label immediately, or None."""
-        every = self.parts.policy.guard_every
-        if not every or done % every:
-            return None
-        step, new_bonds = self.motion.step, self._has_new_bonds()
-        enough = 0.0 if new_bonds else self.parts.policy.guard_level(self.policy)
-        worst = self.trainer.worst_error(self.atoms, enough=enough, turn=step // every)
-        if new_bonds and self.parts.policy.bond_fires(self.policy, worst):
-            return "bond"
-        fires = self._guard_fires(worst, step)
-        return "guard" if fires and not self._reassured(driving.forces) else None
+        return self.guard.alarm(self.policy, self.motion.step, done, driving.forces)
 
-    def _guard_fires(self, worst: float, step: int) -> bool:
-        return self.parts.policy.guard_fires(self.policy, worst, step=step)
-
-    def _has_new_bonds(self) -> bool:
-        """Whether an environment occurs that no label has, where bonds survive vibrations."""
-        if not self.steady_bonds:
-            return False
-        return not self.environments.issuperset(self.bonds.classes(self.atoms))
-
-    def _reassured(self, forces: Floats) -> bool:
-        """Whether the upper bound of a non-self-consistent force check is below the threshold."""
-        if not self.parts.force_check:
-            return False
-        check = self.parts.labeller.check_forces(self.atoms, index=self.trainer.n_labels)
-        if check is None:
-            return False
-        worst = float(np.abs(forces - check.forces).mean(axis=1).max()) + check.within
-        spared = not self._guard_fires(worst, self.motion.step)
-        so_far = self.force_checks
-        self.force_checks = ForceChecks(so_far.asked + 1, so_far.spared + spared)
-        return spared
+    def _doubt(self, done: int, driving: Driving) -> Reason | None:
+        """Reason to end a replay, or None."""
+        return self.guard.doubt(self.policy, self.motion.step, done)
 
     def label(self, step: int, atoms: Atoms | None = None) -> Labels | LabelFailure:
         """The next label, of the given or the present structure at ``step``."""
@@ -308,7 +266,10 @@ class _Loop:
 
     def _needed_label(self) -> Labels:
         """A label that the run cannot continue without."""
-        labels = self.label(self.motion.step)
+        return self._needed_label_at(self.motion.step)
+
+    def _needed_label_at(self, step: int) -> Labels:
+        labels = self.label(step)
         if isinstance(labels, LabelFailure):
             raise unlabelled(self.motion.step, labels)
         return labels
@@ -331,13 +292,13 @@ class _Loop:
             total_energy = float("nan")
         else:
             atoms, step, stands_for = self.atoms, self.motion.step, 0.0
-            # The engine may have taken over before the latest label.
-            elapsed = max(0, step - max((r.step for r in self.history), default=step))
+            # The latest label can lie ahead: the engine took over, or a replay was cut short.
+            elapsed = step - max((r.step for r in self.history if r.step <= step), default=step)
             kinetic = float(atoms.get_kinetic_energy())
             total_energy = kinetic + labels.energy - self.motion.ledger.given
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, atoms, labels, added=added)
-        self.environments.update(self.bonds.classes(atoms))
+        self.guard.see(atoms)
         self.trainer.learn(
             atoms,
             labels,

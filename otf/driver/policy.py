@@ -192,6 +192,10 @@ class Policy(Protocol):
         """Predicted error (eV/Angstrom) above which the guard fires."""
         ...
 
+    def trusted_level(self, state: PolicyState, *, step: int) -> float:
+        """Predicted error (eV/Angstrom) above which a replay is not committed."""
+        ...
+
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:
         """The same where a bonding environment occurs that no label has."""
         ...
@@ -234,6 +238,10 @@ class FixedPolicy:
 
     def guard_level(self, state: PolicyState) -> float:
         """None: the guard never fires."""
+        return math.inf
+
+    def trusted_level(self, state: PolicyState, *, step: int) -> float:
+        """Any error is committed."""
         return math.inf
 
     def bond_fires(self, state: PolicyState, predicted_error: float) -> bool:

@@ -19,6 +19,7 @@ from otf.driver.residual_correction import ResidualCorrection
 from otf.dynamics.ensembles import DynamicsState
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
+from otf.engines.labels import Labels
 from otf.engines.sanity import blown_up
 from otf.io.committed import Frame
 from otf.learning.learner import Learner
@@ -98,6 +99,37 @@ class ModelForces:
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
         """See :class:`DrivingForces`."""
         return blown_up(before, atoms.positions, driving.forces)
+
+
+class EngineForces:
+    """Forces of the engine: those of the given label at the start, then those of new labels.
+
+    Parameters
+    ----------
+    latest
+        The label at the start.
+    label
+        Takes the label of the moved atoms at a step.
+    """
+
+    work = 0.0
+
+    def __init__(self, latest: Labels, label: Callable[[int], Labels]) -> None:
+        self.latest = latest
+        self._label = label
+
+    def begin(self, atoms: Atoms, step: int) -> Labels:
+        """See :class:`DrivingForces`."""
+        return self.latest
+
+    def at(self, atoms: Atoms, step: int) -> Labels:
+        """See :class:`DrivingForces`."""
+        self.latest = self._label(step)
+        return self.latest
+
+    def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
+        """Never: engines check their own results."""
+        return False
 
 
 @dataclass(frozen=True, eq=False)

@@ -41,8 +41,8 @@ class Labels:
     def net_force(self) -> float:
         """Largest component of the mean force, eV/Angstrom; zero for exact forces of free atoms.
 
-        >>> Labels(0.0, np.array([[0.3, 0.0, 0.0], [-0.1, 0.0, 0.0]])).net_force
-        0.1
+        >>> Labels(0.0, np.array([[0.5, 0.0, 0.0], [-0.25, 0.0, 0.0]])).net_force
+        0.125
         """
         return float(np.abs(self.forces.mean(axis=0)).max())
 

@@ -30,6 +30,7 @@ _FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have more 
 _MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
 _FEWEST_LABELS = 8  # to leave out, whatever the cost
 _TRIED = slice(8, 25, 4)  # prior strengths of a search on the grid: 1e-4, 1e-2, … 1e4
+_TRIED_EARLY = slice(12, 25, 4)  # the same by labels that any model interpolates: 1e-2, … 1e4
 _MOST_WORK = 1.5e7  # rows times the smaller of rows and columns, in a search
 
 
@@ -85,7 +86,7 @@ class GrowingRegression:
             self.reference_energy = labels.energy / len(atoms)
         block = self._blocks.of(taught.time_fs, taught.trajectory)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self.examples.append(Example(bare, labels, block))
+        self.examples.append(Example(bare, labels, block, taught.time_fs))
         self._blueprint.see(bare)
 
     def add_latest(self) -> None:
@@ -160,17 +161,18 @@ class GrowingRegression:
         """Left-out error of a size, at the best order and prior strength."""
         regression = Regression(self._blueprint.build(size), self._settings)
         rows = [regression.equation(example, self.reference_energy) for example in examples]
-        errors_of = forward_errors
+        errors_of, tried = forward_errors, _TRIED_EARLY
         if self._blocks.count >= _MANY_BLOCKS:
-            errors_of, rows = left_out_errors, _joined(rows, [e.block for e in examples])
+            errors_of, tried = left_out_errors, _TRIED
+            rows = _joined(rows, [e.block for e in examples])
         position, scores = {}, {}
         for order, leading in regression.leading.items():
             errors = errors_of(
                 [(x[:, :leading], y) for x, y in rows],
                 regression.equations.prior[:leading],
-                regularisation.GRID[_TRIED],
+                regularisation.GRID[tried],
             )
-            position[order] = _TRIED.start + _TRIED.step * int(np.argmin(errors))
+            position[order] = tried.start + tried.step * int(np.argmin(errors))
             scores[order] = float(errors.min())
         order = min(scores, key=lambda o: scores[o])
         if scores[order] > regularisation.GAIN * scores[choice.order]:
@@ -201,7 +203,8 @@ class GrowingRegression:
         while count > _FEWEST_LABELS and count * rows * min(count * rows, columns) > _MOST_WORK:
             count -= 1
         chosen = np.unique(np.linspace(0, len(examples) - 1, count).round().astype(int))
-        return [examples[i] for i in chosen]
+        # In the order of time: an audit lies between labels that were learned before it.
+        return sorted((examples[i] for i in chosen), key=lambda e: (e.block, e.time_fs))
 
     def _equations(self, size: Size) -> Regression:
         """The equations of all labels for a model of this size."""

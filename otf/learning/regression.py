@@ -68,11 +68,15 @@ class Taught(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Example:
-    """A labelled structure; those of the same block are close in time."""
+    """A labelled structure; those of the same block are close in time.
+
+    Audits are learned after a label that is later in time.
+    """
 
     atoms: Atoms
     labels: Labels
     block: int
+    time_fs: float
 
 
 class Regression:

@@ -1,5 +1,6 @@
 """The loop without a file: parts, records, and what must hold of them whatever the engine."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from otf.config.reader import config_of
+from otf.driver.adaptive_policy import AdaptivePolicy
 from otf.driver.loop import drive
 from otf.driver.records import Activity, Segment
 from otf.engines.calculator import CalculatorEngine
@@ -108,6 +110,33 @@ def test_any_record_is_a_place_to_stop_and_resume(stop):
     for one, other in zip(frames, expected, strict=True):
         assert one.positions.tobytes() == other.positions.tobytes()
         assert one.momenta.tobytes() == other.momenta.tobytes()
+
+
+class Distrustful(AdaptivePolicy):
+    """Trusts no replay, and asks for no label itself."""
+
+    def guard_level(self, state):
+        return float("inf")
+
+    def guard_fires(self, state, predicted_error, *, step):
+        return False
+
+    def bond_fires(self, state, predicted_error):
+        return False
+
+    def trusted_level(self, state, *, step):
+        return 0.0
+
+
+def test_a_replay_in_doubt_is_committed_as_far_as_the_first_look():
+    parts = parts_of(crystal(), MemoryLabels())
+    policy = Distrustful(target=0.005, gap_max=15, guard=3.0, guard_every=4, audit_fraction=0.0)
+    found = segments(drive(replace(parts, policy=policy)))
+    frames = [frame for segment in found for frame in segment.frames]
+    assert [frame.step for frame in frames] == list(range(61))
+    lengths = [len(s.frames) for s in found if s.frames and s.frames[0].source == MODEL]
+    assert max(lengths) == 4
+    assert lengths.count(4) > 5
 
 
 def test_an_engine_that_fails_ends_the_run_and_leaves_what_was_yielded():

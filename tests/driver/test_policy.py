@@ -167,6 +167,13 @@ def test_budget_of_labels_holds_after_the_first_twenty():
     assert policy.guard_fires(state, 1.0, step=2099)
 
 
+def test_replays_are_trusted_by_the_target_unless_the_budget_is_used_up():
+    state = PolicyState(50.0, False, ends=(0.1,) * 6, committed=(0.01,) * 6, lengths=(9,) * 6)
+    assert ADAPTIVE.trusted_level(state, step=7) == pytest.approx(2 * 3 * ADAPTIVE.target)
+    assert ADAPTIVE.guard_level(state) > ADAPTIVE.trusted_level(state, step=7)
+    assert ADAPTIVE.trusted_level(replace(state, allowed_at=8), step=7) == float("inf")
+
+
 def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
     state = PolicyState(50.0, False)
     patient = after(ADAPTIVE, 4, error=0.01, worst=0.03, elapsed=10, reason="guard", state=state)

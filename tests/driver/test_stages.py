@@ -74,7 +74,7 @@ def test_the_books_of_a_moving_cell_balance(finished):
     assert abs(summary.energy_conservation.conserved_meV_ps) < 10.0  # of a kinetic energy of 2.5 eV
     assert summary.energy_conservation.conserved_scatter_meV < 3.0
     totals = [s.label.total_energy for s in segments]
-    assert np.ptp(totals) < 0.05
+    assert np.ptp(totals) < 0.1
     assert summary.energy_conservation.barostat_meV > 20.0  # compression does work on the atoms
 
 

@@ -1,0 +1,83 @@
+"""The guard: looks at the predicted error and the bonds while the model moves the atoms."""
+
+import numpy as np
+from ase import Atoms
+
+from otf.arrays import Floats
+from otf.driver.policy import PolicyState, Reason
+from otf.driver.records import ForceChecks, Parts
+from otf.model.blueprint import bonds_are_steady
+from otf.model.bond_graph import BondGraph
+
+
+class Guard:
+    """Ends a segment where the model is too unsure.
+
+    Attributes
+    ----------
+    force_checks
+        Non-self-consistent force checks so far.
+    """
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._atoms: Atoms = parts.ensemble.atoms
+        self._trainer = parts.trainer
+        self._policy = parts.policy
+        self._bonds = BondGraph()
+        self._environments: set[str] = set()  # bonding environments that occur in labels
+        self._steady_bonds = bonds_are_steady(self._bonds, self._atoms)
+        self.force_checks = ForceChecks()
+
+    def see(self, atoms: Atoms) -> None:
+        """Register the bonding environments of a label."""
+        self._environments.update(self._bonds.classes(atoms))
+
+    def alarm(self, state: PolicyState, step: int, done: int, forces: Floats) -> Reason | None:
+        """Reason to take a label after ``done`` steps of a segment, at once, or None.
+
+        Parameters
+        ----------
+        forces
+            (N, 3) that drive the dynamics, eV/Angstrom.
+        """
+        every = self._policy.guard_every
+        if not every or done % every:
+            return None
+        new_bonds = self._has_new_bonds()
+        enough = 0.0 if new_bonds else self._policy.guard_level(state)
+        worst = self._trainer.worst_error(self._atoms, enough=enough, turn=step // every)
+        if new_bonds and self._policy.bond_fires(state, worst):
+            return "bond"
+        fires = self._policy.guard_fires(state, worst, step=step)
+        return "guard" if fires and not self._is_reassured(state, step, forces) else None
+
+    def doubt(self, state: PolicyState, step: int, done: int) -> Reason | None:
+        """Reason to commit a replay only so far, or None."""
+        every = self._policy.guard_every
+        if not every or done % every:
+            return None
+        # The errors of the latest labels may exceed those predicted; worst_error is not calibrated.
+        calibration = max(1.0, self._trainer.force_model.scale.factor)
+        level = self._policy.trusted_level(state, step=step) / calibration
+        worst = self._trainer.worst_error(self._atoms, enough=level, turn=step // every)
+        return None if worst <= level else "guard"
+
+    def _has_new_bonds(self) -> bool:
+        """Whether an environment occurs that no label has, where bonds survive vibrations."""
+        if not self._steady_bonds:
+            return False
+        return not self._environments.issuperset(self._bonds.classes(self._atoms))
+
+    def _is_reassured(self, state: PolicyState, step: int, forces: Floats) -> bool:
+        """Whether the upper bound of a non-self-consistent force check is below the threshold."""
+        if not self._parts.force_check:
+            return False
+        check = self._parts.labeller.check_forces(self._atoms, index=self._trainer.n_labels)
+        if check is None:
+            return False
+        worst = float(np.abs(forces - check.forces).mean(axis=1).max()) + check.within
+        spared = not self._policy.guard_fires(state, worst, step=step)
+        so_far = self.force_checks
+        self.force_checks = ForceChecks(so_far.asked + 1, so_far.spared + spared)
+        return spared
