@@ -37,9 +37,8 @@ class AdaptivePolicy:
 
     gap <- clip(gap * clip((aim^2 - floor^2) / (error^2 - floor^2), 0.3, 3), 1, gap_max), the
     controller of an adaptive integrator: beyond misfit and noise (the floor), the error of a
-    segment grows about as the square root of its length. The aim is the
-    error at the end of a gap at which the committed trajectory errs by 0.8 targets; audits measure
-    the ratio of the two.
+    segment grows about as the square root of its length. The aim is the error at the end of a gap
+    at which the committed trajectory errs by 0.8 targets; audits measure the ratio of the two.
 
     Parameters
     ----------
