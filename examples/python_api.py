@@ -22,7 +22,7 @@ for segment in run:  # committed to the disk; leave the loop whenever you like
 
 run = otf.open_run("runs/copper", engine=EMT()).extend(400)
 summary = run.run()
-print(f"{summary.labels} labels for {summary.steps} steps; measured: {summary.measured}")
+print(f"{summary.labels} labels for {summary.steps} steps; measured: {summary.error}")
 temperatures = [atoms.get_temperature() for atoms in run.trajectory[200:]]
 print(f"mean temperature {np.mean(temperatures):.0f} K over {len(temperatures)} frames")
 print(f"force error of a fit to its labels: {1e3 * otf.fit(run.labels).train.force_mae:.2f} meV/A")

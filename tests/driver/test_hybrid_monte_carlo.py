@@ -89,7 +89,7 @@ def test_the_sampled_distances_are_the_engines(finished):
 @pytest.mark.full
 def test_a_poor_model_is_put_right_by_short_segments(finished):
     summary = finished[1]
-    assert summary.measured.force_mae_meV_A > 50.0
+    assert summary.by_kind["proposals"].force_mae_meV_A > 50.0
     assert 55.0 < summary.sampling.accepted_percent < 85.0
     assert summary.sampling.mean_steps < 10.0
 

@@ -243,7 +243,7 @@ def test_force_checks_avoid_labels(tmp_path):
     asked, spared = summary.force_checks.asked, summary.force_checks.spared
     assert spared > 0
     assert asked - spared == sum(record.reason == "guard" for record in state.history)
-    assert summary.measured.force_mae_meV_A < 1.5 * 8
+    assert summary.error.force_mae_meV_A < 1.5 * 8
 
 
 @pytest.mark.parametrize(
