@@ -25,6 +25,7 @@ model and are harder than most. Audits are steps of the trajectory as it was com
 end a segment of hybrid Monte Carlo."""
 
 _FEWEST = 3  # audits, for an estimate
+_USUAL_SCATTER, _USUAL_WEIGHT = 0.5, 4  # relative to the mean, and in audits
 
 
 @dataclass(frozen=True)
@@ -71,7 +72,8 @@ def statistics(
 class TrajectoryError:
     """Force error of the committed trajectory where the model drives it, with its bounds.
 
-    The mean of the audits, each weighted by the steps that it stands for.
+    The mean of the audits, each weighted by the steps that it stands for. Of few audits
+    the scatter is hardly known: its estimate starts from half the mean, with the weight of four.
 
     Source: Särndal, Swensson and Wretman, Model Assisted Survey Sampling (1992), sec. 5.7 (weighted
     mean of a sample drawn with unequal probabilities).
@@ -124,7 +126,10 @@ def trajectory_error(
     errors = np.array([r.force_mae for r in audits]) / MEV
     mean = float(share @ errors)
     spare = len(audits) - 1
-    deviation = math.sqrt(len(audits) / spare * float(np.sum((share * (errors - mean)) ** 2)))
+    variance = len(audits) / spare * float(np.sum((share * (errors - mean)) ** 2))
+    usual = (_USUAL_SCATTER * mean) ** 2 * float(np.sum(share**2))
+    spare += _USUAL_WEIGHT
+    deviation = math.sqrt(((spare - _USUAL_WEIGHT) * variance + _USUAL_WEIGHT * usual) / spare)
     width = float(stdtrit(spare, 0.01 * confidence_percent)) * deviation
     return TrajectoryError(
         audits=len(audits),
