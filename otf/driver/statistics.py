@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
-from otf.driver.policy import UNTRIGGERED, Reason
+from otf.driver.policy import Reason
 from otf.driver.records import LabelRecord
 from otf.dynamics.hybrid_monte_carlo import SamplerState
 from otf.io.committed import Trajectory
@@ -48,7 +48,7 @@ class LabelStatistics:
 
 
 def statistics(
-    history: tuple[LabelRecord, ...], reasons: tuple[Reason, ...] = UNTRIGGERED
+    history: tuple[LabelRecord, ...], reasons: tuple[Reason, ...]
 ) -> LabelStatistics | None:
     """Error statistics of the labels taken for these reasons; None if there are none.
 
