@@ -18,10 +18,11 @@ _SOON = 2  # steps after a label within which its error is misfit and noise, not
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
-_AIM = 0.8  # error of the trajectory that is aimed at, relative to the target
+_AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
 _LEAST_RATIO, _LARGEST_RATIO = 0.2, 1.5
-_AUDITS = 6  # latest audits that the ratio is measured by
+_AUDITS = 8  # latest audits that the ratio is measured by
+_SIMILAR = 2.0  # factor between the lengths of segments that halves their weight in the ratio
 _SMALL = 0.1  # of the target: smaller errors are audited as if they were this large
 _RECENT = 0.2  # weight of a gap in the mean length
 _FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
@@ -38,7 +39,7 @@ class AdaptivePolicy:
     gap <- clip(gap * clip((aim^2 - floor^2) / (error^2 - floor^2), 0.3, 3), 1, gap_max), the
     controller of an adaptive integrator: beyond misfit and noise (the floor), the error of a
     segment grows about as the square root of its length. The aim is the error at the end of a gap
-    at which the committed trajectory errs by 0.8 targets; audits measure the ratio of the two.
+    at which the committed trajectory errs by 0.75 targets; audits measure the ratio of the two.
 
     Parameters
     ----------
@@ -155,10 +156,15 @@ class AdaptivePolicy:
         )
 
     def _ratio(self, state: PolicyState) -> float:
-        """Error of the committed trajectory relative to that at the end of a gap."""
-        guess = self.target * state.mean_length  # counts as one segment
-        ends = guess + float(np.dot(state.lengths, state.ends))
-        committed = _GUESSED_RATIO * guess + float(np.dot(state.lengths, state.committed))
+        """Error of the committed trajectory relative to that at the end of a gap.
+
+        A short segment interpolates between its ends, a long one does not: segments of about the
+        present length count most.
+        """
+        ends, committed = self.target, _GUESSED_RATIO * self.target
+        for length, end, error in zip(state.lengths, state.ends, state.committed, strict=True):
+            weight = 1.0 / (1.0 + math.log(length / state.gap, _SIMILAR) ** 2)
+            ends, committed = ends + weight * end, committed + weight * error
         return min(_LARGEST_RATIO, max(_LEAST_RATIO, committed / ends))
 
     def _aim(self, state: PolicyState) -> float:

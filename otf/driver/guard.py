@@ -52,10 +52,13 @@ class Guard:
         fires = self._policy.guard_fires(state, worst, step=step)
         return "guard" if fires and not self._is_reassured(state, step, forces) else None
 
-    def doubt(self, state: PolicyState, step: int, done: int) -> Reason | None:
-        """Reason to commit a replay only so far, or None."""
+    def doubt(self, state: PolicyState, step: int, done: int, length: int) -> Reason | None:
+        """Reason to commit a replay of so many steps only so far, or None.
+
+        Not near its start, which is committed anyway, nor near its end, which is labelled.
+        """
         every = self._policy.guard_every
-        if not every or done % every:
+        if not every or done % every or not 2 * every <= done <= length - every:
             return None
         # The errors of the latest labels may exceed those predicted; worst_error is not calibrated.
         calibration = max(1.0, self._trainer.force_model.scale.factor)

@@ -211,12 +211,16 @@ class _Loop:
         A model that learned the end of a segment can be worse within it.
         """
         keep, every = (MODEL, self.trainer.n_labels), self.parts.policy.guard_every
+
+        def doubt(done: int, _driving: Driving) -> Reason | None:
+            return self.guard.doubt(self.policy, self.motion.step, done, length)
+
         replayed = yield from self.motion.integrate(
-            start, length, forces, phase="replay", alarm=self._doubt, keep=keep, copy_at=copy_at
+            start, length, forces, phase="replay", alarm=doubt, keep=keep, copy_at=copy_at
         )
         if replayed.reason is None or replayed.reason == "explosion":
             return replayed
-        trusted = max(every, replayed.length - every)
+        trusted = replayed.length - every
         # The next label is taken where the replay was in doubt.
         self.policy = replace(self.policy, gap=min(self.policy.gap, float(every)))
         return (
@@ -253,10 +257,6 @@ class _Loop:
     def _alarm(self, done: int, driving: Driving) -> Reason | None:
         """Reason to take a label immediately, or None."""
         return self.guard.alarm(self.policy, self.motion.step, done, driving.forces)
-
-    def _doubt(self, done: int, driving: Driving) -> Reason | None:
-        """Reason to end a replay, or None."""
-        return self.guard.doubt(self.policy, self.motion.step, done)
 
     def label(self, step: int, atoms: Atoms | None = None) -> Labels | LabelFailure:
         """The next label, of the given or the present structure at ``step``."""

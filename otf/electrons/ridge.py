@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from otf.arrays import Floats, Ints
-from otf.model.normal_equations import NormalEquations, Rows, Solution
+from otf.model.equations import Block
+from otf.model.normal_equations import NormalEquations, NormalSolution
 
 _FLOOR = 1e-12  # prior of a feature that never varied, relative to the largest
 _STRENGTHS = tuple(10.0**power for power in (-7, -9, -11, -13, -15))
@@ -60,7 +61,7 @@ def ridge_solution(
 
 def _solved(
     equations: NormalEquations, degrees: Ints, strength: float, finer: float
-) -> Solution | None:
+) -> NormalSolution | None:
     diagonal = np.diag(equations.gram)
     equations.prior = np.maximum(diagonal, _FLOOR * float(diagonal.max())) * finer**degrees
     solution = equations.solve(len(diagonal), strength)
@@ -116,7 +117,7 @@ class RidgeProblem:
             self._strengths = [_STRENGTHS[best] for best in errors.argmin(axis=0)]
         self._coefficients = None
 
-    def _left_out(self, blocks: Sequence[Rows], strength: float) -> list[float]:
+    def _left_out(self, blocks: Sequence[Block], strength: float) -> list[float]:
         """Sum of the left-out errors for each matrix."""
         assert self._equations is not None
         solution = _solved(self._equations, self.degrees, strength, _FINER)

@@ -1,7 +1,7 @@
 """A fitted force model: predictions and their expected errors.
 
 The leverage of a force component, x^T A^-1 x, is estimated by random coefficients of covariance
-A^-1 (:meth:`otf.model.normal_equations.Solution.samples`): the mean square of the component over
+A^-1 (:meth:`otf.model.equations.Solution.samples`): the mean square of the component over
 them. They take far less memory than A, and each costs no more than the forces of the model.
 """
 

@@ -23,16 +23,19 @@ def left_out_scale(
     solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
     if solution is None:
         return None
-    model, snapshots = regression.model, regression.equations.snapshots
+    model = regression.model
+    snapshots = [s for block in regression.equations.blocks() for s in block]
     first = 0 if model.coupling == "self" else 1  # the energy row
     measured = []
-    for example, snapshot in zip(examples[-len(snapshots) :], snapshots, strict=True):
+    for snapshot in sorted(snapshots, key=lambda s: s.number):
+        example = examples[snapshot.number]
         rows = slice(first, first + 3 * len(example.atoms))
-        left_out = solution.left_out([(snapshot.rows, snapshot.targets)])
+        left_out = solution.left_out([[snapshot]])
         if left_out is not None:
             channels = model.descriptor.channels(example.atoms)
-            error = regression.settings.force_noise * left_out[0][rows].reshape(-1, 3)
-            leverage = solution.left_out_leverage(snapshot.rows)[rows].reshape(-1, 3)
+            residual = left_out[0][rows].reshape(-1, 3) / np.sqrt(snapshot.weight)
+            error = regression.settings.force_noise * residual
+            leverage = solution.left_out_leverage(snapshot)[rows].reshape(-1, 3)
             measured.append((channels, error, leverage))
     scale = ErrorScale.unknown(len(model.descriptor.species))
     for _ in range(2):  # the calibration needs the scale

@@ -8,6 +8,8 @@ from ase import Atoms
 
 from otf.arrays import Floats
 from otf.engines.labels import Labels
+from otf.model.dual_equations import DualEquations
+from otf.model.equations import Equations
 from otf.model.normal_equations import NormalEquations
 from otf.model.tensor_energy import TensorEnergy
 
@@ -80,7 +82,7 @@ class Example:
 
 
 class Regression:
-    """The equations of one energy model.
+    """The equations of one energy model, in the cheaper form for the number of their rows.
 
     Parameters
     ----------
@@ -94,8 +96,8 @@ class Regression:
         self.model = model
         self.settings = settings
         self.leading = {order: model.leading(order) for order in settings.orders}
-        n_columns = max(self.leading.values())
-        self.equations = NormalEquations(model.prior[:n_columns], keep_blocks=settings.keep_blocks)
+        prior = model.prior[: max(self.leading.values())]
+        self.equations: Equations = DualEquations(prior, keep_blocks=settings.keep_blocks)
 
     def add(self, example: Example, reference_energy: float) -> None:
         """Add one label.
@@ -106,6 +108,10 @@ class Regression:
             Energy subtracted per atom, eV.
         """
         rows, targets = self.equation(example, reference_energy)
+        equations = self.equations
+        columns = len(equations.prior)
+        if isinstance(equations, DualEquations) and equations.n_unknowns + len(rows) > columns:
+            self.equations = _normal(equations)
         self.equations.add(
             rows,
             targets,
@@ -139,3 +145,12 @@ class Regression:
             energies = labels.atomic_energies - reference_energy
             targets.append(energies / settings.atomic_energy_noise)
         return np.concatenate(rows), np.concatenate(targets)
+
+
+def _normal(dual: DualEquations) -> NormalEquations:
+    """The normal equations of the same rows."""
+    normal, weight = NormalEquations(dual.prior, keep_blocks=dual.keep_blocks), 1.0
+    for s in dual.snapshots:
+        normal.add(s.rows, s.targets, block=s.block, forgetting=weight / s.weight)
+        weight = s.weight
+    return normal

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from otf.model.normal_equations import NormalEquations, Rows, Solution
+from otf.model.equations import Block, Equations, Solution
 
 GRID = 10.0 ** np.arange(-8.0, 6.01, 0.5)
 """Values of lambda that are considered."""
@@ -77,7 +77,7 @@ def is_due(current: Regularisation, n_labels: int) -> bool:
 
 
 def search(
-    equations: NormalEquations,
+    equations: Equations,
     leading: Mapping[int, int],
     current: Regularisation,
     *,
@@ -103,7 +103,7 @@ def search(
 
 
 def converge(
-    equations: NormalEquations,
+    equations: Equations,
     leading: Mapping[int, int],
     current: Regularisation,
     *,
@@ -132,7 +132,7 @@ class _Judged:
 
 
 def _judge(
-    equations: NormalEquations,
+    equations: Equations,
     leading: Mapping[int, int],
     position: Mapping[int, int],
     *,
@@ -161,7 +161,7 @@ def _judge(
 
 
 def _decide(
-    equations: NormalEquations,
+    equations: Equations,
     current: Regularisation,
     judged: Mapping[int, _Judged],
     position: Mapping[int, int],
@@ -182,14 +182,14 @@ def _by_evidence(solution: Solution) -> tuple[float, int]:
     return solution.evidence(), -int(np.sign(slope)) if abs(slope) > _WORTH_EVIDENCE else 0
 
 
-def _affordable(equations: NormalEquations, n_columns: int) -> int:
+def _affordable(equations: Equations, n_columns: int) -> int:
     """Number of latest blocks to leave out at acceptable cost for so many columns."""
     rows = np.cumsum(equations.block_rows()[::-1])
     return max(int(np.count_nonzero(rows <= _ROWS_PER_COLUMN * n_columns)), _FEWEST)
 
 
 def _by_leaving_out(
-    solution: Solution, blocks: list[Rows], weight: float
+    solution: Solution, blocks: list[Block], weight: float
 ) -> tuple[float, int] | None:
     """Score by the left-out residuals of the blocks, of total ``weight``, and the step to take."""
     left_out = solution.left_out(blocks)

@@ -24,7 +24,8 @@ from otf.model.residual import Forecast
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
 _FIRST_SEARCH = 3  # number of labels from which on sizes are searched
-_UNSETTLED = 30  # number of labels up to which the search is iterated to convergence
+_UNSETTLED = 30  # number of labels up to which the search of the prior is converged,
+_MANY = 2500  # if no more unknowns make each of its steps expensive
 _SAME_FORCES = 1e-5  # eV/Angstrom; rounding on another machine stays far below
 _OTHER_LABELS = (
     "the labels do not give the model of the checkpoint; put the labels file of this run back in "
@@ -273,17 +274,20 @@ class Trainer:
 
         Sooner where more labels of the same model do not help.
         """
-        before = self._latest_leverage()
+        before, size = self._latest_leverage(), self.size
         again = _AGAIN_IF_SATURATED if self._is_saturated() else _AGAIN
         if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
             self._labels.tried_at = self.n_labels
-            self._choice, gain = self._labels.search(self._choice)
-            self._scale = self._scale.rescaled(gain)
-        find = regularisation.search if self.n_labels > _UNSETTLED else regularisation.converge
+            self._choice, _ = self._labels.search(self._choice)
         regression = self._labels.current
+        settled = self.n_labels > _UNSETTLED or regression.equations.n_unknowns > _MANY
+        find = regularisation.search if settled else regularisation.converge
         self._choice = find(regression.equations, regression.leading, self._choice)
-        # The leverages have changed, but not the errors, except for the gain by another size.
-        self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
+        if self.size != size:
+            scale = left_out_scale(regression, self._labels.examples, self._choice)
+            self._scale = scale or self._scale
+        else:  # the leverages have changed, but not the errors
+            self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
 
     def _is_saturated(self) -> bool:
         """Whether misfit and noise, not the lack of labels, make most of the error."""

@@ -1,4 +1,4 @@
-r"""Ridge regression by normal equations that accumulate rows.
+r"""Ridge regression by normal equations, for more rows than columns.
 
 .. math::
 
@@ -13,14 +13,14 @@ formula                                                     code
 ==========================================================  =====================================
 G, b with forgetting w                                      :meth:`NormalEquations.add`
 A theta = b, Cholesky                                       :meth:`NormalEquations.solve`
-e_B = (1 - H_BB)^-1 r_B, H = X A^-1 X^T                     :meth:`Solution.left_out`
-de_B / dln(lambda) = (1 - H_BB)^-1 X A^-1 lambda Lambda t,  :meth:`Solution.left_out`
+e_B = (1 - H_BB)^-1 r_B, H = X A^-1 X^T                     :meth:`NormalSolution.left_out`
+de_B / dln(lambda) = (1 - H_BB)^-1 X A^-1 lambda Lambda t,  :meth:`NormalSolution.left_out`
 t = theta - A^-1 X^T e_B
-m log s^2 + log|A| - log|lambda Lambda|,                    :meth:`Solution.evidence`
+m log s^2 + log|A| - log|lambda Lambda|,                    :meth:`NormalSolution.evidence`
 m s^2 = y^T y - b^T theta
-lambda theta^T Lambda theta / s^2 - tr H                    :meth:`Solution.evidence_slope`
-x^T A^-1 x                                                  :meth:`Solution.leverage`
-L^-T z, z normal                                            :meth:`Solution.samples`
+lambda theta^T Lambda theta / s^2 - tr H                    :meth:`NormalSolution.evidence_slope`
+x^T A^-1 x                                                  :meth:`NormalSolution.leverage`
+L^-T z, z normal                                            :meth:`NormalSolution.samples`
 ==========================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), sec. 3.3 and 3.5 (posterior,
@@ -28,15 +28,22 @@ evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leave-ou
 slopes are derivatives of these formulas.
 """
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg.blas import dsyrk, dtrsm, dtrsv
-from scipy.linalg.lapack import dpotrf, dtrtri
 
 from otf.arrays import Floats
+from otf.model.equations import Block, Equations, Snapshot, scaled
+from otf.model.triangular import (
+    add_outer,
+    back,
+    cholesky,
+    forward,
+    inverse_factor,
+    solve,
+    solved,
+)
 
 _MOST_BYTES = 500_000_000  # of the rows kept, beyond the fewest blocks
 _FEWEST_BLOCKS = 3
@@ -46,109 +53,47 @@ Rows = tuple[Floats, Floats]
 """Rows (m, n) with their targets (m,); or a residual and a slope for each."""
 
 
-@dataclass(frozen=True, eq=False)
-class Snapshot:
-    """Rows of one label.
+class NormalEquations(Equations):
+    """Sums over all rows; only those of the latest blocks are kept.
 
-    Attributes
-    ----------
-    rows, targets
-        (m, n) and (m,), in units of their expected noise.
-    block
-        Labels close together in time share a block and are left out together, because they are
-        strongly correlated.
-    weight
-        Weight after forgetting.
-    """
-
-    rows: Floats
-    targets: Floats
-    block: int
-    weight: float
-
-
-class NormalEquations:
-    """Accumulated equations of a ridge problem with a diagonal prior.
+    Memory does not grow with the history.
 
     Parameters
     ----------
     prior
         (n,) diagonal of Lambda, positive.
     keep_blocks
-        Number of latest blocks (fewer if they are large) whose rows are kept for cross-validation;
-        older rows remain in the accumulated equations only, so memory does not grow with the
-        history.
+        Number of latest blocks (fewer if they are large) whose rows are kept for cross-validation.
     outputs
         Number of right-hand sides: targets are then (m, outputs), and only :meth:`add`,
-        :meth:`solve`, leverages and :meth:`Solution.left_out_residuals` support them. None for
-        targets (m,).
+        :meth:`solve`, leverages and :meth:`NormalSolution.left_out_residuals` support them. None
+        for targets (m,).
     """
 
     def __init__(self, prior: Floats, *, keep_blocks: int = 12, outputs: int | None = None) -> None:
+        super().__init__(prior, keep_blocks=keep_blocks)
         n = len(prior)
-        self.prior = prior
-        self.keep_blocks = keep_blocks
-        self.n_snapshots = 0
-        self.weighted_rows = 0.0
-        self.n_blocks = 0
         self.gram: Floats = np.zeros((n, n), order="F")  # only the lower triangle is used
         self.moment: Floats = np.zeros(n if outputs is None else (n, outputs))
-        self.square = 0.0
-        self.snapshots: list[Snapshot] = []
-        self._solved: dict[int, Solution] = {}
+        self._solved: dict[int, NormalSolution] = {}
 
-    def block_rows(self) -> list[int]:
-        """Number of rows in each of the kept blocks, the latest last."""
-        counts = Counter[int]()
-        for s in self.snapshots:
-            counts[s.block] += len(s.targets)
-        return list(counts.values())
-
-    def blocks(self, latest: int | None = None) -> list[Rows]:
-        """Rows and targets of the latest blocks, or of all kept ones.
-
-        They are scaled by the square roots of their weights.
-        """
-        numbers = sorted({s.block for s in self.snapshots})
-        out = []
-        for block in numbers if latest is None else numbers[-latest:]:
-            members = [s for s in self.snapshots if s.block == block]
-            rows = [np.sqrt(s.weight) * s.rows for s in members]
-            targets = [np.sqrt(s.weight) * s.targets for s in members]
-            out.append((np.concatenate(rows), np.concatenate(targets)))
-        return out
-
-    def weight(self, latest: int | None = None) -> float:
-        """Sum of the weights of the rows of these blocks."""
-        numbers = sorted({s.block for s in self.snapshots})
-        chosen = set(numbers if latest is None else numbers[-latest:])
-        return sum(s.weight * len(s.targets) for s in self.snapshots if s.block in chosen)
+    @property
+    def n_unknowns(self) -> int:
+        """Number of columns."""
+        return len(self.prior)
 
     def add(self, rows: Floats, targets: Floats, *, block: int, forgetting: float = 1.0) -> None:
-        """Add one snapshot, after multiplying the weights of earlier ones by ``forgetting``.
-
-        Parameters
-        ----------
-        rows, targets
-            (m, n) and (m,), divided by their expected noise.
-        block
-            See :class:`Snapshot`; numbered from 0.
-        """
+        """See :meth:`Equations.add`."""
         self.forget_solutions()
-        self.gram = _add_outer(self.gram, rows, 1.0, beta=forgetting)
+        super().add(rows, targets, block=block, forgetting=forgetting)
+        self.gram = add_outer(self.gram, rows, 1.0, beta=forgetting)
         self.moment *= forgetting
         self.moment += rows.T @ targets
-        self.square = forgetting * self.square + float(np.vdot(targets, targets))
-        if block not in {s.block for s in self.snapshots}:
-            self.n_blocks += 1
-        self.n_snapshots += 1
-        self.weighted_rows = forgetting * self.weighted_rows + len(targets)
         self.snapshots = [
-            replace(s, weight=forgetting * s.weight)
+            s
             for s in self.snapshots
-            if s.block > block - self.keep_blocks
+            if s.block > block - self.keep_blocks or s.number == self.n_snapshots - 1
         ]
-        self.snapshots.append(Snapshot(rows, targets, block, 1.0))
         while sum(s.rows.nbytes for s in self.snapshots) > _MOST_BYTES:
             oldest = self.snapshots[0].block
             if oldest > block - _FEWEST_BLOCKS:
@@ -159,38 +104,28 @@ class NormalEquations:
         """Discard cached solutions."""
         self._solved.clear()
 
-    def solve(self, leading: int, strength: float) -> "Solution | None":
-        """Ridge solution on the leading columns; the last one of each length is cached.
-
-        Parameters
-        ----------
-        leading
-            Number of columns used; the other coefficients are zero.
-        strength
-            lambda.
-
-        Returns
-        -------
-        Solution, or None if lambda is too small for the matrix to be positive definite in
-        floating point.
-        """
+    def solve(self, leading: int, strength: float) -> "NormalSolution | None":
+        """See :meth:`Equations.solve`."""
         known = self._solved.get(leading)
         if known is not None and known.strength == strength:
             return known
         matrix = np.array(self.gram[:leading, :leading], order="F")
         matrix[np.diag_indices(leading)] += strength * self.prior[:leading]
-        factor = _cholesky(matrix)
+        factor = cholesky(matrix)
         if factor is None:
             return None
-        theta = _solve(factor, self.moment[:leading])
-        solution = Solution(self, strength, theta, factor)
+        theta = solve(factor, self.moment[:leading])
+        solution = NormalSolution(self, strength, theta, factor)
         self._solved[leading] = solution
         return solution
 
 
 @dataclass(frozen=True, eq=False)
-class Solution:
-    """Coefficients of the leading columns and the Cholesky factor."""
+class NormalSolution:
+    """Coefficients of the leading columns and the Cholesky factor.
+
+    See :class:`otf.model.equations.Solution`.
+    """
 
     equations: NormalEquations
     strength: float
@@ -204,57 +139,45 @@ class Solution:
 
     def leverage(self, rows: Floats) -> Floats:
         """x^T A^-1 x of each row, (m,)."""
-        white = _whitened(self.factor, rows[:, : self.leading])
+        white = self._whitened(rows)
         return np.asarray(np.einsum("nm,nm->m", white, white))
 
     def samples(self, count: int) -> Floats:
         """Random coefficients (count, leading) of covariance A^-1, the same at each call."""
         normal = np.random.default_rng(0).standard_normal((count, self.leading))
-        return np.ascontiguousarray(_back(self.factor, np.asfortranarray(normal.T)).T)
+        return np.ascontiguousarray(back(self.factor, np.asfortranarray(normal.T)).T)
 
-    def left_out(self, blocks: Sequence[Rows]) -> tuple[Floats, Floats] | None:
-        """Residuals of the rows of each block when it is left out of the fit.
-
-        Parameters
-        ----------
-        blocks
-            Rows (m, n) and targets (m,), scaled by the square roots of their weights, as
-            returned by :meth:`NormalEquations.blocks`.
-
-        Returns
-        -------
-        residuals, slopes
-            Left-out residuals of all rows in the given order, and their derivatives by the
-            logarithm of lambda; None if the prior is too weak to leave a block out.
-        """
-        few = [2 * len(targets) <= self.leading for _, targets in blocks]
-        by_hat = iter(self._by_hat([b for b, small in zip(blocks, few, strict=True) if small]))
+    def left_out(self, blocks: Sequence[Block]) -> tuple[Floats, Floats] | None:
+        """See :meth:`otf.model.equations.Solution.left_out`."""
+        rows = [scaled(block) for block in blocks]
+        few = [2 * len(targets) <= self.leading for _, targets in rows]
+        by_hat = iter(self._by_hat([b for b, small in zip(rows, few, strict=True) if small]))
         found = [
             next(by_hat) if small else self._downdated(*block)
-            for block, small in zip(blocks, few, strict=True)
+            for block, small in zip(rows, few, strict=True)
         ]
         known = [f for f in found if f is not None]
         if len(known) < len(found):
             return None
         return np.concatenate([f[0] for f in known]), np.concatenate([f[1] for f in known])
 
-    def left_out_residuals(self, blocks: Sequence[Rows]) -> Floats | None:
+    def left_out_residuals(self, blocks: Sequence[Block]) -> Floats | None:
         """Residuals as from :meth:`left_out`, for any number of right-hand sides, (m, outputs)."""
-        found = self._hat(blocks).residuals
+        found = self._hat([scaled(block) for block in blocks]).residuals
         known = [residual for residual in found if residual is not None]
         return np.concatenate(known) if len(known) == len(found) else None
 
-    def left_out_leverage(self, rows: Floats) -> Floats:
-        """Leverage of each row (m,) of a block when the block is left out of the fit.
+    def left_out_leverage(self, snapshot: Snapshot) -> Floats:
+        """Leverage of each row (m,) of a snapshot when it is left out of the fit.
 
         It is the diagonal of H (1 - H)^-1.
         """
-        white = _whitened(self.factor, rows[:, : self.leading])
+        white = self._whitened(scaled([snapshot])[0])
         hat = white.T @ white
         system = np.eye(len(hat)) - hat
         system[np.diag_indices(len(hat))] += _BARELY
         without = np.linalg.solve(system, hat)
-        return np.asarray(np.maximum(np.diag(without), 0.0))
+        return np.asarray(np.maximum(np.diag(without), 0.0) / snapshot.weight)
 
     def _by_hat(self, blocks: Sequence[Rows]) -> list[Rows | None]:
         """Residuals and slopes of small blocks, batched for cache efficiency."""
@@ -265,13 +188,13 @@ class Solution:
         for column, (span, residual) in enumerate(zip(hat.spans, hat.residuals, strict=True)):
             if residual is not None:
                 pushed[:, column] = hat.white[:, span] @ residual
-        without = self.coefficients[:, None] - _back(self.factor, pushed)
-        moved = _solve(self.factor, self._pull(without))
+        without = self.coefficients[:, None] - back(self.factor, pushed)
+        moved = solve(self.factor, self._pull(without))
         out: list[Rows | None] = []
         for column, (span, residual) in enumerate(zip(hat.spans, hat.residuals, strict=True)):
             slope = None
             if residual is not None:
-                slope = _solved(hat.systems[column], hat.rows[span] @ moved[:, column])
+                slope = solved(hat.systems[column], hat.rows[span] @ moved[:, column])
             out.append(None if residual is None or slope is None else (residual, slope))
         return out
 
@@ -279,24 +202,24 @@ class Solution:
         """Left-out residuals of each block, with the intermediate matrices."""
         x = np.concatenate([rows[:, : self.leading] for rows, _ in blocks])
         misfit = np.concatenate([targets for _, targets in blocks]) - x @ self.coefficients
-        white = _whitened(self.factor, x)
+        white = self._whitened(x)
         ends = np.cumsum([len(targets) for _, targets in blocks])
         spans = [slice(end - len(t), end) for end, (_, t) in zip(ends, blocks, strict=True)]
         systems = [np.eye(s.stop - s.start) - white[:, s].T @ white[:, s] for s in spans]
-        residuals = [_solved(h, misfit[s]) for h, s in zip(systems, spans, strict=True)]
+        residuals = [solved(h, misfit[s]) for h, s in zip(systems, spans, strict=True)]
         return _Hat(x, white, spans, systems, residuals)
 
     def _downdated(self, rows: Floats, targets: Floats) -> Rows | None:
         """The same by subtracting the rows from the equations; cheaper for large blocks."""
         equations, n = self.equations, self.leading
         x = rows[:, :n]
-        matrix = _add_outer(np.array(equations.gram[:n, :n], order="F"), x, -1.0)
+        matrix = add_outer(np.array(equations.gram[:n, :n], order="F"), x, -1.0)
         matrix[np.diag_indices(n)] += self.strength * equations.prior[:n]
-        factor = _cholesky(matrix)
+        factor = cholesky(matrix)
         if factor is None:
             return None
-        without = _solve(factor, equations.moment[:n] - x.T @ targets)
-        return targets - x @ without, x @ _solve(factor, self._pull(without))
+        without = solve(factor, equations.moment[:n] - x.T @ targets)
+        return targets - x @ without, x @ solve(factor, self._pull(without))
 
     def _pull(self, coefficients: Floats) -> Floats:
         """Prior term lambda Lambda theta of coefficients (leading, …)."""
@@ -323,15 +246,13 @@ class Solution:
 
     def _determined(self) -> float:
         """Effective number of parameters, the trace of H."""
-        equations = self.equations
-        rows = sum(equations.block_rows())
-        complete = len(equations.snapshots) == equations.n_snapshots
-        if complete and 3 * rows < self.leading:
-            return sum(float(self.leverage(x).sum()) for x, _ in equations.blocks())
-        inverse, _ = dtrtri(self.factor, lower=1)
-        inverse = np.tril(inverse)
-        held = np.einsum("ij,ij,j->", inverse, inverse, equations.prior[: self.leading])
+        inverse = inverse_factor(self.factor)
+        held = np.einsum("ij,ij,j->", inverse, inverse, self.equations.prior[: self.leading])
         return self.leading - self.strength * float(held)
+
+    def _whitened(self, rows: Floats) -> Floats:
+        """L^-1 x^T for each row x, (leading, m)."""
+        return forward(self.factor, np.ascontiguousarray(rows[:, : self.leading]).T)
 
 
 @dataclass(frozen=True, eq=False)
@@ -355,42 +276,3 @@ class _Hat:
     spans: list[slice]
     systems: list[Floats]
     residuals: list[Floats | None]
-
-
-def _add_outer(matrix: Floats, rows: Floats, sign: float, *, beta: float = 1.0) -> Floats:
-    """Lower triangle of beta * matrix + sign * rows^T rows, in place."""
-    columns = np.ascontiguousarray(rows).T
-    return np.asarray(dsyrk(sign, columns, beta=beta, c=matrix, lower=1, overwrite_c=1))
-
-
-def _cholesky(matrix: Floats) -> Floats | None:
-    """Lower factor, in place (the upper triangle is not cleared); None if not positive definite."""
-    factor, failed = dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
-    return None if failed else np.asarray(factor)
-
-
-def _whitened(factor: Floats, rows: Floats) -> Floats:
-    """L^-1 x^T for each row x, (n, m)."""
-    return np.asarray(dtrsm(1.0, factor, np.ascontiguousarray(rows).T, lower=1))
-
-
-def _back(factor: Floats, vectors: Floats) -> Floats:
-    """L^-T v of a vector (n,) or of columns (n, m)."""
-    if vectors.ndim == 1:
-        return np.asarray(dtrsv(factor, vectors, lower=1, trans=1))
-    return np.asarray(dtrsm(1.0, factor, vectors, lower=1, trans_a=1))
-
-
-def _solve(factor: Floats, vectors: Floats) -> Floats:
-    """(L L^T)^-1 v of a vector (n,) or of columns (n, m)."""
-    if vectors.ndim == 1:
-        return _back(factor, dtrsv(factor, vectors, lower=1))
-    return _back(factor, dtrsm(1.0, factor, vectors, lower=1))
-
-
-def _solved(matrix: Floats, vector: Floats) -> Floats | None:
-    """Solution of a small general system, or None if it is singular."""
-    try:
-        return np.asarray(np.linalg.solve(matrix, vector))
-    except np.linalg.LinAlgError:
-        return None

@@ -1,5 +1,6 @@
 """Benchmarks of the hot path; only ratios within one run are asserted."""
 
+import itertools
 import timeit
 import warnings
 
@@ -20,6 +21,7 @@ from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices, Size
 from otf.model.bond_graph import BondGraph
 from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.dual_equations import DualEquations
 from otf.model.normal_equations import NormalEquations
 from otf.model.one_thread import in_one_thread
 from otf.model.workers import Workers
@@ -175,6 +177,19 @@ def test_a_search_costs_less_than_the_solve():
 
     alone, searched = (min(timeit.repeat(f, number=1, repeat=7)) for f in (solve, search))
     assert searched < 1.5 * alone  # with a margin for the noise of a shared machine
+
+
+def test_few_rows_are_solved_faster_in_the_dual_form():
+    rng = np.random.default_rng(0)
+    rows, targets = rng.normal(size=(300, 2000)), rng.normal(size=300)
+    seconds = []
+    for form in (DualEquations, NormalEquations):
+        equations = form(np.ones(2000))
+        equations.add(rows, targets, block=0)
+        numbers = itertools.count(1)  # a new strength for each repetition, so nothing is cached
+        solve = in_one_thread(lambda e=equations, n=numbers: e.solve(2000, float(next(n))))
+        seconds.append(min(timeit.repeat(solve, number=1, repeat=5)))
+    assert seconds[0] < 0.5 * seconds[1]
 
 
 def test_bond_graph(benchmark):

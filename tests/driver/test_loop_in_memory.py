@@ -135,7 +135,7 @@ def test_a_replay_in_doubt_is_committed_as_far_as_the_first_look():
     frames = [frame for segment in found for frame in segment.frames]
     assert [frame.step for frame in frames] == list(range(61))
     lengths = [len(s.frames) for s in found if s.frames and s.frames[0].source == MODEL]
-    assert max(lengths) == 4
+    assert max(lengths) < 3 * 4  # neither the first nor the last four steps are doubted
     assert lengths.count(4) > 5
 
 

@@ -13,7 +13,7 @@ from otf.driver.policy import FixedPolicy, LabelError, PolicyState, drawn_audit,
 ADAPTIVE = AdaptivePolicy(target=0.020, gap_max=100, guard=3.0, guard_every=10)
 NAN = float("nan")
 
-AIM = 0.8 * ADAPTIVE.target / 0.6  # before any audit
+AIM = 0.75 * ADAPTIVE.target / 0.6  # before any audit
 
 TABLE = [
     # gap, error in units of the aim, elapsed, reason -> gap, by_engine
@@ -105,11 +105,11 @@ def audited(policy, state, *, end, committed, count=1):
 
 
 def test_audits_set_the_error_at_the_end_of_a_gap_by_that_of_the_trajectory():
-    """If a trajectory errs as much as the ends of its gaps, these are aimed at 0.8 targets."""
+    """If a trajectory errs as much as the ends of its gaps, these are aimed at 0.75 targets."""
     policy, state = replace(ADAPTIVE, gap_max=10**6), PolicyState(50.0, False)
     for ratio in (1.0, 0.3):
         known = audited(policy, state, end=0.4, committed=0.4 * ratio, count=8)
-        aim = 0.8 * policy.target / ratio
+        aim = 0.75 * policy.target / ratio
         for error, sign in ((0.9 * aim, 1), (1.1 * aim, -1)):
             after = after_label(
                 policy,

@@ -73,7 +73,8 @@ def test_the_books_of_a_moving_cell_balance(finished):
     _, summary, segments = finished
     assert abs(summary.energy_conservation.conserved_meV_ps) < 10.0  # of a kinetic energy of 2.5 eV
     assert summary.energy_conservation.conserved_scatter_meV < 3.0
-    totals = [s.label.total_energy for s in segments]
+    # Where the guard fires, the prediction is wrong and not committed.
+    totals = [s.label.total_energy for s in segments if s.label.reason != "guard"]
     assert np.ptp(totals) < 0.1
     assert summary.energy_conservation.barostat_meV > 20.0  # compression does work on the atoms
 

@@ -1,10 +1,12 @@
-"""The solve compared with dense linear algebra on all rows at once."""
+"""The solve, in both forms, compared with dense linear algebra on all rows at once."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from otf.model.dual_equations import DualEquations
+from otf.model.equations import scaled
 from otf.model.normal_equations import NormalEquations
 
 COLUMNS, ROWS = 7, 5
@@ -19,8 +21,11 @@ def data(snapshots: int, seed: int = 0):
     return rows, [x @ truth + 0.3 * rng.normal(size=ROWS) for x in rows]
 
 
-def streamed(rows, targets, forgetting=1.0, block_size=1):
-    equations = NormalEquations(PRIOR)
+both_forms = pytest.mark.parametrize("form", [NormalEquations, DualEquations])
+
+
+def streamed(rows, targets, forgetting=1.0, block_size=1, *, form=NormalEquations):
+    equations = form(PRIOR)
     for i, (x, y) in enumerate(zip(rows, targets)):
         equations.add(x, y, block=i // block_size, forgetting=forgetting)
     return equations
@@ -33,18 +38,20 @@ def ridge(rows, targets, strength, weights=None, leading=ALL):
     return np.linalg.solve(x.T @ x + strength * np.diag(PRIOR[:leading]), x.T @ y)
 
 
+@both_forms
 @given(snapshots=st.integers(1, 12), strength=st.floats(1e-4, 1e3), seed=st.integers(0, 99))
-def test_streamed_equals_batch(snapshots, strength, seed):
+def test_streamed_equals_batch(form, snapshots, strength, seed):
     rows, targets = data(snapshots, seed)
-    solution = streamed(rows, targets).solve(ALL, strength)
+    solution = streamed(rows, targets, form=form).solve(ALL, strength)
     np.testing.assert_allclose(solution.coefficients, ridge(rows, targets, strength), atol=1e-9)
 
 
+@both_forms
 @given(forgetting=st.floats(0.5, 1.0))
-def test_forgetting_weighs_the_past(forgetting):
+def test_forgetting_weighs_the_past(form, forgetting):
     rows, targets = data(6)
     weights = forgetting ** np.arange(5, -1, -1)
-    solution = streamed(rows, targets, forgetting).solve(ALL, 0.1)
+    solution = streamed(rows, targets, forgetting, form=form).solve(ALL, 0.1)
     np.testing.assert_allclose(solution.coefficients, ridge(rows, targets, 0.1, weights), atol=1e-9)
 
 
@@ -59,26 +66,29 @@ def test_prior_is_never_forgotten():
     assert np.isfinite(equations.solve(ALL, 0.1).coefficients).all()
 
 
-def test_trailing_columns_are_zero_and_do_not_matter():
+@both_forms
+def test_trailing_columns_are_zero_and_do_not_matter(form):
     rows, targets = data(8)
-    theta = streamed(rows, targets).solve(3, 0.5).coefficients
+    theta = streamed(rows, targets, form=form).solve(3, 0.5).coefficients
     np.testing.assert_allclose(theta[:3], ridge(rows, targets, 0.5, leading=3), atol=1e-10)
     assert not theta[3:].any()
 
 
+@both_forms
 @pytest.mark.parametrize("forgetting", [1.0, 0.9])
 @pytest.mark.parametrize("block_size", [1, 3])  # three snapshots have more rows than columns
-def test_left_out_equals_refitting_without_the_block(forgetting, block_size):
+def test_left_out_equals_refitting_without_the_block(form, forgetting, block_size):
     rows, targets = data(9)
     weights = forgetting ** np.arange(8, -1, -1)
-    equations = streamed(rows, targets, forgetting, block_size)
+    equations = streamed(rows, targets, forgetting, block_size, form=form)
     solution = equations.solve(ALL, 0.2)
     blocks = equations.blocks()
     assert len(blocks) == equations.n_blocks == 9 // block_size
-    for b, (x, y) in enumerate(blocks):
+    for b, block in enumerate(blocks):
+        x, y = scaled(block)
         others = [i for i in range(9) if i // block_size != b]
         theta = ridge([rows[i] for i in others], [targets[i] for i in others], 0.2, weights[others])
-        np.testing.assert_allclose(solution.left_out([(x, y)])[0], y - x @ theta, atol=1e-9)
+        np.testing.assert_allclose(solution.left_out([block])[0], y - x @ theta, atol=1e-9)
     alone = [solution.left_out([block]) for block in blocks]
     for together, apart in zip(solution.left_out(blocks), zip(*alone)):
         np.testing.assert_allclose(together, np.concatenate(apart), atol=1e-12)
@@ -98,10 +108,11 @@ def test_many_right_hand_sides_are_left_out_one_like_the_other():
         np.testing.assert_allclose(found[:, column], direct, atol=1e-10)
 
 
+@both_forms
 @pytest.mark.parametrize("block_size", [1, 3])
-def test_slopes_are_derivatives_by_the_logarithm_of_lambda(block_size):
+def test_slopes_are_derivatives_by_the_logarithm_of_lambda(form, block_size):
     rows, targets = data(9)
-    equations = streamed(rows, targets, 0.9, block_size)
+    equations = streamed(rows, targets, 0.9, block_size, form=form)
     h = 1e-5
     here, *around = (equations.solve(ALL, 0.2 * np.exp(d)) for d in (0.0, h, -h))
     blocks = equations.blocks()
@@ -111,10 +122,11 @@ def test_slopes_are_derivatives_by_the_logarithm_of_lambda(block_size):
     assert here.evidence_slope() == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
 
 
-def test_evidence_slope_is_the_same_with_few_rows_and_with_many():
+@both_forms
+def test_evidence_slope_is_its_derivative_with_few_rows(form):
     rng = np.random.default_rng(3)
     x, y = rng.normal(size=(6, 40)), rng.normal(size=6)
-    equations = NormalEquations(np.ones(40))
+    equations = form(np.ones(40))
     equations.add(x, y, block=0)
     h = 1e-5
     plus, minus = (equations.solve(40, np.exp(d)).evidence() for d in (h, -h))
@@ -122,9 +134,10 @@ def test_evidence_slope_is_the_same_with_few_rows_and_with_many():
     assert slope == pytest.approx((plus - minus) / (2 * h), abs=1e-6)
 
 
-def test_the_last_solution_is_remembered_until_a_label_comes():
+@both_forms
+def test_the_last_solution_is_remembered_until_a_label_comes(form):
     rows, targets = data(4)
-    equations = streamed(rows, targets)
+    equations = streamed(rows, targets, form=form)
     first = equations.solve(ALL, 0.2)
     assert equations.solve(ALL, 0.2) is first
     equations.add(rows[0], targets[0], block=4)
@@ -146,7 +159,8 @@ def test_memory_is_bounded_and_nothing_is_lost():
     np.testing.assert_allclose(theta, ridge(rows, targets, 0.1), atol=1e-9)
 
 
-def test_evidence_is_the_marginal_likelihood():
+@both_forms
+def test_evidence_is_the_marginal_likelihood(form):
     rows, targets = data(4)
     x, y = np.concatenate(rows), np.concatenate(targets)
 
@@ -156,16 +170,19 @@ def test_evidence_is_the_marginal_likelihood():
         s2 = y @ np.linalg.solve(kernel, y) / len(y)
         return len(y) * np.log(s2) + np.linalg.slogdet(kernel)[1]
 
-    equations = streamed(rows, targets)
+    equations = streamed(rows, targets, form=form)
     values = [equations.solve(ALL, s).evidence() for s in (0.01, 1.0, 100.0)]
     np.testing.assert_allclose(values, [direct(s) for s in (0.01, 1.0, 100.0)], rtol=1e-9)
 
 
-def test_left_out_leverage_is_that_of_the_others():
+@both_forms
+@pytest.mark.parametrize("forgetting", [1.0, 0.9])
+def test_left_out_leverage_is_that_of_the_others(form, forgetting):
     rows, targets = data(6)
-    equations = streamed(rows, targets)
-    found = equations.solve(ALL, 0.3).left_out_leverage(rows[2])
-    others = np.concatenate([x for i, x in enumerate(rows) if i != 2])
+    equations = streamed(rows, targets, forgetting, form=form)
+    found = equations.solve(ALL, 0.3).left_out_leverage(equations.snapshots[2])
+    weights = np.sqrt(forgetting ** np.arange(5, -1, -1))
+    others = np.concatenate([w * x for i, (w, x) in enumerate(zip(weights, rows)) if i != 2])
     inverse = np.linalg.inv(others.T @ others + 0.3 * np.diag(PRIOR))
     direct = np.einsum("ij,jk,ik->i", rows[2], inverse, rows[2])
     np.testing.assert_allclose(found, direct, rtol=1e-8)
@@ -179,13 +196,23 @@ def test_forgetting_forgets_rows_in_every_mean():
     assert equations.weight(1) == ROWS
 
 
-def test_leverage_is_the_posterior_variance():
+@both_forms
+def test_leverage_is_the_posterior_variance(form):
     rows, targets = data(5)
     x = np.concatenate(rows)
     inverse = np.linalg.inv(x.T @ x + 0.3 * np.diag(PRIOR))
     probe = np.random.default_rng(9).normal(size=(4, COLUMNS))
-    leverage = streamed(rows, targets).solve(ALL, 0.3).leverage(probe)
+    leverage = streamed(rows, targets, form=form).solve(ALL, 0.3).leverage(probe)
     np.testing.assert_allclose(leverage, np.einsum("ij,jk,ik->i", probe, inverse, probe), rtol=1e-9)
+
+
+@both_forms
+def test_samples_have_the_posterior_covariance(form):
+    rows, targets = data(2)
+    x = np.concatenate(rows)
+    inverse = np.linalg.inv(x.T @ x + 0.3 * np.diag(PRIOR))
+    samples = streamed(rows, targets, form=form).solve(ALL, 0.3).samples(20000)
+    np.testing.assert_allclose(samples.T @ samples / 20000, inverse, atol=0.05 * inverse.max())
 
 
 def test_unsolvable_is_none():
