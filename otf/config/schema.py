@@ -138,7 +138,7 @@ class Model(Section):
         "energy of its own atom, as in the talk, without a potential",
     )
     most_columns: PositiveInt = Field(
-        4000, description="auto: largest number of coefficients of the models that are tried"
+        5000, description="auto: largest number of coefficients of the models that are tried"
     )
     residual: Literal["off", "forecast", "propagate"] = Field(
         "off",

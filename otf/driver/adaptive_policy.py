@@ -24,10 +24,12 @@ _LEAST_RATIO, _LARGEST_RATIO = 0.2, 1.5
 _AUDITS = 8  # latest audits that the ratio is measured by
 _SIMILAR = 2.0  # factor between the lengths of segments that halves their weight in the ratio
 _SMALL = 0.1  # of the target: smaller errors are audited as if they were this large
-_RECENT = 0.2  # weight of a gap in the mean length
+_SHORT = 30.0  # steps; the mean length of segments by which they are audited, at least
 _FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
 _UNLIMITED = 20  # first labels, which no budget limits
 _FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
+_WORST = 2.0  # largest error of a component in a true alarm, relative to the configured threshold;
+# the largest of hundreds of components is four times their mean without any fault
 _DOUBTFUL = 2.0  # predicted error of a replay relative to the threshold of the guard
 _MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configured one
 
@@ -103,7 +105,7 @@ class AdaptivePolicy:
             gap = max(gap, float(allowed_at - label.step))
         patience = state.patience
         if label.reason == "guard":
-            true_alarm = label.worst > self.guard * aim or label.error > aim
+            true_alarm = label.worst > _WORST * self.guard * aim or label.error > aim
             patience *= _TRUE_ALARM if true_alarm else _FALSE_ALARM
             patience = min(_MOST_PATIENT, max(1.0, patience))
         return self._with_gap(replace(state, patience=patience, allowed_at=allowed_at), gap)
@@ -145,7 +147,7 @@ class AdaptivePolicy:
             accepted = max(accepted, _MARGIN * reached) if reached > self.target else 0.0
         if accepted <= self.target:
             accepted = 0.0
-        mean_length = (1.0 - _RECENT) * state.mean_length + _RECENT * label.elapsed
+        mean_length = label.step / max(1, label.n_labels)
         return replace(
             state,
             misfits=misfits,
@@ -174,7 +176,7 @@ class AdaptivePolicy:
     def audit_share(self, state: PolicyState, *, length: int) -> float:
         """See :class:`Policy`."""
         size = min(1.0, max(_SMALL, state.errors[-1] / self.target))
-        share = self.audit_fraction * size * length / state.mean_length
+        share = self.audit_fraction * size * length / max(_SHORT, state.mean_length)
         if self.audit_fraction and len(state.committed) < _FEWEST_AUDITS:
             share = max(share, _EARLY_SHARE)
         return min(1.0, share)

@@ -61,7 +61,7 @@ class PolicyState:
     allowed_at
         Step before which the budget of labels allows none.
     mean_length
-        Mean steps between the latest labels.
+        Mean steps between labels so far.
     lengths, ends, committed
         Steps of the latest audited segments, and their errors, eV/Angstrom: at the end before
         learning, and at a random step of the segment as it was committed.

@@ -18,7 +18,7 @@ from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
 from otf.kernels.jit import kernel
 
-SWITCH = 0.12
+SWITCH = 0.08
 """delta: half of the range of a bond in which the weight differs from 1, relative to its limit."""
 
 

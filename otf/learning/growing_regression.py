@@ -7,6 +7,7 @@ is predicted from those before it. Later, time blocks of labels are left out.
 """
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,7 +27,7 @@ from otf.units import MEV
 _LOG = logging.getLogger("otf.learning")
 
 _GOOD_ENOUGH = 0.1  # error, in units of the expected noise, below which nothing is searched
-_FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have more coefficients
+_FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have any number of columns
 _MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
 _FEWEST_LABELS = 8  # to leave out, whatever the cost
 _TRIED = slice(8, 25, 4)  # prior strengths of a search on the grid: 1e-4, 1e-2, … 1e4
@@ -102,7 +103,7 @@ class GrowingRegression:
 
         One quantity is changed at a time; a candidate must be better by a margin. Labels a few
         steps apart are interpolated by any model with enough coefficients, so until the labels
-        spread over several time blocks a candidate may not have more than the present model.
+        spread over several time blocks a candidate may not have more than there are rows.
 
         Parameters
         ----------
@@ -120,29 +121,38 @@ class GrowingRegression:
         present = best = self._found(self.size, choice, examples)
         if not present.score > _GOOD_ENOUGH:
             return choice, 1.0
-        if spread:  # ranges that suit a model too small for its labels do not suit a larger one
-            best = self._largest_that_pays(best, choice, examples)
+        most = self._most_columns(spread)
+        # Ranges that suit a model too small for its labels do not suit a larger one.
+        best = self._largest_that_pays(best, choice, examples, most)
         for name in RESOLUTION:
             others = self._blueprint.resolved_otherwise(best.size, name)
-            most = self._blueprint.n_columns(best.size)
-            others = [s for s in others if spread or self._blueprint.n_columns(s) <= most]
-            best = self._best_of(best, others, choice, examples)
-        if spread:
-            best = self._largest_that_pays(best, choice, examples)
+            best = self._best_of(best, self._within(others, most), choice, examples)
+        best = self._largest_that_pays(best, choice, examples, most)
         self.saturated = spread and best.size == self.size
         if best.size != self.size:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
         return best.choice, best.score / present.score if present.score < np.inf else 1.0
 
+    def _most_columns(self, spread: bool) -> float:
+        """Largest number of coefficients of a candidate."""
+        if spread:
+            return math.inf
+        rows = len(self.examples) * 3 * len(self.examples[0].atoms)
+        return max(self._blueprint.n_columns(self.size), rows)
+
+    def _within(self, sizes: Sequence[Size], most: float) -> list[Size]:
+        return [s for s in sizes if self._blueprint.n_columns(s) <= most]
+
     def _largest_that_pays(
-        self, best: "_Found", choice: Regularisation, examples: Sequence[Example]
+        self, best: "_Found", choice: Regularisation, examples: Sequence[Example], most: float
     ) -> "_Found":
         """The best size on the way to larger ones, as long as each is better by a margin."""
         before = None
         while best is not before:
             before = best
-            best = self._best_of(best, self._blueprint.larger(best.size), choice, examples)
+            larger = self._within(self._blueprint.larger(best.size), most)
+            best = self._best_of(best, larger, choice, examples)
         return best
 
     def _best_of(

@@ -32,7 +32,8 @@ _OTHER_LABELS = (
     "its place"
 )
 _FREE = 0.3  # freedom of the residuals below which they say nothing of the noise
-_AGAIN, _AGAIN_IF_SATURATED = 2.0, 1.5  # factors of the number of labels between searches
+_AGAIN, _SOONER = 2.0, 1.5  # factors of the number of labels between searches,
+_EARLY = 12  # sooner up to so many labels, and where the model is saturated
 _SATURATED = 0.7
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for errors of earlier models, which soon become irrelevant
@@ -275,7 +276,8 @@ class Trainer:
         Sooner where more labels of the same model do not help.
         """
         before, size = self._latest_leverage(), self.size
-        again = _AGAIN_IF_SATURATED if self._is_saturated() else _AGAIN
+        sooner = self.n_labels <= _EARLY or self._is_saturated()
+        again = _SOONER if sooner else _AGAIN
         if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
             self._labels.tried_at = self.n_labels
             self._choice, _ = self._labels.search(self._choice)

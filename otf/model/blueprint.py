@@ -94,7 +94,7 @@ class Choices:
     sharing: tuple[SharingKind, ...] = ("species", "environment")
     components: tuple[int, ...] = (10, 20, 30)
     four_body: tuple[bool, ...] = (False, True)
-    most_columns: int = 4000
+    most_columns: int = 5000
     cutoff_two: tuple[float, ...] = ()
     cutoff_three: tuple[float, ...] = ()
     radial_three: tuple[int, ...] = ()

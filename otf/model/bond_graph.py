@@ -12,10 +12,11 @@ from otf.kernels.bonds import SWITCH, bond_weights, bonded_pairs
 from otf.kernels.descriptor import Neighbours
 from otf.model.neighbours import NeighbourCache
 
-STRETCH = 1.3
-"""Largest bond length in units of the sum of covalent radii. For C-H it lies halfway between the
-longest bond and the closest non-bonded neighbour, so that molecular vibrations do not change
-classes. In metals, which have no such separation of distances, they do."""
+STRETCH = 1.4
+"""Largest bond length in units of the sum of covalent radii. It and its switching range lie between
+the bonds and the closest non-bonded neighbours: vibrations must not enter the range, where few
+labels determine the coefficients of environments. In metals, which have no such separation of
+distances, they do."""
 
 LONGEST_A = 3.3
 """Longest bond, Angstrom: within its switching range, atoms are neighbours in any descriptor."""

@@ -92,7 +92,7 @@ def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached
     assert better.accepted == 0.0  # the model has grown
     leave = replace(ADAPTIVE, unreachable="engine")
     assert after(leave, 20, error=0.05) == replace(
-        after(leave, 6, error=0.05), gap=1.0, by_engine=True
+        after(leave, 6, error=0.05), gap=1.0, by_engine=True, mean_length=20.0
     )
 
 

@@ -388,14 +388,16 @@ def second_difference(model: Model, first: int, second: int, step: float) -> flo
 
 @pytest.mark.parametrize("size", ["environment", "atom"])
 def test_energies_have_no_step_where_bonds_break_and_form(size):
-    """Second differences fall as the square of the step; a step of the energy stays as it is."""
+    """Second differences fall as the square of the step; at a step of the energy they stay as they
+    are, at a step of the force they fall by half.
+    """
     whole = ethanol()
     for first, second in itertools.combinations(range(len(whole)), 2):
         broken = whole.copy()
         broken.set_distance(first, second, 2.0, fix=0)
         model = Model(whole, SIZES[size], seen=[broken])
         coarse, fine = (second_difference(model, first, second, step) for step in (0.004, 0.002))
-        assert fine < 0.3 * coarse
+        assert fine < 0.4 * coarse
 
 
 def test_lonely_atom_has_no_force():

@@ -198,7 +198,7 @@ def test_searches_are_more_frequent_where_labels_of_the_same_model_do_not_help(c
     searches = []
     for width_eV_A in (0.0, 0.1):
         caplog.clear()
-        learn(trainer(), noisy(labelled(30), width_eV_A))
+        learn(trainer(), noisy(labelled(60), width_eV_A))
         searches.append(sum("left-out error" in r.getMessage() for r in caplog.records))
     assert searches[1] > searches[0]
 
