@@ -35,6 +35,7 @@ _FREE = 0.3  # freedom of the residuals below which they say nothing of the nois
 _AGAIN, _SOONER = 2.0, 1.5  # factors of the number of labels between searches,
 _EARLY = 12  # sooner up to so many labels, and where the model is saturated
 _SATURATED = 0.7
+_LATEST = 3  # labels by whose leverage the error scale is transferred to another prior
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for errors of earlier models, which soon become irrelevant
 
@@ -342,9 +343,13 @@ class Trainer:
         )
 
     def _latest_leverage(self) -> float:
-        """Mean of epsilon + leverage over the rows of the latest label."""
+        """Mean of epsilon + leverage over the rows of the latest labels, each left out.
+
+        Where they are learned, all models with little prior have the same leverage.
+        """
         regression, choice = self._labels.current, self._choice
         solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
         if solution is None:
             return 1.0
-        return float(EPSILON + solution.leverage(regression.equations.snapshots[-1].rows).mean())
+        latest = regression.equations.snapshots[-_LATEST:]
+        return float(EPSILON + np.mean([solution.left_out_leverage(s).mean() for s in latest]))

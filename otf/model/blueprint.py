@@ -213,18 +213,23 @@ class Blueprint:
         return [s for s in others if self.n_columns(s) <= self.choices.most_columns]
 
     def larger(self, size: Size) -> list[Size]:
-        """The next larger sizes within the limits."""
+        """The next larger sizes within the limits.
+
+        Environments and four-body features come with fewer components where there is no room for
+        as many.
+        """
         choices = self.choices
-        out = [
-            replace(size, components=c)
-            for c in choices.components[choices.components.index(size.components) + 1 :][:1]
-        ]
+        at = choices.components.index(size.components)
+        out = [replace(size, components=c) for c in choices.components[at + 1 :][:1]]
+        fewer = choices.components[at::-1]
         if size.sharing == "species" and "environment" in choices.sharing and self._steady:
-            larger = replace(size, sharing="environment")
-            if self.groups(larger).classes:
-                out.append(larger)
+            shared = [replace(size, sharing="environment", components=c) for c in fewer]
+            complete = splitting(set(self._classes))
+            roomy = [s for s in shared if self.groups(s).classes == complete]
+            out += [s for s in (*roomy, *shared) if self.groups(s).classes][:1]
         if not size.four_body and True in choices.four_body:
-            out.append(replace(size, four_body=True))
+            larger = [replace(size, four_body=True, components=c) for c in fewer]
+            out += [s for s in larger if self.n_columns(s) <= choices.most_columns][:1]
         return [s for s in out if self.n_columns(s) <= choices.most_columns]
 
     def n_columns(self, size: Size) -> int:

@@ -203,6 +203,18 @@ def test_searches_are_more_frequent_where_labels_of_the_same_model_do_not_help(c
     assert searches[1] > searches[0]
 
 
+@pytest.mark.parametrize("seed", [1, 3])
+def test_predicted_errors_keep_their_size_when_order_and_prior_change(seed):
+    model, ratios = trainer(), []
+    for atoms, labels, time_fs, _ in labelled(40, seed=seed):
+        if model.n_labels > 4:
+            error = np.abs(model.predict(atoms).forces - labels.forces).mean()
+            ratios.append(model.predicted_error(atoms).mean() / error)
+        model.learn(atoms, labels, time_fs=time_fs, audited=True)
+    assert 0.25 < min(ratios)
+    assert max(ratios) < 50.0  # an error falls by as much within a few labels
+
+
 def test_error_scale_is_a_running_mean_by_species():
     scale = ErrorScale.unknown(2)
     species = np.array([0, 1, 1])

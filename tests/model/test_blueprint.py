@@ -65,6 +65,17 @@ def test_the_next_sizes_differ_in_one_thing():
     assert ethanol_blueprint(most_columns=blueprint.n_columns(start)).larger(start) == []
 
 
+def test_environments_come_with_fewer_components_where_there_is_no_room_for_as_many():
+    room = ethanol_blueprint(components=(10, 20), most_columns=10**6)
+    many, few = (
+        room.n_columns(Size(sharing, components))
+        for sharing, components in (("environment", 20), ("environment", 10))
+    )
+    assert few < many
+    narrow = ethanol_blueprint(components=(10, 20), most_columns=few, four_body=(False,))
+    assert narrow.larger(Size("species", 20)) == [Size("environment", 10)]
+
+
 def test_other_resolutions_differ_in_one_thing_and_are_built():
     blueprint = ethanol_blueprint(cutoff_three=(4.0, 3.0), radial_three=(2, 3), decay=(0.0, 2.0))
     start = blueprint.choices.smallest()
