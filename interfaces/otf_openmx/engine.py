@@ -32,6 +32,7 @@ from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure, species_elements, write_structure
 from otf_openmx.matrices import Occupation, occupation_of, read_matrices
+from otf_openmx.occupations import entropy_term
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
 from otf_openmx.output import (
     read_cycle,
@@ -73,6 +74,7 @@ class OpenmxEngine(Engine):
         self._occupation: Occupation | None = None
         self._ended_in: Path | None = None  # directory of the latest label
         self._patience = Patience(options.timeout_s)
+        self._warned = False  # that the entropy is unknown
 
     @property
     def warm_start(self) -> WarmStart:
@@ -291,8 +293,8 @@ class OpenmxEngine(Engine):
         warm: bool,
         remedies: Collection[str],
     ) -> Labels | LabelFailure:
-        stdout = _text(directory / f"{_NAME}.std")
-        printed = read_out(_text(directory / f"{_NAME}.out"))
+        stdout, out = _text(directory / f"{_NAME}.std"), _text(directory / f"{_NAME}.out")
+        printed = read_out(out)
         evidence = Evidence(
             done, stdout, _text(directory / f"{_NAME}.err"), printed is not None, warm
         )
@@ -311,16 +313,33 @@ class OpenmxEngine(Engine):
                 f"look at the structure and at {directory}",
                 remedy=FROM_SCRATCH if warm else None,
             )
+        entropy = self._entropy_term(out)
+        atomic = printed.atomic_energies if self._options.atomic_energies else None
         return Labels(
-            energy=printed.energy,
+            energy=printed.energy + entropy,
             forces=printed.forces,
             stress=read_stress(stdout) if self._deck.flag("scf.stress.tensor") else None,
-            atomic_energies=printed.atomic_energies if self._options.atomic_energies else None,
+            # The entropy belongs to the structure; shared, the sum is that of the forces.
+            atomic_energies=None if atomic is None else atomic + entropy / len(atoms),
             scf_iterations=cycle.iterations,
             wall_s=done.wall_s,
             provenance=f"OpenMX {read_version(stdout)} {self._deck.value('scf.XcType')} "
             f"{self._deck.value('scf.energycutoff')} Ry",
         )
+
+    def _entropy_term(self, out: str) -> float:
+        """-T S of the electrons, eV; 0, with a warning, if the output does not give it."""
+        temperature_K = float(self._deck.value("scf.ElectronicTemperature") or 300.0)
+        found = entropy_term(out, temperature_K)
+        if found is None and not self._warned:
+            self._warned = True
+            _LOG.warning(
+                "OpenMX lists no complete eigenvalues (scf.EigenvalueSolver: %s): energies are "
+                "Utot, without the entropy that belongs to the forces at %g K",
+                self._deck.value("scf.EigenvalueSolver"),
+                temperature_K,
+            )
+        return found or 0.0
 
 
 def _apply(deck: Deck, remedies: Collection[str]) -> None:

@@ -3,7 +3,7 @@
 =======================  ==========================================================  ==============
 quantity                 where                                                       unit
 =======================  ==========================================================  ==============
-energy                   ``.out``, line ``Utot.``                                    Ha
+energy Utot              ``.out``, line ``Utot.``                                    Ha
 forces                   ``.out``, block ``coordinates.forces``, last three          Ha/bohr
 stress                   standard output, ``Stress tensor (Hartree/bohr^3)``         +(1/V) dE/deps
 energies of atoms        ``.out``, ``Decomposed.energies…with.respect.to.atom``      Ha
@@ -40,7 +40,7 @@ class Printed:
     Attributes
     ----------
     energy
-        eV.
+        Utot, eV, without the entropy of :mod:`otf_openmx.occupations`.
     positions
         (N, 3) Angstrom, as echoed with five decimals.
     forces

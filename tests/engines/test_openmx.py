@@ -36,6 +36,7 @@ from otf_openmx.deck import parse, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure
+from otf_openmx.occupations import entropy_term
 from otf_openmx.scfout import read_scfout
 from tests.engines.round_overlap import assert_round
 
@@ -46,7 +47,7 @@ STANDIN = Path(__file__).parents[1] / "standins" / "fake_openmx.py"
 def data_path(folder: Path) -> Path:
     """The part of DFT_DATA19 that otf reads: the valence electrons."""
     (folder / "VPS").mkdir(parents=True, exist_ok=True)
-    for name, electrons in (("C", 4.0), ("H", 1.0), ("O", 6.0), ("Si", 4.0)):
+    for name, electrons in (("C", 4.0), ("H", 1.0), ("O", 6.0), ("Si", 4.0), ("Al", 3.0)):
         (folder / "VPS" / f"{name}_PBE19.vps").write_text(f"valence.electron  {electrons}\n")
     return folder
 
@@ -347,6 +348,48 @@ def test_failing_program_gives_a_failure_with_its_reason(tmp_path, options, mode
     assert isinstance(answer, LabelFailure)
     assert reason in answer.reason
     assert str(tmp_path / "s" / "label-000000") in answer.advice
+
+
+def al4(temperature_K: int, where: str) -> str:
+    """An ``.out`` file: an atom displaced by -0.01, 0 or 0.01 Angstrom along x (m, 0, p)."""
+    return (GOLDEN / "k_al4" / f"al4_{temperature_K}_{where}.out").read_text()
+
+
+@pytest.mark.parametrize("temperature_K", [300, 1000])
+def test_forces_are_derivatives_of_the_energy_with_the_entropy(temperature_K):
+    runs = {where: al4(temperature_K, where) for where in "m0p"}
+    force = output.read_out(runs["0"]).forces[0, 0]
+    plain = {where: output.read_out(runs[where]).energy for where in "mp"}
+    free = {where: e + entropy_term(runs[where], temperature_K) for where, e in plain.items()}
+    assert (free["m"] - free["p"]) / 0.02 == pytest.approx(force, abs=0.0015)
+    assert abs((plain["m"] - plain["p"]) / 0.02 - force) > 0.008
+
+
+def test_entropy_is_zero_in_insulators_and_unknown_without_all_eigenvalues():
+    for case in ("a_ch4/ch4", "b_si8/si8", "i_spin_small/ch4"):
+        assert entropy_term((GOLDEN / f"{case}.out").read_text(), 300.0) == pytest.approx(0.0)
+    metal = al4(1000, "0")
+    assert entropy_term(metal, 1000.0) < -0.1
+    assert entropy_term(metal, 3000.0) is None  # not the temperature of the occupations
+    lines = metal.splitlines(keepends=True)
+    lowest = next(i for i, line in enumerate(lines) if re.match(r"\s+1\s+-0\.\d{14}", line))
+    assert entropy_term("".join(lines[:lowest] + lines[lowest + 1 :]), 1000.0) is None
+    assert entropy_term(metal.replace("Eigenvalues", ""), 1000.0) is None
+
+
+def test_labels_carry_the_free_energy(tmp_path, options, caplog):
+    captured = output.read_out(al4(1000, "0"))
+    atoms = Atoms("Al4", captured.positions, cell=[4.05] * 3, pbc=True)
+    basis = {"basis": {"Al": "Al7.0-s2p2"}, "electronic_temperature_K": 1000, "stress": False}
+    engine = opened(options("k_al4/al4_1000_0.out", **basis), atoms, tmp_path / "s")
+    labels = ask(engine, atoms, index=0)
+    assert labels.energy == pytest.approx(captured.energy + entropy_term(al4(1000, "0"), 1000.0))
+    assert not caplog.messages
+    ch4 = molecule("CH4")
+    engine = opened(options("compute"), ch4, tmp_path / "c")  # the stand-in lists no eigenvalues
+    for index in range(2):
+        ask(engine, ch4, index=index)
+    assert sum("without the entropy" in m for m in caplog.messages) == 1
 
 
 @pytest.mark.parametrize("mode", ["once-dies", "once-unconverged"])

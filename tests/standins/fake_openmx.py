@@ -133,6 +133,9 @@ def main() -> None:
     elif mode == "stale":  # another structure's complete output
         shutil.copy(GOLDEN / "a_ch4" / "ch4.out", f"{name}.out")
         print((GOLDEN / "a_ch4" / "ch4.std").read_text())
+    elif mode.endswith(".out"):  # a captured run
+        shutil.copy(GOLDEN / mode, f"{name}.out")
+        print((GOLDEN / mode).with_suffix(".std").read_text())
     else:  # a captured standard output, without an .out file
         print((GOLDEN / mode).read_text())
 
