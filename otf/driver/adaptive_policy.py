@@ -28,8 +28,9 @@ _SHORT = 30.0  # steps; the mean length of segments by which they are audited, a
 _FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
 _UNLIMITED = 20  # first labels, which no budget limits
 _FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
-_WORST = 2.0  # largest error of a component in a true alarm, relative to the configured threshold;
-# the largest of hundreds of components is four times their mean without any fault
+# Largest error of a component in a true alarm, relative to the configured threshold. That of
+# hundreds of components is four times their mean without any fault.
+_WORST = 2.0
 _DOUBTFUL = 2.0  # predicted error of a replay relative to the threshold of the guard
 _MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configured one
 

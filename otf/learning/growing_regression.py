@@ -98,7 +98,7 @@ class GrowingRegression:
         """Make the equations of all labels anew, for a model of this size."""
         self.size, self.current = size, self._equations(size)
 
-    def search(self, choice: Regularisation) -> tuple[Regularisation, float]:
+    def search(self, choice: Regularisation) -> Regularisation:
         """Try other resolutions and larger sizes; take the one with the smallest left-out error.
 
         One quantity is changed at a time; a candidate must be better by a margin. Labels a few
@@ -112,15 +112,13 @@ class GrowingRegression:
 
         Returns
         -------
-        choice, gain
-            Order and prior for the size that was taken, which may be the present one; its left-out
-            error relative to that of the present one.
+        Order and prior for the size that was taken, which may be the present one.
         """
         examples = self._judged_by()
         spread = self._blocks.count >= _FEWEST_BLOCKS
-        present = best = self._found(self.size, choice, examples)
-        if not present.score > _GOOD_ENOUGH:
-            return choice, 1.0
+        best = self._found(self.size, choice, examples)
+        if not best.score > _GOOD_ENOUGH:
+            return choice
         most = self._most_columns(spread)
         # Ranges that suit a model too small for its labels do not suit a larger one.
         best = self._largest_that_pays(best, choice, examples, most)
@@ -132,7 +130,7 @@ class GrowingRegression:
         if best.size != self.size:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
-        return best.choice, best.score / present.score if present.score < np.inf else 1.0
+        return best.choice
 
     def _most_columns(self, spread: bool) -> float:
         """Largest number of coefficients of a candidate."""

@@ -214,7 +214,7 @@ class Trainer:
             regression.equations, regression.leading, self._choice, thorough=True
         )
         if self.n_labels >= _FIRST_SEARCH:
-            self._choice, _ = self._labels.search(self._choice)
+            self._choice = self._labels.search(self._choice)
             regression = self._labels.current
             self._choice = regularisation.converge(
                 regression.equations, regression.leading, self._choice, thorough=True
@@ -281,7 +281,7 @@ class Trainer:
         again = _SOONER if sooner else _AGAIN
         if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
             self._labels.tried_at = self.n_labels
-            self._choice, _ = self._labels.search(self._choice)
+            self._choice = self._labels.search(self._choice)
         regression = self._labels.current
         settled = self.n_labels > _UNSETTLED or regression.equations.n_unknowns > _MANY
         find = regularisation.search if settled else regularisation.converge
