@@ -1,10 +1,13 @@
 """Reading, changing and writing OpenMX input files (keywords and blocks)."""
 
+import logging
 from importlib.resources import files
 from pathlib import Path
 
 from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
+
+_LOG = logging.getLogger("otf.openmx")
 
 # Keywords that the input routines of OpenMX 3.9 read; it silently ignores any other.
 _KNOWN = {
@@ -33,7 +36,7 @@ def parse(text: str, source: str) -> OpenmxDeck:
     Raises
     ------
     EngineError
-        If a block is not closed, or a keyword is given twice.
+        If a block is not closed.
     """
     entries: dict[str, Entry] = {}
     lines = iter(enumerate(text.splitlines(), start=1))
@@ -61,9 +64,13 @@ def parse(text: str, source: str) -> OpenmxDeck:
                 name, ((rest + " " + value).strip(),), f"{source}:{number}", is_block=False
             )
         first = entries.setdefault(entry.name.lower(), entry)
-        if first is not entry:
-            raise EngineError(
-                f"{entry.where}: {entry.name} is given twice, first in {first.where}; keep one"
+        if first is not entry and first.lines != entry.lines:
+            _LOG.warning(
+                "%s: %s is given twice; OpenMX takes the first, of %s: %s",
+                entry.where,
+                entry.name,
+                first.where,
+                first.lines[0] if first.lines else "",
             )
     return OpenmxDeck(list(entries.values()), source)
 

@@ -45,6 +45,7 @@ from otf_openmx.output import (
 _LOG = logging.getLogger("otf.openmx")
 
 _NAME = "otf"
+_POSITION = 5  # columns of a row: number, species, position
 _ECHO_A = 2e-5  # positions are echoed with five decimals
 _LAUNCH_S = 20.0
 
@@ -70,7 +71,7 @@ class OpenmxEngine(Engine):
         self._deck: Deck = OpenmxDeck([], "")
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
-        self._densities: list[tuple[float, float]] = []
+        self._states: list[str] = []
         self._occupation: Occupation | None = None
         self._ended_in: Path | None = None  # directory of the latest label
         self._patience = Patience(options.timeout_s)
@@ -113,7 +114,7 @@ class OpenmxEngine(Engine):
         elements = species_elements(self._deck)
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
-        self._densities = self._initial(valence)
+        self._states = self._initial(valence)
         if self.capabilities.matrices:
             key = "engine.keep_matrices" if self._options.keep_matrices else "engine.warm_start"
             self._occupation = occupation_of(self._deck, atoms, valence, key)
@@ -141,7 +142,7 @@ class OpenmxEngine(Engine):
         directory = self._directories.fresh(index)
         deck = self._deck.copy()
         boxed = placed(atoms, self._cell)
-        write_structure(deck, boxed, self._species, self._densities)
+        write_structure(deck, boxed, self._species, self._states)
         warm = self._seed(deck, directory, index, remedies)
         if warm and guess is not None:
             self._begin_from(guess, boxed, index, directory)
@@ -219,15 +220,29 @@ class OpenmxEngine(Engine):
         for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
             deck.drop(name)
 
-    def _initial(self, valence: dict[str, float]) -> list[tuple[float, float]]:
-        """Initial up and down electrons of each atom: from the template, or evenly distributed."""
+    def _initial(self, valence: dict[str, float]) -> list[str]:
+        """Initial electrons of each atom with what follows them in its row of the template.
+
+        Without such rows the electrons are evenly distributed.
+
+        Raises
+        ------
+        EngineError
+            If rows state more than electrons, but are not those of the atoms.
+        """
         block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
         rows = [line.split() for line in block]
-        if [row[1] for row in rows if len(row) > 6] == self._species:
-            return [(float(row[5]), float(row[6])) for row in rows]
+        if [row[1] for row in rows if len(row) > _POSITION + 1] == self._species:
+            return [" ".join(row[_POSITION:]) for row in rows]
+        if any(len(row) > _POSITION + 2 for row in rows):
+            raise EngineError(
+                f"{self._deck.source}: Atoms.SpeciesAndCoordinates has columns after the electrons "
+                "(angles of spins, flags), but its atoms are not those of the run in their order; "
+                "take the structure from it (system.from), or remove the columns"
+            )
         electrons = [valence[name] for name in self._species]
         tilt = self._spin / max(1.0, sum(electrons))
-        return [(0.5 * n * (1.0 + tilt), 0.5 * n * (1.0 - tilt)) for n in electrons]
+        return [f"{0.5 * n * (1.0 + tilt):g} {0.5 * n * (1.0 - tilt):g}" for n in electrons]
 
     def _fingerprint(self) -> str:
         """Settings that restart files depend on, besides the positions."""

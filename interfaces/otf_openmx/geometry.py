@@ -11,10 +11,13 @@ from otf.errors import EngineError
 from otf_openmx.output import BOHR_A
 
 _UNIT_A = {"ang": 1.0, "au": BOHR_A}
+_EMPTY = "E"  # pseudopotential of species without an atom
 
 
 def species_elements(deck: Deck) -> dict[str, str]:
     """Element of each species name, by its pseudopotential (``C_PBE19`` is carbon).
+
+    Empty species, of pseudopotential ``E``, are left out.
 
     Raises
     ------
@@ -27,18 +30,26 @@ def species_elements(deck: Deck) -> dict[str, str]:
     out = {}
     for line in block:
         words = line.split()
-        element = words[2].split("_")[0] if len(words) == 3 else ""
+        element = words[2].split("_")[0] if len(words) in (3, 4) else ""
+        if element == _EMPTY:
+            continue
         if element not in atomic_numbers:
             raise EngineError(
                 f"{deck.source}: Definition.of.Atomic.Species: '{line}' is not 'name basis "
-                "pseudopotential' of an element"
+                "pseudopotential' of an element, with or without its mass"
             )
         out[words[0]] = element
     return out
 
 
+def _masses_u(deck: Deck) -> dict[str, float]:
+    """Masses of the species that give one."""
+    rows = [line.split() for line in deck.block("Definition.of.Atomic.Species") or ()]
+    return {row[0]: float(row[3]) for row in rows if len(row) == 4}
+
+
 def read_structure(deck: Deck) -> Atoms:
-    """The structure of an input file, periodic in three directions.
+    """The structure of an input file, periodic in three directions, with the masses it gives.
 
     Raises
     ------
@@ -57,42 +68,59 @@ def read_structure(deck: Deck) -> Atoms:
         )
     try:
         cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
+        empty = [row[0] for row in rows if row[1] not in elements]
+        if empty:
+            raise EngineError(
+                f"{deck.source}: atom {empty[0]} of Atoms.SpeciesAndCoordinates is of an empty or "
+                "undefined species; otf moves atoms only: remove it"
+            )
         names = [elements[row[1]] for row in rows]
         positions = np.array([[float(x) for x in row[2:5]] for row in rows])
-    except (ValueError, IndexError, KeyError) as error:
+        masses_u = _masses_u(deck)
+    except (ValueError, IndexError) as error:
         raise EngineError(f"{deck.source}: the structure cannot be read ({error})") from error
-    unit = (deck.value("Atoms.SpeciesAndCoordinates.Unit") or "Ang").lower()
-    if unit == "frac":
-        return Atoms(names, scaled_positions=positions, cell=cell, pbc=True)
-    scale = _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
-    return Atoms(names, positions=positions * scale, cell=cell, pbc=True)
+    if _unit(deck, "Atoms.SpeciesAndCoordinates.Unit") == "frac":
+        atoms = Atoms(names, scaled_positions=positions, cell=cell, pbc=True)
+    else:
+        positions *= _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
+        atoms = Atoms(names, positions=positions, cell=cell, pbc=True)
+    if masses_u:
+        usual = atoms.get_masses()
+        atoms.set_masses([masses_u.get(row[1], m) for row, m in zip(rows, usual, strict=True)])
+    return atoms
+
+
+def _unit(deck: Deck, keyword: str) -> str:
+    """The first word of a unit; OpenMX ignores what follows."""
+    return (deck.value(keyword) or "Ang").split()[0].lower()
 
 
 def _scale(deck: Deck, keyword: str) -> float:
-    unit = (deck.value(keyword) or "Ang").lower()
+    unit = _unit(deck, keyword)
     if unit not in _UNIT_A:
         raise EngineError(f"{deck.source}: {keyword} {unit} is not Ang or AU")
     return _UNIT_A[unit]
 
 
-def write_structure(
-    deck: Deck, atoms: Atoms, species: list[str], densities: list[tuple[float, float]]
-) -> None:
+def write_structure(deck: Deck, atoms: Atoms, species: list[str], states: list[str]) -> None:
     """Write a structure to a deck, in Angstrom and with full precision.
 
     Parameters
     ----------
-    species, densities
-        Species name and initial up and down electrons of each atom.
+    species
+        Species name of each atom.
+    states
+        The rest of the row of each atom: initial up and down electrons, and what may follow them
+        (angles of the spin and of the orbital moment, flags).
     """
     deck.put("Atoms.Number", len(atoms))
     deck.put("Atoms.SpeciesAndCoordinates.Unit", "Ang")
     deck.put_block(
         "Atoms.SpeciesAndCoordinates",
         [
-            f" {i} {name} {x:.16e} {y:.16e} {z:.16e} {up:g} {down:g}"
-            for i, (name, (x, y, z), (up, down)) in enumerate(
-                zip(species, atoms.positions.tolist(), densities, strict=True), start=1
+            f" {i} {name} {x:.16e} {y:.16e} {z:.16e} {state}"
+            for i, (name, (x, y, z), state) in enumerate(
+                zip(species, atoms.positions.tolist(), states, strict=True), start=1
             )
         ],
     )

@@ -10,7 +10,7 @@ from otf.engines.launch import LaunchOptions
 from otf.engines.protocol import WarmStart
 from otf.errors import EngineError
 from otf_openmx.deck import OpenmxDeck, read
-from otf_openmx.geometry import valence_electrons
+from otf_openmx.geometry import species_elements, valence_electrons
 
 FilePath = Annotated[Path, Field(strict=False)]
 PositiveFloat = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -155,5 +155,6 @@ def valence_of_species(deck: Deck) -> dict[str, float]:
     """Valence electrons of each species, from its pseudopotential file."""
     folder = Path(str(deck.value("DATA.PATH"))) / "VPS"
     lines = deck.block("Definition.of.Atomic.Species") or ()
-    files = {line.split()[0]: line.split()[2] for line in lines}
+    elements = species_elements(deck)
+    files = {name: file for name, _, file, *_ in map(str.split, lines) if name in elements}
     return {name: valence_electrons(folder / f"{file}.vps") for name, file in files.items()}

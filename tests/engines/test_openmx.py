@@ -270,16 +270,49 @@ def test_misspelt_keyword_is_caught(tmp_path, options):
         opened(given | {"template": str(template)}, molecule("CH4"), tmp_path / "s")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("<Atoms.UnitVectors\n 1 0 0\n", r"x:1: block <Atoms.UnitVectors is never closed"),
-        ("scf.maxIter 4\nSCF.maxiter 5\n", r"x:2: SCF.maxiter is given twice, first in x:1"),
-    ],
-)
-def test_broken_inputs_name_their_line(text, message):
-    with pytest.raises(EngineError, match=message):
-        parse(text, "x")
+def test_broken_inputs_name_their_line():
+    with pytest.raises(EngineError, match=r"x:1: block <Atoms.UnitVectors is never closed"):
+        parse("<Atoms.UnitVectors\n 1 0 0\n", "x")
+
+
+def test_the_first_of_two_keywords_counts_as_in_openmx(caplog):
+    deck = read(GOLDEN / "decks" / "openmx_duplicate.dat")
+    assert deck.value("scf.criterion") == "1e-6"
+    assert "duplicate.dat:26: scf.criterion is given twice; OpenMX takes the first" in caplog.text
+
+
+def test_structures_have_the_masses_and_units_of_the_file():
+    text = (GOLDEN / "decks" / "openmx_empty_species_unused.dat").read_text()
+    atoms = read_structure(parse(text, "x"))  # an empty species is declared, and not used
+    assert atoms.get_chemical_formula() == "H2O"
+    text = text.replace("H_PBE19", "H_PBE19 2.014").replace("Unit  Ang", "Unit  Ang # or AU")
+    heavy = read_structure(parse(text.replace("# or AU", "or AU"), "x"))
+    np.testing.assert_allclose(heavy.get_masses(), [atoms.get_masses()[0], 2.014, 2.014])
+    np.testing.assert_allclose(heavy.positions, atoms.positions)
+    with pytest.raises(EngineError, match=r"atom 2 of Atoms.SpeciesAndCoordinates is of an empty"):
+        read_structure(parse(text.replace(" 2 H ", " 2 E "), "x"))
+
+
+def rows_of_label(options, deck: Path, atoms: Atoms, folder: Path) -> list[list[str]]:
+    """What follows the positions in the rows of atoms that OpenMX is given."""
+    given = {name: value for name, value in options().items() if name != "basis"}
+    data_path(Path(given["data_path"]))
+    engine = opened(given | {"template": str(deck), "stress": False}, atoms, folder)
+    assert isinstance(ask(engine, atoms, index=0), Labels)
+    written = read(folder / "label-000000" / "otf.dat")
+    return [line.split()[5:] for line in written.block("Atoms.SpeciesAndCoordinates")]
+
+
+def test_rows_of_atoms_keep_all_their_columns(tmp_path, options):
+    """Flags of DFT+U, angles of spins."""
+    deck = GOLDEN / "decks" / "openmx_plusU.dat"
+    rows = rows_of_label(options, deck, read_structure(read(deck)), tmp_path / "u")
+    assert rows == [["4.0", "2.0", "on"], ["0.5", "0.5", "off"], ["0.5", "0.5", "off"]]
+    deck = GOLDEN / "decks" / "openmx_noncollinear_afm.dat"
+    rows = rows_of_label(options, deck, read_structure(read(deck)), tmp_path / "nc")
+    assert [row[2] for row in rows] == ["0.0", "180.0"]
+    with pytest.raises(EngineError, match=r"columns after the electrons .* not those of the run"):
+        rows_of_label(options, deck, read_structure(read(deck)) * (2, 1, 1), tmp_path / "four")
 
 
 # The program as a subprocess
