@@ -36,7 +36,9 @@ class Ranks(Protocol):
         ...
 
 
-_CONSTANT_PRIOR = 1e-6  # relative prior of the energy zero of a species
+_CONSTANT_PRIOR = (
+    1e-3  # of the energy zero of a species; in the dual form a weaker one costs digits
+)
 
 
 @dataclass(frozen=True, eq=False)

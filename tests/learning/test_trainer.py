@@ -12,11 +12,12 @@ from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
 from otf.learning.fit import learn_all
-from otf.learning.regression import Taught, TrainerSettings
+from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.learning.uncertainty import EPSILON, ErrorScale
 from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
+from otf.model.dual_equations import DualEquations
 from otf.model.normal_equations import NormalEquations
 
 START = molecule("C2H6")
@@ -213,6 +214,24 @@ def test_predicted_errors_keep_their_size_when_order_and_prior_change(seed):
         model.learn(atoms, labels, time_fs=time_fs, audited=True)
     assert min(ratios) > 0.25
     assert max(ratios) < 50.0  # an error falls by as much within a few labels
+
+
+@pytest.mark.parametrize("strength", [1e-3, 1.0])
+def test_both_forms_of_the_equations_give_the_same_forces(strength):
+    model, data = trainer(), labelled(6)
+    regression = Regression(model.model, model.settings)
+    reference = data[0].labels.energy / len(START)
+    rows = [
+        regression.equation(Example(a, y, i, t), reference) for i, (a, y, t, _) in enumerate(data)
+    ]
+    solutions = []
+    for form in (DualEquations, NormalEquations):
+        equations = form(regression.equations.prior)
+        for block, (x, y) in enumerate(rows[:5]):
+            equations.add(x, y, block=block)
+        solutions.append(equations.solve(len(equations.prior), strength).coefficients)
+    forces = [rows[5][0][1:] @ theta for theta in solutions]
+    np.testing.assert_allclose(forces[0], forces[1], rtol=0, atol=1e-6 * np.abs(forces[1]).max())
 
 
 def test_error_scale_is_a_running_mean_by_species():
