@@ -12,7 +12,7 @@ Rows and targets are times the square roots of their weights, and
 ==========================================================  =====================================
 formula                                                     code
 ==========================================================  =====================================
-K, extended by the rows of each label                       :meth:`DualEquations.add`
+K, extended by the rows of each label                       :meth:`DualEquations.solve`
 (K + lambda) alpha = y, Cholesky                            :meth:`DualEquations.solve`
 e_B = C_BB^-1 alpha_B                                       :meth:`DualSolution.left_out`
 de_B / dln(lambda) = lambda C_BB^-1 (C (C_:B e_B - a))_B    :meth:`DualSolution.left_out`
