@@ -92,6 +92,7 @@ class OpenmxEngine(Engine):
             atomic_energies=self._options.atomic_energies,
             level="DFT",
             matrices=self._options.keep_matrices or self.warm_start != "previous",
+            grid=True,
         )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:

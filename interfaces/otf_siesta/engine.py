@@ -74,6 +74,7 @@ class SiestaEngine(Engine):
             level="DFT",
             matrices=self.warm_start != "previous",
             force_check=self.warm_start in ("auto", "learned"),
+            grid=True,
         )
 
     @property

@@ -79,6 +79,10 @@ def _errors(s: Summary) -> list[str]:
         lines.append(
             f"{'':12}misfit of the model and noise of the labels {s.floor_meV_A:.2f} meV/A"
         )
+    if s.noise_meV_A is not None:
+        lines.append(
+            f"{'':12}noise of the labels {s.noise_meV_A:.2f} meV/A, by one label more at the start"
+        )
     return lines + [
         f"{'':12}{kind:<10}{k.labels:>4} labels, force MAE {k.force_mae_meV_A:.2f} meV/A before "
         f"learning, {k.coverage_percent:.0f} % within two predicted errors"

@@ -203,13 +203,21 @@ class AdaptivePolicy:
         return not predicted_error <= self._aim(state)
 
 
-def unreachable(state: PolicyState) -> str:
-    """That a target cannot be reached, why, and what helps."""
+def unreachable(state: PolicyState, noise: float) -> str:
+    """That a target cannot be reached, why, and what helps.
+
+    Parameters
+    ----------
+    noise
+        Noise of the labels, eV/Angstrom; 0 if it was not measured.
+    """
     if state.floor:
         why = f"misfit of the model and noise of the labels are {state.floor / MEV:.1f} meV/A"
     else:
         misfit = float(np.median(state.misfits)) / MEV
         why = f"the model errs by {misfit:.1f} meV/A right after a label"
+    if noise:
+        why += f" (noise of the labels: {noise / MEV:.1f} meV/A)"
     return (
         f"this target cannot be reached: {why}; a larger model (model.body_order, "
         "model.radial_three), smoother engine forces (otf doctor CONFIG --try measures noise) or "

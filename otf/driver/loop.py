@@ -346,9 +346,10 @@ class _Loop:
         """
         if not self.policy.accepted or before.accepted:
             return
+        why = unreachable(self.policy, self.parts.label_noise)
         if self.parts.stop_if_unreachable:
-            raise RunError(f"step {self.motion.step}: {unreachable(self.policy)}")
-        _LOG.warning("step %d: %s", self.motion.step, unreachable(self.policy))
+            raise RunError(f"step {self.motion.step}: {why}")
+        _LOG.warning("step %d: %s", self.motion.step, why)
 
     def _handle_failure(self, failure: LabelFailure) -> None:
         """Continue without a label if configured, up to a number of consecutive failures."""

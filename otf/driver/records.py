@@ -145,6 +145,8 @@ class Parts:
         Seed of the times of random labels.
     force_check
         Whether a non-self-consistent force check is made where the guard fires.
+    label_noise
+        Mean absolute noise of the forces of a label, eV/Angstrom; 0 if it was not measured.
     stop_if_unreachable
         Whether a target that the model cannot reach stops the run.
     sampler
@@ -161,6 +163,7 @@ class Parts:
     residual: ResidualUse = "off"
     seed: int = 0
     force_check: bool = False
+    label_noise: float = 0.0
     stop_if_unreachable: bool = False
     sampler: SamplerSettings | None = None
 

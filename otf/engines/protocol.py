@@ -41,6 +41,8 @@ class Capabilities:
         initial density guesses.
     force_check
         Returns the forces of a learned density matrix without self-consistency.
+    grid
+        Labels depend on where the atoms are relative to a grid in real space.
     """
 
     periodic: bool
@@ -49,6 +51,7 @@ class Capabilities:
     level: str
     matrices: bool = False
     force_check: bool = False
+    grid: bool = False
 
 
 WarmStart = Literal["auto", "previous", "extrapolate", "learned"]

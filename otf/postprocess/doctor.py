@@ -10,11 +10,11 @@ from tempfile import mkdtemp
 from typing import Any
 
 import numba
-import numpy as np
 from ase import Atoms
 
 from otf.config import read_config
 from otf.driver.labelling import ask
+from otf.engines.label_noise import noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
 from otf.engines.registry import installed_engines, load_engine
@@ -24,8 +24,6 @@ from otf.runs.check import check
 from otf.runs.structure import make_structure
 from otf.units import MEV
 from otf.version import __version__
-
-_SHIFT_A = (0.11, -0.07, 0.05)  # a fraction of a real-space grid's spacing in every direction
 
 
 def examine() -> dict[str, Any]:
@@ -59,7 +57,7 @@ class Trial:
         SCF iterations and seconds of a label from scratch, and of one that starts from it. None if
         not computed or not reported.
     noise_meV_A
-        Mean change of the forces when all atoms are translated: a lower bound of model errors.
+        Noise of the forces by translating all atoms: a lower bound of model errors.
     """
 
     kind: str
@@ -109,9 +107,7 @@ def try_job(source: Path, *, compute: bool) -> Trial:
 def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
     """Compute two labels: from scratch, and from there with all atoms translated."""
     cold = _label(engine, atoms, 0)
-    moved = atoms.copy()
-    moved.positions += _SHIFT_A
-    warm = _label(engine, moved, 1)
+    warm = _label(engine, translated(atoms), 1)
     return replace(
         trial,
         provenance=cold.provenance,
@@ -120,7 +116,7 @@ def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
         scf_warm=warm.scf_iterations,
         wall_cold_s=cold.wall_s,
         wall_warm_s=warm.wall_s,
-        noise_meV_A=float(np.abs(warm.forces - cold.forces).mean()) / MEV,
+        noise_meV_A=noise_between(cold, warm).force_mae / MEV,
     )
 
 

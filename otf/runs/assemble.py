@@ -1,5 +1,6 @@
 """Assembly of the parts of a run from its configuration."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +20,7 @@ from otf.dynamics.ensembles import EnsembleSettings
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
+from otf.engines.label_noise import LabelNoise
 from otf.engines.protocol import Engine, LabelSource
 from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError
@@ -53,7 +55,12 @@ def make_engine(config: Config) -> Engine:
 
 
 def make_trainer(
-    model: Model, samples: Sequence[Atoms], *, keep_blocks: int = 12, ranks: Ranks | None = None
+    model: Model,
+    samples: Sequence[Atoms],
+    *,
+    keep_blocks: int = 12,
+    ranks: Ranks | None = None,
+    noise: LabelNoise | None = None,
 ) -> Trainer:
     """Create a trainer without any learned label.
 
@@ -65,6 +72,8 @@ def make_trainer(
         Blocks of labels kept for cross-validation.
     ranks
         MPI ranks that share the work on atoms.
+    noise
+        Noise of the labels, if it was measured.
     """
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
@@ -110,13 +119,15 @@ def make_trainer(
                 "descriptor smaller (radial_two, radial_three, l_max)"
             ]
         )
-    return Trainer(blueprint, _trainer_settings(model, keep_blocks))
+    return Trainer(blueprint, _trainer_settings(model, keep_blocks, noise))
 
 
-def _trainer_settings(model: Model, keep_blocks: int) -> TrainerSettings:
+def _trainer_settings(model: Model, keep_blocks: int, noise: LabelNoise | None) -> TrainerSettings:
+    """Weights of the labels: misfit and noise of a label add up as variances."""
+    energy, force = (0.0, 0.0) if noise is None else (noise.energy, noise.force_rms)
     return TrainerSettings(
-        energy_noise=model.energy_noise_meV * MEV,
-        force_noise=model.force_noise_meV_A * MEV,
+        energy_noise=math.hypot(model.energy_noise_meV * MEV, energy),
+        force_noise=math.hypot(model.force_noise_meV_A * MEV, force),
         stress_noise=None if model.stress_noise_GPa is None else model.stress_noise_GPa * GPA,
         atomic_energy_noise=None
         if model.atomic_energy_noise_meV is None
@@ -234,6 +245,7 @@ def make_parts(
     *,
     ranks: Ranks | None = None,
     trainer: Learner | None = None,
+    noise: LabelNoise | None = None,
 ) -> Parts:
     """Create the parts of a run for the loop.
 
@@ -249,10 +261,12 @@ def make_parts(
         MPI ranks that share the work of the model.
     trainer
         The trainer, if not created here.
+    noise
+        Noise of the labels, if it was measured.
     """
     if trainer is None:
         samples = displaced(atoms, seed=config.dynamics.seed)
-        trainer = make_trainer(config.effective_model, samples, ranks=ranks)
+        trainer = make_trainer(config.effective_model, samples, ranks=ranks, noise=noise)
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,
@@ -266,6 +280,7 @@ def make_parts(
         residual=config.model.residual,
         seed=config.dynamics.seed,
         force_check=config.policy.force_check,
+        label_noise=0.0 if noise is None else noise.force_mae,
         stop_if_unreachable=config.policy.unreachable == "stop",
         sampler=_sampler(config.dynamics),
     )

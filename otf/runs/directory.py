@@ -51,6 +51,11 @@ class RunDirectory:
         return self.path / "labels.extxyz"
 
     @property
+    def translated(self) -> Path:
+        """Label of the starting structure with all atoms translated; see :mod:`otf.runs.noise`."""
+        return self.path / "labels.translated.extxyz"
+
+    @property
     def trajectory(self) -> Path:
         """Committed frames."""
         return self.path / "trajectory.h5"

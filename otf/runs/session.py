@@ -22,9 +22,11 @@ from otf.runs.assemble import make_engine, make_parts
 from otf.runs.check import check
 from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
+from otf.runs.noise import measured_noise
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.summary import Outcome, Summary, summarise
 from otf.runs.warm_start import warm_started
+from otf.units import MEV
 
 _LOG = logging.getLogger("otf.session")
 
@@ -124,7 +126,15 @@ def open_session(
             engine.open(atoms, run.scratch)
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 source = warm_started(engine, run.matrices)
-                parts = make_parts(config, atoms, source, file, ranks=ranks)
+                noise = measured_noise(
+                    run,
+                    engine,
+                    source,
+                    atoms,
+                    file,
+                    target=config.policy.force_target_meV_A * MEV,
+                )
+                parts = make_parts(config, atoms, source, file, ranks=ranks, noise=noise)
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:
             _LOG.error("stopped: %s", error)

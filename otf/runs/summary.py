@@ -18,6 +18,7 @@ from otf.driver.statistics import (
 from otf.engines.protocol import Engine
 from otf.io.trajectory import read_scalars
 from otf.runs.directory import RunDirectory
+from otf.runs.noise import stored_noise
 from otf.runs.warm_start import Gains, gains
 from otf.units import MEV
 
@@ -68,6 +69,9 @@ class Summary:
     floor_meV_A
         Misfit of the model and noise of the labels: the part of the error that more labels do not
         reduce; None if unknown.
+    noise_meV_A
+        Noise of the forces by translating all atoms at the start, by one more engine call; None if
+        it was not measured.
     accepted_meV_A
         Error that is accepted because the target cannot be reached, or None.
     sampling
@@ -94,6 +98,7 @@ class Summary:
     energy_conservation: EnergyConservation | None
     contract: Contract | None
     floor_meV_A: float | None
+    noise_meV_A: float | None
     accepted_meV_A: float | None
     sampling: Sampling | None
     label_wall_s: float
@@ -128,6 +133,7 @@ def summarise(
     state = outcome.state
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
+    noise = stored_noise(run)
     label_s = sum(r.wall_s for r in history)
     sampled = state is not None and state.sampler is not None
     moves = sum(r.elapsed for r in history) if sampled else steps
@@ -151,12 +157,13 @@ def summarise(
         force_checks=ForceChecks() if state is None else state.force_checks,
         contract=contract_of(config, history),
         floor_meV_A=None if state is None else _known(state.policy.floor),
+        noise_meV_A=None if noise is None else noise[0].force_mae / MEV,
         accepted_meV_A=None if state is None else _known(state.policy.accepted),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
         if steps
         else None,
-        label_wall_s=label_s,
+        label_wall_s=label_s + (0.0 if noise is None else noise[1]),
         session_wall_s=wall_s,
         engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
         stopped_by=outcome.stopped_by,

@@ -1,0 +1,92 @@
+"""Noise of the labels of a run, measured before it starts where the engine uses a grid."""
+
+import logging
+from contextlib import closing
+from pathlib import Path
+
+from ase import Atoms
+
+from otf.driver.labelling import Labeller, unlabelled
+from otf.engines.label_noise import LabelNoise, noise_between, translated
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import Engine, LabelSource
+from otf.io.labels import LabelFile, read_labels
+from otf.runs.directory import RunDirectory
+from otf.units import MEV
+
+_LOG = logging.getLogger("otf.noise")
+
+
+def measured_noise(
+    run: RunDirectory,
+    engine: Engine,
+    source: LabelSource,
+    atoms: Atoms,
+    file: LabelFile,
+    *,
+    target: float,
+) -> LabelNoise | None:
+    """Noise of the labels: from the files of the run, or by an additional engine call.
+
+    The first label of the run is computed along with it, so that the noise is known before
+    anything is learned.
+
+    Parameters
+    ----------
+    engine
+        The engine; the additional call leaves no files that later labels start from.
+    source
+        The same for the labels of the run, which may start from learned densities.
+    file
+        The labels of the run.
+    target
+        Force error wanted, eV/Angstrom; noise above it is warned of.
+
+    Returns
+    -------
+    None if the engine's labels do not depend on the position of the atoms in space.
+
+    Raises
+    ------
+    RunError
+        If the engine gives no label of the starting structure.
+    """
+    if not engine.capabilities.grid:
+        return None
+    known = _has_label(run.translated)
+    # First, because later labels start from the files of the latest label.
+    with closing(LabelFile(run.translated)) as translated_file:
+        second = _label(engine, translated(atoms), translated_file)
+    noise = noise_between(_label(source, atoms, file), second)
+    if not known:
+        _LOG.info(
+            "noise of the labels: forces %.1f meV/A, energy %.1f meV, by translating all atoms",
+            noise.force_mae / MEV,
+            noise.energy / MEV,
+        )
+        if noise.force_mae > target:
+            _LOG.warning(
+                "the target of %.1f meV/A is below the noise of the labels: no model reaches it; a "
+                "finer grid of the engine or a larger policy.force_target_meV_A help",
+                target / MEV,
+            )
+    return noise
+
+
+def stored_noise(run: RunDirectory) -> tuple[LabelNoise, float] | None:
+    """Noise of the labels of a run, and the seconds its engine call took; None if not measured."""
+    if not (_has_label(run.translated) and _has_label(run.labels)):
+        return None
+    first, second = read_labels(run.labels)[0].labels, read_labels(run.translated)[0].labels
+    return noise_between(first, second), second.wall_s
+
+
+def _has_label(path: Path) -> bool:
+    return path.exists() and path.stat().st_size > 0
+
+
+def _label(source: LabelSource, atoms: Atoms, file: LabelFile) -> Labels:
+    answer = Labeller(source, file).label(atoms, index=0, step=0)
+    if isinstance(answer, LabelFailure):
+        raise unlabelled(0, answer)
+    return answer
