@@ -118,7 +118,7 @@ class Model(Section):
     )
     components: Literal["auto"] | Annotated[int, Field(ge=1, le=60)] = Field(
         "auto",
-        description="number of principal components in the order-2 part; auto: 10, then 20 or 30",
+        description="number of principal components in the order-2 part; auto: 10, 20, 30 or 60",
     )
     body_order: Literal["auto", 3, 4] = Field(
         "auto",
@@ -138,7 +138,9 @@ class Model(Section):
         "energy of its own atom, as in the talk, without a potential",
     )
     most_columns: PositiveInt = Field(
-        5000, description="auto: largest number of coefficients of the models that are tried"
+        5000,
+        description="auto: largest number of unknowns of the models that are tried: coefficients, "
+        "or rows of the labels if they are fewer",
     )
     residual: Literal["off", "forecast", "propagate"] = Field(
         "off",

@@ -26,6 +26,9 @@ from otf.units import MEV
 
 _LOG = logging.getLogger("otf.learning")
 
+LABELS_AHEAD = 2.0
+"""Labels at the next search, relative to those at the present one, at most."""
+
 _GOOD_ENOUGH = 0.1  # error, in units of the expected noise, below which nothing is searched
 _FEWEST_BLOCKS = 3  # time blocks of labels from which on a model may have any number of columns
 _MANY_BLOCKS = 12  # the same for leaving out blocks instead of predicting labels in their order
@@ -98,7 +101,12 @@ class GrowingRegression:
         """Make the equations of all labels anew, for a model of this size."""
         self.size, self.current = size, self._equations(size)
 
-    def search(self, choice: Regularisation) -> Regularisation:
+    def make_room(self, ahead: float = LABELS_AHEAD) -> None:
+        """Allow models that have room until so many times the labels of the latest search."""
+        rows = 1 + 3 * len(self.examples[0].atoms)
+        self._blueprint.make_room(int(ahead * self.tried_at * rows))
+
+    def search(self, choice: Regularisation, *, ahead: float = LABELS_AHEAD) -> Regularisation:
         """Try other resolutions and larger sizes; take the one with the smallest left-out error.
 
         One quantity is changed at a time; a candidate must be better by a margin. Labels a few
@@ -109,6 +117,8 @@ class GrowingRegression:
         ----------
         choice
             Order and prior in use.
+        ahead
+            See :meth:`make_room`.
 
         Returns
         -------
@@ -116,8 +126,10 @@ class GrowingRegression:
         """
         examples = self._judged_by()
         spread = self._blocks.count >= _FEWEST_BLOCKS
-        best = self._found(self.size, choice, examples)
-        if not best.score > _GOOD_ENOUGH:
+        self.tried_at = len(self.examples)
+        self.make_room(ahead)
+        best = self._found(self._blueprint.fitting(self.size), choice, examples)
+        if not best.score > _GOOD_ENOUGH and best.size == self.size:
             return choice
         most = self._most_columns(spread)
         # Ranges that suit a model too small for its labels do not suit a larger one.
@@ -127,7 +139,7 @@ class GrowingRegression:
             best = self._best_of(best, self._within(others, most), choice, examples)
         best = self._largest_that_pays(best, choice, examples, most)
         self.saturated = spread and best.size == self.size
-        if best.size != self.size:
+        if best.size != self.size or not self.has_all_environments:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
         return best.choice

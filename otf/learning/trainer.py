@@ -12,7 +12,7 @@ from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
 from otf.learning.force_model import SAMPLES, ForceModel, Posterior
-from otf.learning.growing_regression import GrowingRegression
+from otf.learning.growing_regression import LABELS_AHEAD, GrowingRegression
 from otf.learning.left_out import left_out_scale
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
@@ -32,8 +32,8 @@ _OTHER_LABELS = (
     "its place"
 )
 _FREE = 0.3  # freedom of the residuals below which they say nothing of the noise
-_AGAIN, _SOONER = 2.0, 1.5  # factors of the number of labels between searches,
-_EARLY = 12  # sooner up to so many labels, and where the model is saturated
+_SOONER = 1.5  # factor of the number of labels between searches, instead of LABELS_AHEAD:
+_EARLY = 12  # up to so many labels, and where the model is saturated
 _SATURATED = 0.7
 _LATEST = 3  # labels by whose leverage the error scale is transferred to another prior
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
@@ -214,7 +214,7 @@ class Trainer:
             regression.equations, regression.leading, self._choice, thorough=True
         )
         if self.n_labels >= _FIRST_SEARCH:
-            self._choice = self._labels.search(self._choice)
+            self._choice = self._labels.search(self._choice, ahead=1.0)
             regression = self._labels.current
             self._choice = regularisation.converge(
                 regression.equations, regression.leading, self._choice, thorough=True
@@ -248,6 +248,9 @@ class Trainer:
         """
         for taught in labelled:
             self._labels.remember(taught)
+        self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
+        if self.n_labels:
+            self._labels.make_room()
         self._labels.rebuild(state.size)
         if self.n_labels != state.n_labels:
             raise RunError(
@@ -255,7 +258,6 @@ class Trainer:
                 "there; put the labels file of this run back in its place"
             )
         self._choice, self._scale = state.choice, state.scale
-        self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
         self._residuals = list(state.residuals)
         if not self.n_labels:
             return
@@ -278,9 +280,8 @@ class Trainer:
         """
         before, size = self._latest_leverage(), self.size
         sooner = self.n_labels <= _EARLY or self._is_saturated()
-        again = _SOONER if sooner else _AGAIN
+        again = _SOONER if sooner else LABELS_AHEAD
         if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
-            self._labels.tried_at = self.n_labels
             self._choice = self._labels.search(self._choice)
         regression = self._labels.current
         settled = self.n_labels > _UNSETTLED or regression.equations.n_unknowns > _MANY

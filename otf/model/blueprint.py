@@ -23,6 +23,8 @@ from otf.model.workers import Workers
 
 SharingKind = Literal["species", "environment", "atom"]
 
+_ROOM_OF_DUAL = 4  # times the columns, where there are fewer rows,
+_MOST_NUMBERS = 50_000_000  # and at most so many numbers in them: 0.4 GB
 MOST_CLASSES = 32
 """Most environments with a block of their own; a liquid has arbitrarily many."""
 
@@ -88,11 +90,11 @@ class Choices:
     cutoff_two, cutoff_three, radial_three, decay, channels
         Values to choose from; empty for that of the descriptor's settings.
     most_columns
-        Maximum number of coefficients of a model.
+        Maximum number of unknowns of the equations: coefficients, or rows if they are fewer.
     """
 
     sharing: tuple[SharingKind, ...] = ("species", "environment")
-    components: tuple[int, ...] = (10, 20, 30)
+    components: tuple[int, ...] = (10, 20, 30, 60)
     four_body: tuple[bool, ...] = (False, True)
     most_columns: int = 5000
     cutoff_two: tuple[float, ...] = ()
@@ -151,6 +153,7 @@ class Blueprint:
         most = self._features(choices.smallest().resolution, four_body=False)
         components = tuple(dict.fromkeys(min(c, most) for c in choices.components))
         self.choices = replace(choices, components=components)
+        self.most_columns = choices.most_columns
         self.coupling = coupling
         self.workers = workers or Workers()
         self.ranks = ranks
@@ -171,6 +174,15 @@ class Blueprint:
     @property
     def _numbers(self) -> Ints:
         return np.array(self._species, dtype=np.int64)
+
+    def make_room(self, rows: int) -> None:
+        """Allow as many coefficients as equations of so many rows have room for.
+
+        With few rows the dual form is solved, whose cost hardly depends on the coefficients.
+        """
+        most = self.choices.most_columns
+        in_dual = min(_ROOM_OF_DUAL * most, _MOST_NUMBERS // rows) if 0 < rows <= most else 0
+        self.most_columns = max(most, in_dual)
 
     def see(self, atoms: Atoms) -> bool:
         """Register a labelled structure; return whether it has new environments."""
@@ -210,7 +222,20 @@ class Blueprint:
             for value in getattr(self.choices, name)
             if value != getattr(size.resolution, name)
         ]
-        return [s for s in others if self.n_columns(s) <= self.choices.most_columns]
+        return [s for s in others if self.n_columns(s) <= self.most_columns]
+
+    def fitting(self, size: Size) -> Size:
+        """The size, or one of fewer components if it has no room for all environments."""
+        fewer = self.choices.components[: self.choices.components.index(size.components) + 1]
+        sizes = [replace(size, components=c) for c in reversed(fewer)]
+        return next((s for s in sizes if self._is_complete(s)), sizes[-1])
+
+    def _is_complete(self, size: Size) -> bool:
+        """Whether there is room for a model of this size with all environments."""
+        complete = size.sharing == "species" or self.groups(size).classes == splitting(
+            set(self._classes)
+        )
+        return complete and self.n_columns(size) <= self.most_columns
 
     def larger(self, size: Size) -> list[Size]:
         """The next larger sizes within the limits.
@@ -220,17 +245,17 @@ class Blueprint:
         """
         choices = self.choices
         at = choices.components.index(size.components)
-        out = [replace(size, components=c) for c in choices.components[at + 1 :][:1]]
+        # Two steps: the gain of a single one may be below the margin.
+        out = [replace(size, components=c) for c in choices.components[at + 1 :][:2]]
         fewer = choices.components[at::-1]
         if size.sharing == "species" and "environment" in choices.sharing and self._steady:
             shared = [replace(size, sharing="environment", components=c) for c in fewer]
-            complete = splitting(set(self._classes))
-            roomy = [s for s in shared if self.groups(s).classes == complete]
+            roomy = [s for s in shared if self._is_complete(s)]
             out += [s for s in (*roomy, *shared) if self.groups(s).classes][:1]
         if not size.four_body and True in choices.four_body:
             larger = [replace(size, four_body=True, components=c) for c in fewer]
-            out += [s for s in larger if self.n_columns(s) <= choices.most_columns][:1]
-        return [s for s in out if self.n_columns(s) <= choices.most_columns]
+            out += [s for s in larger if self.n_columns(s) <= self.most_columns][:1]
+        return [s for s in out if self.n_columns(s) <= self.most_columns]
 
     def n_columns(self, size: Size) -> int:
         """Number of coefficients of a model of this size."""
@@ -246,7 +271,7 @@ class Blueprint:
         atoms = self._start if size.sharing == "atom" else ()
         classes: tuple[str, ...] = ()
         if size.sharing != "species":
-            room = self.choices.most_columns // self._width(size) - len(self._species) - len(atoms)
+            room = self.most_columns // self._width(size) - len(self._species) - len(atoms)
             for count in range(len(self._classes), 0, -1):
                 classes = splitting(set(self._classes[:count]))
                 if len(classes) <= room:

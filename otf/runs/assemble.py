@@ -172,7 +172,7 @@ def _components(model: Model) -> tuple[int, ...]:
     """Numbers of principal components to choose from; (0,) for a linear model."""
     if model.order == 1:
         return (0,)
-    return (10, 20, 30) if model.components == "auto" else (model.components,)
+    return (10, 20, 30, 60) if model.components == "auto" else (model.components,)
 
 
 def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:

@@ -381,6 +381,21 @@ def test_grown_trainer_is_restored_to_the_last_bit():
     assert one.mean(0.5).tobytes() == other.mean(0.5).tobytes()
 
 
+def test_a_model_larger_than_its_rows_shrinks_when_they_become_many():
+    data = labelled(60, width=0.08)
+    choices = {"sharing": ("species",), "components": (3, 8, 15), "most_columns": 250}
+    model, sizes = growing(**choices), []
+    for i in range(60):
+        learn(model, data[i : i + 1])
+        sizes.append(model.model.n_columns)
+        if i == 10:
+            copy = growing(**choices)
+            copy.restore(model.capture(), data[:11])
+            assert copy.model.n_columns == sizes[-1]
+    assert max(sizes) > 250
+    assert sizes[-1] <= 250
+
+
 def test_atoms_of_their_own_are_learned_and_fall_back():
     data, test = labelled(30), labelled(8, seed=1)
     model = learn(growing(sharing=("atom",), components=(3,), four_body=(False,)), data)

@@ -188,3 +188,20 @@ def test_a_structure_of_other_atoms_uses_what_it_knows():
     model = ethanol_blueprint(sharing=("atom",)).build(Size("atom", 3))
     water = Atoms("OH2", [[0, 0, 0], [0.96, 0, 0], [-0.24, 0.93, 0]])
     assert (model.sharing.blocks(water)[:, -1] == -1).all()
+
+
+def test_few_rows_leave_room_for_more_columns_than_many():
+    blueprint = ethanol_blueprint(components=(10, 20), four_body=(False,))
+    small, large = Size(), Size("environment", 20)
+    most = blueprint.n_columns(small)
+    narrow = ethanol_blueprint(components=(10, 20), four_body=(False,), most_columns=most)
+    assert narrow.larger(small) == []
+    narrow.make_room(rows=most)
+    assert narrow.most_columns == 4 * most
+    assert narrow.fitting(large) == (
+        large if blueprint.n_columns(large) <= 4 * most else Size("environment", 10)
+    )
+    assert Size("species", 20) in narrow.larger(small)
+    narrow.make_room(rows=most + 1)
+    assert narrow.most_columns == most
+    assert narrow.fitting(Size("species", 20)) == small
