@@ -84,7 +84,7 @@ def read(path: Path) -> OpenmxDeck:
         If it cannot be read or is not an input file.
     """
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise EngineError(f"engine.template: {path} cannot be read ({error.strerror})") from error
     return parse(text, path.name)

@@ -16,10 +16,11 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
 from otf.engines.input_deck import Deck
+from otf.engines.job import InputJob
 from otf.engines.label_directories import LabelDirectories
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import Launch, launch
-from otf.engines.placement import name_species, periodic_cell, placed
+from otf.engines.placement import name_species, periodic_cell, placed, template_cell
 from otf.engines.process import Finished, Patience, run_program
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, WarmStart
 from otf.engines.sanity import impossible, misplaced, too_close
@@ -30,7 +31,8 @@ from otf.orbitals.grids import Grid
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
-from otf_openmx.geometry import read_structure, species_elements, write_structure
+from otf_openmx.geometry import cell_of_molecule, species_elements, write_structure
+from otf_openmx.input_job import read_job
 from otf_openmx.matrices import Occupation, occupation_of, read_matrices
 from otf_openmx.occupations import entropy_term
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
@@ -104,12 +106,12 @@ class OpenmxEngine(Engine):
             If the program is missing, or the template or the options do not fit the atoms.
         """
         self._launch = launch(self._options)
-        self._cell = periodic_cell(atoms, self._options.vacuum_A)
         symbols = list(atoms.symbols)
         original = make_deck(
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
         self._deck = original.copy()
+        self._cell = self._cell_of(atoms)
         self._set_output(self._deck, atoms)
         named = [line.split()[1] for line in self._deck.block("Atoms.SpeciesAndCoordinates") or ()]
         elements = species_elements(self._deck)
@@ -200,9 +202,20 @@ class OpenmxEngine(Engine):
         )
 
     @classmethod
-    def structure(cls, path: Path) -> Atoms:
-        """Read the structure of an OpenMX input file."""
-        return read_structure(read(path))
+    def job(cls, path: Path) -> InputJob:
+        """Read the job of an OpenMX input file."""
+        return read_job(read(path))
+
+    def _cell_of(self, atoms: Atoms) -> Floats:
+        """The cell of the structure; for a molecule without one that of the template, or a box."""
+        given = None
+        if atoms.cell.rank < 3 and "vacuum_A" not in self._options.model_fields_set:
+            given = cell_of_molecule(self._deck, atoms) if self._options.template else None
+        if given is None:
+            return periodic_cell(atoms, self._options.vacuum_A)
+        given = template_cell(atoms, given, self._deck.source)
+        _LOG.info("cell of the molecule, of %s: %s A", self._deck.source, given.round(4).tolist())
+        return given
 
     def _set_output(self, deck: Deck, atoms: Atoms) -> None:
         """Set the keywords that otf requires, whatever the template has."""

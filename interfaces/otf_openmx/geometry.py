@@ -6,11 +6,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_numbers
 
+from otf.arrays import Floats
 from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf_openmx.output import BOHR_A
 
 _UNIT_A = {"ang": 1.0, "au": BOHR_A}
+_MARGIN = 1.1
 _EMPTY = "E"  # pseudopotential of species without an atom
 
 
@@ -49,7 +51,9 @@ def _masses_u(deck: Deck) -> dict[str, float]:
 
 
 def read_structure(deck: Deck) -> Atoms:
-    """The structure of an input file, periodic in three directions, with the masses it gives.
+    """The structure of an input file with the masses it gives.
+
+    It is periodic in three directions, or without a cell if the file gives none.
 
     Raises
     ------
@@ -61,11 +65,15 @@ def read_structure(deck: Deck) -> Atoms:
     vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
     if not rows:
         raise EngineError(f"{deck.source}: has no block Atoms.SpeciesAndCoordinates")
-    if len(vectors) != 3:
+    number = (deck.value("Atoms.Number") or str(len(rows))).split()[0]
+    if number != str(len(rows)):
         raise EngineError(
-            f"{deck.source}: does not have three Atoms.UnitVectors; otf does not assume a cell: "
-            "add them"
+            f"{deck.source}: Atoms.Number is {number}, but Atoms.SpeciesAndCoordinates has "
+            f"{len(rows)} rows; correct one of them"
         )
+    fractional = _unit(deck, "Atoms.SpeciesAndCoordinates.Unit") == "frac"
+    if len(vectors) != 3 and (vectors or fractional):
+        raise EngineError(f"{deck.source}: does not have three Atoms.UnitVectors; add them")
     try:
         cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
         empty = [row[0] for row in rows if row[1] not in elements]
@@ -79,11 +87,12 @@ def read_structure(deck: Deck) -> Atoms:
         masses_u = _masses_u(deck)
     except (ValueError, IndexError) as error:
         raise EngineError(f"{deck.source}: the structure cannot be read ({error})") from error
-    if _unit(deck, "Atoms.SpeciesAndCoordinates.Unit") == "frac":
+    if fractional:
         atoms = Atoms(names, scaled_positions=positions, cell=cell, pbc=True)
     else:
         positions *= _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
-        atoms = Atoms(names, positions=positions, cell=cell, pbc=True)
+        periodic = {"cell": cell, "pbc": True} if vectors else {}
+        atoms = Atoms(names, positions=positions, **periodic)
     if masses_u:
         usual = atoms.get_masses()
         atoms.set_masses([masses_u.get(row[1], m) for row, m in zip(rows, usual, strict=True)])
@@ -100,6 +109,40 @@ def _scale(deck: Deck, keyword: str) -> float:
     if unit not in _UNIT_A:
         raise EngineError(f"{deck.source}: {keyword} {unit} is not Ang or AU")
     return _UNIT_A[unit]
+
+
+def cell_of_molecule(deck: Deck, atoms: Atoms) -> Floats | None:
+    """The cell (3, 3), Angstrom, of a molecule for which the template stands.
+
+    That of the template, or the one that OpenMX makes where there is none: 1.1 times the extent of
+    the spheres of the basis functions. None if the basis files cannot be read.
+    """
+    vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
+    if len(vectors) == 3:
+        return np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
+    elements = species_elements(deck)
+    reach = np.zeros(len(atoms))
+    for row in map(str.split, deck.block("Definition.of.Atomic.Species") or ()):
+        radius = _basis_radius(Path(str(deck.value("DATA.PATH"))) / "PAO", row[1])
+        if radius is None:
+            return None
+        mine = [symbol == elements.get(row[0]) for symbol in atoms.symbols]
+        reach[mine] = np.maximum(reach[mine], radius)
+    low, high = atoms.positions - reach[:, None], atoms.positions + reach[:, None]
+    return np.diag(_MARGIN * (high.max(axis=0) - low.min(axis=0)))
+
+
+def _basis_radius(folder: Path, basis: str) -> float | None:
+    """Cutoff radius of the basis functions (such as C6.0-s2p2d1), Angstrom."""
+    try:
+        text = (folder / f"{basis.split('-')[0]}.pao").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+    for line in text.splitlines():
+        words = line.split()
+        if words and words[0] == "radial.cutoff.pao":
+            return float(words[1]) * BOHR_A
+    return None
 
 
 def write_structure(deck: Deck, atoms: Atoms, species: list[str], states: list[str]) -> None:

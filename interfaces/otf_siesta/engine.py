@@ -15,10 +15,11 @@ from pydantic import BaseModel
 from otf.arrays import Floats
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.input_deck import Deck
+from otf.engines.job import InputJob
 from otf.engines.label_directories import LabelDirectories
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import launch
-from otf.engines.placement import name_species, periodic_cell, placed
+from otf.engines.placement import name_species, periodic_cell, placed, template_cell
 from otf.engines.process import Patience, run_program
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
 from otf.engines.sanity import too_close
@@ -29,8 +30,9 @@ from otf_siesta.by_process import ByProcess, diagonalise_once
 from otf_siesta.by_server import ByServer
 from otf_siesta.changes import NAME, fingerprint, set_output
 from otf_siesta.fdf import read, whole_text
-from otf_siesta.geometry import read_structure, species_elements, species_of_atoms
+from otf_siesta.geometry import cell_of, species_elements, species_of_atoms
 from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
+from otf_siesta.input_job import read_job
 from otf_siesta.job import DENSITY_MATRIX, Job, Question
 from otf_siesta.options import Options, make_deck
 from otf_siesta.output import read_version
@@ -95,8 +97,8 @@ class SiestaEngine(Engine):
         self.close()
         options = self._options
         started = launch(options)
-        self._cell = periodic_cell(atoms, options.vacuum_A)
         deck, species = self._deck_for(atoms)
+        self._cell = self._cell_of(atoms, deck)
         assert options.pseudo_path is not None
         job = Job(
             started,
@@ -117,6 +119,16 @@ class SiestaEngine(Engine):
                 job, options.connection, options.host, extrapolates=bool(options.history_depth)
             )
         )
+
+    def _cell_of(self, atoms: Atoms, deck: Deck) -> Floats:
+        """The cell of the structure; for a molecule without one that of the template, or a box."""
+        given = None
+        if atoms.cell.rank < 3 and "vacuum_A" not in self._options.model_fields_set:
+            given = cell_of(deck) if self._options.template else None
+        if given is None:
+            return periodic_cell(atoms, self._options.vacuum_A)
+        _LOG.info("cell of the molecule, of %s: %s A", deck.source, given.round(4).tolist())
+        return template_cell(atoms, given, deck.source)
 
     def _deck_for(self, atoms: Atoms) -> tuple[Deck, list[str]]:
         """The input without a structure, and the species label of each atom."""
@@ -242,9 +254,9 @@ class SiestaEngine(Engine):
         )
 
     @classmethod
-    def structure(cls, path: Path) -> Atoms:
-        """The structure of an input file."""
-        return read_structure(read(path))
+    def job(cls, path: Path) -> InputJob:
+        """The job of an input file."""
+        return read_job(read(path), path.parent)
 
     @classmethod
     def keep_input(cls, path: Path, target: Path) -> None:

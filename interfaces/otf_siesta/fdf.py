@@ -13,6 +13,7 @@ from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
 
 _COMMENT = re.compile(r"""("[^"]*"|'[^']*'|`[^`]*`)|[#;!].*""")
+_SEPARATORS = "=:, \t"
 _WORD = re.compile(r"[\s=:,]+")
 _DEEPEST = 20  # nested included files
 
@@ -59,8 +60,7 @@ def read(path: Path) -> Fdf:
     Raises
     ------
     EngineError
-        If a file cannot be read, a block is not closed, or values are taken from another file in
-        a way otf does not support.
+        If a file cannot be read, or a block is not closed.
     """
     entries: dict[str, Entry] = {}
     for entry in _entries(path, depth=0):
@@ -100,11 +100,11 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
             else:
                 body = _body(lines, words[1], where)
             yield Entry(words[1], tuple(body), where, is_block=True)
-        elif "<" in words:
-            raise EngineError(
-                f"{where}: otf does not support 'label < file'; write the value here, or use "
-                "%include"
-            )
+        elif "<" in words:  # names of entries that are in another file, if it has them
+            at = words.index("<")
+            names = {_key(name) for name in words[:at]}
+            other = _entries(_other(path, words[at + 1 :][:1], where), depth=depth + 1)
+            yield from (entry for entry in other if _key(entry.name) in names)
         elif first == "%endblock":
             raise EngineError(f"{where}: ends a block that was not begun; remove the line")
         else:
@@ -115,12 +115,12 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Number and text of the lines that are not blank or comments."""
     try:
-        text = path.read_text(encoding="utf-8", errors="replace")
+        text = path.read_text(encoding="utf-8-sig", errors="replace")
     except OSError as error:
         raise EngineError(f"{path}: cannot be read ({error.strerror})") from error
     for number, raw in enumerate(text.splitlines(), start=1):
         line = _COMMENT.sub(lambda found: found.group(1) or "", raw).strip()
-        if line:
+        if line.strip(_SEPARATORS):  # not a rule of separators
             yield number, line
 
 

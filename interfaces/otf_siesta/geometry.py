@@ -14,8 +14,8 @@ from otf.arrays import Floats
 from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf_siesta.output import BOHR_A
+from otf_siesta.values import LENGTH_A, quantity, real, whole, words_of
 
-_LENGTH_A = {"bohr": BOHR_A, "ang": 1.0, "nm": 10.0, "cm": 1e8, "m": 1e10}
 _SCALES = {
     "bohr": "bohr",
     "notscaledcartesianbohr": "bohr",
@@ -26,113 +26,177 @@ _SCALES = {
     "fractional": "fractional",
     "scaledbylatticevectors": "fractional",
 }
-_NOT_READ = ("SuperCell", "Zmatrix")
-_REPLACED = ("LatticeParameters", "AtomicCoordinatesOrigin", *_NOT_READ)
+_BLOCK = "AtomicCoordinatesAndAtomicSpecies"
+_REPLACED = ("LatticeParameters", "AtomicCoordinatesOrigin", "SuperCell", "Zmatrix")
 
 
-def species_elements(deck: Deck) -> dict[str, str]:
-    """Element of each species label, in the order of their numbers.
+def species(deck: Deck) -> dict[int, tuple[str, int]]:
+    """Label and atomic number of each species, by its number; that of a ghost is negative.
 
     Raises
     ------
     EngineError
-        If the block is missing or a species is not an element with its nucleus.
+        If the block is missing or cannot be read.
     """
     block = deck.block("ChemicalSpeciesLabel")
     if block is None:
         raise EngineError(f"{deck.source}: has no block ChemicalSpeciesLabel")
     rows = {}
     for line in block:
-        words = line.split()
+        words = words_of(line)
         try:
-            number, nucleus, label = int(words[0]), int(words[1]), words[2]
+            rows[int(words[0])] = (words[2], int(words[1]))
         except (ValueError, IndexError):
             raise EngineError(
                 f"{deck.source}: ChemicalSpeciesLabel: '{line}' is not 'number Z label'"
             ) from None
-        if not 0 < nucleus < len(chemical_symbols):
-            raise EngineError(
-                f"{deck.source}: ChemicalSpeciesLabel: '{line}': otf moves real elements only, no "
-                "ghosts and no synthetic atoms"
-            )
-        rows[number] = (label, chemical_symbols[nucleus])
-    return dict(rows[number] for number in sorted(rows))
+    return dict(sorted(rows.items()))
+
+
+def species_elements(deck: Deck) -> dict[str, str]:
+    """Element of each species label, in the order of their numbers, without ghosts.
+
+    Raises
+    ------
+    EngineError
+        If the block is missing or cannot be read.
+    """
+    return {
+        label: chemical_symbols[nucleus]
+        for label, nucleus in species(deck).values()
+        if 0 < nucleus < len(chemical_symbols)
+    }
 
 
 def species_of_atoms(deck: Deck) -> list[str]:
-    """Species label of each atom of the input file; empty where there are none."""
-    rows = [line.split() for line in deck.block("AtomicCoordinatesAndAtomicSpecies") or ()]
-    labels = list(species_elements(deck))
+    """Species label of each atom of the input file; empty where there are none.
+
+    Raises
+    ------
+    EngineError
+        If the block cannot be read, or an atom is a ghost or synthetic.
+    """
+    labels = labels_of(deck, [words[3] for words in _rows(deck)])
+    return labels * int(np.prod(_supercell(deck)))
+
+
+def labels_of(deck: Deck, numbers: Sequence[str]) -> list[str]:
+    """Labels of atoms by the numbers of their species.
+
+    Raises
+    ------
+    EngineError
+        If a species is not there, a ghost or synthetic.
+    """
+    known, real_ones = species(deck), species_elements(deck)
     try:
-        return [labels[int(row[3]) - 1] for row in rows]
-    except (ValueError, IndexError) as error:
+        labels = [known[int(number)][0] for number in numbers]
+    except (ValueError, KeyError) as error:
         raise _unreadable(deck, error) from error
+    for label in labels:
+        if label not in real_ones:
+            raise EngineError(
+                f"{deck.source}: an atom is of species {label}, which is a ghost or synthetic; otf "
+                "moves elements only: remove the atom"
+            )
+    return labels
+
+
+def _rows(deck: Deck) -> list[list[str]]:
+    """Words of the rows of the atoms; SIESTA reads NumberOfAtoms of them."""
+    lines = deck.block(_BLOCK) or ()
+    number = whole(deck, "NumberOfAtoms")
+    if number is not None and number > len(lines) > 0:
+        raise EngineError(
+            f"{deck.source}: NumberOfAtoms is {number}, but {_BLOCK} has {len(lines)} rows; "
+            "correct one of them"
+        )
+    rows = [words_of(line) for line in lines[:number]]
+    if any(len(row) < 4 for row in rows):
+        raise EngineError(f"{deck.source}: {_BLOCK}: a row is not 'x y z species'")
+    return rows
 
 
 def read_structure(deck: Deck) -> Atoms:
-    """The structure of an input file, periodic in three directions, with its masses.
+    """The structure in the blocks of an input file, with its masses.
+
+    It is periodic in three directions, or without a cell if the file has no lattice constant.
 
     Raises
     ------
     EngineError
         If it is missing, incomplete, or given in a way otf does not support.
     """
-    for name in _NOT_READ:
-        if deck.block(name) is not None:
-            raise EngineError(
-                f"{deck.source}: {name} is not read; give otf the whole structure with "
-                "system.structure instead of system.from"
-            )
-    elements = species_elements(deck)
-    labels = species_of_atoms(deck)
-    if not labels:
-        raise EngineError(f"{deck.source}: has no block AtomicCoordinatesAndAtomicSpecies")
-    constant = _length(deck, "LatticeConstant")
-    if constant is None:
+    if deck.block("Zmatrix") is not None:
         raise EngineError(
-            f"{deck.source}: has no LatticeConstant; otf does not assume a cell: add it"
+            f"{deck.source}: Zmatrix is not read; give otf the structure with system.structure "
+            "instead of system.from, such as the .XV file of a run"
         )
-    lines = deck.block("AtomicCoordinatesAndAtomicSpecies") or ()
+    labels = labels_of(deck, [words[3] for words in _rows(deck)])
+    if not labels:
+        raise EngineError(f"{deck.source}: has no block {_BLOCK}")
+    constant = quantity(deck, "LatticeConstant", LENGTH_A, "bohr")
+    kind = _SCALES.get((deck.value("AtomicCoordinatesFormat") or "bohr").split()[0].lower())
+    if kind is None:
+        raise EngineError(
+            f"{deck.source}: AtomicCoordinatesFormat {deck.value('AtomicCoordinatesFormat')} is "
+            "not one of SIESTA's"
+        )
+    if constant is None and kind in ("lattice", "fractional"):
+        raise EngineError(
+            f"{deck.source}: AtomicCoordinatesFormat {kind} needs a LatticeConstant; add it"
+        )
+    origin = words_of((deck.block("AtomicCoordinatesOrigin") or ("0 0 0",))[0])
     try:
-        cell = constant * _cell(deck)
-        given = np.array([[float(x) for x in line.split()[:3]] for line in lines])
+        coordinates = np.array([[real(x) for x in words[:3]] for words in _rows(deck)])
+        coordinates += [real(x) for x in origin[:3]]
+        cell = np.zeros((3, 3)) if constant is None else constant * _cell(deck)
     except ValueError as error:
         raise _unreadable(deck, error) from error
-    kind = (deck.value("AtomicCoordinatesFormat") or "bohr").lower()
-    if kind not in _SCALES:
-        raise EngineError(f"{deck.source}: AtomicCoordinatesFormat {kind} is not one of SIESTA's")
-    scale = {"bohr": BOHR_A, "ang": 1.0, "lattice": constant}.get(_SCALES[kind])
-    positions = given @ cell if scale is None else given * scale
-    atoms = Atoms([elements[name] for name in labels], positions=positions, cell=cell, pbc=True)
-    _set_masses(deck, atoms, labels, list(elements))
-    return atoms
+    scale = {"bohr": BOHR_A, "ang": 1.0, "lattice": constant}.get(kind)
+    positions = coordinates @ cell if scale is None else coordinates * scale
+    elements = species_elements(deck)
+    atoms = Atoms(
+        [elements[name] for name in labels],
+        positions=positions,
+        cell=cell,
+        pbc=constant is not None,
+    )
+    set_masses(deck, atoms, labels)
+    return atoms.repeat(_supercell(deck))
+
+
+def _supercell(deck: Deck) -> tuple[int, int, int]:
+    """Repetitions along the three vectors."""
+    block = deck.block("SuperCell")
+    if block is None:
+        return (1, 1, 1)
+    try:
+        matrix = np.array([[int(x) for x in words_of(line)[:3]] for line in block[:3]])
+        if matrix.shape != (3, 3):
+            raise ValueError("SuperCell has not three rows of three")
+    except ValueError as error:
+        raise _unreadable(deck, error) from error
+    a, b, c = np.diag(matrix).tolist()
+    if min(a, b, c) < 1 or np.count_nonzero(matrix) > 3:
+        raise EngineError(
+            f"{deck.source}: SuperCell is not diagonal, which SIESTA refuses, too; give the "
+            "repeated structure"
+        )
+    return a, b, c
 
 
 def _unreadable(deck: Deck, error: Exception) -> EngineError:
     return EngineError(f"{deck.source}: the structure cannot be read ({error})")
 
 
-def _length(deck: Deck, name: str) -> float | None:
-    """A length in Angstrom; without a unit it is in bohr."""
-    words = (deck.value(name) or "").split()
-    if not words:
-        return None
-    unit = words[1].lower() if len(words) > 1 else "bohr"
-    try:
-        return float(words[0]) * _LENGTH_A[unit]
-    except (ValueError, KeyError):
-        raise EngineError(
-            f"{deck.source}: {name} {' '.join(words)} is not a length in {', '.join(_LENGTH_A)}"
-        ) from None
-
-
 def _cell(deck: Deck) -> Floats:
     """Cell vectors in units of the lattice constant."""
     vectors, parameters = deck.block("LatticeVectors"), deck.block("LatticeParameters")
     if vectors is not None:
-        cell = np.array([[float(x) for x in line.split()[:3]] for line in vectors])
+        cell = np.array([[real(x) for x in words_of(line)[:3]] for line in vectors[:3]])
     elif parameters is not None:
-        cell = np.asarray(cellpar_to_cell([float(x) for x in parameters[0].split()[:6]]))
+        cell = np.asarray(cellpar_to_cell([real(x) for x in words_of(parameters[0])[:6]]))
     else:
         cell = np.eye(3)
     if cell.shape != (3, 3):
@@ -140,25 +204,51 @@ def _cell(deck: Deck) -> Floats:
     return cell
 
 
-def _set_masses(deck: Deck, atoms: Atoms, labels: list[str], order: list[str]) -> None:
+def cell_of(deck: Deck) -> Floats | None:
+    """The cell (3, 3) of an input file, Angstrom; None if it has no lattice constant.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be read.
+    """
+    constant = quantity(deck, "LatticeConstant", LENGTH_A, "bohr")
+    try:
+        return None if constant is None else np.asarray(constant * _cell(deck))
+    except ValueError as error:
+        raise _unreadable(deck, error) from error
+
+
+def set_masses(deck: Deck, atoms: Atoms, labels: Sequence[str]) -> None:
+    """Set the masses that the input gives.
+
+    Raises
+    ------
+    EngineError
+        If the block cannot be read.
+    """
     masses = atoms.get_masses()
+    known = species(deck)
     for line in deck.block("AtomicMass") or ():
-        number, mass = line.split()[:2]
-        masses[[name == order[int(number) - 1] for name in labels]] = float(mass)
+        words = words_of(line)
+        try:
+            masses[[name == known[int(words[0])][0] for name in labels]] = real(words[1])
+        except (ValueError, IndexError, KeyError) as error:
+            raise EngineError(f"{deck.source}: AtomicMass: '{line}' cannot be read") from error
     atoms.set_masses(masses)
 
 
-def write_structure(deck: Deck, atoms: Atoms, species: Sequence[str]) -> None:
+def write_structure(deck: Deck, atoms: Atoms, labels: Sequence[str]) -> None:
     """Write a structure to a deck, in Angstrom and with full precision.
 
     Parameters
     ----------
-    species
+    labels
         Species label of each atom, as in ChemicalSpeciesLabel.
     """
     for name in _REPLACED:
         deck.drop(name)
-    number = {label: i for i, label in enumerate(species_elements(deck), start=1)}
+    number = {label: i for i, (label, _) in species(deck).items()}
     deck.put("NumberOfAtoms", len(atoms))
     deck.put("LatticeConstant", "1.0 Ang")
     deck.put_block("LatticeVectors", [_row(vector) for vector in atoms.cell.tolist()])
@@ -167,7 +257,7 @@ def write_structure(deck: Deck, atoms: Atoms, species: Sequence[str]) -> None:
         "AtomicCoordinatesAndAtomicSpecies",
         [
             f"{_row(position)} {number[label]}"
-            for position, label in zip(atoms.positions.tolist(), species, strict=True)
+            for position, label in zip(atoms.positions.tolist(), labels, strict=True)
         ],
     )
 

@@ -15,7 +15,7 @@ from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix
 from otf_siesta.answers import ERRORS, OUTPUT, version_of
 from otf_siesta.changes import NAME, apply_remedies
-from otf_siesta.geometry import species_elements, write_structure
+from otf_siesta.geometry import species, write_structure
 from otf_siesta.output import Answer
 
 INPUT = f"{NAME}.fdf"
@@ -97,7 +97,7 @@ class Job:
         EngineError
             If one has none.
         """
-        for label in species_elements(self.deck):
+        for label, _ in species(self.deck).values():
             self._files_of(label)
 
     def prepare(
@@ -114,7 +114,7 @@ class Job:
             deck.put(name, value)
         apply_remedies(deck, remedies)
         (directory / INPUT).write_text(deck.text(), encoding="utf-8")
-        for label in species_elements(deck):
+        for label, _ in species(deck).values():
             for path in self._files_of(label):
                 (directory / path.name).symlink_to(path.resolve())
 

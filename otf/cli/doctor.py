@@ -45,8 +45,9 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
 
 def _told(trial: "Trial") -> str:
     lines = [f"ok       {trial.kind} can start with {trial.formula}, {trial.atoms} atoms"]
+    lines = [*trial.from_job, *lines]
     if trial.energy_eV is None:
-        return lines[0]
+        return "\n".join(lines)
     lines += [
         f"label    {trial.provenance}: {trial.energy_eV:.6f} eV, "
         + _cost(trial.scf_cold, trial.wall_cold_s),

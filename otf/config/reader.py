@@ -15,6 +15,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from otf.config.cluster import Cluster
+from otf.config.job_defaults import take_in_job
 from otf.config.scalars import SCALARS
 from otf.config.schema import Config, Learning, Model
 from otf.config.writer import to_yaml
@@ -159,8 +160,11 @@ def _checked(document: _Document, folder: Path) -> Config | None:
         return None
     _check_engine(document, folder)
     _take_in_profile(document, folder)
+    taken = take_in_job(document.data, folder)
     config: Config | None = _validate(Config, document, ())
     _check_structure(document, folder)
+    if config is not None:
+        config.remember_job(taken)
     return config
 
 

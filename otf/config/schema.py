@@ -1,8 +1,9 @@
 """Schema of the configuration of a run; the names of quantities include their units."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, model_validator
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from otf.config.cluster import Cluster
 from otf.config.dynamics import Dynamics
@@ -303,6 +304,16 @@ class Config(Section):
     output: Output = Output()
     cluster: Cluster = Cluster()
     replicas: Replicas = Replicas()
+    _from_job: tuple[str, ...] = PrivateAttr(())
+
+    @property
+    def from_job(self) -> tuple[str, ...]:
+        """What was taken from the input file of the engine, and what was left, a line each."""
+        return self._from_job
+
+    def remember_job(self, lines: Iterable[str]) -> None:
+        """Keep the lines of :attr:`from_job`, which are not part of the configuration."""
+        self._from_job = tuple(lines)
 
     @model_validator(mode="after")
     def _pressure_needs_one_energy(self) -> Self:

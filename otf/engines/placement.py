@@ -8,6 +8,8 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.errors import EngineError
 
+_SMALLEST_GAP_A = 1.5
+
 
 def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
     """The cell (3, 3) of a structure, or a box around a molecule that has none, Angstrom.
@@ -28,6 +30,24 @@ def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
     if atoms.cell.rank == 3:
         return np.array(atoms.cell.array)
     return np.diag(np.ptp(atoms.positions, axis=0) + 2.0 * vacuum_A)
+
+
+def template_cell(atoms: Atoms, cell: Floats, source: str) -> Floats:
+    """The cell (3, 3) of a template, for a molecule that has none.
+
+    Raises
+    ------
+    EngineError
+        If the molecule would touch its own images.
+    """
+    scaled = atoms.positions @ np.linalg.inv(cell)
+    gaps = (1.0 - np.ptp(scaled, axis=0)) * np.linalg.norm(cell, axis=1)
+    if gaps.min() < _SMALLEST_GAP_A:
+        raise EngineError(
+            f"{source}: its cell leaves {gaps.min():.1f} Angstrom between the molecule and its "
+            "image; give the structure a cell, or set engine.vacuum_A"
+        )
+    return cell
 
 
 def placed(atoms: Atoms, cell: Floats) -> Atoms:

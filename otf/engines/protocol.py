@@ -16,6 +16,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.engines.job import InputJob
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Matrices
@@ -210,13 +211,13 @@ class Engine(LabelSource, Protocol):
         ...
 
     @classmethod
-    def structure(cls, path: Path) -> Atoms:  # noqa: ARG003 -- a default for subclasses
-        """The structure in an input file of the program.
+    def job(cls, path: Path) -> InputJob:  # noqa: ARG003 -- a default for subclasses
+        """The structure in an input file of the program, and what it says about the dynamics.
 
         Raises
         ------
         EngineError
-            If the engine reads no structures, or not this one.
+            If the engine reads no input files, or not this one.
         """
         raise EngineError(
             f"system.from: engine '{cls.kind}' reads no structures; use system.structure"

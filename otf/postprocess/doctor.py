@@ -58,6 +58,8 @@ class Trial:
         not computed or not reported.
     noise_meV_A
         Noise of the forces by translating all atoms: a lower bound of model errors.
+    from_job
+        What was taken from the input file of the engine, and what was left.
     """
 
     kind: str
@@ -70,6 +72,7 @@ class Trial:
     wall_cold_s: float | None = None
     wall_warm_s: float | None = None
     noise_meV_A: float | None = None
+    from_job: tuple[str, ...] = ()
 
 
 def try_job(source: Path, *, compute: bool) -> Trial:
@@ -94,14 +97,15 @@ def try_job(source: Path, *, compute: bool) -> Trial:
     engine = make_engine(config)
     check(config, atoms, engine.capabilities)
     kind, formula = config.engine.kind, atoms.get_chemical_formula()
+    untried = Trial(kind, formula, len(atoms), from_job=config.from_job)
     scratch = Path(mkdtemp(prefix="otf-doctor-"))  # kept for inspection if a label fails
     try:
         engine.open(atoms, scratch)
-        trial = _compare(engine, atoms, Trial(kind, formula, len(atoms))) if compute else None
+        trial = _compare(engine, atoms, untried) if compute else None
     finally:
         engine.close()
     shutil.rmtree(scratch)
-    return trial or Trial(kind, formula, len(atoms))
+    return trial or untried
 
 
 def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:

@@ -15,6 +15,7 @@ from otf.config import Config, read_config
 from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import replace_file, sole_owner
+from otf.io.runlog import run_log
 from otf.runs.assemble import (
     engine_files,
     make_engine,
@@ -121,7 +122,11 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         structures = _structures_of_replicas(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
-    return write_run(config, atoms, path, structures)
+    run = write_run(config, atoms, path, structures)
+    with run_log(run.log):
+        for line in config.from_job:
+            _LOG.info("%s", line)
+    return run
 
 
 def make_room(path: Path) -> None:

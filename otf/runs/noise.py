@@ -66,8 +66,9 @@ def measured_noise(
         )
         if noise.force_mae > target:
             _LOG.warning(
-                "the target of %.1f meV/A is below the noise of the labels: no model reaches it; a "
-                "finer grid of the engine or a larger policy.force_target_meV_A help",
+                "the target of %.1f meV/A is below the noise of the labels, so no model reaches it "
+                "once the atoms have moved over the grid: a finer grid of the engine or a larger "
+                "policy.force_target_meV_A help",
                 target / MEV,
             )
     return noise

@@ -37,7 +37,7 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     try:
         if system.from_ is not None:
             where = f"system.from: {system.from_}"
-            atoms = load_engine(config.engine.kind).structure(folder / system.from_)
+            atoms = load_engine(config.engine.kind).job(folder / system.from_).atoms
         elif system.structure is not None:
             where = f"system.structure: {system.structure}"
             atoms = ase.io.read(folder / system.structure)
