@@ -14,6 +14,9 @@ from otf.engines.calculator import CalculatorEngine
 from otf.engines.labels import EngineReport
 from otf.errors import EngineError
 
+_FILE_CALCULATORS = (FileIOCalculator, GenericFileIOCalculator)
+_LAST_LINES, _MOST_BYTES = 6, 4000
+
 
 class Options(BaseModel):
     """Keys of the ``engine`` section."""
@@ -79,7 +82,7 @@ class AseEngine(CalculatorEngine):
                 f"engine.keywords: {self._options.calculator} rejects them "
                 f"({type(error).__name__}: {error})"
             ) from error
-        if isinstance(self._calculator, FileIOCalculator | GenericFileIOCalculator):
+        if isinstance(self._calculator, _FILE_CALCULATORS):
             # Concurrent runs and replicas must not read each other's files.
             scratch.mkdir(parents=True, exist_ok=True)
             own = Path(self._calculator.directory).name
@@ -89,6 +92,20 @@ class AseEngine(CalculatorEngine):
             raise EngineError(
                 f"engine.calculator: {self._options.calculator} is not an ASE calculator"
             )
+
+    def _own_output(self) -> str:
+        """The last lines of the file that the program of the calculator wrote last."""
+        if not isinstance(self._calculator, _FILE_CALCULATORS):
+            return ""
+        written = [p for p in Path(self._calculator.directory).glob("*") if p.is_file()]
+        for path in sorted(written, key=lambda p: -p.stat().st_mtime):
+            with path.open("rb") as file:
+                file.seek(max(0, path.stat().st_size - _MOST_BYTES))
+                lines = file.read().decode(errors="replace").split("\n")
+            text = [line.rstrip() for line in lines if line.strip()]
+            if text and "\0" not in text[-1]:
+                return f"; {path.name} ends with:\n" + "\n".join(text[-_LAST_LINES:])
+        return ""
 
     def close(self) -> None:
         """Drop the calculator."""

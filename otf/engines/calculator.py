@@ -12,7 +12,7 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import PropertyNotImplementedError
 from pydantic import BaseModel
 
-from otf.engines.failures import FROM_SCRATCH
+from otf.engines.failures import FROM_SCRATCH, ONCE_MORE
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.protocol import Capabilities, DensityGuess, Engine
 from otf.errors import EngineError
@@ -72,7 +72,8 @@ class CalculatorEngine(Engine):
         structure = atoms.copy()
         structure.calc = self._calculator
         with np.errstate(all="ignore"):  # non-finite values are caught when labels are checked
-            return self._labels(structure, began, reset=FROM_SCRATCH in remedies)
+            reset = FROM_SCRATCH in remedies or ONCE_MORE in remedies
+            return self._labels(structure, began, reset=reset)
 
     def _labels(self, structure: Atoms, began: float, *, reset: bool) -> Labels | LabelFailure:
         try:
@@ -83,8 +84,9 @@ class CalculatorEngine(Engine):
             stress = self._stress(structure)
         except Exception as error:  # calculators that run a program may raise anything
             return LabelFailure(
-                f"{type(error).__name__}: {error}",
+                f"{type(error).__name__}: {error}{self._own_output()}",
                 "look at the calculator's own output for the cause",
+                remedy=ONCE_MORE,
             )
         return Labels(
             energy=energy,
@@ -93,6 +95,10 @@ class CalculatorEngine(Engine):
             wall_s=time.perf_counter() - began,
             provenance=f"ase {version('ase')} {self._name}",
         )
+
+    def _own_output(self) -> str:
+        """End of what the calculator's program wrote, for messages."""
+        return ""
 
     @staticmethod
     def _energy(structure: Atoms) -> float:

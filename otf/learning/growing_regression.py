@@ -128,7 +128,10 @@ class GrowingRegression:
         spread = self._blocks.count >= _FEWEST_BLOCKS
         self.tried_at = len(self.examples)
         self.make_room(ahead)
-        best = self._found(self._blueprint.fitting(self.size), choice, examples)
+        size = self.size
+        if not self._blueprint.fits(size):  # no room any more: it grows anew
+            size = self._blueprint.smallest(size.resolution)
+        best = self._found(size, choice, examples)
         if not best.score > _GOOD_ENOUGH and best.size == self.size:
             return choice
         most = self._most_columns(spread)

@@ -24,7 +24,7 @@ from otf.model.workers import Workers
 SharingKind = Literal["species", "environment", "atom"]
 
 _ROOM_OF_DUAL = 4  # times the columns, where there are fewer rows,
-_MOST_NUMBERS = 50_000_000  # and at most so many numbers in them: 0.4 GB
+_MOST_NUMBERS = 40_000_000  # and at most so many numbers in them: 0.3 GB
 MOST_CLASSES = 32
 """Most environments with a block of their own; a liquid has arbitrarily many."""
 
@@ -224,24 +224,22 @@ class Blueprint:
         ]
         return [s for s in others if self.n_columns(s) <= self.most_columns]
 
-    def fitting(self, size: Size) -> Size:
-        """The size, or one of fewer components if it has no room for all environments."""
-        fewer = self.choices.components[: self.choices.components.index(size.components) + 1]
-        sizes = [replace(size, components=c) for c in reversed(fewer)]
-        return next((s for s in sizes if self._is_complete(s)), sizes[-1])
-
-    def _is_complete(self, size: Size) -> bool:
-        """Whether there is room for a model of this size with all environments."""
+    def fits(self, size: Size) -> bool:
+        """Whether there is room for a model of this size with all its environments."""
         complete = size.sharing == "species" or self.groups(size).classes == splitting(
             set(self._classes)
         )
         return complete and self.n_columns(size) <= self.most_columns
 
+    def smallest(self, resolution: Resolution) -> Size:
+        """The smallest size of a resolution."""
+        return replace(self.choices.smallest(), resolution=resolution)
+
     def larger(self, size: Size) -> list[Size]:
         """The next larger sizes within the limits.
 
         Environments and four-body features come with fewer components where there is no room for
-        as many.
+        as many, and environments without four-body features where there is no room for both.
         """
         choices = self.choices
         at = choices.components.index(size.components)
@@ -250,7 +248,11 @@ class Blueprint:
         fewer = choices.components[at::-1]
         if size.sharing == "species" and "environment" in choices.sharing and self._steady:
             shared = [replace(size, sharing="environment", components=c) for c in fewer]
-            roomy = [s for s in shared if self._is_complete(s)]
+            simpler = [
+                replace(size, sharing="environment", four_body=False, components=c)
+                for c in reversed(choices.components)
+            ]
+            roomy = [s for s in (*shared, *simpler) if self.fits(s)]
             out += [s for s in (*roomy, *shared) if self.groups(s).classes][:1]
         if not size.four_body and True in choices.four_body:
             larger = [replace(size, four_body=True, components=c) for c in fewer]

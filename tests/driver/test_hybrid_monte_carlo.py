@@ -203,7 +203,7 @@ def test_an_unbelievable_energy_is_asked_for_again_before_it_is_judged(tmp_path,
 
 
 def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path, caplog):
-    path = flaky(tmp_path, "error", 91, "policy: {on_engine_failure: continue}")
+    path = flaky(tmp_path, "error", 93, "policy: {on_engine_failure: continue}")
     summary = run_session(*read_run(path))
     assert summary.steps == 120
     assert summary.labels == 119  # including the start, without the two that failed
@@ -211,6 +211,6 @@ def test_a_proposal_without_a_label_is_rejected_where_the_run_may_go_on(tmp_path
 
 
 def test_a_proposal_without_a_label_stops_the_run_otherwise(tmp_path):
-    path = flaky(tmp_path, "error", 90)
+    path = flaky(tmp_path, "error", 91)
     with pytest.raises(RunError, match="the engine gave no label"):
         run_session(*read_run(path))

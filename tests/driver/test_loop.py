@@ -378,13 +378,14 @@ FLAKY = "flaky_calculator:Flaky"
 )
 @pytest.mark.parametrize("first", [0, 1, 5], ids=["first", "start", "segment"])
 def test_failed_label_stops_the_run_and_it_resumes(tmp_path, how, reason, first):
-    keywords = f"first: {first}, last: {first}, how: {how}, "
+    last = first if how == "nan" else first + 1  # an error is tried once more
+    keywords = f"first: {first}, last: {last}, how: {how}, "
     path = make(tmp_path, calculator=FLAKY, keywords=keywords, steps=60)
     with pytest.raises(RunError, match=reason):
         sit(path)
     assert len((path / "labels.extxyz").read_text().split("provenance")) - 1 == first
     config = path / "config.resolved.yaml"
-    config.write_text(config.read_text().replace(f"last: {first}", "last: -1"))
+    config.write_text(config.read_text().replace(f"last: {last}", "last: -1"))
     sit(path)  # the engine no longer fails
     whole = make(tmp_path, "whole", steps=60)
     sit(whole)
@@ -436,10 +437,22 @@ def test_two_answers_to_one_structure_are_no_label(tmp_path):
     assert len(ase.io.read(run / "labels.extxyz", ":")) == 5
 
 
+@pytest.mark.parametrize("how", ["error", "crash"])
+def test_a_failure_of_a_calculator_is_tried_once_more(tmp_path, caplog, how):
+    path = make(tmp_path, calculator=FLAKY, keywords=f"first: 5, last: 5, how: {how}, ", steps=60)
+    with caplog.at_level("WARNING"):
+        assert sit(path)[0].steps == 60
+    assert caplog.text.count("trying: once more") == 1
+    whole = make(tmp_path, "whole", steps=60)
+    sit(whole)
+    one, other = (read_trajectory(p / "trajectory.h5") for p in (path, whole))
+    assert one.positions.tobytes() == other.positions.tobytes()
+
+
 def test_run_may_continue_without_a_label(tmp_path):
     policy = ADAPTIVE + "\n  on_engine_failure: continue"
     path = make(
-        tmp_path, calculator=FLAKY, keywords="first: 8, last: 9, how: error, ", policy=policy
+        tmp_path, calculator=FLAKY, keywords="first: 8, last: 11, how: error, ", policy=policy
     )
     summary, records = sit(path)
     assert summary.steps == 150
@@ -508,6 +521,7 @@ def test_unknown_molecule_is_guessed(tmp_path):
 def test_run_killed_while_its_directory_was_made_begins_again(tmp_path):
     run = make(tmp_path)
     (run / "config.resolved.yaml").unlink()  # the file written last
+    (run / "run.log").unlink()  # and what is written after it
     assert sorted(p.name for p in run.iterdir()) == ["start.traj"]
     source = tmp_path / "run.yaml"
     assert create_run(read_config(source), source, run).config.exists()

@@ -198,10 +198,19 @@ def test_few_rows_leave_room_for_more_columns_than_many():
     assert narrow.larger(small) == []
     narrow.make_room(rows=most)
     assert narrow.most_columns == 4 * most
-    assert narrow.fitting(large) == (
-        large if blueprint.n_columns(large) <= 4 * most else Size("environment", 10)
-    )
+    assert narrow.fits(large) == (blueprint.n_columns(large) <= 4 * most)
     assert Size("species", 20) in narrow.larger(small)
     narrow.make_room(rows=most + 1)
     assert narrow.most_columns == most
-    assert narrow.fitting(Size("species", 20)) == small
+    assert narrow.fits(small)
+    assert not narrow.fits(Size("species", 20))
+
+
+def test_environments_replace_four_body_features_where_there_is_no_room_for_both():
+    room = ethanol_blueprint(components=(10, 20), most_columns=10**6)
+    both = Size("environment", 10, four_body=True)
+    assert both in room.larger(Size("species", 10, four_body=True))
+    tight = ethanol_blueprint(components=(10, 20), most_columns=room.n_columns(both) - 1)
+    simpler = Size("environment", 20)
+    assert room.n_columns(simpler) < room.n_columns(both)
+    assert tight.larger(Size("species", 10, four_body=True))[-1:] == [simpler]

@@ -278,7 +278,7 @@ replicas: {count: 2, temperatures_K: [100, 600], structures: [0.xyz, 1.xyz]}
 def test_one_that_fails_stops_all_and_they_resume(tmp_path):
     (tmp_path / "c.yaml").write_text("""\
 system: {molecule: CH4}
-engine: {kind: ase, calculator: "flaky_calculator:Flaky", keywords: {first: 5, last: 5, r0: 1.1}}
+engine: {kind: ase, calculator: "flaky_calculator:Flaky", keywords: {first: 5, last: 6, r0: 1.1}}
 dynamics: {steps: 20}
 policy: {gap_max: 10}
 replicas: {count: 2}
