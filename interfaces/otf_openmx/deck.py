@@ -16,11 +16,20 @@ _KNOWN = {
 }
 
 
+# Keywords of inputs that come with OpenMX 3.9, which reads none of them.
+_RETIRED = (
+    "ESM.potential.difference", "MD.Opt.DIIS_Mixing", "MD.Opt_criterion", "memory.leak",
+    "orbitalOpt.initPrefactor", "orbitalOpt.MD.maxIter", "orderN.recalc.EM", "Wannier.Pauli.Calc",
+    "Wannier.Pauli.SuperCells",
+)  # fmt: skip
+
+
 class OpenmxDeck(Deck):
     """An OpenMX input file."""
 
     program = "OpenMX"
     known = _KNOWN
+    retired = frozenset(name.lower() for name in _RETIRED)
 
     @staticmethod
     def written(entry: Entry) -> str:

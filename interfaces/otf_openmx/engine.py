@@ -14,7 +14,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
-from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, SAFE_MIXING, diagnose
+from otf.engines.failures import FROM_SCRATCH, diagnose
 from otf.engines.input_deck import Deck
 from otf.engines.job import InputJob
 from otf.engines.label_directories import LabelDirectories
@@ -28,10 +28,19 @@ from otf.errors import EngineError
 from otf.orbitals.atomic_densities import DensityOfAtoms
 from otf.orbitals.block_matrices import Matrices
 from otf.orbitals.grids import Grid
+from otf_openmx.changes import NAME as _NAME
+from otf_openmx.changes import apply_remedies, set_output
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
-from otf_openmx.geometry import cell_of_molecule, species_elements, write_structure
+from otf_openmx.geometry import (
+    Sites,
+    atom_rows,
+    cell_of_molecule,
+    empty_sites,
+    species_elements,
+    write_structure,
+)
 from otf_openmx.input_job import read_job
 from otf_openmx.matrices import Occupation, occupation_of, read_matrices
 from otf_openmx.occupations import entropy_term
@@ -46,7 +55,6 @@ from otf_openmx.output import (
 
 _LOG = logging.getLogger("otf.openmx")
 
-_NAME = "otf"
 _POSITION = 5  # columns of a row: number, species, position
 _ECHO_A = 2e-5  # positions are echoed with five decimals
 _LAUNCH_S = 20.0
@@ -74,6 +82,7 @@ class OpenmxEngine(Engine):
         self._cell: Floats = np.zeros((3, 3))
         self._species: list[str] = []
         self._states: list[str] = []
+        self._empty: Sites | None = None
         self._occupation: Occupation | None = None
         self._ended_in: Path | None = None  # directory of the latest label
         self._patience = Patience(options.timeout_s)
@@ -112,13 +121,25 @@ class OpenmxEngine(Engine):
         )
         self._deck = original.copy()
         self._cell = self._cell_of(atoms)
-        self._set_output(self._deck, atoms)
-        named = [line.split()[1] for line in self._deck.block("Atoms.SpeciesAndCoordinates") or ()]
-        elements = species_elements(self._deck)
+        set_output(
+            self._deck,
+            stress=self._options.stress and bool(atoms.pbc.all()),
+            atomic_energies=self._options.atomic_energies,
+            matrices=self.capabilities.matrices,
+            kept=self._options.keywords,
+        )
+        rows = self._rows_of_atoms()
+        named, elements = [row[1] for row in rows], species_elements(self._deck)
+        self._empty = empty_sites(self._deck) if rows else None
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
         self._states = self._initial(valence)
         if self.capabilities.matrices:
+            if self._empty is not None:
+                raise EngineError(
+                    f"{self._deck.source}: has empty sites, whose basis functions otf does not "
+                    "learn: leave engine.warm_start at true and engine.keep_matrices at false"
+                )
             key = "engine.keep_matrices" if self._options.keep_matrices else "engine.warm_start"
             self._occupation = occupation_of(self._deck, atoms, valence, key)
             self._needs_orbitals()
@@ -145,14 +166,14 @@ class OpenmxEngine(Engine):
         directory = self._directories.fresh(index)
         deck = self._deck.copy()
         boxed = placed(atoms, self._cell)
-        write_structure(deck, boxed, self._species, self._states)
+        write_structure(deck, boxed, self._species, self._states, self._empty)
         warm = self._seed(deck, directory, index, remedies)
         if warm and guess is not None:
             self._begin_from(guess, boxed, index, directory)
         if warm and self._options.template is None:
             for name, value in WARM_MIXING.items():
                 deck.put(name, value)
-        _apply(deck, remedies)
+        apply_remedies(deck, remedies)
         (directory / f"{_NAME}.dat").write_text(deck.text(), encoding="utf-8")
         done = run_program(
             [*self._launch.words, f"{_NAME}.dat", "-nt", str(self._options.threads)],
@@ -217,23 +238,6 @@ class OpenmxEngine(Engine):
         _LOG.info("cell of the molecule, of %s: %s A", self._deck.source, given.round(4).tolist())
         return given
 
-    def _set_output(self, deck: Deck, atoms: Atoms) -> None:
-        """Set the keywords that otf requires, whatever the template has."""
-        deck.put("System.CurrrentDirectory", "./")
-        deck.put("System.Name", _NAME)
-        deck.put("level.of.stdout", 1)
-        deck.put("level.of.fileout", 0)
-        deck.put("MD.Type", "nomd")
-        deck.put("MD.maxIter", 1)
-        deck.put("scf.stress.tensor", "on" if self._options.stress and atoms.pbc.all() else "off")
-        deck.put("Energy.Decomposition", "on" if self._options.atomic_energies else "off")
-        # Without a fixed origin the grid moves with the atoms, and energies are discontinuous.
-        if self.capabilities.matrices:
-            deck.put("HS.fileout", "on")
-        deck.put("scf.fixed.grid", "0.0 0.0 0.0")
-        for name in ("MD.Fixed.XYZ", "MD.Init.Velocity", "scf.restart.filename"):
-            deck.drop(name)
-
     def _initial(self, valence: dict[str, float]) -> list[str]:
         """Initial electrons of each atom with what follows them in its row of the template.
 
@@ -244,8 +248,7 @@ class OpenmxEngine(Engine):
         EngineError
             If rows state more than electrons, but are not those of the atoms.
         """
-        block = self._deck.block("Atoms.SpeciesAndCoordinates") or ()
-        rows = [line.split() for line in block]
+        rows = self._rows_of_atoms()
         if [row[1] for row in rows if len(row) > _POSITION + 1] == self._species:
             return [" ".join(row[_POSITION:]) for row in rows]
         if any(len(row) > _POSITION + 2 for row in rows):
@@ -257,6 +260,11 @@ class OpenmxEngine(Engine):
         electrons = [valence[name] for name in self._species]
         tilt = self._spin / max(1.0, sum(electrons))
         return [f"{0.5 * n * (1.0 + tilt):g} {0.5 * n * (1.0 - tilt):g}" for n in electrons]
+
+    def _rows_of_atoms(self) -> list[list[str]]:
+        """Words of the rows of the template that are atoms; empty if it has none."""
+        block = self._deck.block("Atoms.SpeciesAndCoordinates")
+        return [block[i].split() for i in atom_rows(self._deck)] if block else []
 
     def _fingerprint(self) -> str:
         """Settings that restart files depend on, besides the positions."""
@@ -333,6 +341,8 @@ class OpenmxEngine(Engine):
         cycle = read_cycle(stdout)
         assert printed is not None  # an incomplete output is a known failure
         assert cycle is not None
+        n_empty = 0 if self._empty is None else len(self._empty.rows)
+        printed = printed.first(max(0, len(printed.forces) - n_empty))
         problem = impossible(printed.energy, printed.forces, len(atoms)) or misplaced(
             atoms, printed.positions, _ECHO_A
         )
@@ -369,21 +379,6 @@ class OpenmxEngine(Engine):
                 temperature_K,
             )
         return found or 0.0
-
-
-def _apply(deck: Deck, remedies: Collection[str]) -> None:
-    """Apply the remedies to the input."""
-    iterations = int(deck.value("scf.maxIter") or 40)
-    if SAFE_MIXING in remedies:
-        deck.put("scf.Mixing.Type", "rmm-diis")
-        deck.put("scf.Init.Mixing.Weight", 0.05)
-        deck.put("scf.Max.Mixing.Weight", 0.15)
-        deck.put("scf.Mixing.History", 30)
-        deck.put("scf.Mixing.StartPulay", 20)
-        iterations *= 2
-    if MORE_ITERATIONS in remedies:
-        iterations *= 4
-    deck.put("scf.maxIter", iterations)
 
 
 def _text(path: Path) -> str:

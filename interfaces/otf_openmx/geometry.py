@@ -1,5 +1,7 @@
 """Structures in an OpenMX input file."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,7 @@ from otf_openmx.output import BOHR_A
 
 _UNIT_A = {"ang": 1.0, "au": BOHR_A}
 _MARGIN = 1.1
+_AFTER_POSITION = 5  # columns of a row: number, species, position
 _EMPTY = "E"  # pseudopotential of species without an atom
 
 
@@ -50,17 +53,31 @@ def _masses_u(deck: Deck) -> dict[str, float]:
     return {row[0]: float(row[3]) for row in rows if len(row) == 4}
 
 
-def read_structure(deck: Deck) -> Atoms:
-    """The structure of an input file with the masses it gives.
+@dataclass(frozen=True, eq=False)
+class Sites:
+    """Rows of ``Atoms.SpeciesAndCoordinates``.
 
-    It is periodic in three directions, or without a cell if the file gives none.
-
-    Raises
-    ------
-    EngineError
-        If it is missing or incomplete.
+    Attributes
+    ----------
+    rows
+        Words of each row.
+    positions
+        (sites, 3), Angstrom.
+    cell
+        (3, 3), Angstrom; None if the file gives none.
     """
-    elements = species_elements(deck)
+
+    rows: list[list[str]]
+    positions: Floats
+    cell: Floats | None
+
+    def of(self, chosen: Sequence[int]) -> "Sites":
+        """Some of the sites."""
+        return Sites([self.rows[i] for i in chosen], self.positions[list(chosen)], self.cell)
+
+
+def _sites(deck: Deck) -> Sites:
+    """All sites of an input file."""
     rows = [line.split() for line in deck.block("Atoms.SpeciesAndCoordinates") or ()]
     vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
     if not rows:
@@ -76,27 +93,73 @@ def read_structure(deck: Deck) -> Atoms:
         raise EngineError(f"{deck.source}: does not have three Atoms.UnitVectors; add them")
     try:
         cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
-        empty = [row[0] for row in rows if row[1] not in elements]
-        if empty:
-            raise EngineError(
-                f"{deck.source}: atom {empty[0]} of Atoms.SpeciesAndCoordinates is of an empty or "
-                "undefined species; otf moves atoms only: remove it"
-            )
-        names = [elements[row[1]] for row in rows]
-        positions = np.array([[float(x) for x in row[2:5]] for row in rows])
-        masses_u = _masses_u(deck)
+        given = np.array([[float(x) for x in row[2:5]] for row in rows])
+        if given.shape != (len(rows), 3):
+            raise ValueError("a row is not 'number species x y z'")
     except (ValueError, IndexError) as error:
         raise EngineError(f"{deck.source}: the structure cannot be read ({error})") from error
-    if fractional:
-        atoms = Atoms(names, scaled_positions=positions, cell=cell, pbc=True)
-    else:
-        positions *= _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
-        periodic = {"cell": cell, "pbc": True} if vectors else {}
-        atoms = Atoms(names, positions=positions, **periodic)
-    if masses_u:
-        usual = atoms.get_masses()
-        atoms.set_masses([masses_u.get(row[1], m) for row, m in zip(rows, usual, strict=True)])
+    scale = 1.0 if fractional else _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
+    positions = given @ cell if fractional else given * scale
+    return Sites(rows, positions, cell if vectors else None)
+
+
+def atom_rows(deck: Deck) -> list[int]:
+    """Indices of the rows that are atoms, not empty sites.
+
+    Raises
+    ------
+    EngineError
+        If a row is of a species that is not defined.
+    """
+    elements, empty = species_elements(deck), _empty_species(deck)
+    sites = _sites(deck)
+    for row in sites.rows:
+        if row[1] not in elements and row[1] not in empty:
+            raise EngineError(
+                f"{deck.source}: atom {row[0]} of Atoms.SpeciesAndCoordinates is of species "
+                f"{row[1]}, which Definition.of.Atomic.Species does not define"
+            )
+    return [i for i, row in enumerate(sites.rows) if row[1] in elements]
+
+
+def empty_sites(deck: Deck) -> Sites | None:
+    """Sites of basis functions without an atom; None if there are none.
+
+    Raises
+    ------
+    EngineError
+        If there is no cell, by whose vectors they are fixed.
+    """
+    sites, atoms = _sites(deck), set(atom_rows(deck))
+    chosen = [i for i in range(len(sites.rows)) if i not in atoms]
+    if chosen and sites.cell is None:
+        raise EngineError(f"{deck.source}: has empty sites but no Atoms.UnitVectors; add them")
+    return sites.of(chosen) if chosen else None
+
+
+def read_structure(deck: Deck) -> Atoms:
+    """The atoms of an input file with the masses it gives, without its empty sites.
+
+    They are periodic in three directions, or without a cell if the file gives none.
+
+    Raises
+    ------
+    EngineError
+        If the structure is missing or incomplete.
+    """
+    elements, sites = species_elements(deck), _sites(deck).of(atom_rows(deck))
+    periodic = {} if sites.cell is None else {"cell": sites.cell, "pbc": True}
+    symbols = [elements[row[1]] for row in sites.rows]
+    atoms = Atoms(symbols, positions=sites.positions, **periodic)
+    masses_u = _masses_u(deck)
+    usual = atoms.get_masses()
+    atoms.set_masses([masses_u.get(r[1], m) for r, m in zip(sites.rows, usual, strict=True)])
     return atoms
+
+
+def _empty_species(deck: Deck) -> set[str]:
+    rows = [line.split() for line in deck.block("Definition.of.Atomic.Species") or ()]
+    return {row[0] for row in rows if len(row) > 2 and row[2] == _EMPTY}
 
 
 def _unit(deck: Deck, keyword: str) -> str:
@@ -145,7 +208,13 @@ def _basis_radius(folder: Path, basis: str) -> float | None:
     return None
 
 
-def write_structure(deck: Deck, atoms: Atoms, species: list[str], states: list[str]) -> None:
+def write_structure(
+    deck: Deck,
+    atoms: Atoms,
+    species: list[str],
+    states: list[str],
+    empty: Sites | None = None,
+) -> None:
     """Write a structure to a deck, in Angstrom and with full precision.
 
     Parameters
@@ -155,15 +224,24 @@ def write_structure(deck: Deck, atoms: Atoms, species: list[str], states: list[s
     states
         The rest of the row of each atom: initial up and down electrons, and what may follow them
         (angles of the spin and of the orbital moment, flags).
+    empty
+        Empty sites of the template, which follow the cell, after the atoms.
     """
-    deck.put("Atoms.Number", len(atoms))
+    names, positions = list(species), atoms.positions
+    if empty is not None:
+        assert empty.cell is not None
+        names += [row[1] for row in empty.rows]
+        states = [*states, *(" ".join(row[_AFTER_POSITION:]) for row in empty.rows)]
+        followed = empty.positions @ np.linalg.inv(empty.cell) @ atoms.cell.array
+        positions = np.concatenate([positions, followed])
+    deck.put("Atoms.Number", len(names))
     deck.put("Atoms.SpeciesAndCoordinates.Unit", "Ang")
     deck.put_block(
         "Atoms.SpeciesAndCoordinates",
         [
             f" {i} {name} {x:.16e} {y:.16e} {z:.16e} {state}"
             for i, (name, (x, y, z), state) in enumerate(
-                zip(species, atoms.positions.tolist(), states, strict=True), start=1
+                zip(names, positions.tolist(), states, strict=True), start=1
             )
         ],
     )

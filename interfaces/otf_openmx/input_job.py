@@ -13,7 +13,7 @@ from otf.arrays import Floats
 from otf.engines.input_deck import Deck
 from otf.engines.job import Given, InputJob, fix_components
 from otf.errors import EngineError
-from otf_openmx.geometry import read_structure
+from otf_openmx.geometry import atom_rows, read_structure
 
 _ENSEMBLES = {
     "nve": "nve",
@@ -68,15 +68,16 @@ def _set_velocities(deck: Deck, atoms: Atoms) -> list[str]:
 
 
 def _rows(deck: Deck, name: str, width: int, atoms: Atoms) -> Floats | None:
-    """Columns after the first of a block with a row for each atom; None without the block."""
+    """Columns after the first of a block with a row for each site; None without the block."""
     block = deck.block(name)
     if block is None:
         return None
     try:
-        rows = np.array([[float(x) for x in line.split()[:width]] for line in block[: len(atoms)]])
+        chosen = [block[i] for i in atom_rows(deck)]
+        rows = np.array([[float(x) for x in line.split()[:width]] for line in chosen])
         if rows.shape != (len(atoms), width):
             raise ValueError(f"{len(rows)} complete rows for {len(atoms)} atoms")
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise EngineError(f"{deck.source}: {name} cannot be read ({error})") from error
     return np.asarray(rows[:, 1:])
 

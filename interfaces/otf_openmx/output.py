@@ -54,6 +54,13 @@ class Printed:
     forces: Floats
     atomic_energies: Floats | None
 
+    def first(self, count: int) -> "Printed":
+        """Results of the first atoms only, where empty sites follow them."""
+        if count >= len(self.forces):
+            return self
+        # Part of the energy belongs to the empty sites.
+        return Printed(self.energy, self.positions[:count], self.forces[:count], None)
+
 
 def read_out(text: str) -> Printed | None:
     """Results in an ``.out`` file, or None if they are incomplete."""

@@ -14,13 +14,42 @@ ONE_CYCLE = {"MaxSCFIterations": 1, "SCF.MustConverge": "F"}
 """Keywords for a single diagonalisation."""
 
 _DROPPED = (
-    "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "MD.UseStructFile",
-    "MD.Steps", "MD.NumCGSteps",
+    "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "UseStructFile",
+    "MD.UseStructFile", "MD.Steps", "MD.NumCGSteps",
 )  # fmt: skip
+_COSTLY = {
+    "BandLines": None,
+    "BandPoints": None,
+    "BornCharge": "F",
+    "ComputeDOS": "F",
+    "LocalDensityOfStates": None,
+    "OpticalCalculation": "F",
+    "PolarizationGrids": None,
+    "ProjectedDensityOfStates": None,
+    "SaveBaderCharge": "F",
+    "SaveDeltaRho": "F",
+    "SaveElectrostaticPotential": "F",
+    "SaveInitialChargeDensity": "F",
+    "SaveIonicCharge": "F",
+    "SaveNeutralAtomPotential": "F",
+    "SaveRho": "F",
+    "SaveRhoXC": "F",
+    "SaveTotalCharge": "F",
+    "SaveTotalPotential": "F",
+    "WaveFuncKPoints": None,
+    "WriteDenchar": "F",
+    "WriteHirshfeldPop": "F",
+    "WriteMullikenPop": "0",
+    "WriteVoronoiPop": "F",
+    "WriteWaveFunctions": "F",
+}
+"""Results that a label does not need."""
 _DEFAULT_ITERATIONS = 1000
 
 
-def set_output(deck: Deck, *, history_depth: int, hamiltonian: bool) -> None:
+def set_output(
+    deck: Deck, *, history_depth: int, hamiltonian: bool, kept: Collection[str] = ()
+) -> None:
     """Set the keywords that otf requires, whatever the template has.
 
     Parameters
@@ -29,7 +58,10 @@ def set_output(deck: Deck, *, history_depth: int, hamiltonian: bool) -> None:
         Number of density matrices that a server extrapolates from.
     hamiltonian
         Whether the Hamiltonian is to be written.
+    kept
+        Keywords that are not switched off although a label does not need them.
     """
+    deck.switch_off(_COSTLY, kept)
     for name in _DROPPED:
         deck.drop(name)
     for name, value in {

@@ -139,7 +139,10 @@ class SiestaEngine(Engine):
             self._occupation = occupation_of(deck, atoms, self._spin)
         species = name_species(symbols, species_of_atoms(deck), species_elements(deck), deck.source)
         set_output(
-            deck, history_depth=options.history_depth, hamiltonian=self.capabilities.matrices
+            deck,
+            history_depth=options.history_depth,
+            hamiltonian=self.capabilities.matrices,
+            kept=options.keywords,
         )
         if options.template is not None:
             for line in deck.changes_from(original):

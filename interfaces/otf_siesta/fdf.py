@@ -29,11 +29,16 @@ _KNOWN = {
 }
 
 
+# Keywords of inputs that come with SIESTA 4.1, which reads none of them.
+_RETIRED = ("DivideAndConquer", "PAO.BasisAndPSlmax", "WriteSiestaDim")
+
+
 class Fdf(Deck):
     """A SIESTA input file."""
 
     program = "SIESTA"
     known = _KNOWN
+    retired = frozenset(map(_key, _RETIRED))
     # Mixers, electrodes and contours are named by the user; other programs share the file.
     free = ("scfmixer", "ts", "tbt", "denchar", "stm", "sts")
 

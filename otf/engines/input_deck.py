@@ -4,12 +4,15 @@ Engines derive from :class:`Deck` and implement the syntax of their program.
 """
 
 import difflib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from otf.errors import EngineError
+
+_LOG = logging.getLogger("otf.input")
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class Deck(ABC):
     """Name of the program, which silently ignores unknown keywords."""
     known: ClassVar[Mapping[str, str]]
     """Keywords of the program, by :meth:`key`."""
+    retired: ClassVar[frozenset[str]] = frozenset()
+    """Keywords that only earlier versions of the program had, by :meth:`key`."""
     free: ClassVar[tuple[str, ...]] = ()
     """Prefixes of names chosen by the user, by :meth:`key`."""
 
@@ -93,6 +98,26 @@ class Deck(ABC):
         """Remove a keyword or a block."""
         self._entries.pop(self.key(name), None)
 
+    def switch_off(self, costly: Mapping[str, str | None], kept: Collection[str]) -> None:
+        """Switch off what the file asks for and a label does not need.
+
+        Parameters
+        ----------
+        costly
+            Keywords with the value that switches them off; None to remove it.
+        kept
+            Keywords that stay as they are.
+        """
+        stay = {self.key(name) for name in kept}
+        for name, off in costly.items():
+            entry = self._entries.get(self.key(name))
+            if entry is None or self.key(name) in stay:
+                continue
+            if off is None:
+                self.drop(name)
+            elif entry.lines[:1] != (off,):
+                self.put(name, off)
+
     def text(self) -> str:
         """Text of the file."""
         return "\n".join(self.written(entry) for entry in self._entries.values()) + "\n"
@@ -127,7 +152,9 @@ class Deck(ABC):
         passed = {self.key(name) for name in allowed}
         out = []
         for key, entry in self._entries.items():
-            if key in self.known or key in passed or key.startswith(self.free):
+            if key in self.known or key in passed or key in self.retired:
+                continue
+            if key.startswith(self.free):
                 continue
             close = difflib.get_close_matches(key, self.known, n=1, cutoff=0.75)
             hint = f"; did you mean '{self.known[close[0]]}'?" if close else ""
@@ -138,12 +165,23 @@ class Deck(ABC):
     def refuse_unknown(self, allowed: Collection[str]) -> None:
         """Raise if there are keywords that the program does not support.
 
+        Those of earlier versions change nothing; they are only warned of.
+
         Raises
         ------
         EngineError
             Naming each keyword that it would ignore.
         """
         unknown = self.unknown(allowed)
+        retired = [entry for key, entry in self._entries.items() if key in self.retired]
+        if retired:
+            names = ", ".join(entry.name for entry in retired)
+            _LOG.warning(
+                "%s: %s: keywords of earlier versions, which %s ignores",
+                retired[0].where or self.source,
+                names,
+                self.program,
+            )
         if unknown:
             remedy = "correct or remove it, or put it into engine.known_keywords if your version"
             raise EngineError(

@@ -15,6 +15,7 @@ from otf.errors import EngineError
 from otf_openmx.deck import read
 from otf_openmx.geometry import cell_of_molecule
 from otf_siesta import fdf
+from otf_siesta.changes import set_output
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 WATER_A = [[4.0, 4.0, 4.0], [4.757, 4.586, 4.0], [3.243, 4.586, 4.0]]
@@ -345,3 +346,12 @@ def test_a_molecule_takes_the_cell_of_the_template_if_it_fits():
     np.testing.assert_array_equal(template_cell(molecule("H2O"), cell, "job.dat"), cell)
     with pytest.raises(EngineError, match=r"job.dat: its cell leaves .* set engine.vacuum_A"):
         template_cell(molecule("H2O"), 2.0 * np.eye(3), "job.dat")
+
+
+def test_results_that_no_label_needs_are_switched_off():
+    deck = fdf.read(GOLDEN / "siesta" / "decks" / "siesta_post.fdf")
+    set_output(deck, history_depth=0, hamiltonian=False, kept=["WriteDenchar"])
+    assert deck.value("SaveRho") == "F"
+    assert deck.value("WriteMullikenPop") == "0"
+    assert deck.block("LocalDensityOfStates") is None
+    assert deck.value("WriteDenchar") == "T"

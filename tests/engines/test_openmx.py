@@ -289,8 +289,8 @@ def test_structures_have_the_masses_and_units_of_the_file():
     heavy = read_structure(parse(text.replace("# or AU", "or AU"), "x"))
     np.testing.assert_allclose(heavy.get_masses(), [atoms.get_masses()[0], 2.014, 2.014])
     np.testing.assert_allclose(heavy.positions, atoms.positions)
-    with pytest.raises(EngineError, match=r"atom 2 of Atoms.SpeciesAndCoordinates is of an empty"):
-        read_structure(parse(text.replace(" 2 H ", " 2 E "), "x"))
+    with pytest.raises(EngineError, match=r"atom 2 of .* is of species X, which"):
+        read_structure(parse(text.replace(" 2 H ", " 2 X "), "x"))
 
 
 def rows_of_label(options, deck: Path, atoms: Atoms, folder: Path) -> list[list[str]]:
@@ -313,6 +313,54 @@ def test_rows_of_atoms_keep_all_their_columns(tmp_path, options):
     assert [row[2] for row in rows] == ["0.0", "180.0"]
     with pytest.raises(EngineError, match=r"columns after the electrons .* not those of the run"):
         rows_of_label(options, deck, read_structure(read(deck)) * (2, 1, 1), tmp_path / "four")
+
+
+def test_empty_sites_stay_where_the_template_has_them(tmp_path, options):
+    """Basis functions without an atom, as in slabs; they carry forces, but are no atoms."""
+    text = (GOLDEN / "decks" / "openmx_empty_species_unused.dat").read_text()
+    plain, deck = tmp_path / "plain.dat", tmp_path / "empty.dat"
+    plain.write_text(text)
+    text = text.replace("Atoms.Number  3", "Atoms.Number  4")
+    text = text.replace(" 2 H 4.757", " 2 E 4.0 2.5 4.0 0.0 0.0\n 3 H 4.757", 1)
+    deck.write_text(text.replace(" 3 H 3.243", " 4 H 3.243"))
+    atoms = read_structure(read(deck))
+    assert str(atoms.symbols) == "OH2"
+    given = {name: value for name, value in options().items() if name != "basis"}
+    data_path(Path(given["data_path"]))
+    answers = []
+    for template in (plain, deck):
+        folder = tmp_path / template.stem
+        engine = opened(given | {"template": str(template), "stress": False}, atoms, folder)
+        answers.append(ask(engine, atoms, index=0))
+    assert answers[0].forces.tobytes() == answers[1].forces.tobytes()
+    written = read(tmp_path / "empty" / "label-000000" / "otf.dat")
+    assert written.value("Atoms.Number") == "4"
+    last = written.block("Atoms.SpeciesAndCoordinates")[-1].split()
+    assert last[1] == "E"
+    np.testing.assert_allclose([float(x) for x in last[2:5]], [4.0, 2.5, 4.0])
+    with pytest.raises(EngineError, match="has empty sites, whose basis functions"):
+        opened(given | {"template": str(deck), "keep_matrices": True}, atoms, tmp_path / "kept")
+
+
+def test_results_that_no_label_needs_are_switched_off_and_named(tmp_path, options, caplog):
+    deck = GOLDEN / "decks" / "openmx_post.dat"
+    given = {name: value for name, value in options().items() if name != "basis"}
+    data_path(Path(given["data_path"]))
+    given |= {"template": str(deck), "stress": False, "keywords": {"MO.fileout": "on"}}
+    with caplog.at_level("INFO"):
+        engine = opened(given, read_structure(read(deck)), tmp_path / "run")
+    assert engine._deck.value("Dos.fileout") == "off"
+    assert engine._deck.value("Band.dispersion") == "off"
+    assert engine._deck.value("MO.fileout") == "on"  # asked for in the configuration
+    assert "Dos.fileout on → off" in caplog.text
+
+
+def test_keywords_of_earlier_versions_are_warned_of(caplog):
+    deck = parse("orbitalOpt.MD.maxIter 1\nscf.maxIter 40\n", "old.dat")
+    deck.refuse_unknown([])
+    assert "old.dat:1: orbitalOpt.MD.maxIter: keywords of earlier versions" in caplog.text
+    with pytest.raises(EngineError, match=r"no keyword 'scf.maxItter'"):
+        parse("scf.maxItter 1\n", "old.dat").refuse_unknown([])
 
 
 # The program as a subprocess

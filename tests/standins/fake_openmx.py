@@ -38,13 +38,15 @@ def read(path: Path):
             key, *rest = line.split()
             values[key] = " ".join(rest)
     elements = {row[0]: row[2].split("_")[0] for row in blocks["Definition.of.Atomic.Species"]}
-    rows = blocks["Atoms.SpeciesAndCoordinates"]
+    sites = blocks["Atoms.SpeciesAndCoordinates"]
+    rows = [row for row in sites if elements[row[1]] != "E"]
     atoms = Atoms(
         [elements[row[1]] for row in rows],
         positions=np.array([[float(x) for x in row[2:5]] for row in rows]),
         cell=np.array(blocks["Atoms.UnitVectors"], dtype=float),
         pbc=True,
     )
+    atoms.info["empty"] = [[float(x) for x in row[2:5]] for row in sites[len(rows) :]]
     return values, atoms
 
 
@@ -81,8 +83,12 @@ def compute(name: str, values, atoms, *, converged: bool = True) -> None:
         share = energy / Hartree / len(atoms)
         for i, symbol in enumerate(atoms.symbols, start=1):
             out += f"     {i}    {symbol}  {share:18.12f}   0.0\n"
-    out += f"\n<coordinates.forces\n  {len(atoms)}\n"
-    for i, (symbol, x, f) in enumerate(zip(atoms.symbols, atoms.positions, forces), start=1):
+    empty = atoms.info["empty"]
+    symbols = [*atoms.symbols, *["E"] * len(empty)]
+    positions = [*atoms.positions.tolist(), *empty]
+    forces = [*forces.tolist(), *[[0.1, 0.2, 0.3]] * len(empty)]
+    out += f"\n<coordinates.forces\n  {len(symbols)}\n"
+    for i, (symbol, x, f) in enumerate(zip(symbols, positions, forces, strict=True), start=1):
         out += f"  {i:3d}  {symbol:3s}" + "".join(f"{v:12.5f}" for v in x)
         out += "".join(f"{v:18.12f}" for v in f) + "\n"
     Path(f"{name}.out").write_text(out + "coordinates.forces>\n")
