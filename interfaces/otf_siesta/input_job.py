@@ -34,7 +34,6 @@ from otf_siesta.values import (
 _ENSEMBLES = {
     "verlet": "nve",
     "nose": "nhc",
-    "anneal": "csvr",
     "noseparrinellorahman": "npt_full",
 }
 
@@ -133,21 +132,30 @@ def _atoms_of(deck: Deck, rows: list[list[str]]) -> tuple[Atoms, list[str]]:
     return atoms, labels
 
 
+def _ensemble(deck: Deck) -> tuple[str | None, list[str]]:
+    """The ensemble of ``MD.TypeOfRun``, None if there is none, and what is left out."""
+    kind = (deck.value("MD.TypeOfRun") or "").strip()
+    if kind.lower() == "anneal":
+        option = (deck.value("MD.AnnealOption") or "TemperatureAndPressure").strip().lower()
+        scaling = f"MD.TypeOfRun {kind}: scaling of velocities and cell samples no ensemble"
+        if option == "temperature":
+            return "csvr", [f"{scaling}; csvr does"]
+        if option == "temperatureandpressure":
+            return "npt_full", [f"{scaling}; npt_full does"]
+        return None, [f"MD.AnnealOption {option}: otf has no constant pressure without temperature"]
+    if kind.lower() == "parrinellorahman":
+        return None, [f"MD.TypeOfRun {kind}: otf has no constant pressure without temperature"]
+    if kind.lower() in _ENSEMBLES:
+        return _ENSEMBLES[kind.lower()], []
+    return None, [f"MD.TypeOfRun {kind}: is not molecular dynamics"] if kind else []
+
+
 def _dynamics(deck: Deck) -> tuple[dict[str, Given], list[str]]:
     """Keys of the ``dynamics`` section, and what is left out."""
-    kind = (deck.value("MD.TypeOfRun") or "").strip()
-    ensemble = _ENSEMBLES.get(kind.lower())
+    ensemble, left = _ensemble(deck)
     if ensemble is None:
-        if kind.lower() == "parrinellorahman":
-            return {}, [
-                f"MD.TypeOfRun {kind}: constant pressure without a thermostat is not in otf"
-            ]
-        return {}, [f"MD.TypeOfRun {kind}: is not molecular dynamics"] if kind else []
-    out, left = {"ensemble": Given(ensemble, f"MD.TypeOfRun {kind}")}, list[str]()
-    if ensemble == "csvr":
-        left.append(
-            f"MD.TypeOfRun {kind}: scaling of velocities samples no canonical ensemble; csvr does"
-        )
+        return {}, left
+    out = {"ensemble": Given(ensemble, f"MD.TypeOfRun {deck.value('MD.TypeOfRun')}")}
     first, last = whole(deck, "MD.InitialTimeStep"), whole(deck, "MD.FinalTimeStep")
     if last is not None:
         out["steps"] = Given(last - (first or 1) + 1, f"MD.FinalTimeStep {last}")
@@ -157,23 +165,20 @@ def _dynamics(deck: Deck) -> tuple[dict[str, Given], list[str]]:
         "SIESTA's default" if step_fs is None else f"MD.LengthTimeStep {step_fs:g} fs",
     )
     names = ("MD.InitialTemperature", "MD.TargetTemperature")
-    name = names[0] if ensemble == "nve" else names[1]
-    temperature_K = quantity(deck, name, TEMPERATURE_K, "k")
+    initial_K, target_K = (quantity(deck, name, TEMPERATURE_K, "k") for name in names)
+    temperature_K, name = (initial_K, names[0]) if ensemble == "nve" else (target_K, names[1])
     if temperature_K is not None:
         out["temperature_K"] = Given(temperature_K, f"{name} {temperature_K:g} K")
-    initial_K = quantity(deck, names[0], TEMPERATURE_K, "k")
     if initial_K is not None and initial_K != temperature_K:
         left.append(
             f"{names[0]} {initial_K:g} K: initial velocities are drawn at dynamics.temperature_K"
         )
-    if ensemble == "csvr":
-        relaxation_fs = quantity(deck, "MD.TauRelax", TIME_FS, "fs")
-        if relaxation_fs is not None:
-            out["time_constant_fs"] = Given(relaxation_fs, f"MD.TauRelax {relaxation_fs:g} fs")
+    relaxation_fs = quantity(deck, "MD.TauRelax", TIME_FS, "fs")
+    if relaxation_fs is not None and ensemble != "nve":
+        out["time_constant_fs"] = Given(relaxation_fs, f"MD.TauRelax {relaxation_fs:g} fs")
     if deck.value("MD.NoseMass") is not None:
         left.append("MD.NoseMass: give the relaxation time, dynamics.time_constant_fs")
-    if ensemble == "npt_full":
-        pressure_GPa = quantity(deck, "MD.TargetPressure", PRESSURE_GPA, "ry/bohr**3")
-        if pressure_GPa is not None:
-            out["pressure_GPa"] = Given(pressure_GPa, f"MD.TargetPressure {pressure_GPa:g} GPa")
+    pressure_GPa = quantity(deck, "MD.TargetPressure", PRESSURE_GPA, "ry/bohr**3")
+    if pressure_GPa is not None and ensemble == "npt_full":
+        out["pressure_GPa"] = Given(pressure_GPa, f"MD.TargetPressure {pressure_GPa:g} GPa")
     return out, left

@@ -6,7 +6,7 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.driver.policy import PolicyState, Reason
 from otf.driver.records import ForceChecks, Parts
-from otf.model.blueprint import bonds_are_steady
+from otf.model.blueprint import steadiness
 from otf.model.bond_graph import BondGraph
 
 
@@ -26,7 +26,7 @@ class Guard:
         self._policy = parts.policy
         self._bonds = BondGraph()
         self._environments: set[str] = set()  # bonding environments that occur in labels
-        self._steady_bonds = bonds_are_steady(self._bonds, self._atoms)
+        self._steady_bonds = steadiness(self._bonds, self._atoms) == 1.0
         self.force_checks = ForceChecks()
 
     def see(self, atoms: Atoms) -> None:

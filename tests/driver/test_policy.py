@@ -96,6 +96,23 @@ def test_error_right_after_labels_is_accepted_where_the_target_cannot_be_reached
     )
 
 
+def test_labels_do_not_take_over_a_run_whose_target_cannot_be_reached():
+    """Noise of the engine that no model has: a gap of one step would not help."""
+    state = after(ADAPTIVE, 6, error=0.05)
+    assert state.accepted > 0.0
+    for n_labels, least in ((20, 2.0), (60, 6.0), (500, 10.0)):
+        now = after_label(
+            ADAPTIVE, state, step=1000, error=5.0, elapsed=1, reason="engine", n_labels=n_labels
+        )
+        assert now.gap == least
+        assert not now.by_engine
+    reachable = replace(state, accepted=0.0, misfits=())
+    worse = after_label(
+        ADAPTIVE, reachable, step=1000, error=5.0, elapsed=9, reason="scheduled", n_labels=60
+    )
+    assert worse.gap < 6.0
+
+
 def audited(policy, state, *, end, committed, count=1):
     """The state after segments with an error at the end, and one as committed."""
     for _ in range(count):
@@ -138,7 +155,7 @@ def test_a_floor_above_the_target_is_accepted_and_said():
     state = after(ADAPTIVE, 6, **label, saturated=True)
     assert state.accepted == pytest.approx(1.25 * 0.04)
     assert "cannot be reached: misfit of the model and noise of the labels are 40.0 meV/A" in (
-        unreachable(state)
+        unreachable(state, 0.0)
     )
     later = after(ADAPTIVE, 31, error=0.05, elapsed=30, reason="scheduled", state=state)
     assert later.accepted == 0.0  # the model has improved

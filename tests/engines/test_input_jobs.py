@@ -221,7 +221,8 @@ def test_dynamics_of_siesta(tmp_path):
         "temperature_K": 500.0,
     }
     job = job_in(
-        "MD.TypeOfRun Anneal\nMD.InitialTimeStep 11\nMD.FinalTimeStep 110\nMD.TauRelax 0.05 ps\n"
+        "MD.TypeOfRun Anneal\nMD.AnnealOption Temperature\nMD.InitialTimeStep 11\n"
+        "MD.FinalTimeStep 110\nMD.TauRelax 0.05 ps\n"
         "MD.TargetTemperature 400 K\nMD.InitialTemperature 300 K\n",
         tmp_path,
     )
@@ -233,12 +234,11 @@ def test_dynamics_of_siesta(tmp_path):
         "time_constant_fs": 50.0,
     }
     assert any("MD.InitialTemperature 300 K" in line for line in job.left)
-    pressed = job_in(
-        "MD.TypeOfRun NoseParrinelloRahman\nMD.TargetPressure 10 kbar\n".replace("kbar", "GPa"),
-        tmp_path,
-    )
-    assert pressed.dynamics["ensemble"].value == "npt_full"
-    assert pressed.dynamics["pressure_GPa"].value == 10.0
+    for kind in ("NoseParrinelloRahman", "Anneal"):
+        pressed = job_in(f"MD.TypeOfRun {kind}\nMD.TargetPressure 10 GPa\n", tmp_path)
+        assert pressed.dynamics["ensemble"].value == "npt_full"
+        assert pressed.dynamics["pressure_GPa"].value == 10.0
+    assert not job_in("MD.TypeOfRun ParrinelloRahman\n", tmp_path).dynamics
     assert job_in("MD.TypeOfRun CG\n", tmp_path).left == (
         "MD.TypeOfRun CG: is not molecular dynamics",
     )
