@@ -143,6 +143,11 @@ class Model(Section):
         description="auto: largest number of unknowns of the models that are tried: coefficients, "
         "or rows of the labels if they are fewer",
     )
+    net_force: Literal["keep", "subtract"] = Field(
+        "keep",
+        description="mean force of a label, which a model of isolated atoms does not have: keep, "
+        "and err by it; or subtract it from every atom, as SIESTA's own dynamics does",
+    )
     residual: Literal["off", "forecast", "propagate"] = Field(
         "off",
         description="autoregressive forecast of the force error: off; forecast, used to shorten "

@@ -65,11 +65,14 @@ class Labeller:
     ----------
     needs_stress
         Whether a label without stress counts as a failure.
+    subtracts_net_force
+        Whether the mean force is subtracted from that of every atom.
     """
 
     engine: LabelSource
     file: LabelStore
     needs_stress: bool = False
+    subtracts_net_force: bool = False
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
         """Non-self-consistent forces from a learned density matrix; None if there is none."""
@@ -104,16 +107,22 @@ class Labeller:
             if index == 0 and answer.net_force > _NOTABLE_NET_FORCE:
                 _LOG.warning(
                     "the forces add up to %.3f eV/A per atom, by the grid of the engine, a slab or "
-                    "an external field; the model has no such force and errs by it",
+                    "an external field; %s",
                     answer.net_force,
+                    "it is subtracted from every label"
+                    if self.subtracts_net_force
+                    else "the model has no such force and errs by it, unless "
+                    "model.net_force: subtract",
                 )
+            if self.subtracts_net_force:
+                answer = answer.without_net_force()
             self.file.append(step, atoms, answer)
         return answer
 
     def _most_net_force(self) -> float:
         """Net force per atom above which a label is in doubt, by the first labels of the run."""
         first = [self.file[i].labels for i in range(min(_FIRST, len(self.file)))]
-        if len(first) < _FEWEST:
+        if len(first) < _FEWEST or self.subtracts_net_force:  # nothing is known of it
             return float("inf")
         return max(_NEGLIGIBLE_NET_FORCE, _UNUSUAL * max(labels.net_force for labels in first))
 

@@ -1,6 +1,6 @@
 """Results of an engine: labels, or the reason why a label failed."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -45,6 +45,15 @@ class Labels:
         0.125
         """
         return float(np.abs(self.forces.mean(axis=0)).max())
+
+    def without_net_force(self) -> "Labels":
+        """The labels with the mean force subtracted from that of every atom.
+
+        >>> Labels(0.0, np.array([[0.5, 0.0, 0.0], [0.0, 0.0, 0.0]])).without_net_force().forces
+        array([[ 0.25,  0.  ,  0.  ],
+               [-0.25,  0.  ,  0.  ]])
+        """
+        return replace(self, forces=self.forces - self.forces.mean(axis=0))
 
     def problem(self, n_atoms: int) -> str | None:
         """Why these labels must not be learned (a wrong shape, a NaN), or None.

@@ -24,7 +24,7 @@ from otf.model.workers import Workers
 SharingKind = Literal["species", "environment", "atom"]
 
 _ROOM_OF_DUAL = 4  # times the columns, where there are fewer rows,
-_MOST_NUMBERS = 40_000_000  # and at most so many numbers in them: 0.3 GB
+_MOST_NUMBERS = 24_000_000  # and at most so many numbers in them: 0.2 GB
 _STEADY = 0.9  # share of atoms of a steady class from which on environments are tried
 MOST_CLASSES = 32
 """Most environments with a block of their own; a liquid has arbitrarily many."""

@@ -88,6 +88,8 @@ def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
                     raise RunError(
                         f"step {trajectory.step[i]}: no label: {labels.reason}. {labels.advice}"
                     )
+                if config.model.net_force == "subtract":
+                    labels = labels.without_net_force()
                 error = trajectory.forces[i] - labels.forces
                 energy_error = (trajectory.potential_energy[i] - labels.energy) / len(atoms)
                 stress: tuple[float, ...] = ()

@@ -237,6 +237,16 @@ def _stage(name: str, dynamics: Dynamics) -> Stage:
     )
 
 
+def make_labeller(config: Config, engine: LabelSource, file: LabelStore) -> Labeller:
+    """Create what takes the labels of a run."""
+    return Labeller(
+        engine,
+        file,
+        needs_stress=config.effective_model.stress_noise_GPa is not None,
+        subtracts_net_force=config.model.net_force == "subtract",
+    )
+
+
 def make_parts(
     config: Config,
     atoms: Atoms,
@@ -271,9 +281,7 @@ def make_parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,
         policy=make_policy(config.policy, config.dynamics.timestep_fs),
-        labeller=Labeller(
-            engine, file, needs_stress=config.effective_model.stress_noise_GPa is not None
-        ),
+        labeller=make_labeller(config, engine, file),
         timestep_fs=config.dynamics.timestep_fs,
         frame_every=config.output.every,
         continue_on_failure=config.policy.on_engine_failure == "continue",

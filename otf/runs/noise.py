@@ -2,6 +2,7 @@
 
 import logging
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 from ase import Atoms
@@ -9,7 +10,7 @@ from ase import Atoms
 from otf.driver.labelling import Labeller, unlabelled
 from otf.engines.label_noise import LabelNoise, noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import Engine, LabelSource
+from otf.engines.protocol import Engine
 from otf.io.labels import LabelFile, read_labels
 from otf.runs.directory import RunDirectory
 from otf.units import MEV
@@ -18,13 +19,7 @@ _LOG = logging.getLogger("otf.noise")
 
 
 def measured_noise(
-    run: RunDirectory,
-    engine: Engine,
-    source: LabelSource,
-    atoms: Atoms,
-    file: LabelFile,
-    *,
-    target: float,
+    run: RunDirectory, engine: Engine, labeller: Labeller, atoms: Atoms, *, target: float
 ) -> LabelNoise | None:
     """Noise of the labels: from the files of the run, or by an additional engine call.
 
@@ -35,10 +30,8 @@ def measured_noise(
     ----------
     engine
         The engine; the additional call leaves no files that later labels start from.
-    source
-        The same for the labels of the run, which may start from learned densities.
-    file
-        The labels of the run.
+    labeller
+        Takes the labels of the run, which may start from learned densities.
     target
         Force error wanted, eV/Angstrom; noise above it is warned of.
 
@@ -55,9 +48,9 @@ def measured_noise(
         return None
     known = _has_label(run.translated)
     # First, because later labels start from the files of the latest label.
-    with closing(LabelFile(run.translated)) as translated_file:
-        second = _label(engine, translated(atoms), translated_file)
-    noise = noise_between(_label(source, atoms, file), second)
+    with closing(LabelFile(run.translated)) as file:
+        second = _label(replace(labeller, engine=engine, file=file), translated(atoms))
+    noise = noise_between(_label(labeller, atoms), second)
     if not known:
         _LOG.info(
             "noise of the labels: forces %.1f meV/A, energy %.1f meV, by translating all atoms",
@@ -86,8 +79,8 @@ def _has_label(path: Path) -> bool:
     return path.exists() and path.stat().st_size > 0
 
 
-def _label(source: LabelSource, atoms: Atoms, file: LabelFile) -> Labels:
-    answer = Labeller(source, file).label(atoms, index=0, step=0)
+def _label(labeller: Labeller, atoms: Atoms) -> Labels:
+    answer = labeller.label(atoms, index=0, step=0)
     if isinstance(answer, LabelFailure):
         raise unlabelled(0, answer)
     return answer

@@ -18,7 +18,7 @@ from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
-from otf.runs.assemble import make_engine, make_parts
+from otf.runs.assemble import make_engine, make_labeller, make_parts
 from otf.runs.check import check
 from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
@@ -126,14 +126,9 @@ def open_session(
             engine.open(atoms, run.scratch)
             with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
                 source = warm_started(engine, run.matrices)
-                noise = measured_noise(
-                    run,
-                    engine,
-                    source,
-                    atoms,
-                    file,
-                    target=config.policy.force_target_meV_A * MEV,
-                )
+                labeller = make_labeller(config, source, file)
+                target = config.policy.force_target_meV_A * MEV
+                noise = measured_noise(run, engine, labeller, atoms, target=target)
                 parts = make_parts(config, atoms, source, file, ranks=ranks, noise=noise)
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:

@@ -420,6 +420,20 @@ def test_a_net_force_of_its_own_stops_no_run(tmp_path, caplog):
     assert "asking again" not in caplog.text
 
 
+def test_a_net_force_is_subtracted_if_wanted(tmp_path, caplog):
+    """The run is then that of the same engine without it."""
+    model, keywords = "  net_force: subtract", "first: 0, last: 1000, how: pushed, "
+    pushed = make(tmp_path, calculator=FLAKY, keywords=keywords, model=model)
+    plain = make(tmp_path, "plain", model=model)
+    assert run_session(*read_run(pushed)).steps == 150
+    assert "it is subtracted from every label" in caplog.text
+    run_session(*read_run(plain))
+    one, other = (read_trajectory(p / "trajectory.h5").positions for p in (pushed, plain))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    forces = ase.io.read(pushed / "labels.extxyz", 5).get_forces()
+    assert np.abs(forces.mean(axis=0)).max() < 1e-12
+
+
 @pytest.mark.parametrize(("last", "pushed"), [(5, 0.0), (6, 0.2)])
 def test_an_unusual_net_force_is_asked_for_twice(tmp_path, caplog, last, pushed):
     run = make(tmp_path, calculator=FLAKY, keywords=f"first: 5, last: {last}, how: pushed, ")
