@@ -18,6 +18,7 @@ _COSTLY = {
     "Wannier.Func.Calc": "off",
     "NBO.switch": "off",
     "CDDF.start": "off",
+    "HS.fileout": "off",
     "Unfolding.Electronic.Band": "off",
 }
 """Results that a label does not need."""

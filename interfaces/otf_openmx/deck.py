@@ -1,13 +1,11 @@
 """Reading, changing and writing OpenMX input files (keywords and blocks)."""
 
-import logging
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 
 from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
-
-_LOG = logging.getLogger("otf.openmx")
 
 # Keywords that the input routines of OpenMX 3.9 read; it silently ignores any other.
 _KNOWN = {
@@ -25,11 +23,21 @@ _RETIRED = (
 
 
 class OpenmxDeck(Deck):
-    """An OpenMX input file."""
+    """An OpenMX input file.
+
+    Attributes
+    ----------
+    repeated
+        Entries that OpenMX ignores, as it takes the first of a name, in words.
+    """
 
     program = "OpenMX"
     known = _KNOWN
     retired = frozenset(name.lower() for name in _RETIRED)
+
+    def __init__(self, entries: list[Entry], source: str, repeated: Sequence[str] = ()) -> None:
+        super().__init__(entries, source)
+        self.repeated = tuple(repeated)
 
     @staticmethod
     def written(entry: Entry) -> str:
@@ -48,6 +56,7 @@ def parse(text: str, source: str) -> OpenmxDeck:
         If a block is not closed.
     """
     entries: dict[str, Entry] = {}
+    repeated: list[str] = []
     lines = iter(enumerate(text.splitlines(), start=1))
     for number, raw in lines:
         line = raw.split("#", 1)[0].strip()
@@ -74,14 +83,11 @@ def parse(text: str, source: str) -> OpenmxDeck:
             )
         first = entries.setdefault(entry.name.lower(), entry)
         if first is not entry and first.lines != entry.lines:
-            _LOG.warning(
-                "%s: %s is given twice; OpenMX takes the first, of %s: %s",
-                entry.where,
-                entry.name,
-                first.where,
-                first.lines[0] if first.lines else "",
+            repeated.append(
+                f"{entry.where}: {entry.name} is given twice; OpenMX takes the first, of "
+                f"{first.where}: {first.lines[0] if first.lines else ''}"
             )
-    return OpenmxDeck(list(entries.values()), source)
+    return OpenmxDeck(list(entries.values()), source, repeated)
 
 
 def read(path: Path) -> OpenmxDeck:

@@ -20,7 +20,7 @@ from otf.engines.job import InputJob
 from otf.engines.label_directories import LabelDirectories
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import Launch, launch
-from otf.engines.placement import name_species, periodic_cell, placed, template_cell
+from otf.engines.placement import cell_for, name_species, placed
 from otf.engines.process import Finished, Patience, run_program
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, WarmStart
 from otf.engines.sanity import impossible, misplaced, too_close
@@ -28,12 +28,12 @@ from otf.errors import EngineError
 from otf.orbitals.atomic_densities import DensityOfAtoms
 from otf.orbitals.block_matrices import Matrices
 from otf.orbitals.grids import Grid
-from otf_openmx.changes import NAME as _NAME
-from otf_openmx.changes import apply_remedies, set_output
+from otf_openmx.changes import NAME, apply_remedies, set_output
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import (
+    AFTER_POSITION,
     Sites,
     atom_rows,
     cell_of_molecule,
@@ -55,7 +55,6 @@ from otf_openmx.output import (
 
 _LOG = logging.getLogger("otf.openmx")
 
-_POSITION = 5  # columns of a row: number, species, position
 _ECHO_A = 2e-5  # positions are echoed with five decimals
 _LAUNCH_S = 20.0
 
@@ -119,8 +118,15 @@ class OpenmxEngine(Engine):
         original = make_deck(
             self._options, sorted(set(symbols)), charge=self._charge, spin=self._spin
         )
+        for line in original.repeated:
+            _LOG.warning("%s", line)
         self._deck = original.copy()
-        self._cell = self._cell_of(atoms)
+        self._cell = cell_for(
+            atoms,
+            vacuum_A=self._options.vacuum_A,
+            template=cell_of_molecule(self._deck, atoms) if self._options.takes_cell else None,
+            source=self._deck.source,
+        )
         set_output(
             self._deck,
             stress=self._options.stress and bool(atoms.pbc.all()),
@@ -174,12 +180,12 @@ class OpenmxEngine(Engine):
             for name, value in WARM_MIXING.items():
                 deck.put(name, value)
         apply_remedies(deck, remedies)
-        (directory / f"{_NAME}.dat").write_text(deck.text(), encoding="utf-8")
+        (directory / f"{NAME}.dat").write_text(deck.text(), encoding="utf-8")
         done = run_program(
-            [*self._launch.words, f"{_NAME}.dat", "-nt", str(self._options.threads)],
+            [*self._launch.words, f"{NAME}.dat", "-nt", str(self._options.threads)],
             directory,
-            stdout=f"{_NAME}.std",
-            stderr=f"{_NAME}.err",
+            stdout=f"{NAME}.std",
+            stderr=f"{NAME}.err",
             timeout_s=self._patience.limit_s,
             environment=self._launch.environment,
         )
@@ -195,7 +201,7 @@ class OpenmxEngine(Engine):
         if self._ended_in is None or self._occupation is None:
             return None
         try:
-            found = read_matrices(self._ended_in / f"{_NAME}.scfout", self._occupation)
+            found = read_matrices(self._ended_in / f"{NAME}.scfout", self._occupation)
         except (EngineError, ValueError) as error:  # the label is still valid
             _LOG.warning("%s: the matrices cannot be read: %s", self._ended_in, error)
             return None
@@ -227,17 +233,6 @@ class OpenmxEngine(Engine):
         """Read the job of an OpenMX input file."""
         return read_job(read(path))
 
-    def _cell_of(self, atoms: Atoms) -> Floats:
-        """The cell of the structure; for a molecule without one that of the template, or a box."""
-        given = None
-        if atoms.cell.rank < 3 and "vacuum_A" not in self._options.model_fields_set:
-            given = cell_of_molecule(self._deck, atoms) if self._options.template else None
-        if given is None:
-            return periodic_cell(atoms, self._options.vacuum_A)
-        given = template_cell(atoms, given, self._deck.source)
-        _LOG.info("cell of the molecule, of %s: %s A", self._deck.source, given.round(4).tolist())
-        return given
-
     def _initial(self, valence: dict[str, float]) -> list[str]:
         """Initial electrons of each atom with what follows them in its row of the template.
 
@@ -249,9 +244,9 @@ class OpenmxEngine(Engine):
             If rows state more than electrons, but are not those of the atoms.
         """
         rows = self._rows_of_atoms()
-        if [row[1] for row in rows if len(row) > _POSITION + 1] == self._species:
-            return [" ".join(row[_POSITION:]) for row in rows]
-        if any(len(row) > _POSITION + 2 for row in rows):
+        if [row[1] for row in rows if len(row) > AFTER_POSITION + 1] == self._species:
+            return [" ".join(row[AFTER_POSITION:]) for row in rows]
+        if any(len(row) > AFTER_POSITION + 2 for row in rows):
             raise EngineError(
                 f"{self._deck.source}: Atoms.SpeciesAndCoordinates has columns after the electrons "
                 "(angles of spins, flags), but its atoms are not those of the run in their order; "
@@ -287,7 +282,7 @@ class OpenmxEngine(Engine):
         if not self._options.warm_start or before is None:
             deck.put("scf.restart", "off")
             return False
-        source, target = before / f"{_NAME}_rst", directory / f"{_NAME}_rst"
+        source, target = before / f"{NAME}_rst", directory / f"{NAME}_rst"
         warm = FROM_SCRATCH not in remedies
         if warm:
             shutil.copytree(source, target)
@@ -311,14 +306,14 @@ class OpenmxEngine(Engine):
         """Replace the density of the last label by an initial density guess."""
         assert self._directories is not None
         assert self._occupation is not None
-        shape = read_grid(_text(self._directories.path(index - 1) / f"{_NAME}.std"))
+        shape = read_grid(_text(self._directories.path(index - 1) / f"{NAME}.std"))
         if guess.density is None or self._occupation.elements is None or shape is None:
             return
         grid = Grid(np.zeros(3), atoms.cell.array / np.array(shape)[:, None], shape)
         alone = DensityOfAtoms(atoms, self._occupation.elements)
         values = guess.density(atoms, grid) - grid.sampled(alone.at)
         try:
-            write_density(directory / f"{_NAME}_rst", _NAME, values)
+            write_density(directory / f"{NAME}_rst", NAME, values)
         except ValueError as error:  # the density of the last label remains
             _LOG.warning("label %d: the initial density guess is not used: %s", index, error)
 
@@ -330,10 +325,10 @@ class OpenmxEngine(Engine):
         warm: bool,
         remedies: Collection[str],
     ) -> Labels | LabelFailure:
-        stdout, out = _text(directory / f"{_NAME}.std"), _text(directory / f"{_NAME}.out")
+        stdout, out = _text(directory / f"{NAME}.std"), _text(directory / f"{NAME}.out")
         printed = read_out(out)
         evidence = Evidence(
-            done, stdout, _text(directory / f"{_NAME}.err"), printed is not None, warm
+            done, stdout, _text(directory / f"{NAME}.err"), printed is not None, warm
         )
         failure = diagnose("OpenMX", KNOWN, evidence, remedies, str(directory))
         if failure is not None:

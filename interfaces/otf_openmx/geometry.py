@@ -15,7 +15,9 @@ from otf_openmx.output import BOHR_A
 
 _UNIT_A = {"ang": 1.0, "au": BOHR_A}
 _MARGIN = 1.1
-_AFTER_POSITION = 5  # columns of a row: number, species, position
+AFTER_POSITION = 5
+"""Columns of a row of an atom up to its position: number, species, x, y, z."""
+
 _EMPTY = "E"  # pseudopotential of species without an atom
 
 
@@ -79,7 +81,6 @@ class Sites:
 def _sites(deck: Deck) -> Sites:
     """All sites of an input file."""
     rows = [line.split() for line in deck.block("Atoms.SpeciesAndCoordinates") or ()]
-    vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
     if not rows:
         raise EngineError(f"{deck.source}: has no block Atoms.SpeciesAndCoordinates")
     number = (deck.value("Atoms.Number") or str(len(rows))).split()[0]
@@ -88,19 +89,37 @@ def _sites(deck: Deck) -> Sites:
             f"{deck.source}: Atoms.Number is {number}, but Atoms.SpeciesAndCoordinates has "
             f"{len(rows)} rows; correct one of them"
         )
+    cell = _cell(deck)
     fractional = _unit(deck, "Atoms.SpeciesAndCoordinates.Unit") == "frac"
-    if len(vectors) != 3 and (vectors or fractional):
-        raise EngineError(f"{deck.source}: does not have three Atoms.UnitVectors; add them")
+    if fractional and cell is None:
+        raise _no_cell(deck)
     try:
-        cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
         given = np.array([[float(x) for x in row[2:5]] for row in rows])
         if given.shape != (len(rows), 3):
             raise ValueError("a row is not 'number species x y z'")
     except (ValueError, IndexError) as error:
         raise EngineError(f"{deck.source}: the structure cannot be read ({error})") from error
-    scale = 1.0 if fractional else _scale(deck, "Atoms.SpeciesAndCoordinates.Unit")
-    positions = given @ cell if fractional else given * scale
-    return Sites(rows, positions, cell if vectors else None)
+    if fractional:
+        return Sites(rows, given @ cell, cell)
+    return Sites(rows, given * _scale(deck, "Atoms.SpeciesAndCoordinates.Unit"), cell)
+
+
+def _cell(deck: Deck) -> Floats | None:
+    """The cell (3, 3) of an input file, Angstrom; None if it gives none."""
+    vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
+    if not vectors:
+        return None
+    try:
+        cell = np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
+    except ValueError as error:
+        raise EngineError(f"{deck.source}: Atoms.UnitVectors cannot be read ({error})") from error
+    if cell.shape != (3, 3):
+        raise _no_cell(deck)
+    return cell
+
+
+def _no_cell(deck: Deck) -> EngineError:
+    return EngineError(f"{deck.source}: does not have three Atoms.UnitVectors; add them")
 
 
 def atom_rows(deck: Deck) -> list[int]:
@@ -133,7 +152,7 @@ def empty_sites(deck: Deck) -> Sites | None:
     sites, atoms = _sites(deck), set(atom_rows(deck))
     chosen = [i for i in range(len(sites.rows)) if i not in atoms]
     if chosen and sites.cell is None:
-        raise EngineError(f"{deck.source}: has empty sites but no Atoms.UnitVectors; add them")
+        raise _no_cell(deck)
     return sites.of(chosen) if chosen else None
 
 
@@ -180,9 +199,9 @@ def cell_of_molecule(deck: Deck, atoms: Atoms) -> Floats | None:
     That of the template, or the one that OpenMX makes where there is none: 1.1 times the extent of
     the spheres of the basis functions. None if the basis files cannot be read.
     """
-    vectors = [line.split() for line in deck.block("Atoms.UnitVectors") or ()]
-    if len(vectors) == 3:
-        return np.array(vectors, dtype=float) * _scale(deck, "Atoms.UnitVectors.Unit")
+    given = _cell(deck)
+    if given is not None:
+        return given
     elements = species_elements(deck)
     reach = np.zeros(len(atoms))
     for row in map(str.split, deck.block("Definition.of.Atomic.Species") or ()):
@@ -231,7 +250,7 @@ def write_structure(
     if empty is not None:
         assert empty.cell is not None
         names += [row[1] for row in empty.rows]
-        states = [*states, *(" ".join(row[_AFTER_POSITION:]) for row in empty.rows)]
+        states = [*states, *(" ".join(row[AFTER_POSITION:]) for row in empty.rows)]
         followed = empty.positions @ np.linalg.inv(empty.cell) @ atoms.cell.array
         positions = np.concatenate([positions, followed])
     deck.put("Atoms.Number", len(names))

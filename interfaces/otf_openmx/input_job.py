@@ -13,6 +13,7 @@ from otf.arrays import Floats
 from otf.engines.input_deck import Deck
 from otf.engines.job import Given, InputJob, fix_components
 from otf.errors import EngineError
+from otf_openmx.deck import OpenmxDeck
 from otf_openmx.geometry import atom_rows, read_structure
 
 _ENSEMBLES = {
@@ -32,7 +33,7 @@ _PER_PS = 1.0 / 2.4188843e-5  # an inverse atomic unit of time
 _M_PER_S = units.m / units.second
 
 
-def read_job(deck: Deck) -> InputJob:
+def read_job(deck: OpenmxDeck) -> InputJob:
     """The job of an input file.
 
     Raises
@@ -45,7 +46,7 @@ def read_job(deck: Deck) -> InputJob:
     dynamics, left = _dynamics(deck)
     if atoms.has("momenta"):
         dynamics["velocities"] = Given("structure", "MD.Init.Velocity")
-    return InputJob(atoms, tuple(of_atoms), dynamics, tuple(left))
+    return InputJob(atoms, tuple(of_atoms), dynamics, (*left, *deck.repeated))
 
 
 def _constrain(deck: Deck, atoms: Atoms) -> list[str]:
@@ -84,7 +85,7 @@ def _rows(deck: Deck, name: str, width: int, atoms: Atoms) -> Floats | None:
 
 def _dynamics(deck: Deck) -> tuple[dict[str, Given], list[str]]:
     """Keys of the ``dynamics`` section, and what is left out."""
-    kind = (deck.value("MD.Type") or "nomd").strip()
+    kind = (deck.value("MD.Type") or "nomd").split()[0]
     if kind.lower() not in _ENSEMBLES:
         none = kind.lower() == "nomd"
         return {}, [] if none else [f"MD.Type {kind}: is not molecular dynamics"]

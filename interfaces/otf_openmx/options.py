@@ -88,8 +88,13 @@ class Options(LaunchOptions):
             raise ValueError(f"{missing} is missing: give it, or a template")
         return self
 
+    @property
+    def takes_cell(self) -> bool:
+        """Whether a molecule without a cell takes that of the template."""
+        return self.template is not None and "vacuum_A" not in self.model_fields_set
 
-def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) -> Deck:
+
+def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) -> OpenmxDeck:
     """The input file without a structure.
 
     Parameters
@@ -121,7 +126,7 @@ def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) 
     return deck
 
 
-def _short(options: Options, elements: list[str]) -> Deck:
+def _short(options: Options, elements: list[str]) -> OpenmxDeck:
     functional, suffix = _XC[options.xc]
     missing = [e for e in elements if e not in options.basis]
     if missing:

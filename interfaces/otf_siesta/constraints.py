@@ -65,9 +65,7 @@ def _no_equivalent(deck: Deck, line: str, why: str) -> EngineError:
 
 def _direction(deck: Deck, line: str, words: list[str]) -> list[bool]:
     """Components that a line fixes: all, or that along the axis it names."""
-    reals = [
-        real(w) for w in words[1:] if re.fullmatch(r"[-+]?(\d+\.\d*|\.\d+)([eEdD][-+]?\d+)?", w)
-    ]
+    reals = [real(word) for word in words[1:] if _REAL.fullmatch(word)]
     if not reals:
         return [True] * 3
     size = float(np.linalg.norm(reals))
@@ -83,7 +81,7 @@ def _numbers(deck: Deck, line: str, most: int) -> list[int]:
     Negative ones count from the last, ``most``.
     """
     rest = line.split(maxsplit=1)[1] if len(line.split()) > 1 else ""
-    if rest.split()[:1] == ["all"]:
+    if rest.lower().split()[:1] == ["all"]:
         return list(range(1, most + 1))
     rest = _REAL.sub(" ", rest)  # a direction
     listed = _LIST.search(rest)

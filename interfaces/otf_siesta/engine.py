@@ -19,7 +19,7 @@ from otf.engines.job import InputJob
 from otf.engines.label_directories import LabelDirectories
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import launch
-from otf.engines.placement import name_species, periodic_cell, placed, template_cell
+from otf.engines.placement import cell_for, name_species, placed
 from otf.engines.process import Patience, run_program
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
 from otf.engines.sanity import too_close
@@ -98,7 +98,12 @@ class SiestaEngine(Engine):
         options = self._options
         started = launch(options)
         deck, species = self._deck_for(atoms)
-        self._cell = self._cell_of(atoms, deck)
+        self._cell = cell_for(
+            atoms,
+            vacuum_A=options.vacuum_A,
+            template=cell_of(deck) if options.takes_cell else None,
+            source=deck.source,
+        )
         assert options.pseudo_path is not None
         job = Job(
             started,
@@ -119,16 +124,6 @@ class SiestaEngine(Engine):
                 job, options.connection, options.host, extrapolates=bool(options.history_depth)
             )
         )
-
-    def _cell_of(self, atoms: Atoms, deck: Deck) -> Floats:
-        """The cell of the structure; for a molecule without one that of the template, or a box."""
-        given = None
-        if atoms.cell.rank < 3 and "vacuum_A" not in self._options.model_fields_set:
-            given = cell_of(deck) if self._options.template else None
-        if given is None:
-            return periodic_cell(atoms, self._options.vacuum_A)
-        _LOG.info("cell of the molecule, of %s: %s A", deck.source, given.round(4).tolist())
-        return template_cell(atoms, given, deck.source)
 
     def _deck_for(self, atoms: Atoms) -> tuple[Deck, list[str]]:
         """The input without a structure, and the species label of each atom."""

@@ -11,10 +11,9 @@ from pathlib import Path
 
 from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
+from otf_siesta.values import SEPARATORS, words_of
 
 _COMMENT = re.compile(r"""("[^"]*"|'[^']*'|`[^`]*`)|[#;!].*""")
-_SEPARATORS = "=:, \t"
-_WORD = re.compile(r"[\s=:,]+")
 _DEEPEST = 20  # nested included files
 
 
@@ -92,7 +91,7 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
     lines = _lines(path)
     for number, line in lines:
         where = f"{path.name}:{number}"
-        words = _WORD.split(line.replace("<", " < "))
+        words = words_of(line.replace("<", " < "))
         first = words[0].lower()
         if first == "%include":
             yield from _entries(_other(path, words[1:2], where), depth=depth + 1)
@@ -113,7 +112,7 @@ def _entries(path: Path, *, depth: int) -> Iterator[Entry]:
         elif first == "%endblock":
             raise EngineError(f"{where}: ends a block that was not begun; remove the line")
         else:
-            value = line[len(words[0]) :].lstrip(" \t=:,")
+            value = line[len(words[0]) :].lstrip(SEPARATORS)
             yield Entry(words[0], (value,), where, is_block=False)
 
 
@@ -125,7 +124,8 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise EngineError(f"{path}: cannot be read ({error.strerror})") from error
     for number, raw in enumerate(text.splitlines(), start=1):
         line = _COMMENT.sub(lambda found: found.group(1) or "", raw).strip()
-        if line.strip(_SEPARATORS):  # not a rule of separators
+        line = line.lstrip(SEPARATORS)
+        if line:  # not a rule of separators
             yield number, line
 
 

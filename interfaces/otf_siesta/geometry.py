@@ -88,13 +88,13 @@ def labels_of(deck: Deck, numbers: Sequence[str]) -> list[str]:
     EngineError
         If a species is not there, a ghost or synthetic.
     """
-    known, real_ones = species(deck), species_elements(deck)
+    known, elements = species(deck), species_elements(deck)
     try:
         labels = [known[int(number)][0] for number in numbers]
     except (ValueError, KeyError) as error:
         raise _unreadable(deck, error) from error
     for label in labels:
-        if label not in real_ones:
+        if label not in elements:
             raise EngineError(
                 f"{deck.source}: an atom is of species {label}, which is a ghost or synthetic; otf "
                 "moves elements only: remove the atom"
@@ -135,7 +135,7 @@ def read_structure(deck: Deck) -> Atoms:
     labels = labels_of(deck, [words[3] for words in _rows(deck)])
     if not labels:
         raise EngineError(f"{deck.source}: has no block {_BLOCK}")
-    constant = quantity(deck, "LatticeConstant", LENGTH_A, "bohr")
+    constant, cell = quantity(deck, "LatticeConstant", LENGTH_A, "bohr"), cell_of(deck)
     kind = _SCALES.get((deck.value("AtomicCoordinatesFormat") or "bohr").split()[0].lower())
     if kind is None:
         raise EngineError(
@@ -150,7 +150,6 @@ def read_structure(deck: Deck) -> Atoms:
     try:
         coordinates = np.array([[real(x) for x in words[:3]] for words in _rows(deck)])
         coordinates += [real(x) for x in origin[:3]]
-        cell = np.zeros((3, 3)) if constant is None else constant * _cell(deck)
     except ValueError as error:
         raise _unreadable(deck, error) from error
     scale = {"bohr": BOHR_A, "ang": 1.0, "lattice": constant}.get(kind)
@@ -160,16 +159,16 @@ def read_structure(deck: Deck) -> Atoms:
         [elements[name] for name in labels],
         positions=positions,
         cell=cell,
-        pbc=constant is not None,
+        pbc=cell is not None,
     )
     set_masses(deck, atoms, labels)
     return atoms.repeat(_supercell(deck))
 
 
 def _supercell(deck: Deck) -> tuple[int, int, int]:
-    """Repetitions along the three vectors."""
+    """Repetitions along the three vectors; none without a cell, as in SIESTA."""
     block = deck.block("SuperCell")
-    if block is None:
+    if block is None or deck.value("LatticeConstant") is None:
         return (1, 1, 1)
     try:
         matrix = np.array([[int(x) for x in words_of(line)[:3]] for line in block[:3]])

@@ -29,6 +29,7 @@ from otf_siesta.values import (
     quantity,
     real,
     whole,
+    words_of,
 )
 
 _ENSEMBLES = {
@@ -134,9 +135,9 @@ def _atoms_of(deck: Deck, rows: list[list[str]]) -> tuple[Atoms, list[str]]:
 
 def _ensemble(deck: Deck) -> tuple[str | None, list[str]]:
     """The ensemble of ``MD.TypeOfRun``, None if there is none, and what is left out."""
-    kind = (deck.value("MD.TypeOfRun") or "").strip()
+    kind = next(iter(words_of(deck.value("MD.TypeOfRun") or "")), "")
     if kind.lower() == "anneal":
-        option = (deck.value("MD.AnnealOption") or "TemperatureAndPressure").strip().lower()
+        option = (deck.value("MD.AnnealOption") or "TemperatureAndPressure").split()[0].lower()
         scaling = f"MD.TypeOfRun {kind}: scaling of velocities and cell samples no ensemble"
         if option == "temperature":
             return "csvr", [f"{scaling}; csvr does"]

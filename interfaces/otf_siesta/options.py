@@ -104,6 +104,11 @@ class Options(LaunchOptions):
             raise ValueError("history_depth needs a server: connection unix or inet")
         return self
 
+    @property
+    def takes_cell(self) -> bool:
+        """Whether a molecule without a cell takes that of the template."""
+        return self.template is not None and "vacuum_A" not in self.model_fields_set
+
 
 def make_deck(options: Options, elements: list[str], *, charge: int, spin: int) -> Deck:
     """The input file without a structure.

@@ -12,7 +12,9 @@ from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf_siesta.output import BOHR_A
 
-_SEPARATORS = re.compile(r"[\s=:,]+")
+SEPARATORS = "=:, \t"
+"""Characters between words."""
+
 _EXPONENT = re.compile(r"(?<=[\d.])[dD](?=[+-]?\d)")
 
 LENGTH_A: Mapping[str, float] = MappingProxyType(
@@ -36,8 +38,8 @@ PRESSURE_GPA: Mapping[str, float] = MappingProxyType(
 
 
 def words_of(line: str) -> list[str]:
-    """Words of a line of a block."""
-    return [word for word in _SEPARATORS.split(line) if word]
+    """Words of a line."""
+    return re.sub(f"[{SEPARATORS}]", " ", line).split()
 
 
 def real(word: str) -> float:

@@ -49,6 +49,6 @@ def command(
         dynamics = parsed.dynamics.model_copy(update={"seed": seed})
         parsed = parsed.model_copy(update={"dynamics": dynamics})
     for line in parsed.from_job:
-        click.echo(line)
+        click.echo(line, err=True)
     run = create_run(parsed, config, output or default_directory(parsed, config))
     run_to_end(run.path, as_json=as_json, again=again, ranks=ranks)

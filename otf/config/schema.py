@@ -145,8 +145,8 @@ class Model(Section):
     )
     net_force: Literal["keep", "subtract"] = Field(
         "keep",
-        description="mean force of a label, which a model of isolated atoms does not have: keep, "
-        "and err by it; or subtract it from every atom, as SIESTA's own dynamics does",
+        description="mean force of the labels of a run, which a model of distances between atoms "
+        "does not have: keep it, and err by it; or subtract it from every atom",
     )
     residual: Literal["off", "forecast", "propagate"] = Field(
         "off",

@@ -17,7 +17,8 @@ _MISFIT_LABELS = 6  # labels right after another one that show whether a target 
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
-_BRAKE, _LONGEST_BRAKE = 0.1, 10.0  # least gap after so many labels, if the target is unreachable
+# Least gap while a target is unreachable: a share of the number of labels, up to so many steps.
+_BRAKE, _LONGEST_BRAKE = 0.1, 10.0
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
 _AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit

@@ -67,12 +67,15 @@ class Labeller:
         Whether a label without stress counts as a failure.
     subtracts_net_force
         Whether the mean force is subtracted from that of every atom.
+    warns_of_net_force
+        Whether a notable mean force of the first label is warned of.
     """
 
     engine: LabelSource
     file: LabelStore
     needs_stress: bool = False
     subtracts_net_force: bool = False
+    warns_of_net_force: bool = True
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
         """Non-self-consistent forces from a learned density matrix; None if there is none."""
@@ -104,20 +107,25 @@ class Labeller:
                 "model.stress_noise_GPa",
             )
         if isinstance(answer, Labels):
-            if index == 0 and answer.net_force > _NOTABLE_NET_FORCE:
-                _LOG.warning(
-                    "the forces add up to %.3f eV/A per atom, by the grid of the engine, a slab or "
-                    "an external field; %s",
-                    answer.net_force,
-                    "it is subtracted from every label"
-                    if self.subtracts_net_force
-                    else "the model has no such force and errs by it, unless "
-                    "model.net_force: subtract",
-                )
+            if index == 0 and self.warns_of_net_force:
+                self._warn_of_net_force(answer)
             if self.subtracts_net_force:
                 answer = answer.without_net_force()
             self.file.append(step, atoms, answer)
         return answer
+
+    def _warn_of_net_force(self, labels: Labels) -> None:
+        if labels.net_force <= _NOTABLE_NET_FORCE:
+            return
+        outcome = "the model has no such force and errs by it, unless model.net_force: subtract"
+        if self.subtracts_net_force:
+            outcome = "it is subtracted from every label"
+        _LOG.warning(
+            "the forces add up to %.3f eV/A per atom, by the grid of the engine, a slab or an "
+            "external field; %s",
+            labels.net_force,
+            outcome,
+        )
 
     def _most_net_force(self) -> float:
         """Net force per atom above which a label is in doubt, by the first labels of the run."""

@@ -1,5 +1,6 @@
 """Conversion of structures for programs with periodic cells and named species."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -7,6 +8,8 @@ from ase import Atoms
 
 from otf.arrays import Floats
 from otf.errors import EngineError
+
+_LOG = logging.getLogger("otf.placement")
 
 _SMALLEST_GAP_A = 1.5
 
@@ -32,22 +35,35 @@ def periodic_cell(atoms: Atoms, vacuum_A: float) -> Floats:
     return np.diag(np.ptp(atoms.positions, axis=0) + 2.0 * vacuum_A)
 
 
-def template_cell(atoms: Atoms, cell: Floats, source: str) -> Floats:
-    """The cell (3, 3) of a template, for a molecule that has none.
+def cell_for(atoms: Atoms, *, vacuum_A: float, template: Floats | None, source: str) -> Floats:
+    """The cell (3, 3) of a structure, or for a molecule without one that of a template, or a box.
+
+    Parameters
+    ----------
+    vacuum_A
+        See :func:`periodic_cell`.
+    template
+        (3, 3), Angstrom; None if there is none.
+    source
+        Name of the template, for messages.
 
     Raises
     ------
     EngineError
-        If the molecule would touch its own images.
+        If the structure is periodic in only some directions, or a molecule would touch its images
+        in the template's cell.
     """
-    scaled = atoms.positions @ np.linalg.inv(cell)
-    gaps = (1.0 - np.ptp(scaled, axis=0)) * np.linalg.norm(cell, axis=1)
+    if template is None or atoms.pbc.any() or atoms.cell.rank == 3:
+        return periodic_cell(atoms, vacuum_A)
+    scaled = atoms.positions @ np.linalg.inv(template)
+    gaps = (1.0 - np.ptp(scaled, axis=0)) * np.linalg.norm(template, axis=1)
     if gaps.min() < _SMALLEST_GAP_A:
         raise EngineError(
             f"{source}: its cell leaves {gaps.min():.1f} Angstrom between the molecule and its "
             "image; give the structure a cell, or set engine.vacuum_A"
         )
-    return cell
+    _LOG.info("cell of the molecule, of %s: %s A", source, template.round(4).tolist())
+    return template
 
 
 def placed(atoms: Atoms, cell: Floats) -> Atoms:

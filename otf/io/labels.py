@@ -170,8 +170,24 @@ def read_labels(path: Path) -> list[StoredLabel]:
     """
     if not path.exists():
         raise FileError(f"{path}: does not exist; a run writes it at its first label")
+    return _first_labels(path, None)
+
+
+def first_label(path: Path) -> StoredLabel:
+    """Read the first label of a file.
+
+    Raises
+    ------
+    FileError
+        If it has no complete label, or is damaged.
+    """
+    return _first_labels(path, 1)[0]
+
+
+def _first_labels(path: Path, count: int | None) -> list[StoredLabel]:
+    """So many of the complete labels of a file, or all."""
     text = path.read_bytes()
-    ends = _frame_ends(text)
+    ends = _frame_ends(text)[:count]
     if not ends:
         raise FileError(f"{path}: holds no complete label of otf")
     return _parsed(path, text[: ends[-1]])

@@ -83,6 +83,13 @@ class GrowingRegression:
         """Whether the present model has blocks for all environments of the labels."""
         return self._blueprint.groups(self.size) == self.model.sharing.groups
 
+    @property
+    def _has_room(self) -> bool:
+        """Whether the present model, with its environments, is within the limits."""
+        blueprint = self._blueprint
+        within = blueprint.n_columns(self.size) <= blueprint.most_columns
+        return within and self.has_all_environments
+
     def remember(self, taught: Taught) -> None:
         """Store a label with its time block, without adding it to the equations."""
         atoms, labels = taught.atoms, taught.labels
@@ -129,7 +136,7 @@ class GrowingRegression:
         self.tried_at = len(self.examples)
         self.make_room(ahead)
         size = self.size
-        if not self._blueprint.fits(size):  # no room any more: it grows anew
+        if not self._has_room:  # it grows anew
             size = self._blueprint.smallest(size.resolution)
         best = self._found(size, choice, examples)
         if not best.score > _GOOD_ENOUGH and best.size == self.size:

@@ -32,8 +32,8 @@ _OTHER_LABELS = (
     "its place"
 )
 _FREE = 0.3  # freedom of the residuals below which they say nothing of the noise
-_SOONER = 1.5  # factor of the number of labels between searches, instead of LABELS_AHEAD:
-_EARLY = 12  # up to so many labels, and where the model is saturated
+_SOONER = 1.5  # factor of the labels between searches up to so many labels, and where the model
+_EARLY = 12  # is saturated; else LABELS_AHEAD
 _SATURATED = 0.7
 _LATEST = 3  # labels by whose leverage the error scale is transferred to another prior
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast

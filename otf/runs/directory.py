@@ -122,11 +122,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         structures = _structures_of_replicas(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
-    run = write_run(config, atoms, path, structures)
-    with run_log(run.log):
-        for line in config.from_job:
-            _LOG.info("%s", line)
-    return run
+    return write_run(config, atoms, path, structures)
 
 
 def make_room(path: Path) -> None:
@@ -188,6 +184,9 @@ def write_run(
         raise FileError(
             f"{path}: cannot be made ({error.strerror}); choose another directory"
         ) from error
+    with run_log(run.log):
+        for line in config.from_job:
+            _LOG.info("%s", line)
     return run
 
 

@@ -11,7 +11,7 @@ from otf.driver.labelling import Labeller, unlabelled
 from otf.engines.label_noise import LabelNoise, noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
-from otf.io.labels import LabelFile, read_labels
+from otf.io.labels import LabelFile, first_label
 from otf.runs.directory import RunDirectory
 from otf.units import MEV
 
@@ -49,8 +49,11 @@ def measured_noise(
     known = _has_label(run.translated)
     # First, because later labels start from the files of the latest label.
     with closing(LabelFile(run.translated)) as file:
-        second = _label(replace(labeller, engine=engine, file=file), translated(atoms))
-    noise = noise_between(_label(labeller, atoms), second)
+        other = replace(labeller, engine=engine, file=file, warns_of_net_force=False)
+        second = _label(other, translated(atoms))
+    # A resumed run has its first label; one of another geometry is found when it is restored.
+    first = labeller.file[0].labels if len(labeller.file) else _label(labeller, atoms)
+    noise = noise_between(first, second)
     if not known:
         _LOG.info(
             "noise of the labels: forces %.1f meV/A, energy %.1f meV, by translating all atoms",
@@ -71,7 +74,7 @@ def stored_noise(run: RunDirectory) -> tuple[LabelNoise, float] | None:
     """Noise of the labels of a run, and the seconds its engine call took; None if not measured."""
     if not (_has_label(run.translated) and _has_label(run.labels)):
         return None
-    first, second = read_labels(run.labels)[0].labels, read_labels(run.translated)[0].labels
+    first, second = (first_label(path).labels for path in (run.labels, run.translated))
     return noise_between(first, second), second.wall_s
 
 

@@ -463,6 +463,18 @@ def test_a_failure_of_a_calculator_is_tried_once_more(tmp_path, caplog, how):
     assert one.positions.tobytes() == other.positions.tobytes()
 
 
+def test_a_failure_shows_what_the_program_of_the_calculator_wrote(tmp_path, caplog):
+    source = tmp_path / "broken.yaml"
+    source.write_text(
+        "system: {molecule: H2}\nengine: {kind: ase, calculator: 'flaky_calculator:Broken'}\n"
+        "dynamics: {steps: 2}\n"
+    )
+    run = create_run(read_config(source), source, tmp_path / "broken")
+    with pytest.raises(RunError, match=r"job.out ends with:\nthe grid is too coarse"):
+        run_session(*read_run(run.path))
+    assert caplog.text.count("trying: once more") == 1
+
+
 def test_run_may_continue_without_a_label(tmp_path):
     policy = ADAPTIVE + "\n  on_engine_failure: continue"
     path = make(

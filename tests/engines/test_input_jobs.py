@@ -9,7 +9,7 @@ from ase.build import molecule
 from ase.constraints import FixAtoms, FixCartesian
 
 from otf.config import read_config
-from otf.engines.placement import template_cell
+from otf.engines.placement import cell_for
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
 from otf_openmx.deck import read
@@ -24,6 +24,10 @@ WATER_A = [[4.0, 4.0, 4.0], [4.757, 4.586, 4.0], [3.243, 4.586, 4.0]]
 def job_of(name: str):
     kind = name.split("_")[0]
     return load_engine(kind).job(GOLDEN / kind / "decks" / name)
+
+
+def dynamics_of(job) -> dict[str, object]:
+    return {key: given.value for key, given in job.dynamics.items()}
 
 
 def job_in(text: str, folder: Path):
@@ -101,6 +105,13 @@ def test_an_atom_of_the_supercell_keeps_its_species(tmp_path):
         job_in("%block SuperCell\n 1 1 0\n 0 2 0\n 0 0 1\n%endblock SuperCell\n", tmp_path)
 
 
+def test_a_molecule_without_a_cell_is_not_repeated(tmp_path):
+    text = (GOLDEN / "siesta" / "decks" / "siesta_nocell.fdf").read_text()
+    path = tmp_path / "job.fdf"
+    path.write_text(text + "%block SuperCell\n 2 0 0\n 0 1 0\n 0 0 1\n%endblock SuperCell\n")
+    assert str(load_engine("siesta").job(path).atoms.symbols) == "OH2"
+
+
 def test_fewer_atoms_than_rows_are_the_first_ones(tmp_path):
     text = (GOLDEN / "siesta" / "decks" / "siesta_base.fdf").read_text()
     path = tmp_path / "job.fdf"
@@ -135,7 +146,7 @@ def fixed_components(atoms) -> np.ndarray:
         (" position 1 3", [[1, 1, 1], [0, 0, 0], [1, 1, 1]]),
         (" atom [1 -- 2]", [[1, 1, 1], [1, 1, 1], [0, 0, 0]]),
         (" atom [1, 3]", [[1, 1, 1], [0, 0, 0], [1, 1, 1]]),
-        (" atom all", [[1, 1, 1]] * 3),
+        (" atom ALL", [[1, 1, 1]] * 3),
         (" position 2 0.0 0.0 1.0", [[0, 0, 0], [0, 0, 1], [0, 0, 0]]),
         (" atom 2 1.0 0. 0.\n atom 2 0.0 0.0 1.d0", [[0, 0, 0], [1, 0, 1], [0, 0, 0]]),
         (" Z 1", [[0, 0, 0], [1, 1, 1], [1, 1, 1]]),
@@ -186,8 +197,7 @@ def test_velocities_of_openmx_are_in_metres_per_second():
 
 
 def test_dynamics_of_openmx(tmp_path):
-    found = {key: given.value for key, given in job_of("openmx_md_nvt.dat").dynamics.items()}
-    assert found == {
+    assert dynamics_of(job_of("openmx_md_nvt.dat")) == {
         "ensemble": "nhc",
         "steps": 1000,
         "timestep_fs": 1.0,
@@ -195,7 +205,7 @@ def test_dynamics_of_openmx(tmp_path):
     }
     path = tmp_path / "job.dat"
     text = (GOLDEN / "openmx" / "decks" / "openmx_base.dat").read_text()
-    path.write_text(text + "MD.Type NVT_Langevin\nLangevin.Friction.Factor 0.001\n")
+    path.write_text(text + "MD.Type NVT_Langevin  of the manual\nLangevin.Friction.Factor 0.001\n")
     found = load_engine("openmx").job(path).dynamics
     assert found["friction_per_ps"].value == pytest.approx(41.34, rel=1e-3)
     path.write_text(
@@ -213,8 +223,7 @@ def test_dynamics_of_openmx(tmp_path):
 
 
 def test_dynamics_of_siesta(tmp_path):
-    found = {key: given.value for key, given in job_of("siesta_md.fdf").dynamics.items()}
-    assert found == {
+    assert dynamics_of(job_of("siesta_md.fdf")) == {
         "ensemble": "nhc",
         "steps": 1000,
         "timestep_fs": 1.0,
@@ -226,7 +235,7 @@ def test_dynamics_of_siesta(tmp_path):
         "MD.TargetTemperature 400 K\nMD.InitialTemperature 300 K\n",
         tmp_path,
     )
-    assert {key: given.value for key, given in job.dynamics.items()} == {
+    assert dynamics_of(job) == {
         "ensemble": "csvr",
         "steps": 100,
         "timestep_fs": 1.0,
@@ -342,10 +351,17 @@ def test_the_cell_of_a_molecule_is_the_one_openmx_makes(tmp_path):
 
 
 def test_a_molecule_takes_the_cell_of_the_template_if_it_fits():
-    cell = 8.0 * np.eye(3)
-    np.testing.assert_array_equal(template_cell(molecule("H2O"), cell, "job.dat"), cell)
+    given = {"vacuum_A": 5.0, "source": "job.dat"}
+    water, cell = molecule("H2O"), 8.0 * np.eye(3)
+    np.testing.assert_array_equal(cell_for(water, template=cell, **given), cell)
+    assert cell_for(water, template=None, **given).diagonal().max() > 10.0
     with pytest.raises(EngineError, match=r"job.dat: its cell leaves .* set engine.vacuum_A"):
-        template_cell(molecule("H2O"), 2.0 * np.eye(3), "job.dat")
+        cell_for(water, template=2.0 * np.eye(3), **given)
+    slab = molecule("H2O")
+    slab.set_cell([5.0, 5.0, 0.0])
+    slab.pbc = (True, True, False)
+    with pytest.raises(EngineError, match="periodic in all three directions"):
+        cell_for(slab, template=cell, **given)
 
 
 def test_results_that_no_label_needs_are_switched_off():

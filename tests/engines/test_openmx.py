@@ -275,10 +275,17 @@ def test_broken_inputs_name_their_line():
         parse("<Atoms.UnitVectors\n 1 0 0\n", "x")
 
 
-def test_the_first_of_two_keywords_counts_as_in_openmx(caplog):
-    deck = read(GOLDEN / "decks" / "openmx_duplicate.dat")
+def test_the_first_of_two_keywords_counts_as_in_openmx(tmp_path, options, caplog):
+    path = GOLDEN / "decks" / "openmx_duplicate.dat"
+    deck = read(path)
     assert deck.value("scf.criterion") == "1e-6"
-    assert "duplicate.dat:26: scf.criterion is given twice; OpenMX takes the first" in caplog.text
+    words = "openmx_duplicate.dat:26: scf.criterion is given twice; OpenMX takes the first"
+    assert load_engine("openmx").job(path).left[0].startswith(words)
+    assert not caplog.text  # the file is read several times; it is said when the engine is opened
+    given = {name: value for name, value in options().items() if name != "basis"}
+    data_path(Path(given["data_path"]))
+    opened(given | {"template": str(path), "stress": False}, read_structure(deck), tmp_path / "run")
+    assert caplog.text.count(words) == 1
 
 
 def test_structures_have_the_masses_and_units_of_the_file():
@@ -351,6 +358,7 @@ def test_results_that_no_label_needs_are_switched_off_and_named(tmp_path, option
         engine = opened(given, read_structure(read(deck)), tmp_path / "run")
     assert engine._deck.value("Dos.fileout") == "off"
     assert engine._deck.value("Band.dispersion") == "off"
+    assert engine._deck.value("HS.fileout") == "off"
     assert engine._deck.value("MO.fileout") == "on"  # asked for in the configuration
     assert "Dos.fileout on → off" in caplog.text
 

@@ -244,7 +244,7 @@ def test_structure_in_every_format(tmp_path, keywords, position):
         (SPECIES.replace("1 1 Hd", "1 -1 Hd") + ATOM, "which is a ghost"),
         (ATOM, "has no block ChemicalSpeciesLabel"),
         (
-            SPECIES + ATOM + "%block SuperCell\n2 0 0\n%endblock SuperCell\n",
+            SPECIES + ATOM + "LatticeConstant 4 Ang\n%block SuperCell\n2 0 0\n%endblock\n",
             "SuperCell has not three rows",
         ),
     ],

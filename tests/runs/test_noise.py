@@ -11,6 +11,7 @@ from otf.config.reader import config_of
 from otf.engines.calculator import CalculatorEngine
 from otf.engines.label_noise import noise_between, translated
 from otf.engines.labels import Labels
+from otf.errors import RunError
 from otf.io.labels import read_labels
 from otf.runs.directory import write_run
 from otf.runs.session import open_session
@@ -86,6 +87,21 @@ def test_a_resumed_run_reads_the_noise_from_its_files(tmp_path):
     assert min(engine.indices) > 0
     assert len(read_labels(run.translated)) == 1
     assert parts.label_noise > 0.0
+
+
+def test_labels_of_another_run_are_not_set_aside_by_the_measurement(tmp_path):
+    """Restoring the run refuses them with the remedy; until then they stay where they are."""
+    run, config, atoms = run_of(tmp_path)
+    session_of(run, config, atoms, EggBox())
+    other, _, moved = run_of(tmp_path / "other")
+    moved.positions[0, 0] += 0.1
+    session_of(other, config, moved, EggBox())
+    foreign = other.labels.read_bytes()
+    run.labels.write_bytes(foreign)
+    longer = config.model_copy(update={"dynamics": config.dynamics.model_copy(update={"steps": 5})})
+    with pytest.raises(RunError, match="put the labels file of this run back"):
+        session_of(run, longer, atoms, EggBox())
+    assert run.labels.read_bytes() == foreign
 
 
 def test_labels_that_do_not_depend_on_a_grid_need_no_further_label(tmp_path):

@@ -1,6 +1,8 @@
 """An ASE calculator that fails on demand, for use in a configuration."""
 
-from ase.calculators.calculator import CalculationFailed, SCFError
+from typing import ClassVar
+
+from ase.calculators.calculator import CalculationFailed, FileIOCalculator, SCFError
 from ase.calculators.morse import MorsePotential
 
 
@@ -28,3 +30,13 @@ class Flaky(MorsePotential):
             # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
                 self.results[name] += 50.0 * (1 if self.how == "elsewhere" else 1 + call)
+
+
+class Broken(FileIOCalculator):
+    """A calculator whose program writes why it fails, and fails."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def __init__(self, **keywords: float) -> None:
+        command = "sh -c 'echo the grid is too coarse > job.out; exit 2'"
+        super().__init__(command=command, **keywords)
