@@ -1,16 +1,20 @@
-"""Labels by a running SIESTA server, over a socket."""
+"""Labels by a running SIESTA server, over a socket (SIESTA 4.1 manual, "Master").
+
+Only the structure goes over the socket; results are read from files, which have more digits.
+"""
 
 import shutil
 from typing import Literal
 
 from ase import Atoms
 
+from otf.engines.ipi_client import Client, Listener
 from otf.engines.labels import LabelFailure
 from otf_siesta.answers import ERRORS, OUTPUT, read_label
 from otf_siesta.changes import CHANGE_INPUT, NAME
 from otf_siesta.guesses import begin_from
 from otf_siesta.job import DENSITY_MATRIX, INPUT, Ended, Job, Question
-from otf_siesta.server import Door, Server
+from otf_siesta.output import BOHR_A
 
 _ORBITALS = f"{NAME}.ORB_INDX"
 
@@ -33,7 +37,7 @@ class ByServer:
         self._connection = connection
         self._host = host
         self._extrapolates = extrapolates
-        self._server: Server | None = None
+        self._server: Client | None = None
         self._remedies: tuple[str, ...] = ()  # that the server was started with
         self._last: int | None = None  # label whose density matrices the server holds
 
@@ -51,7 +55,7 @@ class ByServer:
         for stale in ("FORCE_STRESS", "MESSAGES"):
             (directory / stale).unlink(missing_ok=True)
         seen = (directory / OUTPUT).stat().st_size
-        done = server.compute(question.atoms, self._job.patience.limit_s)
+        done, _ = server.compute(question.atoms, self._job.patience.limit_s)
         found = read_label(
             directory,
             question.atoms,
@@ -78,7 +82,7 @@ class ByServer:
         self._server = None
         self._last = None
 
-    def _fitting(self, question: Question) -> Server:
+    def _fitting(self, question: Question) -> Client:
         """The running server, or a new one if none fits the label."""
         follows = question.before is not None and self._last == question.index - 1
         changes = tuple(r for r in question.remedies if r in CHANGE_INPUT)
@@ -87,7 +91,7 @@ class ByServer:
             return self._start(question.atoms, changes)
         return self._server
 
-    def _start(self, atoms: Atoms, remedies: tuple[str, ...]) -> Server:
+    def _start(self, atoms: Atoms, remedies: tuple[str, ...]) -> Client:
         """Start a server in a new directory; the last one's directory is kept for inspection."""
         self.stop()
         old = sorted(self._job.scratch.glob("server-*"))
@@ -96,10 +100,29 @@ class ByServer:
             shutil.rmtree(path, ignore_errors=True)
         directory = self._job.scratch / f"server-{number:06d}"
         directory.mkdir()
-        door = Door(self._connection, self._host)
-        self._job.prepare(directory, atoms, door.keywords(), remedies)
-        self._server = Server(
-            self._job.launch, directory, door, stdin=INPUT, stdout=OUTPUT, stderr=ERRORS
+        listener = Listener(self._connection, self._host)
+        self._job.prepare(directory, atoms, _keywords(listener), remedies)
+        self._server = Client(
+            self._job.launch.words,
+            directory,
+            listener,
+            stdin=INPUT,
+            stdout=OUTPUT,
+            stderr=ERRORS,
+            environment=self._job.launch.environment,
+            bohr_A=BOHR_A,
         )
         self._remedies = remedies
         return self._server
+
+
+def _keywords(listener: Listener) -> dict[str, object]:
+    """Input keywords that make SIESTA connect."""
+    keywords: dict[str, object] = {
+        "MD.TypeOfRun": "Master",
+        "Master.code": "i-pi",
+        "Master.interface": "socket",
+        "Master.socketType": listener.kind,
+        "Master.address": listener.address,
+    }
+    return keywords if listener.port is None else keywords | {"Master.port": listener.port}

@@ -1,8 +1,7 @@
-"""SIESTA as a server: one process that computes successive structures sent over a socket.
+"""A DFT program that computes structures sent to it over a socket, by the i-PI protocol.
 
-The i-PI protocol (Kapil et al., Comput. Phys. Commun. 236, 214, 2019; SIESTA 4.1 manual, "Master"):
-otf listens, SIESTA connects. Only the structure goes over the socket; results are read from files,
-which have more digits.
+The protocol: Ceriotti, More & Manolopoulos, Comput. Phys. Commun. 185, 1019 (2014), and the manual
+of i-PI. otf listens; the program connects, and is the client. Messages are in atomic units.
 """
 
 import contextlib
@@ -11,25 +10,26 @@ import secrets
 import socket
 import subprocess
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.socketio import IPIProtocol, SocketClosed, actualunixsocketname
 
-from otf.engines.launch import Launch
+from otf.arrays import Floats
 from otf.engines.process import Finished, end_group, start_program
-from otf_siesta.output import BOHR_A
 
 _LOOK_S = 0.2  # between checks of a process that has not connected yet
 _GOODBYE_S = 10.0  # from EXIT to the end of the process
-# The output is read while SIESTA runs: gfortran must not buffer it.
+# The output is read while the program runs: gfortran must not buffer it.
 _UNBUFFERED = {"GFORTRAN_UNBUFFERED_PRECONNECTED": "y"}
 
 
-class Door:
-    """A listening socket, whose address the input file gives to SIESTA.
+class Listener:
+    """A listening socket, whose address is given to the program.
 
     Parameters
     ----------
@@ -37,6 +37,13 @@ class Door:
         Unix or inet.
     host
         Name of this machine for inet.
+
+    Attributes
+    ----------
+    address
+        Name of the unix socket, without the prefix ``/tmp/ipi_`` that programs add; or the host.
+    port
+        Port of an inet socket.
     """
 
     def __init__(self, kind: Literal["unix", "inet"], host: str) -> None:
@@ -51,21 +58,10 @@ class Door:
             self._socket.bind(self._path)
         else:
             self._socket = socket.create_server((host, 0))
-            # A number: SIESTA tries the first address of a name only.
+            # A number: some programs try the first address of a name only.
             self.address, self.port = self._socket.getsockname()[:2]
         self._socket.listen(1)
         self._socket.settimeout(_LOOK_S)
-
-    def keywords(self) -> dict[str, object]:
-        """Input keywords that make SIESTA connect."""
-        keywords: dict[str, object] = {
-            "MD.TypeOfRun": "Master",
-            "Master.code": "i-pi",
-            "Master.interface": "socket",
-            "Master.socketType": self.kind,
-            "Master.address": self.address,
-        }
-        return keywords if self.port is None else keywords | {"Master.port": self.port}
 
     def wait(self, process: subprocess.Popen[bytes], until: float) -> socket.socket | None:
         """The connection, or None if the process ends or the time is over first."""
@@ -87,61 +83,89 @@ class Door:
                 Path(self._path).unlink()
 
 
-class Server:
-    """A running SIESTA.
+@dataclass(frozen=True, eq=False)
+class Sent:
+    """What a program sent for a structure.
+
+    Attributes
+    ----------
+    energy
+        eV.
+    forces
+        (N, 3) eV/Angstrom.
+    virial
+        (3, 3) eV: minus the derivative of the energy with respect to strain.
+    """
+
+    energy: float
+    forces: Floats
+    virial: Floats
+
+
+class Client:
+    """A running program that is sent structures.
 
     Parameters
     ----------
-    launch
-        Command and environment.
+    command
+        Program and arguments.
     directory
-        Directory of the input file.
-    door
+        Working directory.
+    listener
         Socket that it connects to.
     stdin, stdout, stderr
         Files in the directory.
+    environment
+        Variables added to its environment.
+    bohr_A
+        Length of the program's own Bohr, for structures that arrive with all digits.
     """
 
     def __init__(
         self,
-        launch: Launch,
+        command: list[str],
         directory: Path,
-        door: Door,
+        listener: Listener,
         *,
-        stdin: str,
         stdout: str,
         stderr: str,
+        stdin: str | None = None,
+        environment: Mapping[str, str],
+        bohr_A: float = units.Bohr,
     ) -> None:
         self.directory = directory
-        self._door = door
+        self._listener = listener
+        self._own_lengths = units.Bohr / bohr_A
         self._connection: socket.socket | None = None
         self._process = start_program(
-            launch.words,
+            command,
             directory,
             stdin=stdin,
             stdout=stdout,
             stderr=stderr,
-            environment=launch.environment | _UNBUFFERED,
+            environment=_UNBUFFERED | dict(environment),
         )
 
-    def compute(self, atoms: Atoms, timeout_s: float) -> Finished:
+    def compute(self, atoms: Atoms, timeout_s: float) -> tuple[Finished, Sent | None]:
         """Compute a structure.
 
         Returns
         -------
-        Exit code 0 if the server is still running, else how its process ended.
+        Exit code 0 if the program is still running, else how its process ended; and what it sent,
+        None if it sent nothing or numbers that are not finite.
         """
         began = time.monotonic()
         try:
-            if self._exchange(atoms, began + timeout_s):
-                return Finished(0, timed_out=False, wall_s=time.monotonic() - began)
+            connected, sent = self._exchange(atoms, began + timeout_s)
+            if connected:
+                return Finished(0, timed_out=False, wall_s=time.monotonic() - began), sent
             late = time.monotonic() >= began + timeout_s
         except TimeoutError:
             late = True
         except (SocketClosed, OSError):
             late = False
         self._end(0.0 if late else _GOODBYE_S)
-        return Finished(self._process.wait(), late, time.monotonic() - began)
+        return Finished(self._process.wait(), late, time.monotonic() - began), None
 
     def stop(self) -> None:
         """Send EXIT and end the process; may be called twice."""
@@ -155,32 +179,40 @@ class Server:
         """Whether the process is running."""
         return self._process.poll() is None
 
-    def _exchange(self, atoms: Atoms, until: float) -> bool:
-        """Send a structure and wait for its results; False if SIESTA does not connect."""
+    def _exchange(self, atoms: Atoms, until: float) -> tuple[bool, Sent | None]:
+        """Send a structure and wait for its results; False if the program does not connect."""
         if self._connection is None:
-            self._connection = self._door.wait(self._process, until)
-            self._door.close()
+            self._connection = self._listener.wait(self._process, until)
+            self._listener.close()
         if self._connection is None:
-            return False
+            return False, None
         talk = IPIProtocol(self._connection)
         self._connection.settimeout(max(0.001, until - time.monotonic()))
-        talk.sendmsg("STATUS")
-        talk.recvmsg()
-        cell = atoms.cell.array / BOHR_A
-        talk.sendmsg("POSDATA")
-        talk.send(cell.T, np.float64)
-        talk.send(np.linalg.inv(cell).T, np.float64)
-        talk.send(len(atoms), np.int32)
-        talk.send(atoms.positions / BOHR_A, np.float64)
-        with contextlib.suppress(AssertionError):  # raised by ASE for numbers that are not finite
-            talk.sendrecv_force()  # answered when the files are written
-        return True
+        if talk.status() == "NEEDINIT":
+            _initialise(talk)
+        cell = atoms.cell.array * self._own_lengths
+        talk.sendposdata(cell, np.linalg.inv(cell), atoms.positions * self._own_lengths)
+        talk.status()  # answered when the results are there
+        try:
+            energy, forces, virial, _ = talk.sendrecv_force()
+        except AssertionError:  # raised by ASE for numbers that are not finite
+            return True, None
+        return True, Sent(float(energy), forces, virial)
 
     def _end(self, patience_s: float) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(patience_s)
         end_group(self._process)
-        self._door.close()
+        self._listener.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _initialise(talk: IPIProtocol) -> None:
+    """Answer NEEDINIT: the number of a replica, and an unused string of one byte."""
+    talk.sendmsg("INIT")
+    talk.send(0, np.int32)
+    talk.send(1, np.int32)
+    talk.send(np.zeros(1, np.byte), np.byte)
+    talk.status()
