@@ -27,7 +27,6 @@ _AUDITS = 8  # latest audits that the ratio is measured by
 _SIMILAR = 2.0  # factor between the lengths of segments that halves their weight in the ratio
 _SMALL = 0.1  # of the target: smaller errors are audited as if they were this large
 _SHORT = 30.0  # steps; the mean length of segments by which they are audited, at least
-_FEWEST_AUDITS, _EARLY_SHARE = 3, 0.5  # the first audits are taken this often
 _UNLIMITED = 20  # first labels, which no budget limits
 _FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
 # Largest error of a component in a true alarm, relative to the configured threshold. That of
@@ -58,7 +57,7 @@ class AdaptivePolicy:
         Steps between checks of the guard.
     audit_fraction
         Share of the committed segments that are labelled at a random step, if their errors are as
-        large as the target.
+        large as the target; and the least share of the steps that are in such segments.
     unreachable
         What to do about a target that the model cannot reach; see :meth:`_followed`.
     labels_share
@@ -123,6 +122,7 @@ class AdaptivePolicy:
         """The state with the error at a random step of the latest segment, as committed."""
         known = replace(
             state,
+            audited=state.audited + label.elapsed,
             lengths=(*state.lengths, label.elapsed)[-_AUDITS:],
             ends=(*state.ends, state.errors[-1])[-_AUDITS:],
             committed=(*state.committed, label.error)[-_AUDITS:],
@@ -160,6 +160,7 @@ class AdaptivePolicy:
             accepted=accepted,
             floor=label.floor,
             mean_length=mean_length,
+            driven=label.step,
         )
 
     def _ratio(self, state: PolicyState) -> float:
@@ -182,8 +183,8 @@ class AdaptivePolicy:
         """See :class:`Policy`."""
         size = min(1.0, max(_SMALL, state.errors[-1] / self.target))
         share = self.audit_fraction * size * length / max(_SHORT, state.mean_length)
-        if self.audit_fraction and len(state.committed) < _FEWEST_AUDITS:
-            share = max(share, _EARLY_SHARE)
+        if state.audited < self.audit_fraction * state.driven:
+            return 1.0  # otherwise chance may leave out the segments that make up the run
         return min(1.0, share)
 
     def guard_fires(self, state: PolicyState, predicted_error: float, *, step: int) -> bool:

@@ -62,6 +62,8 @@ class PolicyState:
         Step before which the budget of labels allows none.
     mean_length
         Mean steps between labels so far.
+    driven, audited
+        Steps since the start, and those of them in audited segments.
     lengths, ends, committed
         Steps of the latest audited segments, and their errors, eV/Angstrom: at the end before
         learning, and at a random step of the segment as it was committed.
@@ -76,6 +78,8 @@ class PolicyState:
     patience: float = 1.0
     allowed_at: int = 0
     mean_length: float = 1.0
+    driven: int = 0
+    audited: int = 0
     lengths: tuple[int, ...] = ()
     ends: tuple[float, ...] = ()
     committed: tuple[float, ...] = ()

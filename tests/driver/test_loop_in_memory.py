@@ -142,9 +142,9 @@ def test_a_replay_in_doubt_is_committed_as_far_as_the_first_look():
 def test_an_engine_that_fails_ends_the_run_and_leaves_what_was_yielded():
     labels, found = MemoryLabels(), []
     with pytest.raises(RunError, match=r"no label: RuntimeError: out of order"):
-        found.extend(drive(parts_of(crystal(), labels, Failing(6))))
-    assert len(labels) == 6
-    assert sum(len(s.labels) for s in segments(found)) == 5  # the audit of the last segment failed
+        found.extend(drive(parts_of(crystal(), labels, Failing(7))))
+    assert len(labels) == 7
+    assert sum(len(s.labels) for s in segments(found)) == 6  # the audit of the last segment failed
 
 
 def test_activities_announce_what_follows():
