@@ -214,9 +214,9 @@ class EspressoInput(ProgramInput):
     def _alat_A(self, cell: Floats) -> float:
         bohr = self._setting("system", "celldm(1)", None)
         if bohr is not None:
-            return float(bohr) * units.Bohr
+            return float(bohr * units.Bohr)
         angstrom = self._setting("system", "a", None)
-        return float(np.linalg.norm(cell[0]) if angstrom is None else angstrom)
+        return float(angstrom or np.linalg.norm(cell[0]))
 
     def _folder_of_pseudopotentials(self) -> Path:
         named = self._setting("control", "pseudo_dir", None)

@@ -34,7 +34,7 @@ from otf_siesta.geometry import cell_of, species_elements, species_of_atoms
 from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
 from otf_siesta.input_job import read_job
 from otf_siesta.job import DENSITY_MATRIX, Job, Question
-from otf_siesta.options import Options, make_deck
+from otf_siesta.options import Options, gamma_only, make_deck
 from otf_siesta.output import read_version
 
 _LOG = logging.getLogger("otf.siesta")
@@ -132,6 +132,9 @@ class SiestaEngine(Engine):
         deck = original.copy()
         if self.capabilities.matrices:
             self._occupation = occupation_of(deck, atoms, self._spin)
+            if self._occupation is not None and gamma_only(deck):
+                # Otherwise elements of the matrices are sums over images, as at k = 0.
+                deck.put("ForceAuxCell", "T")
         species = name_species(symbols, species_of_atoms(deck), species_elements(deck), deck.source)
         set_output(
             deck,

@@ -17,6 +17,7 @@ from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
 from otf_siesta.geometry import species_elements
+from otf_siesta.options import gamma_only
 from otf_siesta.output import read_valences
 
 _DEFAULT_TEMPERATURE = "300 K"
@@ -35,11 +36,14 @@ class Occupation:
     kpoints
         (K, 3), fractional, the whole grid.
     smearing_eV
-        Width of the Fermi-Dirac distribution.
+        Width of the occupations.
+    methfessel_paxton
+        Order of the occupations of Methfessel and Paxton; None for those of Fermi and Dirac.
     """
 
     kpoints: Floats
     smearing_eV: float
+    methfessel_paxton: int | None = None
 
 
 def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
@@ -70,26 +74,28 @@ def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
         )
     if not atoms.pbc.any():
         return None
-    function = (deck.value("OccupationFunction") or "FD").upper()
-    found = _grid(deck.block("kgrid_Monkhorst_Pack") or deck.block("kgrid.MonkhorstPack"))
-    if found is None or function != "FD":
+    found = np.zeros((1, 3)) if gamma_only(deck) else _grid(deck)
+    if found is None:
         raise EngineError(
-            "engine.warm_start: initial density guesses of a crystal need a diagonal "
-            "kgrid_Monkhorst_Pack of more than one point, and Fermi-Dirac occupations; leave it at "
-            "true"
+            "engine.warm_start: initial density guesses of a crystal need the Gamma point or a "
+            "diagonal kgrid_Monkhorst_Pack; leave it at true"
         )
     words = (deck.value("ElectronicTemperature") or _DEFAULT_TEMPERATURE).split()
     unit = _UNITS_EV[words[1].lower()] if len(words) > 1 else _UNITS_EV["ry"]
-    return Occupation(found, float(words[0]) * unit)
+    order = None
+    if (deck.value("OccupationFunction") or "FD").upper() == "MP":
+        order = int(deck.value("OccupationMPOrder") or 1)
+    return Occupation(found, float(words[0]) * unit, order)
 
 
-def _grid(lines: tuple[str, ...] | None) -> Floats | None:
-    """All points of a k-point grid; None if it is not diagonal, or has one point."""
+def _grid(deck: Deck) -> Floats | None:
+    """All points of a k-point grid; None if it is not given as a diagonal matrix."""
+    lines = deck.block("kgrid_Monkhorst_Pack") or deck.block("kgrid.MonkhorstPack")
     if lines is None:
         return None
     rows = np.array([[float(x) for x in line.split()[:4]] for line in lines[:3]])
     counts = np.diag(rows[:, :3])
-    if np.abs(rows[:, :3] - np.diag(counts)).max() > _SINGLE or counts.prod() <= 1:
+    if np.abs(rows[:, :3] - np.diag(counts)).max() > _SINGLE:
         return None
     shifts = rows[:, 3] if rows.shape[1] > 3 else np.zeros(3)
     axes = [(np.arange(n) + s) / n for n, s in zip(counts, shifts, strict=True)]
@@ -125,6 +131,7 @@ def read_matrices(directory: Path, label: str, occupation: Occupation | None) ->
             cores,
             occupation.kpoints,
             occupation.smearing_eV,
+            occupation.methfessel_paxton,
         )
     # Which blocks exist depends on the distances; for a molecule all are kept.
     hamiltonian, overlap, density = (

@@ -1,23 +1,35 @@
-r"""Bands and density matrices of crystals by Bloch sums over k points, with Fermi smearing.
+r"""Bands and density matrices of crystals by Bloch sums over k points, with smeared occupations.
 
 .. math::
 
    H(k) = \sum_R e^{2\pi i k \cdot R} H_R, \qquad
    P_R = \frac{2}{N_k} \sum_k e^{-2\pi i k \cdot R} C f(\epsilon) C^\dagger
 
-Source: Ashcroft and Mermin, Solid State Physics (1976), ch. 8 and 10;
-Fermi-Dirac occupations.
+Occupations f are those of Fermi and Dirac, or of Methfessel and Paxton of order N, with
+x = (ε - μ) / w and Hermite polynomials:
+
+.. math::
+
+   f(x) = \tfrac12 \mathrm{erfc}(x) + \sum_{n=1}^N A_n H_{2n-1}(x) e^{-x^2}, \qquad
+   A_n = \frac{(-1)^n}{n! \, 4^n \sqrt{\pi}}
+
+Sources: Ashcroft and Mermin, Solid State Physics (1976), ch. 8 and 10; Methfessel and Paxton,
+Phys. Rev. B 40, 3616 (1989), eqs. 2-4.
 """
+
+import math
 
 import numpy as np
 import scipy.linalg
-from scipy.optimize import brentq
-from scipy.special import expit
+from numpy.polynomial.hermite import hermval
+from scipy.optimize import bisect
+from scipy.special import erfc, expit
 
 from otf.arrays import Complex, Floats
 from otf.orbitals.block_matrices import BlockMatrix
 
 _MARGIN = 40.0  # widths beyond the lowest and highest level that bracket the Fermi level
+_MARGIN_OF_SIESTA = math.sqrt(-math.log(1e-12))
 _SHARPEST_EV = 1e-6
 _SPIN = 2.0
 
@@ -34,6 +46,8 @@ def density_of(
     electrons: float,
     kpoints: Floats,
     smearing_eV: float,
+    *,
+    methfessel_paxton: int | None = None,
 ) -> BlockMatrix:
     """Density matrix with the blocks of the Hamiltonian.
 
@@ -42,7 +56,9 @@ def density_of(
     kpoints
         (K, 3), fractional, of equal weight.
     smearing_eV
-        Width of the Fermi-Dirac distribution.
+        Width of the occupations.
+    methfessel_paxton
+        Their order, for those of Methfessel and Paxton; None for those of Fermi and Dirac.
 
     Raises
     ------
@@ -52,7 +68,8 @@ def density_of(
     half = _one_of_each(kpoints)
     levels, orbitals = _solved(hamiltonian, overlap, half)
     weights = np.array([weight for _, weight in half])
-    occupations = _occupations(levels, weights, electrons, max(smearing_eV, _SHARPEST_EV))
+    width = max(smearing_eV, _SHARPEST_EV)
+    occupations = _occupations(levels / width, weights, electrons, methfessel_paxton)
     pairs = hamiltonian.pairs
     values = np.zeros_like(hamiltonian.values)
     for (k, weight), filled, c in zip(half, occupations, orbitals, strict=True):
@@ -113,14 +130,35 @@ def _one_of_each(kpoints: Floats) -> list[tuple[Floats, float]]:
     return out
 
 
-def _occupations(levels: Floats, weights: Floats, electrons: float, smearing_eV: float) -> Floats:
-    def missing(fermi: float) -> float:
-        filled = expit((fermi - levels) / smearing_eV).sum(axis=1)
-        return float(_SPIN * weights @ filled - electrons)
+def _occupations(
+    levels: Floats, weights: Floats, electrons: float, methfessel_paxton: int | None
+) -> Floats:
+    """Occupations of levels in units of their width."""
 
-    margin = _MARGIN * smearing_eV
-    fermi = brentq(missing, levels.min() - margin, levels.max() + margin, xtol=1e-12)
-    return np.asarray(expit((fermi - levels) / smearing_eV))
+    def filled(fermi: float) -> Floats:
+        if methfessel_paxton is None:
+            return np.asarray(expit(fermi - levels))
+        return methfessel_paxton_step(levels - fermi, methfessel_paxton)
+
+    def missing(fermi: float) -> float:
+        return float(_SPIN * weights @ filled(fermi).sum(axis=1) - electrons)
+
+    # Occupations of Methfessel and Paxton may have several Fermi levels in a gap: by bisection of
+    # this interval, it is that of SIESTA.
+    margin = _MARGIN if methfessel_paxton is None else _MARGIN_OF_SIESTA
+    return filled(bisect(missing, levels.min() - margin, levels.max() + margin, xtol=1e-12))
+
+
+def methfessel_paxton_step(x: Floats, order: int) -> Floats:
+    """The smeared step function of Methfessel and Paxton.
+
+    >>> methfessel_paxton_step(np.array([-9.0, -1.0, 0.0]), order=1).round(4)
+    array([1.    , 1.0251, 0.5   ])
+    """
+    terms = [0.0] * (2 * order + 1)
+    for n in range(1, order + 1):
+        terms[2 * n - 1] = (-1.0) ** n / (math.factorial(n) * 4.0**n * math.sqrt(math.pi))
+    return np.asarray(0.5 * erfc(x) + hermval(x, terms) * np.exp(-(x**2)))
 
 
 def _at(matrix: BlockMatrix, k: Floats) -> Complex:

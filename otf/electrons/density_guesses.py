@@ -90,7 +90,12 @@ class DensityGuesses:
         assert known.kpoints is not None
         hamiltonian, overlap, _ = matrices
         density = bloch.density_of(
-            hamiltonian, overlap, known.electrons, known.kpoints, known.smearing_eV
+            hamiltonian,
+            overlap,
+            known.electrons,
+            known.kpoints,
+            known.smearing_eV,
+            methfessel_paxton=known.methfessel_paxton,
         )
         return {DIAGONALISED: density}
 

@@ -191,7 +191,9 @@ class Matrices:
         (K, 3), fractional, of equal weight, for a crystal; None for a molecule, whose matrices have
         all blocks and whose orbitals are doubly occupied or empty.
     smearing_eV
-        Width of the Fermi-Dirac distribution of a crystal.
+        Width of the occupations of a crystal.
+    methfessel_paxton
+        Order of the occupations of Methfessel and Paxton; None for those of Fermi and Dirac.
     basis
         Description of the basis by the engine; matrices of different bases cannot be combined.
     orbitals
@@ -205,5 +207,6 @@ class Matrices:
     cores: Floats
     kpoints: Floats | None = None
     smearing_eV: float = 0.0
+    methfessel_paxton: int | None = None
     basis: str = ""
     orbitals: Mapping[int, RadialFunctions] | None = None

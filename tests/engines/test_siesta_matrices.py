@@ -159,12 +159,11 @@ def test_one_shot_needs_learned_matrices(siesta):
 @pytest.mark.parametrize(
     ("structure", "more", "system"),
     [
-        ("Si", {}, {}),
-        ("Si", {"kpoints": [2, 2, 2], "keywords": {"OccupationFunction": "MP"}}, {}),
+        ("Si", {"keywords": {"kgrid_cutoff": "10 Ang"}}, {}),
         ("CH4", {}, {"spin": 2}),
         ("CH4", {"keywords": {"SpinPolarized": "T"}}, {}),
     ],
-    ids=["one k point", "smearing", "spin", "spin by keyword"],
+    ids=["k points by a length", "spin", "spin by keyword"],
 )
 def test_guesses_are_refused_where_they_cannot_be_made(
     siesta, open_siesta, structure, more, system
@@ -204,6 +203,31 @@ def test_a_crystals_own_hamiltonian_gives_its_density_matrix():
     twice = 2.0 * levels.weights[filled] @ levels.energies[filled]
     assert twice == pytest.approx(band_energy, abs=1e-3)
     assert 0.2 < levels.gap < 1.5
+
+
+@pytest.mark.parametrize(("case", "order"), [("k_si2_gamma_aux", None), ("l_si2_mp", 1)])
+def test_density_matrices_at_gamma_alone_and_with_other_occupations(case, order):
+    """Two atoms at 3000 and 4000 K: the orbitals overlap with their own images."""
+    folder = GOLDEN / case
+    deck, atoms = fdf.read(folder / "siesta.fdf"), read_structure(fdf.read(folder / "siesta.fdf"))
+    known = guesses.read_matrices(folder, "siesta", guesses.occupation_of(deck, atoms, 0))
+    assert known.methfessel_paxton == order
+    assert len(known.kpoints) == (1 if order is None else 8)
+    differences = {}
+    for tried in (None, 1):
+        found = density_of(
+            known.hamiltonian,
+            known.overlap,
+            known.electrons,
+            known.kpoints,
+            known.smearing_eV,
+            methfessel_paxton=tried,
+        )
+        there = known.density.on(found.pairs).values != 0.0
+        difference = (found.values - known.density.on(found.pairs).values)[there]
+        differences[tried] = np.abs(difference).max()
+    assert differences[order] < 2e-5
+    assert differences[None if order else 1] > 1e-3
 
 
 @pytest.mark.parametrize("case", ["a_ch4_converged", "b_si8_k222"])

@@ -69,7 +69,12 @@ class LearnedMatrices:
         try:
             if like.kpoints is not None:
                 density = bloch.density_of(
-                    hamiltonian, overlap, like.electrons, like.kpoints, like.smearing_eV
+                    hamiltonian,
+                    overlap,
+                    like.electrons,
+                    like.kpoints,
+                    like.smearing_eV,
+                    methfessel_paxton=like.methfessel_paxton,
                 )
                 return density, overlap
             dense = density_matrix.of_hamiltonian(
