@@ -34,6 +34,14 @@ class TestTblitePeriodic(EngineContract):
     stress_tolerance = 5e-4
 
 
+class TestTbliteSmeared(EngineContract):
+    """Partly occupied levels: forces are the derivatives of the free energy."""
+
+    kind = "tblite"
+    options: ClassVar = {"method": "GFN1-xTB", "electronic_temperature_K": 5000.0}
+    structure = molecule("O3")
+
+
 @pytest.mark.full
 class TestPyscf(EngineContract):
     kind = "pyscf"

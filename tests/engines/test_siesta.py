@@ -59,6 +59,20 @@ def test_captured_run_is_read_to_the_digits_it_prints(case):
         np.testing.assert_allclose(answer.stress, rows, atol=1e-6)
 
 
+@pytest.mark.parametrize("temperature_K", [300, 1000])
+def test_energy_of_a_metal_is_the_free_energy_of_its_forces(temperature_K):
+    """Two magnesium atoms, 2x2x2 k points, the first displaced by 0.02 Angstrom along x."""
+    minus, here, plus = (
+        output.read_force_stress(
+            (GOLDEN / "m_mg_smeared" / f"FORCE_STRESS.{temperature_K}.{name}").read_text()
+        )
+        for name in ("minus", "0", "plus")
+    )
+    slope = (plus.energy - minus.energy) / 0.04
+    assert -slope == pytest.approx(here.forces[0, 0], abs=1e-3)
+    assert abs(slope) > 0.2
+
+
 @pytest.mark.parametrize("case", [c for c in CONVERGED if c[0] not in "fj"])
 def test_positions_are_echoed_to_nine_digits(case):
     atoms = read_structure(fdf.read(GOLDEN / case / "siesta.fdf"))
