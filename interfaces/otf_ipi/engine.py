@@ -134,7 +134,7 @@ class IpiEngine(Engine):
     @classmethod
     def doctor(cls) -> EngineReport:
         """Which of the described programs are installed."""
-        found = [name for name in ("pw.x", "cp2k", "cp2k.psmp", "abinit") if shutil.which(name)]
+        found = [name for name in ("pw.x", "cp2k", "cp2k.psmp", "nwchem") if shutil.which(name)]
         notes = [f"on the PATH: {', '.join(found)}" if found else "name it in engine.command"]
         return EngineReport(True, f"i-PI protocol of ase {version('ase')}", notes)
 

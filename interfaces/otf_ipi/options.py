@@ -27,8 +27,8 @@ class Options(LaunchOptions):
     )
     program: str | None = Field(
         None,
-        description="one of those otf describes (quantum-espresso, cp2k, abinit, fhi-aims, dftb+, "
-        "nwchem), or other; default: by the name of the executable",
+        description="one of those otf describes (quantum-espresso, cp2k, fhi-aims, dftb+, nwchem), "
+        "or other; default: by the name of the executable",
     )
     files_path: FilePath | None = Field(
         None,

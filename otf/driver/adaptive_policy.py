@@ -89,8 +89,8 @@ class AdaptivePolicy:
         state = self._followed(state, label)
         aim = self._aim(state)
         # Only what exceeds misfit and noise grows with the gap, and shrinks with it.
-        room = max(aim**2 - label.floor**2, (_LEAST_ROOM * aim) ** 2)
-        excess = max(label.error**2 - label.floor**2, (_LEAST_EXCESS * label.error) ** 2, 1e-24)
+        room = max(aim**2 - state.floor**2, (_LEAST_ROOM * aim) ** 2)
+        excess = max(label.error**2 - state.floor**2, (_LEAST_EXCESS * label.error) ** 2, 1e-24)
         factor = min(_FASTEST, max(_SLOWEST, room / excess))
         if label.reason in ("guard", "bond", "explosion"):
             # An early label can show that the gap was too long, never that it was too short.
@@ -135,18 +135,22 @@ class AdaptivePolicy:
 
         If misfit and noise exceed the target and no larger model was found, neither shorter gaps
         nor more labels help. The same holds for errors right after a label, which are not
-        extrapolation; the smallest that the model has shown lately is what it can reach.
+        extrapolation; the smallest that the model has shown lately is what it can reach. Noise of
+        the labels above the target is accepted as soon as the errors show it.
         """
         misfits, errors = state.misfits, (*state.errors, label.error)[-_MISFIT_LABELS:]
         if label.elapsed <= _SOON:
             misfits = (*misfits, label.error)[-_MISFIT_LABELS:]
-        accepted, ratio = state.accepted * _DECAY, self._ratio(state)
+        accepted, ratio, floor = state.accepted * _DECAY, self._ratio(state), label.floor
+        noisy = label.noise > self.target
+        if noisy:  # the grid's part of it does not show before the atoms have moved over the grid
+            floor = max(floor, min(label.noise, float(np.median(errors))))
         if ratio * float(np.median(errors)) <= self.target:
             accepted = 0.0
         elif self.unreachable == "engine":
             pass
-        elif label.saturated and label.floor > self.target and len(errors) == _MISFIT_LABELS:
-            accepted = max(accepted, _FLOOR_MARGIN * label.floor)
+        elif (label.saturated or noisy) and floor > self.target and len(errors) == _MISFIT_LABELS:
+            accepted = max(accepted, _FLOOR_MARGIN * floor)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
             accepted = max(accepted, _MARGIN * reached) if reached > self.target else 0.0
@@ -158,7 +162,7 @@ class AdaptivePolicy:
             misfits=misfits,
             errors=errors,
             accepted=accepted,
-            floor=label.floor,
+            floor=floor,
             mean_length=mean_length,
             driven=label.step,
         )

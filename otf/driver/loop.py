@@ -329,6 +329,7 @@ class _Loop:
                 n_labels=index + 1,
                 worst=record.force_max,
                 floor=self.trainer.floor,
+                noise=self.parts.label_noise,
                 saturated=self.trainer.saturated,
                 forecast=expectation(forecast, elapsed),
             ),

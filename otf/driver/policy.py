@@ -154,6 +154,8 @@ class LabelError:
         Labels so far.
     worst
         Largest error of a force component, eV/Angstrom.
+    noise
+        Noise of the labels, measured before the run, eV/Angstrom; 0 if it was not.
     floor, saturated
         Part of the error that no label reduces: misfit and noise, eV/Angstrom; and whether no
         larger model was found to reduce it.
@@ -167,6 +169,7 @@ class LabelError:
     reason: Reason
     n_labels: int = 0
     worst: float = 0.0
+    noise: float = 0.0
     floor: float = 0.0
     saturated: bool = False
     forecast: Expectation | None = None

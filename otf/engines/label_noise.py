@@ -12,7 +12,7 @@ from ase import Atoms
 
 from otf.engines.labels import Labels
 
-_SHIFT_A = (0.11, -0.07, 0.05)  # a fraction of the spacing of a grid in every direction
+_SHIFT_A = (0.83, -1.27, 1.71)  # by many spacings of a grid: atoms of a crystal share their phases
 
 
 @dataclass(frozen=True)

@@ -248,6 +248,20 @@ def test_audits_are_as_many_as_asked_and_anywhere_in_a_segment():
     assert all(drawn_audit(fixed, known, length=9, n_labels=n, seed=1) is None for n in range(99))
 
 
+def test_noise_above_the_target_is_accepted_once_the_errors_show_it():
+    noisy = {"error": 0.08, "noise": 0.07, "elapsed": 4, "reason": "scheduled"}
+    assert after(ADAPTIVE, 5, **noisy).accepted == 0.0
+    state = after(ADAPTIVE, 8, **noisy)
+    assert state.accepted == pytest.approx(1.25 * 0.07)
+    assert state.floor == pytest.approx(0.07)
+    assert state.steps > after(ADAPTIVE, 8, **(noisy | {"noise": 0.0})).steps
+    # Atoms that hardly move do not see the noise of the grid.
+    quiet = after(ADAPTIVE, 8, **(noisy | {"error": 0.01}))
+    assert quiet.accepted == 0.0
+    below = after(ADAPTIVE, 8, **(noisy | {"noise": 0.9 * ADAPTIVE.target}))
+    assert below.floor == 0.0
+
+
 def test_a_fifth_of_the_steps_are_in_audited_segments():
     """Otherwise chance leaves out the few long segments that make up a run."""
     state, step = PolicyState(), 0
