@@ -7,10 +7,12 @@ from pathlib import Path
 from otf.engines.input_deck import Deck, Entry
 from otf.errors import EngineError
 
-# Keywords that the input routines of OpenMX 3.9 read; it silently ignores any other.
+# Keywords that the input routines of OpenMX 3.9 read, and those that its later patches and 4.0
+# read besides (from the source of 4.0 for GPUs); it silently ignores any other.
 _KNOWN = {
     name.lower(): name
-    for name in (files(__package__) / "keywords.txt").read_text(encoding="utf-8").split()
+    for file in ("keywords.txt", "keywords_4.txt")
+    for name in (files(__package__) / file).read_text(encoding="utf-8").split()
 }
 
 

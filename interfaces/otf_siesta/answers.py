@@ -13,6 +13,8 @@ from otf_siesta.changes import NAME
 from otf_siesta.failures import KNOWN, Evidence
 from otf_siesta.output import (
     Answer,
+    Constants,
+    constants_of,
     read_first_change,
     read_force_stress,
     read_iterations,
@@ -57,7 +59,7 @@ def read_label(
         Bytes of the output that belong to earlier labels.
     """
     stdout = text(directory / OUTPUT, seen)
-    answer = read_force_stress(text(directory / "FORCE_STRESS"))
+    answer = _forces(directory)
     evidence = Evidence(
         finished=done,
         stdout=stdout,
@@ -84,7 +86,7 @@ def read_label(
 def read_one_shot(directory: Path, atoms: Atoms) -> tuple[Answer, float] | None:
     """Results after one diagonalisation, and their force error in eV/Angstrom; None if none."""
     change = read_first_change(text(directory / OUTPUT))
-    answer = read_force_stress(text(directory / "FORCE_STRESS"))
+    answer = _forces(directory)
     if answer is None or change is None or not completed(directory):
         return None
     if _problem(answer, atoms, directory) is not None:
@@ -93,8 +95,12 @@ def read_one_shot(directory: Path, atoms: Atoms) -> tuple[Answer, float] | None:
 
 
 def _problem(answer: Answer, atoms: Atoms, directory: Path) -> str | None:
-    echoed = read_positions(text(directory / f"{NAME}.XV"))
+    echoed = read_positions(text(directory / f"{NAME}.XV"), units_of(directory))
     return impossible(answer.energy, answer.forces, len(atoms)) or misplaced(atoms, echoed, _ECHO_A)
+
+
+def _forces(directory: Path) -> Answer | None:
+    return read_force_stress(text(directory / "FORCE_STRESS"), units_of(directory))
 
 
 def completed(directory: Path) -> bool:
@@ -106,6 +112,11 @@ def completed(directory: Path) -> bool:
 def version_of(directory: Path) -> str:
     """Version of SIESTA that ran in this directory."""
     return read_version(text(directory / OUTPUT, most=_HEADER_BYTES))
+
+
+def units_of(directory: Path) -> Constants:
+    """Units of the SIESTA that ran in this directory."""
+    return constants_of(version_of(directory))
 
 
 def text(path: Path, seen: int = 0, most: int = -1) -> str:

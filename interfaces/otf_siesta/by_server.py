@@ -10,11 +10,10 @@ from ase import Atoms
 
 from otf.engines.ipi_client import Client, Listener
 from otf.engines.labels import LabelFailure
-from otf_siesta.answers import ERRORS, OUTPUT, read_label
+from otf_siesta.answers import ERRORS, OUTPUT, read_label, units_of
 from otf_siesta.changes import CHANGE_INPUT, NAME
 from otf_siesta.guesses import begin_from
 from otf_siesta.job import DENSITY_MATRIX, INPUT, Ended, Job, Question
-from otf_siesta.output import BOHR_A
 
 _ORBITALS = f"{NAME}.ORB_INDX"
 
@@ -110,7 +109,7 @@ class ByServer:
             stdout=OUTPUT,
             stderr=ERRORS,
             environment=self._job.launch.environment,
-            bohr_A=BOHR_A,
+            bohr_A=lambda: units_of(directory).bohr_A,
         )
         self._remedies = remedies
         return self._server

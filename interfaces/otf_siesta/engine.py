@@ -29,13 +29,13 @@ from otf_siesta import answers
 from otf_siesta.by_process import ByProcess, diagonalise_once
 from otf_siesta.by_server import ByServer
 from otf_siesta.changes import NAME, fingerprint, set_output
-from otf_siesta.fdf import read, whole_text
+from otf_siesta.fdf import NEW_IN_5, read, whole_text
 from otf_siesta.geometry import cell_of, species_elements, species_of_atoms
 from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
 from otf_siesta.input_job import read_job
 from otf_siesta.job import DENSITY_MATRIX, Job, Question
 from otf_siesta.options import Options, gamma_only, make_deck
-from otf_siesta.output import read_version
+from otf_siesta.output import LEGACY, constants_of, read_version
 
 _LOG = logging.getLogger("otf.siesta")
 _LAUNCH_S = 20.0
@@ -178,6 +178,8 @@ class SiestaEngine(Engine):
                 strategy.stop()  # its state is undefined after a failure
                 return found
             labels, self._ended_in = found.labels, found.directory
+        if not self._patience.seconds:
+            _warn_of_new_keywords(job.deck, labels.provenance)
         self._patience.seconds.append(labels.wall_s)
         if (job.directories.path(index) / DENSITY_MATRIX).exists():
             job.directories.succeeded(index, self._basis)
@@ -268,3 +270,12 @@ class SiestaEngine(Engine):
         if self._job is None or self._strategy is None:
             raise EngineError("the siesta engine was not opened")
         return self._job, self._strategy
+
+
+def _warn_of_new_keywords(deck: Deck, provenance: str) -> None:
+    """Name keywords of SIESTA 5 that an older program has ignored."""
+    if constants_of(provenance.split()[1]) is not LEGACY:
+        return
+    for name in NEW_IN_5.values():
+        if deck.value(name) is not None or deck.block(name) is not None:
+            _LOG.warning("%s: %s is a keyword of SIESTA 5, which this one ignores", NAME, name)

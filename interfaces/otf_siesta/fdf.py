@@ -21,11 +21,15 @@ def _key(name: str) -> str:
     return re.sub(r"[-_.]", "", name).lower()
 
 
-# Keywords of SIESTA 4.1 and its manual; it silently ignores any other.
-_KNOWN = {
-    _key(name): name
-    for name in (files(__package__) / "keywords.txt").read_text(encoding="utf-8").split()
-}
+def _named_in(file: str) -> dict[str, str]:
+    names = (files(__package__) / file).read_text(encoding="utf-8").split()
+    return {_key(name): name for name in names}
+
+
+# Keywords of SIESTA 4.1 and its manual, and those that 5.x has besides (from the source of 5.4.2);
+# it silently ignores any other.
+NEW_IN_5 = _named_in("keywords_5.txt")
+_KNOWN = NEW_IN_5 | _named_in("keywords.txt")
 
 
 # Keywords of inputs that come with SIESTA 4.1, which reads none of them.
@@ -38,8 +42,12 @@ class Fdf(Deck):
     program = "SIESTA"
     known = _KNOWN
     retired = frozenset(map(_key, _RETIRED))
-    # Mixers, electrodes and contours are named by the user; other programs share the file.
-    free = ("scfmixer", "ts", "tbt", "denchar", "stm", "sts")
+    # Mixers, electrodes, manifolds and the like are named by the user; other programs share the
+    # file.
+    free = (
+        "scfmixer", "ts", "tbt", "denchar", "stm", "sts",
+        "dminitbulk", "wanniermanifold", "wannierprojectors",
+    )  # fmt: skip
 
     @staticmethod
     def key(name: str) -> str:

@@ -53,6 +53,12 @@ def species(deck: Deck) -> dict[int, tuple[str, int]]:
     return dict(sorted(rows.items()))
 
 
+def pseudopotentials(deck: Deck) -> dict[str, str]:
+    """Files of pseudopotentials by species label, where the input names one (SIESTA 5)."""
+    rows = [words_of(line) for line in deck.block("ChemicalSpeciesLabel") or ()]
+    return {words[2]: words[3] for words in rows if len(words) > 3}
+
+
 def species_elements(deck: Deck) -> dict[str, str]:
     """Element of each species label, in the order of their numbers, without ghosts.
 

@@ -15,7 +15,7 @@ from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix
 from otf_siesta.answers import ERRORS, OUTPUT, version_of
 from otf_siesta.changes import NAME, apply_remedies
-from otf_siesta.geometry import species, write_structure
+from otf_siesta.geometry import pseudopotentials, species, write_structure
 from otf_siesta.output import Answer
 
 INPUT = f"{NAME}.fdf"
@@ -99,6 +99,12 @@ class Job:
         """
         for label, _ in species(self.deck).values():
             self._files_of(label)
+        for named in self._named_files():
+            if not (self.pseudo_path / named).is_file():
+                raise EngineError(
+                    f"engine.pseudo_path: {self.pseudo_path} has no {named}, which "
+                    "ChemicalSpeciesLabel names"
+                )
 
     def prepare(
         self,
@@ -117,6 +123,11 @@ class Job:
         for label, _ in species(deck).values():
             for path in self._files_of(label):
                 (directory / path.name).symlink_to(path.resolve())
+        for named in self._named_files():
+            link = directory / named
+            link.parent.mkdir(parents=True, exist_ok=True)
+            if not link.exists():
+                link.symlink_to((self.pseudo_path / named).resolve())
 
     def run(self, directory: Path) -> Finished:
         """Run SIESTA to its end in a prepared directory."""
@@ -145,6 +156,15 @@ class Job:
             provenance=f"SIESTA {version_of(directory)} {method} {mesh}{how}",
         )
 
+    def _named_files(self) -> list[Path]:
+        """Pseudopotentials that the input names, relative to ``pseudo_path`` (SIESTA 5)."""
+        out = []
+        for name in pseudopotentials(self.deck).values():
+            candidates = [Path(name), *(Path(f"{name}.{end}") for end in _PSEUDOPOTENTIALS)]
+            found = [path for path in candidates if (self.pseudo_path / path).is_file()]
+            out.append((found or candidates)[0])
+        return [path for path in out if not path.is_absolute()]
+
     def _files_of(self, label: str) -> list[Path]:
         """Pseudopotential of a species, and its basis file if the input requests it."""
         here = [self.pseudo_path / f"{label}.{end}" for end in _PSEUDOPOTENTIALS]
@@ -152,7 +172,7 @@ class Job:
         if self.deck.flag("User.Basis") or self.deck.flag("User.Basis.NetCDF"):
             basis = [self.pseudo_path / f"{label}.{end}" for end in _BASIS_FILES]
             found += [path for path in basis if path.is_file()]
-        if not found:
+        if not found and label not in pseudopotentials(self.deck):
             raise EngineError(
                 f"engine.pseudo_path: {self.pseudo_path} has no {here[0].name} (nor .vps, .psml); "
                 "pseudopotentials are named by the species label"

@@ -1,4 +1,4 @@
-"""Parsing of SIESTA 4.1 output: FORCE_STRESS, XV, MESSAGES and the main output.
+"""Parsing of SIESTA output, 4.1 and 5.x: FORCE_STRESS, XV, MESSAGES and the main output.
 
 ==================  ======================================  ===============  =================
 quantity            where                                   unit             note
@@ -16,24 +16,38 @@ or without the electronic entropy, and are not used.
 
 import re
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
 from otf.arrays import Floats
 
-RYDBERG_EV = 13.60580
-"""SIESTA's value of the Rydberg (units.f90 of 4.1): energies agree with those it prints in eV."""
 BOHR_A = 0.529177
-"""SIESTA's value of the bohr, used for positions and forces."""
+"""Value of the bohr in SIESTA 4.1, for input files."""
+
+
+class Constants(NamedTuple):
+    """Units of SIESTA's files in eV and Angstrom: positions and energies as it prints them."""
+
+    rydberg_eV: float
+    bohr_A: float
+
+
+LEGACY = Constants(13.60580, BOHR_A)
+"""Of units.f90 of SIESTA 4.1."""
+CODATA_2018 = Constants(0.1 / 7.34986443513115789e-3, 1.0 / 1.88972612462577017)
+"""Of units_codata2018.f90 of SIESTA 5, unless it was built with the units of 4.1."""
 
 _CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
 _ITERATION = re.compile(r"^\s*scf:\s+(\d+)\s", re.MULTILINE)
 _CHANGE = re.compile(r"^\s*scf:\s+1\s.*", re.MULTILINE)
 _VALENCE = re.compile(
-    r"^atom: Called for [^\n]*\(Z =\s*(\d+)\).*?^Total valence charge:\s*(\S+)",
+    r"^atom: Called for [^\n]*\(Z =\s*(\d+)\)"
+    r".*?^(?:Total valence charge|Valence charge in pseudo generation):\s*(\S+)",
     re.MULTILINE | re.DOTALL,
 )
-_VERSION = re.compile(r"^Siesta Version\s*:\s*(\S+)", re.MULTILINE)
+_VERSION = re.compile(r"^(?:Siesta )?Version\s*:\s*(\S+)", re.MULTILINE)
+_MAJOR = re.compile(r"(?:siesta-)?v?(\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +59,17 @@ class Answer:
     stress: Floats
 
 
-def read_force_stress(text: str) -> Answer | None:
+def constants_of(version: str) -> Constants:
+    """Units of a version of SIESTA.
+
+    >>> constants_of("v4.1-b4").bohr_A, round(constants_of("5.4.2").bohr_A, 9)
+    (0.529177, 0.529177211)
+    """
+    major = _MAJOR.match(version)
+    return CODATA_2018 if major is not None and int(major.group(1)) >= 5 else LEGACY
+
+
+def read_force_stress(text: str, units: Constants = LEGACY) -> Answer | None:
     """Results in a ``FORCE_STRESS`` file, or None if they are incomplete."""
     lines = text.splitlines()
     try:
@@ -59,19 +83,19 @@ def read_force_stress(text: str) -> Answer | None:
         return None
     stress = 0.5 * (stress + stress.T)  # the last digits differ by rounding
     return Answer(
-        energy * RYDBERG_EV,
-        forces * (RYDBERG_EV / BOHR_A),
-        stress * (RYDBERG_EV / BOHR_A**3),
+        energy * units.rydberg_eV,
+        forces * (units.rydberg_eV / units.bohr_A),
+        stress * (units.rydberg_eV / units.bohr_A**3),
     )
 
 
-def read_positions(text: str) -> Floats:
+def read_positions(text: str, units: Constants = LEGACY) -> Floats:
     """Positions (N, 3) of an ``.XV`` file, Angstrom; empty if they are incomplete."""
     lines = text.splitlines()
     try:
         count = int(lines[3])
         rows = [[float(x) for x in line.split()[2:5]] for line in lines[4 : 4 + count]]
-        return np.array(rows).reshape(count, 3) * BOHR_A
+        return np.array(rows).reshape(count, 3) * units.bohr_A
     except (ValueError, IndexError):
         return np.zeros((0, 3))
 

@@ -10,7 +10,7 @@ import secrets
 import socket
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -118,7 +118,8 @@ class Client:
     environment
         Variables added to its environment.
     bohr_A
-        Length of the program's own Bohr, for structures that arrive with all digits.
+        Length of the program's own bohr, for structures that arrive with all digits; called once
+        it has connected.
     """
 
     def __init__(
@@ -131,11 +132,11 @@ class Client:
         stderr: str,
         stdin: str | None = None,
         environment: Mapping[str, str],
-        bohr_A: float = units.Bohr,
+        bohr_A: Callable[[], float] = lambda: float(units.Bohr),
     ) -> None:
         self.directory = directory
         self._listener = listener
-        self._own_lengths = units.Bohr / bohr_A
+        self._bohr_A = bohr_A
         self._connection: socket.socket | None = None
         self._process = start_program(
             command,
@@ -190,8 +191,9 @@ class Client:
         self._connection.settimeout(max(0.001, until - time.monotonic()))
         if talk.status() == "NEEDINIT":
             _initialise(talk)
-        cell = atoms.cell.array * self._own_lengths
-        talk.sendposdata(cell, np.linalg.inv(cell), atoms.positions * self._own_lengths)
+        scale = units.Bohr / self._bohr_A()
+        cell = atoms.cell.array * scale
+        talk.sendposdata(cell, np.linalg.inv(cell), atoms.positions * scale)
         talk.status()  # answered when the results are there
         try:
             energy, forces, virial, _ = talk.sendrecv_force()

@@ -87,6 +87,7 @@ def test_iterations_and_version():
     assert output.read_version(text).startswith("v4.1-b4")
     assert output.read_iterations("") is None
     assert output.read_version("") == ""
+    assert output.read_version("Executable      : siesta\nVersion         : 5.4.2\n") == "5.4.2"
 
 
 @pytest.mark.parametrize("lines", [0, 3, 6])
@@ -341,6 +342,48 @@ def test_label_does_not_depend_on_how_siesta_is_asked(siesta, open_siesta):
         assert other.energy == labels[0].energy
         assert other.forces.tobytes() == labels[0].forces.tobytes()
         assert other.stress is not None
+
+
+@pytest.mark.parametrize("connection", ["unix", "process"])
+def test_siesta_5_has_other_units(siesta, open_siesta, connection):
+    """Its bohr and Rydberg are those of CODATA 2018; positions echoed show another bohr."""
+    atoms = molecule("CH4")
+    atoms.rattle(0.05, seed=3)
+    old, new = (
+        open_siesta(siesta(mode, connection=connection), atoms, mode).label(atoms, index=0)
+        for mode in ("compute", "five")
+    )
+    assert "SIESTA 5.4.2" in new.provenance
+    assert new.energy == pytest.approx(old.energy, abs=1e-7)
+    np.testing.assert_allclose(new.forces, old.forces, atol=1e-6)
+    np.testing.assert_allclose(new.stress, old.stress, atol=1e-7)
+
+
+def test_keywords_and_named_pseudopotentials_of_siesta_5(tmp_path, siesta, open_siesta, caplog):
+    template = tmp_path / "job.fdf"
+    template.write_text(
+        """NumberOfSpecies 2
+%block ChemicalSpeciesLabel
+1 6 C dojo/C.psml
+2 1 H dojo/H
+%endblock ChemicalSpeciesLabel
+DFTD3 T
+Wannier.Manifold.valence 4
+"""
+    )
+    atoms = molecule("CH4")
+    given = siesta("compute") | {"template": template, "pseudo_path": tmp_path}
+    for key in ("basis", "xc", "mesh_cutoff_ry", "kpoints"):
+        given.pop(key, None)
+    with pytest.raises(EngineError, match=r"has no dojo/C\.psml, which ChemicalSpeciesLabel names"):
+        open_siesta(given, atoms)
+    (tmp_path / "dojo").mkdir()
+    for name in ("C.psml", "H.psml"):
+        (tmp_path / "dojo" / name).write_text("")
+    assert isinstance(open_siesta(given, atoms).label(atoms, index=0), Labels)
+    assert "DFTD3 is a keyword of SIESTA 5, which this one ignores" in caplog.text
+    (linked,) = (tmp_path / "s").glob("server-*/dojo/H.psml")
+    assert linked.resolve() == tmp_path / "dojo" / "H.psml"
 
 
 def test_server_is_said_goodbye(tmp_path, siesta, open_siesta):

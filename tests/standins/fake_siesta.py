@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 RY, BOHR = 13.60580, 0.529177
+RY_5, BOHR_5 = 13.605693122994, 0.529177210903  # of SIESTA 5
 GOLDEN = Path(__file__).parents[1] / "golden" / "siesta"
 ATOMIC = {"C": 6, "H": 1, "O": 8, "Si": 14}
 
@@ -74,8 +75,9 @@ class Siesta:
         self.labels = [labels[n - 1] for n in self.species]
         self.positions = np.array([[float(x) for x in row[:3]] for row in rows])
         self.cell = np.array(blocks["LatticeVectors"], dtype=float)
-        for label in labels:
-            if not Path(f"{label}.psf").exists():
+        for row in blocks["ChemicalSpeciesLabel"]:
+            named = row[3] if len(row) > 3 else f"{row[2]}.psf"  # SIESTA 5
+            if not (Path(named).exists() or Path(f"{named}.psml").exists()):
                 replay("d_missing_pseudo")
 
     def message(self, level: str, text: str) -> None:
@@ -198,8 +200,13 @@ def replay(case: str, code: int = 0):
 
 
 def main() -> None:
+    global RY, BOHR
     mode, memory = sys.argv[1], Path(sys.argv[2])
-    print("Siesta Version  : v4.1-b4-133\n", flush=True)
+    if mode == "five":
+        RY, BOHR = RY_5, BOHR_5
+        print("Executable      : siesta\nVersion         : 5.4.2\n", flush=True)
+    else:
+        print("Siesta Version  : v4.1-b4-133\n", flush=True)
     values, blocks = read(sys.stdin.read())
     if not blocks:
         print("Block Chemical_species_label does not exist.\nStopping Program from Node:    0")
