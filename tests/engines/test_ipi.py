@@ -1,20 +1,25 @@
 """The i-PI engine with the real Quantum ESPRESSO and CP2K (Debian's packages)."""
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import ase.io
+import ase.io.cube
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import bulk, molecule
 
 from otf.engines.contract import EngineContract
+from otf.engines.ipi_client import Listener
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
+from otf_ipi.espresso import EspressoInput
 from tests.cli.command import otf
 
 pytestmark = pytest.mark.full
@@ -337,3 +342,36 @@ def test_a_run_of_200_steps_killed_and_resumed(inputs, tmp_path, name):
 
 def count(labels: Path) -> int:
     return labels.read_text().count("Lattice=") if labels.exists() else 0
+
+
+def test_densities_of_quantum_espresso_are_learned(inputs, tmp_path):
+    """Cubes by pp.x, learned point by point."""
+    cubes = []
+    for seed in range(4):
+        atoms = rattled(bulk("Si"), 0.0)
+        atoms.rattle(0.04, seed=seed)
+        ase.io.write(tmp_path / f"{seed}.xyz", atoms, format="extxyz")
+        given = EspressoInput(SILICON.format(pseudo=PSEUDO), "si.in", tmp_path)
+        with contextlib.closing(Listener("unix", "")) as listener:
+            text = given.prepared(atoms, ["Si", "Si"], listener, ())
+        (tmp_path / "pw.in").write_text(text.replace("'vc-md'", "'scf'"))
+        (tmp_path / "pp.in").write_text(
+            "&INPUTPP\n outdir = './', filplot = 'rho', plot_num = 0\n/\n"
+            f"&PLOT\n iflag = 3, output_format = 6, fileout = '{seed}.cube'\n/\n"
+        )
+        for program in ("pw", "pp"):
+            subprocess.run(
+                [f"{program}.x", "-in", f"{program}.in"],
+                cwd=tmp_path,
+                check=True,
+                stdout=subprocess.DEVNULL,
+            )
+        cubes.append(tmp_path / f"{seed}.cube")
+    learned = [part for cube in cubes[:3] for part in ("--learn", cube)]
+    target = tmp_path / "out.cube"
+    printed = otf("analyse", "density", tmp_path / "3.xyz", *learned, "--volume", target).stdout
+    assert "learned from 3 densities" in printed
+    with target.open() as file:
+        density = ase.io.cube.read_cube(file)["data"]
+    electrons = density.mean() * bulk("Si").get_volume() / units.Bohr**3
+    assert electrons == pytest.approx(8.0, rel=0.02)
