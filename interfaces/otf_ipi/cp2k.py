@@ -5,6 +5,7 @@ without keywords (https://github.com/cp2k/cp2k-input-tools).
 """
 
 import copy
+import functools
 import io
 from collections.abc import Collection, Sequence
 from functools import cached_property
@@ -116,7 +117,7 @@ class Cp2kInput(ProgramInput):
         }
         if MORE_ITERATIONS in remedies:
             force.setdefault("+dft", {}).setdefault("+scf", {})["max_scf"] = _MORE_ITERATIONS
-        return "\n".join(CP2KInputGenerator().line_iter(tree)) + "\n"
+        return "\n".join(_generator().line_iter(tree)) + "\n"
 
     @property
     def changes(self) -> list[str]:
@@ -136,7 +137,7 @@ class Cp2kInput(ProgramInput):
                 "pip install 'otf-aimd[cp2k]'"
             )
         try:
-            tree = CP2KInputParser(base_dir=str(self.folder)).parse(io.StringIO(self.text))
+            tree = _parser(str(self.folder)).parse(io.StringIO(self.text))
             assert isinstance(tree, dict)
         except Exception as error:  # the parser raises various errors
             raise EngineError(
@@ -230,6 +231,16 @@ class Cp2kInput(ProgramInput):
         if pressure is not None:
             out["pressure_GPa"] = Given(float(pressure) / _BAR_PER_GPA, f"PRESSURE {pressure} bar")
         return out, left
+
+
+@functools.lru_cache(maxsize=4)  # reading the description of all keywords takes two seconds
+def _parser(folder: str) -> Any:
+    return CP2KInputParser(base_dir=folder)
+
+
+@functools.cache
+def _generator() -> Any:
+    return CP2KInputGenerator()
 
 
 def _cell(section: dict[str, Any], source: str) -> Cell:
