@@ -44,10 +44,9 @@ def _lines(o: "Overview") -> list[str]:
     ]
     if o.last is None:
         return [*lines, "no label yet"]
-    share = 1e2 * o.labels / max(1, o.step)
-    lines.append(
-        f"labels    {o.labels} ({share:.2f} % of the steps), {o.label_wall_s:.3g} s in the engine"
-    )
+    lines.append(f"labels    {o.labels} ({o.labels_percent:.2f} % of the steps)")
+    if o.cost is not None:
+        lines.append(f"time      {o.cost.in_words()}")
     lines.append(
         f"last      step {o.last.step} ({o.last.reason}): force MAE {1e3 * o.last.force_mae:.2f} "
         f"meV/A, expected {1e3 * o.last.predicted:.2f}; "

@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from otf.runs.cost import labelled_percent
 from otf.runs.replicas import ReplicasSummary
 from otf.runs.stopping import DONE
 from otf.runs.summary import Summary
@@ -12,7 +13,7 @@ def describe_replicas(s: ReplicasSummary) -> str:
     """Summary of several replicas as text."""
     lines = [
         f"{len(s.replicas)} replicas, {s.steps} steps in all, {s.labels} labels "
-        f"({1e2 * s.labels / max(1, s.steps):.2f} %) in {s.directory}"
+        f"({labelled_percent(s.labels, s.steps):.2f} %) in {s.directory}"
     ]
     for w in s.replicas:
         error = "-" if w.error is None else f"{w.error.force_mae_meV_A:.2f} meV/A"
@@ -131,9 +132,4 @@ def _energy(s: Summary) -> list[str]:
 
 
 def _time(s: Summary) -> str:
-    saved = s.engine_alone_s - s.session_wall_s
-    gain = f"{saved:.1f} s saved" if saved > 0 else "nothing saved: the engine is this cheap"
-    return (
-        f"time        {s.session_wall_s:.1f} s here; the engine alone, at "
-        f"{s.label_wall_s / max(1, s.labels):.3g} s a label, {s.engine_alone_s:.1f} s ({gain})"
-    )
+    return f"time        {s.cost.in_words()}"

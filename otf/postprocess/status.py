@@ -11,7 +11,9 @@ from otf.driver.statistics import Contract
 from otf.errors import OtfError
 from otf.io.durable import is_owned
 from otf.runs.checkpoint import read_checkpoint
+from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory, read_run, replicas_below
+from otf.runs.noise import stored_noise
 from otf.runs.summary import contract_of
 
 State = Literal["running", "stopped", "finished", "not begun", "damaged"]
@@ -42,9 +44,14 @@ class Overview:
     gap: int = 0
     last: LabelRecord | None = None
     contract: Contract | None = None
-    label_wall_s: float = 0.0
+    cost: Cost | None = None
     idle_s: float | None = None
     problem: str = ""
+
+    @property
+    def labels_percent(self) -> float:
+        """Share of the steps that were labelled."""
+        return labelled_percent(self.labels, self.step)
 
 
 def overview(path: Path) -> Overview:
@@ -74,9 +81,10 @@ def overview(path: Path) -> Overview:
         )
         if not run.checkpoint.exists():
             return known
-        state = read_checkpoint(run.checkpoint).state
+        found, noise = read_checkpoint(run.checkpoint), stored_noise(run)
     except OtfError as error:
         return Overview(path, "damaged", problem=str(error))
+    state = found.state
     now: State = "finished" if state.step >= known.steps else "stopped"
     history = state.history
     return Overview(
@@ -91,7 +99,14 @@ def overview(path: Path) -> Overview:
         gap=0 if state.policy.by_engine else state.policy.steps,
         last=history[-1],
         contract=contract_of(config, history),
-        label_wall_s=sum(r.wall_s for r in history),
+        cost=cost_of(
+            history,
+            wall_s=found.wall_s,
+            steps=state.step,
+            further_s=0.0 if noise is None else noise[1],
+        )
+        if state.sampler is None
+        else None,
         # The clock that files are dated by.
         idle_s=max(0.0, time.clock_gettime(time.CLOCK_REALTIME) - run.checkpoint.stat().st_mtime),
     )
@@ -112,7 +127,7 @@ def _together(path: Path, replicas: list[Overview]) -> Overview:
         labels=sum(w.labels for w in replicas),
         last=max(lasts, key=lambda r: r.step, default=None),
         contract=None,
-        label_wall_s=sum(w.label_wall_s for w in replicas),
+        cost=None,
         idle_s=min(idle, default=None),
         problem=next((w.problem for w in replicas if w.problem), ""),
     )

@@ -122,16 +122,20 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
         ("steps", f"{state.step} of {seen.steps}"),
         ("engine calls", f"{len(history)}"),
         ("force error", "-" if error is None else f"{error.force_mae_meV_A:.2f} meV/Å"),
-        ("in the engine", _duration(seen.label_wall_s)),
     ]
+    if seen.cost is not None:
+        cards += [
+            ("in all", _duration(seen.cost.wall_s)),
+            ("in the engine", _duration(seen.cost.engine_s)),
+        ]
     sampled = sampling(history, state.sampler, steps=state.step)
-    if sampled is None:
-        share = 1e2 * len(history) / max(1, state.step)
-        alone = (state.step + 1) * seen.label_wall_s / max(1, len(history))
-        cards[1] = ("engine calls", f"{len(history)} ({share:.2f} %)")
-        saved = 1e2 * (1.0 - seen.label_wall_s / alone)
-        cards += [("the engine alone", _duration(alone)), ("saved", f"{saved:.1f} %")]
-    elif sampled.proposals:
+    if sampled is None and seen.cost is not None:
+        cards[1] = ("engine calls", f"{len(history)} ({seen.labels_percent:.2f} %)")
+        cards += [
+            ("the engine alone", _duration(seen.cost.alone_s)),
+            ("saved", f"{max(0.0, seen.cost.saved_percent):.1f} %"),
+        ]
+    elif sampled is not None and sampled.proposals:
         cards.append(("accepted", f"{sampled.accepted_percent:.0f} %"))
     verdict = contract_of(config, history)
     state_of = "none" if verdict is None else verdict.verdict

@@ -21,11 +21,14 @@ class Checkpoint:
         Number of frames committed.
     settings
         Settings of the run, see :mod:`otf.runs.settings`.
+    wall_s
+        Wall time of all sessions so far, s.
     """
 
     state: RunState
     n_frames: int
     settings: Mapping[str, Any]
+    wall_s: float = 0.0
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

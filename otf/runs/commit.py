@@ -41,13 +41,17 @@ def committed(
     -------
     The last state, and the reason if the session ended early.
     """
-    state, n_frames, now = None, 0, settings(config)
+    state, n_frames, earlier_s, now = None, 0, 0.0, settings(config)
     if run.checkpoint.exists():
         found = read_checkpoint(run.checkpoint)
-        state, n_frames = found.state, found.n_frames
+        state, n_frames, earlier_s = found.state, found.n_frames, found.wall_s
         for change in changes(found.settings, now, kind=config.engine.kind, source=str(run.config)):
             _LOG.info("changed: %s", change)
         _LOG.info("resuming at step %d with %d labels", state.step, state.trainer.n_labels)
+
+    def wall_s() -> float:
+        return earlier_s + time.monotonic() - began
+
     with closing(
         TrajectoryWriter(run.trajectory, parts.ensemble.atoms, keep=n_frames, stages=parts.stages)
     ) as trajectory:
@@ -57,13 +61,15 @@ def committed(
             stopping.known(state.history)
             reason = stopping.done(state.history)
             if reason is not None:
-                return Outcome(state, reason)
+                return Outcome(state, reason, earlier_s)
         broken = False
         move = drive if parts.sampler is None else sample
         for record in move(parts, state):
             if isinstance(record, Segment):
                 trajectory.append(record.frames)
-                write_checkpoint(run.checkpoint, Checkpoint(record.state, trajectory.n_frames, now))
+                write_checkpoint(
+                    run.checkpoint, Checkpoint(record.state, trajectory.n_frames, now, wall_s())
+                )
                 state = record.state
                 for label in record.labels:
                     _log_label(label)
@@ -72,8 +78,8 @@ def committed(
             reason = stopping.reason(record)
             if reason is not None:
                 _LOG.info("stopping: %s", reason)
-                return Outcome(state, reason)
-        return Outcome(state, None)
+                return Outcome(state, reason, wall_s())
+        return Outcome(state, None, wall_s())
 
 
 def _deadline(stop: Stop, began: float) -> float:

@@ -321,8 +321,7 @@ def _run_one(replica: _Replica, common: _Common) -> None:
                 state = read_checkpoint(run.checkpoint).state if known else None
                 outcome = Outcome(state, common.request.signal)
             write_model(run.model, replica.parts.trainer.force_model)
-            wall_s = time.monotonic() - common.began
-            replica.summary = summarise(run, replica.config, replica.engine, outcome, wall_s)
+            replica.summary = summarise(run, replica.config, replica.engine, outcome)
         except Exception as error:  # reaches the main thread
             replica.error = error
 

@@ -201,11 +201,11 @@ class Run:
         """Summary of the last session, or of what is on the disk if it was left early."""
         if self._summary is not None:
             return self._summary
-        state = None
+        outcome = Outcome(None, None)
         if self._files.checkpoint.exists():
-            state = read_checkpoint(self._files.checkpoint).state
-        engine = self._engine_for(self._config)
-        return summarise(self._files, self._config, engine, Outcome(state, None), 0.0)
+            found = read_checkpoint(self._files.checkpoint)
+            outcome = Outcome(found.state, None, found.wall_s)
+        return summarise(self._files, self._config, self._engine_for(self._config), outcome)
 
     @property
     def _files(self) -> RunDirectory:

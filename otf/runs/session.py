@@ -78,8 +78,7 @@ class Session:
     def summary(self) -> Summary:
         """Summary of the session, once all records were consumed; it is logged."""
         assert self.outcome is not None
-        wall_s = time.monotonic() - self.began
-        found = summarise(self.run, self.config, self.engine, self.outcome, wall_s)
+        found = summarise(self.run, self.config, self.engine, self.outcome)
         _LOG.info("%s", found)
         return found
 

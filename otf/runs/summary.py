@@ -17,6 +17,7 @@ from otf.driver.statistics import (
 )
 from otf.engines.protocol import Engine
 from otf.io.trajectory import read_scalars
+from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory
 from otf.runs.noise import stored_noise
 from otf.runs.warm_start import Gains, gains
@@ -25,10 +26,17 @@ from otf.units import MEV
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """Last state of a session, and the reason if it ended before the run did."""
+    """Last state of a session, and the reason if it ended before the run did.
+
+    Attributes
+    ----------
+    wall_s
+        Wall time of this session and all before it, s.
+    """
 
     state: RunState | None
     stopped_by: str | None
+    wall_s: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,12 +66,8 @@ class Summary:
         Non-self-consistent force checks, and those that spared a label.
     energy_conservation
         Energy conservation and drift, or None without energies.
-    label_wall_s
-        Seconds spent in the engine over all sessions.
-    session_wall_s
-        Wall time of this session, s.
-    engine_alone_s
-        Estimated time of the engine alone, s: timesteps times the mean label.
+    cost
+        Wall time over all sessions, and that of the engine alone.
     contract
         Whether the target was kept; None without a target or with fewer than three audits.
     floor_meV_A
@@ -101,9 +105,7 @@ class Summary:
     noise_meV_A: float | None
     accepted_meV_A: float | None
     sampling: Sampling | None
-    label_wall_s: float
-    session_wall_s: float
-    engine_alone_s: float
+    cost: Cost
     stopped_by: str | None
 
 
@@ -127,14 +129,12 @@ def summarise(
     config: Config,
     engine: Engine,
     outcome: Outcome,
-    wall_s: float,
 ) -> Summary:
     """Summarise a run from its last state."""
     state = outcome.state
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
     noise = stored_noise(run)
-    label_s = sum(r.wall_s for r in history)
     sampled = state is not None and state.sampler is not None
     moves = sum(r.elapsed for r in history) if sampled else steps
     return Summary(
@@ -145,7 +145,7 @@ def summarise(
         steps_wanted=config.dynamics.total_steps,
         simulated_fs=moves * config.dynamics.timestep_fs,
         labels=len(history),
-        labels_percent=100.0 * len(history) / max(1, moves),
+        labels_percent=labelled_percent(len(history), moves),
         error=error_of(config, history),
         by_kind=by_kind(history),
         model=f"{history[-1].size}, order {history[-1].order}"
@@ -163,9 +163,12 @@ def summarise(
         energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
         if steps
         else None,
-        label_wall_s=label_s + (0.0 if noise is None else noise[1]),
-        session_wall_s=wall_s,
-        engine_alone_s=(moves + 1) * label_s / max(1, len(history)),
+        cost=cost_of(
+            history,
+            wall_s=outcome.wall_s,
+            steps=moves,
+            further_s=0.0 if noise is None else noise[1],
+        ),
         stopped_by=outcome.stopped_by,
     )
 
