@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from otf.cli.analyse_options import of_frames, positive, show_or_write
+from otf.cli.output_file import OutputFile, force_option
 
 if TYPE_CHECKING:
     from otf.analysis.curves import Curves
@@ -89,7 +90,7 @@ def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
 @click.option(
     "--volume",
     required=True,
-    type=click.Path(path_type=Path),
+    type=OutputFile(),
     help="A .cube or .h5 file; with several frames, their numbers are added to the name.",
 )
 @positive("--spacing", "spacing_A", 0.2, "Grid spacing, Angstrom.")
@@ -148,9 +149,10 @@ def density(
 @click.option(
     "--output",
     multiple=True,
-    type=click.Path(path_type=Path),
+    type=OutputFile(),
     help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
 )
+@force_option
 def phonons(
     *,
     run_dir: Path,

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import click
 import numpy as np
 
+from otf.cli.output_file import OutputFile, force_option
+
 if TYPE_CHECKING:
     from otf.analysis.curves import Curves
     from otf.io.frames import Frames
@@ -57,9 +59,10 @@ def of_frames(
         click.option(
             "--output",
             multiple=True,
-            type=click.Path(path_type=Path),
+            type=OutputFile(),
             help="A .csv, .txt, .h5, .png, .svg or .pdf file; may be given more than once.",
         ),
+        force_option,
         click.option("--stage", help="Stage of the run, or: all. Default: the last."),
         positive(
             "--timestep-fs", "timestep_fs", None, "Time between frames, for files without times."

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from otf.cli.output_file import OutputFile, force_option
+
 
 @click.command("compare")
 @click.argument("one", type=click.Path(path_type=Path))
@@ -22,7 +24,8 @@ import click
 @click.option("--from", "start_fs", type=float, help="First time, fs, in both.")
 @click.option("--every", type=click.IntRange(min=1), default=1, help="Use every N-th frame only.")
 @click.option("--timestep-fs", type=float, help="Time between frames, for files without times.")
-@click.option("--output", type=click.Path(path_type=Path), help="A picture: .png, .svg or .pdf.")
+@click.option("--output", type=OutputFile(), help="A picture: .png, .svg or .pdf.")
+@force_option
 def command(
     *,
     one: Path,

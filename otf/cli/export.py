@@ -4,6 +4,8 @@ from pathlib import Path
 
 import click
 
+from otf.cli.output_file import OutputFile, force_option
+
 _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db"} | {
     ".lammpstrj": "lammps-dump",
     ".dump": "lammps-dump",
@@ -14,7 +16,8 @@ _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db
 
 @click.command("export")
 @click.argument("source", type=click.Path(path_type=Path))
-@click.argument("output", type=click.Path(path_type=Path))
+@click.argument("output", type=OutputFile())
+@force_option
 @click.option(
     "--as",
     "kind",
@@ -50,10 +53,12 @@ def command(
     one_run(source)
     if kind in LABEL_FORMATS:
         labels = read_labels(source / "labels.extxyz" if source.is_dir() else source)
+        _make_room(output)
         write_labels(labels, output, kind)
         click.echo(f"{len(labels)} labels in {output}")
     elif kind in FRAME_FORMATS:
         frames = read_frames(source).between(start_fs, stop_fs, every)
+        _make_room(output)
         write_frames(frames, output, kind)
         click.echo(f"{len(frames)} frames in {output}")
     else:
@@ -61,3 +66,9 @@ def command(
             f"cannot infer a format from the name {output}; give --as with one of "
             + ", ".join((*FRAME_FORMATS, *LABEL_FORMATS))
         )
+
+
+def _make_room(output: Path) -> None:
+    """Remove the file that is to be overwritten; a folder stays, and is refused."""
+    if output.is_file():
+        output.unlink()

@@ -6,6 +6,7 @@ from pathlib import Path
 import click
 
 from otf.cli.json_text import to_json
+from otf.cli.output_file import OutputFile, force_option
 from otf.cli.recorded import keys_option, read_keys
 
 
@@ -15,9 +16,8 @@ from otf.cli.recorded import keys_option, read_keys
 @click.option(
     "--config", type=click.Path(path_type=Path), help="Configuration whose model section is used."
 )
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="File to write the model to (model.h5)."
-)
+@click.option("--output", type=OutputFile(), help="File to write the model to (model.h5).")
+@force_option
 @keys_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(

@@ -5,12 +5,13 @@ from pathlib import Path
 
 import click
 
+from otf.cli.output_file import OutputFile, force_option
+
 
 @click.command("report")
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option(
-    "--output", type=click.Path(path_type=Path), help="Default: report.html in the run directory."
-)
+@click.option("--output", type=OutputFile(), help="Default: report.html in the run directory.")
+@force_option
 @click.option(
     "--watch",
     "every_s",

@@ -82,6 +82,14 @@ class RunDirectory:
         return self.path / ".lock"
 
     @property
+    def own_files(self) -> tuple[Path, ...]:
+        """Files that only runs write, and that hold what was paid for or what a resume needs."""
+        return (
+            self.config, self.structure, self.labels, self.translated, self.trajectory,
+            self.checkpoint, self.model, self.log, self.lock,
+        )  # fmt: skip
+
+    @property
     def matrices(self) -> Path:
         """Hamiltonian and density matrix of every label, if the engine returns them."""
         return self.path / "matrices"

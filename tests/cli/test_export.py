@@ -223,7 +223,7 @@ def test_stages_stay_with_exported_frames(tmp_path):
 def test_nothing_is_overwritten_and_mistakes_are_named(run, tmp_path):
     out = tmp_path / "a.extxyz"
     out.write_text("mine")
-    assert "already exists" in otf("export", run, out, rc=1).stderr
+    assert "exists; choose another name, or add --force" in otf("export", run, out, rc=2).stderr
     assert out.read_text() == "mine"
     assert "give --as with one of" in otf("export", run, tmp_path / "a.foo", rc=2).stderr
     assert "does not exist" in otf("export", tmp_path, tmp_path / "a", "--as", "mace", rc=1).stderr
