@@ -278,4 +278,6 @@ def _warn_of_new_keywords(deck: Deck, provenance: str) -> None:
         return
     for name in NEW_IN_5.values():
         if deck.value(name) is not None or deck.block(name) is not None:
-            _LOG.warning("%s: %s is a keyword of SIESTA 5, which this one ignores", NAME, name)
+            _LOG.warning(
+                "%s: %s is a keyword of SIESTA 5, which this one ignores", deck.source, name
+            )

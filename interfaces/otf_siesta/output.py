@@ -35,7 +35,7 @@ class Constants(NamedTuple):
 
 LEGACY = Constants(13.60580, BOHR_A)
 """Of units.f90 of SIESTA 4.1."""
-CODATA_2018 = Constants(0.1 / 7.34986443513115789e-3, 1.0 / 1.88972612462577017)
+CODATA_2018 = Constants(1.0 / 7.34986443513115789e-2, 1.0 / 1.88972612462577017)
 """Of units_codata2018.f90 of SIESTA 5, unless it was built with the units of 4.1."""
 
 _CONVERGED = re.compile(r"SCF cycle converged after\s+(\d+)\s+iterations")
