@@ -1,5 +1,6 @@
 """Progress of a run: a bar on a terminal, plain lines in a batch log."""
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from otf.driver.records import LabelRecord, Record, Segment
+from otf.io.runlog import LOGGER
 
 _BATCH_SECONDS = 30.0
 
@@ -102,6 +104,25 @@ def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None
         console=console,
     ) as bar:
         yield _Live(bar, steps, timestep_fs)
+
+
+class _Screen(logging.Handler):
+    """Shows warnings of the run's log."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print one on the error output."""
+        click.echo(f"warning: {record.getMessage()}", err=True)
+
+
+@contextmanager
+def warnings_shown() -> Iterator[None]:
+    """Shows warnings on the screen, besides in the log."""
+    screen = _Screen(logging.WARNING)
+    LOGGER.addHandler(screen)
+    try:
+        yield
+    finally:
+        LOGGER.removeHandler(screen)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from otf.cli.json_text import to_json
-from otf.cli.progress import progress, replicas_progress
+from otf.cli.progress import progress, replicas_progress, warnings_shown
 from otf.cli.summary_text import describe, describe_replicas
 from otf.errors import ClusterError, RunError
 from otf.model.tensor_energy import Ranks
@@ -34,7 +34,7 @@ def run_to_end(path: Path, *, as_json: bool, again: Again | None, ranks: Ranks |
     """
     if again is not None:  # before and after the run, which has its own handler
         signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    with going_on(path, again) as continuation:
+    with going_on(path, again) as continuation, warnings_shown():
         count = read_run(path)[1].replicas.count
         run_through = _run if count == 1 else _run_replicas
         summary = run_through(path, as_json=as_json, ranks=ranks)

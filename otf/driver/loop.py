@@ -14,6 +14,7 @@ from typing import NamedTuple
 from ase import Atoms
 
 from otf.driver.adaptive_policy import unreachable
+from otf.driver.consistency import ForceEnergyCheck
 from otf.driver.guard import Guard
 from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
 from otf.driver.measure import label_record, measure, relearn
@@ -90,6 +91,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.guard = Guard(parts)
+        self.check, self.doubted = ForceEnergyCheck(parts.label_noise), False
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
@@ -299,6 +301,7 @@ class _Loop:
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, atoms, labels, added=added)
         self.guard.see(atoms)
+        self._check_engine(labels, reason, elapsed)
         self.trainer.learn(
             atoms,
             labels,
@@ -336,6 +339,19 @@ class _Loop:
         )
         self._notice_unreachable(before)
         return record
+
+    def _check_engine(self, labels: Labels, reason: Reason, elapsed: int) -> None:
+        """Warn once of an engine whose forces are not the derivatives of its energy."""
+        if reason not in ("start", "engine") or elapsed != 1:
+            self.check.restart()
+        if reason not in ("start", "engine") or self.doubted:
+            return
+        found = self.check.add(self.atoms, labels)
+        if found is not None:
+            self.doubted = True
+            _LOG.warning(
+                "the results of the engine contradict each other, do not use this run: %s", found
+            )
 
     def _notice_unreachable(self, before: PolicyState) -> None:
         """Say once that the target cannot be reached, and stop if so configured.

@@ -12,18 +12,24 @@ import ase.io
 from ase.calculators.emt import EMT
 from ase.calculators.socketio import SocketClient
 
-structure, address, behaviour = sys.argv[1:]
-atoms = ase.io.read(structure)
-atoms.calc = EMT()
-host, _, port = address.partition(":")
-client = SocketClient(host=host, port=int(port)) if port else SocketClient(unixsocket=address)
-print("emt version 1.0", flush=True)
-for number, _ in enumerate(client.irun(atoms, use_stress=True)):  # computed, but not yet sent
-    if number > 0 and behaviour == "stalls":
-        time.sleep(60)
-    if number > 0 and behaviour == "breaks":
-        sys.exit("out of ideas")
-    if number > 0 and behaviour == "fails":
-        print("the cycle diverges", flush=True)
-    if number == 0 or behaviour != "lies":
-        print("converged after 7 cycles", flush=True)
+
+def main() -> None:
+    structure, address, behaviour = sys.argv[1:]
+    atoms = ase.io.read(structure)
+    atoms.calc = EMT()
+    host, _, port = address.partition(":")
+    client = SocketClient(host=host, port=int(port)) if port else SocketClient(unixsocket=address)
+    print("emt version 1.0", flush=True)
+    for number, _ in enumerate(client.irun(atoms, use_stress=True)):  # computed, but not yet sent
+        if number > 0 and behaviour == "stalls":
+            time.sleep(60)
+        if number > 0 and behaviour == "breaks":
+            sys.exit("out of ideas")
+        if number > 0 and behaviour == "fails":
+            print("the cycle diverges", flush=True)
+        if number == 0 or behaviour != "lies":
+            print("converged after 7 cycles", flush=True)
+
+
+if __name__ == "__main__":
+    main()
