@@ -98,7 +98,7 @@ class Program:
         Parameters
         ----------
         remedies
-            What to try after failures; those that the input does not know start it anew.
+            What to try after failures; those that do not change the input start a new process.
         """
         changes = tuple(r for r in remedies if r in self._given.remedies)
         client = self._client

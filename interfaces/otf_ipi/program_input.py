@@ -54,7 +54,7 @@ class ProgramInput(ABC):
 
     @abstractmethod
     def species(self, symbols: Sequence[str]) -> list[str]:
-        """Name of each atom in the input, which may tell atoms of an element apart.
+        """Name of each atom in the input, which may differ between atoms of one element.
 
         Raises
         ------

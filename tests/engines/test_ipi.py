@@ -199,7 +199,7 @@ def test_the_jobs_in_input_files(inputs):
     }
 
 
-def test_labels_of_an_ideal_crystal_do_not_lend_it_their_symmetries(inputs, tmp_path):
+def test_symmetries_of_an_ideal_first_structure_are_not_kept(inputs, tmp_path):
     ideal, distorted = bulk("Si", cubic=True), TestQuantumEspresso.crystal
     answers = []
     for first in (ideal, distorted):
