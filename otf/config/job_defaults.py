@@ -4,14 +4,12 @@ from pathlib import Path
 from typing import Any
 
 from otf.engines.registry import load_engine
-from otf.errors import EngineError
 
 
 def take_in_job(data: dict[str, Any], folder: Path) -> list[str]:
     """Take defaults of the dynamics from the engine's input file, and say what was taken or left.
 
-    No dynamics is taken where the configuration has stages, and nothing from a file that cannot be
-    read: the error is reported where the structure or the engine needs the file.
+    No dynamics is taken where the configuration has stages.
 
     Parameters
     ----------
@@ -23,18 +21,20 @@ def take_in_job(data: dict[str, Any], folder: Path) -> list[str]:
     Returns
     -------
     What was taken and what was left, a line each.
+
+    Raises
+    ------
+    EngineError
+        If the file cannot be read.
     """
     system, engine = data.get("system"), data.get("engine")
     if not isinstance(system, dict) or not isinstance(engine, dict):
         return []
     named = system.get("from", engine.get("template"))
-    try:
-        path = folder / str(named)
-        if named is None or not path.is_file():
-            return []
-        job = load_engine(str(engine.get("kind"))).job(path)
-    except EngineError:
+    path = folder / str(named)
+    if named is None or not path.is_file():
         return []
+    job = load_engine(str(engine.get("kind"))).job(path)
     section = data.setdefault("dynamics", {})
     if not isinstance(section, dict):
         return []

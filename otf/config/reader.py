@@ -160,8 +160,14 @@ def _checked(document: _Document, folder: Path) -> Config | None:
         return None
     _check_engine(document, folder)
     _take_in_profile(document, folder)
-    taken = take_in_job(document.data, folder)
+    unread, taken = "", list[str]()
+    try:
+        taken = take_in_job(document.data, folder)
+    except EngineError as error:  # reported where the structure or the engine needs the file
+        unread = str(error)
     config: Config | None = _validate(Config, document, ())
+    if config is None and unread:  # what is missing may be in that file
+        document.problems.append((document.values.get(("system", "from")), unread))
     _check_structure(document, folder)
     if config is not None:
         config.remember_job(taken)

@@ -150,7 +150,13 @@ def test_missing_file_names_the_remedy(tmp_path):
         read_config(tmp_path / "nothing.yaml")
 
 
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.stem)
+def _with_lane(path: Path):
+    """Input files of pw.x and CP2K are read by packages of the full lane."""
+    needs = path.stem.startswith(("cp2k", "espresso"))
+    return pytest.param(path, id=path.stem, marks=[pytest.mark.full] if needs else [])
+
+
+@pytest.mark.parametrize("path", [_with_lane(path) for path in CONFIGS])
 def test_shipped_configs_are_valid(path, tmp_path):
     shutil.copytree(path.parent, tmp_path / "configs")
     for linked in ("DFT_DATA19", "pseudos"):  # set by the user
@@ -193,3 +199,12 @@ def test_schema_knows_the_options_of_every_engine():
     assert set(engines) == {"ase", "ipi", "openmx", "pyscf", "siesta", "tblite"}
     assert "accuracy" in engines["tblite"]["properties"]
     assert "basis" in engines["pyscf"]["properties"]
+
+
+def test_an_input_file_that_cannot_be_read_is_the_cause(tmp_path):
+    """Not the section that it would have given."""
+    (tmp_path / "job.fdf").write_text("SystemLabel x\n")
+    path = tmp_path / "run.yaml"
+    path.write_text("system: {from: job.fdf}\nengine: {kind: siesta, template: job.fdf}\n")
+    with pytest.raises(ConfigError, match=r"job\.fdf: has no block ChemicalSpeciesLabel"):
+        read_config(path)
