@@ -21,12 +21,15 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 
 def test_top_level_names_of_the_wheel(wheel):
     names = {n.split("/")[0] for n in wheel.namelist() if ".dist-info" not in n}
-    assert names == {"otf", "otf_ase", "otf_openmx", "otf_pyscf", "otf_siesta", "otf_tblite"}
+    assert names == {
+        "otf", "otf_ase", "otf_ipi", "otf_openmx", "otf_pyscf", "otf_siesta", "otf_tblite",
+    }  # fmt: skip
 
 
 def test_wheel_is_typed_and_holds_no_tests(wheel):
     assert "otf/py.typed" in wheel.namelist()
-    assert {"otf_openmx/keywords.txt", "otf_siesta/keywords.txt"} <= set(wheel.namelist())
+    for package, new in (("otf_openmx", "keywords_4.txt"), ("otf_siesta", "keywords_5.txt")):
+        assert {f"{package}/keywords.txt", f"{package}/{new}"} <= set(wheel.namelist())
     assert not [n for n in wheel.namelist() if "test_" in n or n.endswith((".yaml", ".xyz"))]
 
 
@@ -34,5 +37,5 @@ def test_entry_points(wheel):
     (name,) = [n for n in wheel.namelist() if n.endswith("entry_points.txt")]
     text = wheel.read(name).decode()
     assert "otf = otf.cli.main:main" in text
-    for kind in ("ase", "openmx", "pyscf", "siesta", "tblite"):
+    for kind in ("ase", "ipi", "openmx", "pyscf", "siesta", "tblite"):
         assert f"{kind} = otf_{kind}.engine:" in text

@@ -110,8 +110,9 @@ class _Screen(logging.Handler):
     """Shows warnings of the run's log."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Print one on the error output."""
-        click.echo(f"warning: {record.getMessage()}", err=True)
+        """Print one on the error output, where the error that ends a run is printed anyway."""
+        if record.levelno < logging.ERROR:
+            click.echo(f"warning: {record.getMessage()}", err=True)
 
 
 @contextmanager

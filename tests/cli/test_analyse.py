@@ -110,8 +110,8 @@ def test_labels_of_other_stages_do_not_reweight(tmp_path):
     assert "s_shift" in factor
     mine = tmp_path / "run/trajectory.h5"
     before = mine.read_bytes()
-    refused = otf("analyse", "rdf", tmp_path / "run", "--output", mine, rc=1).stderr
-    assert "holds no curves" in refused
+    refused = otf("analyse", "rdf", tmp_path / "run", "--output", mine, rc=2).stderr
+    assert "is a file of the run" in refused
     assert mine.read_bytes() == before
 
 

@@ -95,7 +95,8 @@ def test_ranks_change_a_run_by_rounding_only_and_always_in_the_same_way(
     one, reference = positions(tmp_path / "one"), positions(alone / "run")
     if twice:
         assert one.tobytes() == positions(tmp_path / "other").tobytes()
-    np.testing.assert_allclose(one, reference, atol=1e-7)
+    # Dynamics amplifies the rounding errors of sums over ranks.
+    np.testing.assert_allclose(one, reference, atol=1e-6)
     assert len(read_labels(tmp_path / "one/labels.extxyz")) == len(
         read_labels(alone / "run/labels.extxyz")
     )
