@@ -34,6 +34,8 @@ class Code:
         command has no placeholders.
     input
         How its input file is read and changed.
+    input_sign
+        Regular expression of a line that only its input files have; None if there is none.
     not_converged
         Regular expressions in the output of a label whose SCF did not converge.
     converged
@@ -52,6 +54,7 @@ class Code:
     executable: str
     arguments: Mapping[str, str] = field(default_factory=lambda: {"unix": "", "inet": ""})
     input: type[ProgramInput] = OtherInput
+    input_sign: str | None = None
     not_converged: tuple[str, ...] = ()
     converged: str | None = None
     stopped: str | None = None
@@ -69,7 +72,7 @@ class Code:
 
     def iterations(self, output: str) -> int | None:
         """Number of SCF iterations of a label; None if the output does not give it."""
-        found = re.findall(self.converged or r"\Z(?!)", output)
+        found = re.findall(self.converged, output) if self.converged is not None else []
         return int(found[-1]) if found and str(found[-1]).isdigit() else None
 
 
@@ -79,6 +82,7 @@ CODES = (
         r"pw(\.\w+)*(\.x)?",
         {"unix": "--ipi {address}:UNIX -in {input}", "inet": "--ipi {address} -in {input}"},
         EspressoInput,
+        r"^\s*&SYSTEM\b",
         not_converged=(r"convergence NOT achieved.*",),
         converged=r"convergence has been achieved in +(\d+) iterations",
         stopped=r"Error in routine[^\n]*\n\s*(\S[^\n]*)",
@@ -90,6 +94,7 @@ CODES = (
         r"cp2k(\.\w+)?",
         {"unix": "-i {input}", "inet": "-i {input}"},
         Cp2kInput,
+        r"^\s*&FORCE_EVAL\b",
         not_converged=(r"SCF run NOT converged.*",),
         converged=r"SCF run converged in +(\d+) steps",
         stopped=r"\[ABORT\][^\n]*\n[ *]*(?:\\___/|)\s*([^*\n]*\S)",
@@ -99,7 +104,7 @@ CODES = (
     Code(
         "fhi-aims",
         r"aims\S*",
-        not_converged=(r"Self-consistency cycle not(?: yet)? converged",),
+        not_converged=(r"Self-consistency cycle not converged",),
         converged=r"Self-consistency cycle converged",
         version=r"FHI-aims version +: *(\S+)",
     ),
@@ -157,7 +162,6 @@ def code_of(program: str | None, words: Sequence[str]) -> Code:
 
 def code_of_input(text: str) -> Code:
     """The program whose input file this is, by its contents."""
-    for code, sign in ((CODES[0], r"^\s*&SYSTEM\b"), (CODES[1], r"^\s*&FORCE_EVAL\b")):
-        if re.search(sign, text, re.MULTILINE | re.IGNORECASE):
-            return code
-    return _OTHER
+    flags = re.MULTILINE | re.IGNORECASE
+    found = (c for c in CODES if c.input_sign is not None and re.search(c.input_sign, text, flags))
+    return next(found, _OTHER)

@@ -78,9 +78,7 @@ class Cp2kInput(ProgramInput):
             present = self._atoms[0]
         except EngineError:  # the structure is not in this file
             present = []
-        if [_element(name) for name in present] == list(symbols):
-            return list(present)
-        return name_species(symbols, [], elements, self.source)
+        return name_species(symbols, present, elements, self.source)
 
     def prepared(
         self, atoms: Atoms, species: Sequence[str], listener: Listener, remedies: Collection[str]

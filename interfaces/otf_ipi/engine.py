@@ -26,7 +26,7 @@ from otf_ipi.codes import Code, code_of, code_of_input
 from otf_ipi.failures import GENERAL, HANGS, Evidence, of_the_user
 from otf_ipi.options import Options
 from otf_ipi.program import Answer, Program
-from otf_ipi.program_input import OtherInput, ProgramInput, cell_or_none
+from otf_ipi.program_input import OtherInput, ProgramInput
 
 _LOG = logging.getLogger("otf.ipi")
 
@@ -84,7 +84,8 @@ class IpiEngine(Engine):
         species = given.species(list(atoms.symbols))
         template = None
         if options.takes_cell and not atoms.pbc.any() and atoms.cell.rank < 3:
-            template = cell_or_none(given.job().atoms)
+            own = given.job().atoms.cell
+            template = own.array if own.rank == 3 else None
         self._cell = cell_for(
             atoms, vacuum_A=options.vacuum_A, template=template, source=given.source
         )

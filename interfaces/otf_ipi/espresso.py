@@ -22,7 +22,7 @@ from otf.engines.ipi_client import Listener
 from otf.engines.job import Given, InputJob, fix_components
 from otf.engines.placement import name_species
 from otf.errors import EngineError
-from otf_ipi.program_input import ProgramInput, remedied
+from otf_ipi.program_input import ProgramInput
 
 try:
     from qe_tools.parsers import PwInputFile
@@ -116,7 +116,10 @@ class EspressoInput(ProgramInput):
         for name in ("startingpot", "startingwfc"):
             if electrons.get(name) == "file":
                 del electrons[name]
-        remedied(electrons, remedies, mixing="mixing_beta", most="electron_maxstep")
+        if SAFE_MIXING in remedies:
+            electrons["mixing_beta"] = 0.1
+        if MORE_ITERATIONS in remedies:
+            electrons["electron_maxstep"] = 500
         lists["ions"], lists["cell"] = {}, {"cell_factor": 1.2}
         kept = [
             line

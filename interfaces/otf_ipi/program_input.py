@@ -10,8 +10,6 @@ import ase.io
 import numpy as np
 from ase import Atoms
 
-from otf.arrays import Floats
-from otf.engines.failures import MORE_ITERATIONS, SAFE_MIXING
 from otf.engines.ipi_client import Listener
 from otf.engines.job import InputJob
 from otf.errors import EngineError
@@ -200,29 +198,6 @@ def filled(text: str, listener: Listener, *, input_name: str = "") -> str:
     for name, value in values.items():
         text = text.replace(name, value)
     return text
-
-
-def remedied(
-    settings: dict[str, object], remedies: Collection[str], *, mixing: str, most: str
-) -> None:
-    """Change the mixing and the largest number of iterations as remedies ask.
-
-    Parameters
-    ----------
-    settings
-        Keywords of the SCF and their values, changed in place.
-    mixing, most
-        Names of these keywords.
-    """
-    if SAFE_MIXING in remedies:
-        settings[mixing] = 0.1
-    if MORE_ITERATIONS in remedies:
-        settings[most] = 500
-
-
-def cell_or_none(atoms: Atoms) -> Floats | None:
-    """The cell (3, 3) of a structure that has one, Angstrom."""
-    return np.array(atoms.cell.array) if atoms.cell.rank == 3 else None
 
 
 def _is_file_below(folder: Path, name: str) -> bool:
