@@ -7,7 +7,7 @@ import pytest
 from otf.config import read_config
 from otf.runs.structure import make_structure
 
-RUNS = sorted((Path(__file__).parents[1] / "examples/validation").glob("*.yaml"))
+RUNS = sorted((Path(__file__).parents[1] / "examples/validation").glob("**/*.yaml"))
 
 
 @pytest.mark.parametrize("path", RUNS, ids=lambda path: path.stem)
