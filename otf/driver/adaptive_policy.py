@@ -10,6 +10,7 @@ from otf.driver.policy import LabelError, PolicyState
 from otf.units import MEV
 
 _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
+_FASTEST_HARMLESS = 5.0  # factor by which it grows where the error is a small share of the aim
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 _LONG, _CAUTIOUS = 200.0, 1.5  # gap above which it grows at most by this factor,
 _HARMLESS = 0.1  # unless the error is below this share of the aim
@@ -42,7 +43,8 @@ class AdaptivePolicy:
 
     gap <- clip(gap * clip((aim^2 - floor^2) / (error^2 - floor^2), 0.3, 3), 1, gap_max), the
     controller of an adaptive integrator: beyond misfit and noise (the floor), the error of a
-    segment grows about as the square root of its length. The aim is the error at the end of a gap
+    segment grows about as the square root of its length. It grows up to fivefold where the error
+    is below a tenth of the aim. The aim is the error at the end of a gap
     at which the committed trajectory errs by 0.75 targets; audits measure the ratio of the two.
 
     Parameters
@@ -91,12 +93,14 @@ class AdaptivePolicy:
         # Only what exceeds misfit and noise grows with the gap, and shrinks with it.
         room = max(aim**2 - state.floor**2, (_LEAST_ROOM * aim) ** 2)
         excess = max(label.error**2 - state.floor**2, (_LEAST_EXCESS * label.error) ** 2, 1e-24)
-        factor = min(_FASTEST, max(_SLOWEST, room / excess))
+        harmless = label.error <= _HARMLESS * aim
+        fastest = _FASTEST_HARMLESS if harmless else _FASTEST
+        factor = min(fastest, max(_SLOWEST, room / excess))
         if label.reason in ("guard", "bond", "explosion"):
             # An early label can show that the gap was too long, never that it was too short.
             gap = state.gap if factor >= 1.0 else min(state.gap, label.elapsed) * factor
         else:
-            careful = state.gap >= _LONG and label.error > _HARMLESS * aim
+            careful = state.gap >= _LONG and not harmless
             gap = state.gap * (min(factor, _CAUTIOUS) if careful else factor)
         if label.forecast is not None:
             while gap > 1.0 and label.forecast(gap) > aim:

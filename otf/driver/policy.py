@@ -14,6 +14,7 @@ import numpy as np
 
 from otf.model.residual import Forecast
 
+_STRETCH = 1.25  # of the last gap of a run; its error grows by about the square root
 _MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 
 Reason = Literal[
@@ -94,8 +95,14 @@ Expectation = Callable[[float], float]
 
 
 def planned(state: PolicyState, *, rest: int) -> tuple[int, Reason]:
-    """Steps to the next label, and its reason, with so many steps left in the run."""
-    length = min(state.steps, rest)
+    """Steps to the next label, and its reason, with so many steps left in the run.
+
+    A gap is lengthened rather than followed by a short one at the end of the run.
+
+    >>> planned(PolicyState(gap=100), rest=120), planned(PolicyState(gap=100), rest=130)
+    ((120, 'end'), (100, 'scheduled'))
+    """
+    length = rest if rest <= _STRETCH * state.gap else state.steps
     return length, "end" if length == rest else "scheduled"
 
 

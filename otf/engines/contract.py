@@ -217,6 +217,7 @@ class EngineContract:
             with TemporaryDirectory() as scratch:
                 engine.open(self.structure, Path(scratch))
                 after = self.labels(engine, self.structure)
+                engine.close()  # its processes write into the directory
         np.testing.assert_allclose(after.forces, before.forces, atol=self.noise)
 
     def test_label_before_open_is_refused(self) -> None:
