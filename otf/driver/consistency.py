@@ -8,6 +8,7 @@ This shows wrong units or signs, results of another structure, and energies that
 the forces, at no cost.
 """
 
+import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from ase import Atoms, units
 from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.units import MEV
+
+_LOG = logging.getLogger("otf.loop")
 
 _FEWEST = 2  # pairs of labels
 _SHARE = 0.2  # of the energies, by which they may differ
@@ -49,6 +52,26 @@ class ForceEnergyCheck:
     _works: list[float] = field(default_factory=list)
     _allowed: float = 0.0
     _stale: bool = False
+    _doubted: bool = False
+
+    def see(self, atoms: Atoms, labels: Labels, elapsed: int | None) -> None:
+        """Warn once of an engine whose forces are not the derivatives of its energy.
+
+        Parameters
+        ----------
+        elapsed
+            Steps since the last label, if the engine moves the atoms; None if it does not.
+        """
+        if elapsed != 1:
+            self._last = None
+        if elapsed is None or self._doubted:
+            return
+        found = self.add(atoms, labels)
+        if found is not None:
+            self._doubted = True
+            _LOG.warning(
+                "the results of the engine contradict each other, do not use this run: %s", found
+            )
 
     def add(self, atoms: Atoms, labels: Labels) -> str | None:
         """Add a label, and return what is wrong with the engine; None if nothing is.
@@ -73,10 +96,6 @@ class ForceEnergyCheck:
         same = np.array_equal(before.labels.forces, labels.forces) and bool(labels.forces.any())
         self._stale = self._stale or (same and bool(moved.any()))
         return self._verdict()
-
-    def restart(self) -> None:
-        """Forget the last label: the next one is not a timestep after it."""
-        self._last = None
 
     def _verdict(self) -> str | None:
         if self._stale:

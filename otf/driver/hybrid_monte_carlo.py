@@ -8,8 +8,9 @@ import logging
 from collections.abc import Iterator
 from dataclasses import replace
 
+from otf.driver.expected import expected_by
 from otf.driver.generators import exhausted
-from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
+from otf.driver.labelling import MOST_FAILURES, unlabelled
 from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import PolicyState
 from otf.driver.records import Activity, LabelRecord, Parts, Record, RunState, Segment
@@ -142,9 +143,7 @@ class _Sampler:
 
         Detailed balance holds as long as the failure depends on the structure only.
         """
-        expected = float("nan")
-        if self.trainer.n_labels >= SENSIBLE:
-            expected = self.trainer.predict(self.atoms).energy
+        expected = expected_by(self.trainer, self.atoms, noise=self.parts.label_noise)
         labels = self.parts.labeller.label(
             self.atoms, index=len(self.history), step=self.step, expected=expected
         )

@@ -1,35 +1,36 @@
 """Labels from the labels file if already computed, else from the engine, with its remedies.
 
-If the energy is far from the model's prediction, the label is computed again from scratch:
+If energy or forces are far from the model's prediction, the label is computed again from scratch:
 self-consistency can converge to a wrong electronic state, but rarely twice from different starts.
 So is one whose net force is far above that of the first labels. A net force alone is no fault:
-grids, slabs and external fields have one, each its own.
+grids, slabs and external fields have one, each its own. A label that cannot be true is kept apart
+and not learned.
 """
 
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms
 
+from otf.driver.expected import Doubts, Expected
 from otf.engines.failures import FROM_SCRATCH
-from otf.engines.labels import LabelFailure, Labels
+from otf.engines.labels import Disbelieved, LabelFailure, Labels
 from otf.engines.protocol import ForceCheck, LabelSource
 from otf.errors import RunError
-from otf.io.labels import StoredLabel
+from otf.io.labels import QUARANTINE, StoredLabel
 
 _LOG = logging.getLogger("otf.labels")
 
-SENSIBLE = 3
-"""Number of labels from which on energies are compared with the model's prediction."""
 MOST_FAILURES = 3
 """Consecutive failures after which even a run that may continue without labels stops."""
 
-_UNBELIEVABLE_EV = 0.5  # per atom: model errors are some meV, electronic states differ more
 _SAME_EV = 0.005  # per atom, between two calculations of the same state
+_PROBE_A = 0.01  # largest displacement by which unexpected forces are checked
+_CONFIRMED = 0.5  # of the work of unexpected forces, by which their energy may differ from it
 _FIRST, _FEWEST = 5, 3  # labels that show the usual net force, and the fewest of them
 _UNUSUAL = 5.0  # times the usual net force
 _NEGLIGIBLE_NET_FORCE = 0.02  # eV/Angstrom per atom
@@ -55,6 +56,21 @@ class LabelStore(Protocol):
     def append(self, step: int, atoms: Atoms, labels: Labels) -> None:
         """Store a label."""
         ...
+
+    def refusal(self, step: int, atoms: Atoms) -> str:
+        """Why the label of exactly this geometry is not learned; empty if there is none."""
+        ...
+
+    def refuse(self, step: int, atoms: Atoms, labels: Labels, reason: str) -> None:
+        """Store a label that is not learned apart from the others, with the reason."""
+        ...
+
+
+class Refused(NamedTuple):
+    """A label that cannot be true, and why."""
+
+    labels: Labels
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,22 +100,26 @@ class Labeller:
         return self.engine.check_forces(bare, index=index)
 
     def label(
-        self, atoms: Atoms, *, index: int, step: int, expected: float = float("nan")
+        self, atoms: Atoms, *, index: int, step: int, expected: Expected | None = None
     ) -> Labels | LabelFailure:
         """Label number ``index`` of the run, written to disk before it is returned.
 
         Parameters
         ----------
         expected
-            Energy predicted by the model, eV; NaN if there is none.
+            What the model expects; None if there is none.
         """
         stored = self.file.find(index, step, atoms)
         if stored is not None:
             _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
             return stored
-        answer = ask(
-            self.engine, atoms, index=index, expected=Expected(expected, self._most_net_force())
-        )
+        reason = self.file.refusal(step, atoms)
+        if reason:
+            return _disbelieved(reason)
+        answer = self._answer(atoms, index, expected)
+        if isinstance(answer, Refused):
+            self.file.refuse(step, atoms, answer.labels, answer.reason)
+            return _disbelieved(answer.reason)
         if isinstance(answer, Labels) and self.needs_stress and answer.stress is None:
             return LabelFailure(
                 "there is no stress in its label, and the model is to learn it",
@@ -113,6 +133,20 @@ class Labeller:
                 answer = answer.without_net_force()
             self.file.append(step, atoms, answer)
         return answer
+
+    def _answer(
+        self, atoms: Atoms, index: int, expected: Expected | None
+    ) -> Labels | LabelFailure | Refused:
+        if expected is None:
+            return ask(self.engine, atoms, index=index)
+        expected = replace(expected, most_net_force=self._most_net_force())
+        levels = self._levels()
+        return ask_checked(self.engine, atoms, index=index, expected=expected, levels=levels)
+
+    def _levels(self) -> list[float]:
+        """Energies of other electronic states above that of the model, eV, from earlier labels."""
+        labels = [self.file[i].labels for i in range(len(self.file))]
+        return [known.level for known in labels if known.level]
 
     def _warn_of_net_force(self, labels: Labels) -> None:
         if labels.net_force <= _NOTABLE_NET_FORCE:
@@ -135,64 +169,106 @@ class Labeller:
         return max(_NEGLIGIBLE_NET_FORCE, _UNUSUAL * max(labels.net_force for labels in first))
 
 
-@dataclass(frozen=True)
-class Expected:
-    """What a label is expected to be.
+def ask_checked(
+    engine: LabelSource,
+    atoms: Atoms,
+    *,
+    index: int,
+    expected: Expected,
+    levels: Sequence[float] = (),
+) -> Labels | LabelFailure | Refused:
+    """Compute a label; again from scratch if it is far from what is expected.
 
-    Attributes
+    A label that is reproduced is checked by a third one, of a slightly changed structure: forces
+    that are not the derivatives of the energy are refused. Where only the energy is off, it is
+    that of another electronic state.
+
+    Parameters
     ----------
-    energy
-        Energy predicted by the model, eV; NaN if there is none.
-    most_net_force
-        Largest usual net force per atom, eV/Angstrom.
+    levels
+        Energies of known other states above that of the model, eV.
     """
-
-    energy: float = float("nan")
-    most_net_force: float = float("inf")
-
-    def doubts(self, labels: Labels, atoms: Atoms) -> list[str]:
-        """What speaks against a label."""
-        doubts = []
-        if _differ(labels.energy, self.energy, _UNBELIEVABLE_EV, atoms):
-            doubts.append(f"{labels.energy:.3f} eV where the model expects {self.energy:.3f}")
-        if labels.net_force > self.most_net_force:
-            doubts.append(
-                f"the forces add up to {labels.net_force:.3f} eV/A per atom, where at most "
-                f"{self.most_net_force:.3f} is usual here"
-            )
-        return doubts
-
-
-_NOTHING = Expected()
-
-
-def ask(
-    engine: LabelSource, atoms: Atoms, *, index: int, expected: Expected = _NOTHING
-) -> Labels | LabelFailure:
-    """Compute a label, twice if its energy or net force is far from the expected one.
-
-    Labels of a wrong shape or with a NaN are treated as failures.
-    """
-    first = _ask_with_remedies(engine, atoms, index=index)
-    doubts = expected.doubts(first, atoms) if isinstance(first, Labels) else []
-    if not isinstance(first, Labels) or not doubts:
+    first = ask(engine, atoms, index=index)
+    if not isinstance(first, Labels) or not any(expected.doubts(first)):
         return first
-    _LOG.warning("label %d: %s; asking again from scratch", index, " and ".join(doubts))
-    second = _ask_with_remedies(engine, atoms, index=index, remedies=[FROM_SCRATCH])
+    if _only_energy(expected.doubts(first)):
+        above = first.energy - expected.energy
+        if any(abs(above - level) < expected.energy_bound for level in levels):
+            return replace(first, level=above)
+    _LOG.warning("label %d: %s; asking again from scratch", index, expected.doubts(first))
+    second = ask(engine, atoms, index=index, remedies=[FROM_SCRATCH])
     if not isinstance(second, Labels):
         return second
     second = replace(second, wall_s=first.wall_s + second.wall_s)
-    doubts = expected.doubts(second, atoms)
-    confirmed = not _differ(first.energy, second.energy, _SAME_EV, atoms)
-    if confirmed or not _differ(second.energy, expected.energy, _UNBELIEVABLE_EV, atoms):
-        if doubts:
-            _LOG.warning("label %d: learned as it is, although %s", index, " and ".join(doubts))
+    doubts = expected.doubts(second)
+    if not any(doubts):
         return second
-    return LabelFailure(
-        f"two answers to one structure, {first.energy:.3f} and {second.energy:.3f} eV, and the "
-        f"model expects {expected.energy:.3f}",
-        "the SCF converges to different states: fix the spin, or raise the electronic temperature",
+    if abs(first.energy - second.energy) > _SAME_EV * len(atoms):
+        return LabelFailure(
+            f"two answers to one structure, {first.energy:.3f} and {second.energy:.3f} eV, and the "
+            f"model expects {expected.energy:.3f}",
+            "the SCF converges to different states: fix the spin, or raise the electronic "
+            "temperature",
+        )
+    if doubts.forces:
+        return _judged(engine, atoms, second, index=index, expected=expected)
+    if doubts.energy:
+        _LOG.warning(
+            "label %d: %s, and the forces agree: another electronic state; its energy is not "
+            "learned",
+            index,
+            doubts.energy,
+        )
+        return replace(second, level=second.energy - expected.energy)
+    _LOG.warning("label %d: learned as it is, although %s", index, doubts)
+    return second
+
+
+def _disbelieved(reason: str) -> Disbelieved:
+    return Disbelieved(
+        f"{reason}; it is kept in {QUARANTINE}",
+        "look at the engine's output for this structure",
     )
+
+
+def _only_energy(doubts: Doubts) -> bool:
+    return bool(doubts.energy) and not doubts.forces and not doubts.net_force
+
+
+def _judged(
+    engine: LabelSource, atoms: Atoms, labels: Labels, *, index: int, expected: Expected
+) -> Labels | LabelFailure | Refused:
+    """A label whose forces are unexpected: learned if they are the derivatives of its energy.
+
+    All atoms are moved along the difference between the forces and the expected ones. The engine's
+    energy then changes by its work more than the model's, if its forces are right.
+    """
+    off = expected.deviation(labels)
+    move = _PROBE_A * off / float(np.abs(off).max())
+    moved = atoms.copy()
+    moved.set_constraint()
+    moved.positions += move
+    other = ask(engine, moved, index=index, remedies=[FROM_SCRATCH])
+    if not isinstance(other, Labels):
+        return other
+    labels = replace(labels, wall_s=labels.wall_s + other.wall_s)
+    by_engine = labels.energy - other.energy
+    by_model = expected.energy - expected.energy_of(moved)
+    confirmed = (by_engine - by_model) / float(np.vdot(off, move))
+    doubts = expected.doubts(labels)
+    if abs(confirmed - 1.0) < _CONFIRMED:
+        _LOG.warning("label %d: learned as it is, although %s", index, doubts)
+        return labels
+    reason = (
+        f"{doubts.forces}, and its energy changes along the difference as the model expects: the "
+        "forces are not the derivatives of the energy"
+    )
+    if abs(confirmed) >= _CONFIRMED:
+        reason = (
+            f"{doubts.forces}, and its energy changes along the difference neither by the work of "
+            "these forces nor as the model expects"
+        )
+    return Refused(labels, reason)
 
 
 def unlabelled(step: int, failure: LabelFailure) -> RunError:
@@ -203,15 +279,13 @@ def unlabelled(step: int, failure: LabelFailure) -> RunError:
     )
 
 
-def _differ(one: float, other: float, bound_eV: float, atoms: Atoms) -> bool:
-    """Whether two energies (eV) differ by more than a bound per atom; False for a NaN."""
-    return bool(np.abs(one - other) > bound_eV * len(atoms))
-
-
-def _ask_with_remedies(
+def ask(
     engine: LabelSource, atoms: Atoms, *, index: int, remedies: Sequence[str] = ()
 ) -> Labels | LabelFailure:
-    """Compute a label, trying each remedy the engine proposes once."""
+    """Compute a label, trying each remedy the engine proposes once.
+
+    Labels of a wrong shape or with a NaN are treated as failures.
+    """
     bare = atoms.copy()
     bare.set_constraint()  # the forces must not be projected
     remedies = list(remedies)

@@ -15,8 +15,9 @@ from ase import Atoms
 
 from otf.driver.adaptive_policy import unreachable
 from otf.driver.consistency import ForceEnergyCheck
+from otf.driver.expected import expected_by
 from otf.driver.guard import Guard
-from otf.driver.labelling import MOST_FAILURES, SENSIBLE, unlabelled
+from otf.driver.labelling import MOST_FAILURES, unlabelled
 from otf.driver.measure import label_record, measure, relearn
 from otf.driver.policy import (
     UNTRIGGERED,
@@ -37,13 +38,14 @@ from otf.driver.segment import (
     Position,
     SegmentIntegrator,
 )
-from otf.engines.labels import LabelFailure, Labels
+from otf.engines.labels import Disbelieved, LabelFailure, Labels
 from otf.engines.sanity import LARGEST_STEP_A
 from otf.errors import RunError
 from otf.io.committed import ENGINE, MODEL
 from otf.io.labels import same_geometry
 
 _LOG = logging.getLogger("otf.loop")
+_PAST = 2.0  # steps of the model past a structure without a believable label
 
 
 def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
@@ -65,6 +67,10 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
             yield from loop.engine_step()
         else:
             yield from loop.model_segment()
+
+
+class _DisbelievedError(Exception):
+    """The engine's label of a structure is not believed, so it cannot drive the dynamics there."""
 
 
 class _Audited(NamedTuple):
@@ -91,7 +97,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.guard = Guard(parts)
-        self.check, self.doubted = ForceEnergyCheck(parts.label_noise), False
+        self.check = ForceEnergyCheck(parts.label_noise)
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
@@ -132,10 +138,14 @@ class _Loop:
                 return
             latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         yield Activity(self.motion.step, "label")
-        forces = EngineForces(latest.labels, self._needed_label_at)
-        step = yield from self.motion.integrate(
-            self.motion.position, 1, forces, keep=(ENGINE, self.trainer.n_labels + 1)
-        )
+        forces, start = EngineForces(latest.labels, self._needed_label_at), self.motion.position
+        try:
+            step = yield from self.motion.integrate(
+                start, 1, forces, keep=(ENGINE, self.trainer.n_labels + 1)
+            )
+        except _DisbelievedError:
+            self._pass_to_model(start)
+            return
         if step.reason is not None:
             raise RunError(
                 f"step {self.motion.step}: an atom moves more than {LARGEST_STEP_A} A in one step "
@@ -147,7 +157,16 @@ class _Loop:
     def _hand_back(self) -> Iterator[Record]:
         """Label the present structure before the engine drives the dynamics again."""
         yield Activity(self.motion.step, "label")
-        yield Segment([], self._learn(self._needed_label(), "engine"), self.state())
+        start = self.motion.position
+        try:
+            yield Segment([], self._learn(self._needed_label(), "engine"), self.state())
+        except _DisbelievedError:
+            self._pass_to_model(start)
+
+    def _pass_to_model(self, start: Position) -> None:
+        """Go on from here on the model, past a structure without a believable label."""
+        self.motion.go_to(start)
+        self.policy = replace(self.policy, gap=_PAST, by_engine=False)
 
     def _left_start(self) -> bool:
         return any(r.reason != "start" for r in self.history)
@@ -263,7 +282,7 @@ class _Loop:
     def label(self, step: int, atoms: Atoms | None = None) -> Labels | LabelFailure:
         """The next label, of the given or the present structure at ``step``."""
         index, atoms = self.trainer.n_labels, self.atoms if atoms is None else atoms
-        expected = self.trainer.predict(atoms).energy if index >= SENSIBLE else float("nan")
+        expected = expected_by(self.trainer, atoms, noise=self.parts.label_noise)
         return self.parts.labeller.label(atoms, index=index, step=step, expected=expected)
 
     def _needed_label(self) -> Labels:
@@ -272,8 +291,12 @@ class _Loop:
 
     def _needed_label_at(self, step: int) -> Labels:
         labels = self.label(step)
+        if isinstance(labels, Disbelieved):
+            self._handle_failure(labels)
+            raise _DisbelievedError
         if isinstance(labels, LabelFailure):
             raise unlabelled(self.motion.step, labels)
+        self.failures = 0
         return labels
 
     def _learn(
@@ -301,7 +324,7 @@ class _Loop:
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, atoms, labels, added=added)
         self.guard.see(atoms)
-        self._check_engine(labels, reason, elapsed)
+        self.check.see(atoms, labels, elapsed if reason in ("start", "engine") else None)
         self.trainer.learn(
             atoms,
             labels,
@@ -340,19 +363,6 @@ class _Loop:
         self._notice_unreachable(before)
         return record
 
-    def _check_engine(self, labels: Labels, reason: Reason, elapsed: int) -> None:
-        """Warn once of an engine whose forces are not the derivatives of its energy."""
-        if reason not in ("start", "engine") or elapsed != 1:
-            self.check.restart()
-        if reason not in ("start", "engine") or self.doubted:
-            return
-        found = self.check.add(self.atoms, labels)
-        if found is not None:
-            self.doubted = True
-            _LOG.warning(
-                "the results of the engine contradict each other, do not use this run: %s", found
-            )
-
     def _notice_unreachable(self, before: PolicyState) -> None:
         """Say once that the target cannot be reached, and stop if so configured.
 
@@ -369,10 +379,13 @@ class _Loop:
         _LOG.warning("step %d: %s", self.motion.step, why)
 
     def _handle_failure(self, failure: LabelFailure) -> None:
-        """Continue without a label if configured, up to a number of consecutive failures."""
+        """Continue without a label if configured, up to a number of consecutive failures.
+
+        A label that is not believed does not need to be configured.
+        """
         self.failures += 1
-        step = self.motion.step
-        if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:
+        step, goes_on = self.motion.step, self.parts.continue_on_failure
+        if self.failures >= MOST_FAILURES or not (goes_on or isinstance(failure, Disbelieved)):
             raise unlabelled(step, failure)
         _LOG.warning(
             "step %d: no label (%s); going on with the model as it is", step, failure.reason

@@ -50,7 +50,8 @@ def measure(
         prediction = trainer.predict(atoms)
         forces = prediction.forces if added is None else prediction.forces + added
         error = np.abs(forces - labels.forces)
-        energy_error = (prediction.energy - labels.energy) / len(atoms)
+        if not labels.level:
+            energy_error = (prediction.energy - labels.energy) / len(atoms)
         if with_predicted:
             predicted = trainer.predicted_error(atoms)
         if np.isfinite(predicted).all():

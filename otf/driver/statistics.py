@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 from scipy.special import stdtrit
 
+from otf.arrays import Floats
 from otf.driver.policy import Reason
 from otf.driver.records import LabelRecord
 from otf.dynamics.hybrid_monte_carlo import SamplerState
@@ -63,9 +64,16 @@ def statistics(
         labels=len(chosen),
         force_mae_meV_A=float(mae.mean()),
         force_p95_meV_A=float(np.percentile(mae, 95)),
-        energy_mae_meV_atom=float(1e3 * np.mean([abs(r.energy_error) for r in chosen])),
+        energy_mae_meV_atom=_energy_mae(chosen, np.ones(len(chosen))) / MEV,
         coverage_percent=float(1e2 * np.mean(coverage)) if coverage else math.nan,
     )
+
+
+def _energy_mae(records: list[LabelRecord], weights: Floats) -> float:
+    """Weighted mean absolute error of the energies that were learned, eV/atom; NaN if none was."""
+    errors = np.abs([r.energy_error for r in records])
+    known = np.isfinite(errors)
+    return float(np.average(errors[known], weights=weights[known])) if known.any() else math.nan
 
 
 @dataclass(frozen=True)
@@ -137,7 +145,7 @@ def trajectory_error(
         low_meV_A=max(0.0, mean - width),
         high_meV_A=mean + width,
         force_p95_meV_A=float(share @ [r.force_p95 for r in audits]) / MEV,
-        energy_mae_meV_atom=float(share @ [abs(r.energy_error) for r in audits]) / MEV,
+        energy_mae_meV_atom=_energy_mae(audits, share) / MEV,
         confidence_percent=confidence_percent,
     )
 

@@ -27,6 +27,9 @@ class Labels:
         Wall time of the label, seconds.
     provenance
         Engine, version and method in one line.
+    level
+        Energy of its electronic state above that of the other labels, eV, with the same forces; 0
+        if it is the same state. The energy of another state is not learned.
     """
 
     energy: float
@@ -36,6 +39,7 @@ class Labels:
     scf_iterations: int | None = None
     wall_s: float = 0.0
     provenance: str = ""
+    level: float = 0.0
 
     @property
     def net_force(self) -> float:
@@ -101,6 +105,10 @@ class LabelFailure:
     reason: str
     advice: str
     remedy: str | None = None
+
+
+class Disbelieved(LabelFailure):
+    """A label that was computed, but cannot be true; it is kept apart from the others."""
 
 
 @dataclass(frozen=True)

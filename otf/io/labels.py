@@ -22,14 +22,19 @@ from otf.io import durable
 _LOG = logging.getLogger("otf.labels")
 
 
+QUARANTINE = "labels.quarantine.extxyz"
+"""Labels that were computed and are not learned, each with the reason, beside the labels file."""
+
+
 @dataclass(frozen=True, eq=False)
 class StoredLabel:
-    """A label with its structure, index and step."""
+    """A label with its structure, index and step, and why it is not learned, if it is not."""
 
     index: int
     step: int
     atoms: Atoms
     labels: Labels
+    reason: str = ""
 
 
 class LabelFile:
@@ -50,6 +55,9 @@ class LabelFile:
     def __init__(self, path: Path) -> None:
         self.path: Path = path
         self._stored = _recover(path) if path.exists() else []
+        self._quarantine = path.with_name(QUARANTINE)
+        known = self._quarantine
+        self._refused = _recover(known) if known.exists() else []
         self._stream = path.open("ab", buffering=0)
         durable.sync_directory(path.parent)
 
@@ -105,6 +113,33 @@ class LabelFile:
         frozen = atoms.copy()
         self._stored.append(StoredLabel(len(self._stored), step, frozen, labels))
 
+    def refusal(self, step: int, atoms: Atoms) -> str:
+        """Why the label of exactly this geometry is not learned; empty if there is none."""
+        for stored in self._refused:
+            if stored.step == step and same_geometry(stored.atoms, atoms):
+                return stored.reason
+        return ""
+
+    def refuse(self, step: int, atoms: Atoms, labels: Labels, reason: str) -> None:
+        """Keep a label that is not learned apart, in a file of its own.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written.
+        """
+        index = len(self._refused)
+        try:
+            with self._quarantine.open("ab", buffering=0) as stream:
+                text = format_frame(index, step, atoms, labels, reason=reason)
+                durable.append(stream, text.encode())
+        except OSError as error:
+            raise FileError(
+                f"{self._quarantine}: cannot be written ({error.strerror}); make room or repair "
+                "the file system, then resume the run"
+            ) from error
+        self._refused.append(StoredLabel(index, step, atoms.copy(), labels, reason))
+
 
 def same_geometry(one: Atoms, other: Atoms) -> bool:
     """Whether positions and cell are exactly equal."""
@@ -113,7 +148,7 @@ def same_geometry(one: Atoms, other: Atoms) -> bool:
     )
 
 
-def format_frame(index: int, step: int, atoms: Atoms, labels: Labels) -> str:
+def format_frame(index: int, step: int, atoms: Atoms, labels: Labels, *, reason: str = "") -> str:
     """One extended XYZ frame whose numbers are restored exactly on reading."""
     info: dict[str, Any] = {
         "Properties": "species:S:1:pos:R:3:forces:R:3",
@@ -130,6 +165,10 @@ def format_frame(index: int, step: int, atoms: Atoms, labels: Labels) -> str:
         info["stress"] = _quoted(labels.stress)
     if labels.scf_iterations is not None:
         info["scf_iterations"] = labels.scf_iterations
+    if labels.level:
+        info["level_eV"] = repr(float(labels.level))
+    if reason:
+        info["not_learned"] = '"' + reason.replace('"', "'") + '"'
     columns = [atoms.positions, labels.forces]
     if labels.atomic_energies is not None:
         info["Properties"] += ":energies:R:1"
@@ -242,6 +281,8 @@ def _stored(atoms: Atoms) -> StoredLabel:
         scf_iterations=None if iterations is None else int(iterations),
         wall_s=float(info["wall_s"]),
         provenance=str(info["provenance"]),
+        level=float(info.get("level_eV", 0.0)),
     )
     bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-    return StoredLabel(int(info["label"]), int(info["step"]), bare, labels)
+    reason = str(info.get("not_learned", ""))
+    return StoredLabel(int(info["label"]), int(info["step"]), bare, labels, reason)

@@ -61,6 +61,7 @@ class ForceModel:
     scale: ErrorScale
     posterior: Posterior | None
     _sampled: dict[int, Tensors] = field(default_factory=dict, repr=False)
+    _latest: dict[bytes, tuple[float, Floats]] = field(default_factory=dict, repr=False)
 
     def predict(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress.
@@ -79,13 +80,24 @@ class ForceModel:
 
     def leverage(self, atoms: Atoms) -> Floats:
         """Leverage of each force component (N, 3); infinite before anything was learned."""
+        return self._leverages(atoms)[1]
+
+    def _leverages(self, atoms: Atoms) -> tuple[float, Floats]:
+        """Leverage of the energy, Angstrom^2, and of each force component (N, 3).
+
+        Those of the latest structure are kept: they are used several times at a label.
+        """
         posterior = self.posterior
         if posterior is None:
-            return np.full((len(atoms), 3), np.inf)
-        leading = posterior.samples.shape[1]
-        rows = self.energy_model.design(atoms)[1 : 1 + 3 * len(atoms), :leading]
-        square = np.mean((rows @ posterior.samples.T) ** 2, axis=1)
-        return np.asarray(square.reshape(-1, 3) / posterior.force_noise**2)
+            return np.inf, np.full((len(atoms), 3), np.inf)
+        key = atoms.positions.tobytes() + atoms.cell.array.tobytes()
+        if key not in self._latest:
+            leading = posterior.samples.shape[1]
+            rows = self.energy_model.design(atoms)[: 1 + 3 * len(atoms), :leading]
+            square = np.mean((rows @ posterior.samples.T) ** 2, axis=1) / posterior.force_noise**2
+            self._latest.clear()
+            self._latest[key] = float(square[0]), square[1:].reshape(-1, 3)
+        return self._latest[key]
 
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected error of each force component (N, 3), eV/Angstrom.
@@ -94,6 +106,15 @@ class ForceModel:
         """
         channels = self.energy_model.descriptor.channels(atoms)
         return self.scale.predicted_error(channels, self.leverage(atoms))
+
+    def energy_error(self, atoms: Atoms) -> float:
+        """Expected error of the energy, eV: its leverage at the scale of the force errors.
+
+        Infinite before anything was learned.
+        """
+        channels = self.energy_model.descriptor.channels(atoms)
+        leverage = np.full((len(atoms), 3), self._leverages(atoms)[0])
+        return float(self.scale.predicted_error(channels, leverage).max())
 
     def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, root mean square over its components, eV/Angstrom.

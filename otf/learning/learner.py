@@ -59,6 +59,10 @@ class Learner(Protocol):
         """Expected error of each force component (N, 3), eV/Angstrom."""
         ...
 
+    def energy_error(self, atoms: Atoms) -> float:
+        """Expected error of the energy, eV."""
+        ...
+
     def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, eV/Angstrom."""
         ...

@@ -135,6 +135,8 @@ class Regression:
         rows.insert(0, design[:1] / settings.energy_noise)
         energy = labels.energy - n * reference_energy
         targets.insert(0, np.array([energy / settings.energy_noise]))
+        if labels.level:  # a row of zeros: the energy of another electronic state
+            rows[0], targets[0] = np.zeros_like(rows[0]), np.zeros(1)
         if settings.stress_noise is not None and labels.stress is not None:
             scale = 1.0 / (atoms.get_volume() * settings.stress_noise)
             rows.append(design[1 + 3 * n :] * scale)

@@ -125,6 +125,10 @@ class ReplicaTrainer:
         """Expected error of each force component (N, 3), eV/Angstrom."""
         return self._trainer.predicted_error(atoms)
 
+    def energy_error(self, atoms: Atoms) -> float:
+        """Expected error of the energy, eV."""
+        return self._trainer.energy_error(atoms)
+
     def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, eV/Angstrom."""
         return self._trainer.worst_error(atoms, enough=enough, turn=turn)

@@ -138,6 +138,11 @@ class Trainer:
         return self._force_model.predicted_error(atoms)
 
     @in_one_thread
+    def energy_error(self, atoms: Atoms) -> float:
+        """Expected error of the energy, eV; infinite before two labels have been learned."""
+        return self._force_model.energy_error(atoms)
+
+    @in_one_thread
     def worst_error(self, atoms: Atoms, *, enough: float = 0.0, turn: int = 0) -> float:
         """Largest expected error of an atom, root mean square over its components, eV/Angstrom."""
         return self._force_model.worst_error(atoms, enough=enough, turn=turn)

@@ -52,7 +52,10 @@ def reweighted(path: Path, frames: Frames, analyse: Analysis) -> Curves:
     chosen = [
         r
         for r in state.history
-        if r.reason in UNTRIGGERED and r.index < len(stored) and span[0] <= r.step <= span[1]
+        if r.reason in UNTRIGGERED
+        and r.index < len(stored)
+        and span[0] <= r.step <= span[1]
+        and not np.isnan(r.energy_error)
     ]
     differences = np.array([-r.energy_error * len(atoms) for r in chosen])
     labels = [stored[r.index] for r in chosen]

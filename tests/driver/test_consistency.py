@@ -79,9 +79,9 @@ def test_right_engines_are_not_doubted(seed, repeat, temperature_K):
         assert check.add(atoms, noisy) is None
 
 
-def test_labels_farther_apart_are_not_compared():
+@pytest.mark.parametrize(("elapsed", "warned"), [(1, 1), (2, 0), (None, 0)])
+def test_only_labels_a_timestep_apart_are_compared(caplog, elapsed, warned):
     check = ForceEnergyCheck()
-    for number, (atoms, labels) in enumerate(labels_of_steps(12)):
-        wrong = replace(labels, forces=-labels.forces)
-        check.restart()
-        assert check.add(atoms, wrong) is None, number
+    for atoms, labels in labels_of_steps(12):
+        check.see(atoms, replace(labels, forces=-labels.forces), elapsed)
+    assert caplog.text.count("contradict each other") == warned

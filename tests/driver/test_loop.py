@@ -396,20 +396,80 @@ def test_failed_label_stops_the_run_and_it_resumes(tmp_path, how, reason, first)
 FLAKY = "flaky_calculator:Flaky"
 
 
-@pytest.mark.parametrize(("how", "last"), [("astray", 5), ("elsewhere", 6)])
+def labelled(run):
+    return ase.io.read(run / "labels.extxyz", ":")
+
+
+@pytest.mark.parametrize(("how", "last"), [("astray", 5), ("elsewhere", 6), ("elsewhere", 10**6)])
 def test_unbelievable_energy_is_asked_for_twice(tmp_path, caplog, how, last):
-    """A single wrong energy is corrected; one that is reproduced is learned."""
+    """A single wrong energy is corrected; that of another electronic state is not learned."""
     keywords = f"first: 5, last: {last}, how: {how}, "
     run = make(tmp_path, calculator=FLAKY, keywords=keywords)
     summary = run_session(*read_run(run))
     assert summary.steps == 150
-    assert caplog.text.count("asking again from scratch") >= 1
+    assert caplog.text.count("asking again from scratch") == 1  # the state is known afterwards
+    assert caplog.text.count("another electronic state") == (how == "elsewhere")
     right = run_session(*read_run(make(tmp_path, "right")))
-    energies = [a.get_potential_energy() for a in ase.io.read(run / "labels.extxyz", ":")]
-    plain = [a.get_potential_energy() for a in ase.io.read(tmp_path / "right/labels.extxyz", ":")]
+    energies = [a.get_potential_energy() for a in labelled(run)]
+    plain = [a.get_potential_energy() for a in labelled(tmp_path / "right")]
     off = energies[5] - plain[5]
     assert off == pytest.approx(50.0 if how == "elsewhere" else 0.0, abs=1e-6)
-    assert right.labels == summary.labels or how == "elsewhere"
+    assert abs(right.labels - summary.labels) <= 1
+    assert summary.contract.error.energy_mae_meV_atom < 5.0
+
+
+def test_a_wrong_force_is_asked_for_again(tmp_path, caplog):
+    run = make(tmp_path, calculator=FLAKY, keywords="first: 6, last: 6, how: spiky, ")
+    assert run_session(*read_run(run)).steps == 150
+    right = make(tmp_path, "right")
+    run_session(*read_run(right))
+    assert caplog.text.count("(2 atoms are off); asking again from scratch") == 1
+    one, other = (labelled(path)[6].get_forces() for path in (run, right))
+    np.testing.assert_allclose(one, other, atol=1e-12)
+
+
+def test_a_wrong_force_that_is_reproduced_is_kept_apart(tmp_path, caplog):
+    """A structure whose label is always wrong: the run goes past it, and resumed as well."""
+    keywords = "first: 6, last: 8, how: spiky, "
+    run = make(tmp_path, calculator=FLAKY, keywords=keywords)
+    summary, _ = sit(run)
+    assert summary.steps == 150
+    assert "the forces are not the derivatives of the energy" in caplog.text
+    kept = ase.io.read(run / "labels.quarantine.extxyz", ":")
+    assert len(kept) == 1
+    assert "where the model expects" in kept[0].info["not_learned"]
+    assert np.abs(kept[0].get_forces()).max() > 10.0
+    assert max(np.abs(a.get_forces()).max() for a in labelled(run)) < 10.0
+    temperatures = read_trajectory(run / "trajectory.h5").temperature
+    sit(make(tmp_path, "right"))
+    right = read_trajectory(tmp_path / "right" / "trajectory.h5").temperature
+    assert temperatures.max() < 1.2 * right.max()
+
+
+def test_a_run_stopped_at_a_label_that_is_kept_apart_resumes_exactly(tmp_path):
+    keywords = "first: 6, last: 8, how: spiky, "
+    whole, run = (make(tmp_path, name, calculator=FLAKY, keywords=keywords) for name in "ab")
+    sit(whole)
+
+    def interrupt(record):
+        if (run / "labels.quarantine.extxyz").exists() and not isinstance(record, Segment):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_session(*read_run(run), interrupt)
+    config = run / "config.resolved.yaml"
+    config.write_text(config.read_text().replace("last: 8", "last: -1"))
+    sit(run)
+    one, other = (read_trajectory(p / "trajectory.h5").positions for p in (whole, run))
+    assert one.tobytes() == other.tobytes()
+    assert len(ase.io.read(run / "labels.quarantine.extxyz", ":")) == 1
+
+
+def test_an_unexpected_true_force_is_learned(tmp_path, caplog):
+    run = make(tmp_path, calculator=FLAKY, keywords="first: 6, last: 1000000, how: stiffer, ")
+    assert run_session(*read_run(run)).steps == 150
+    assert "label 6: learned as it is, although the force on atom" in caplog.text
+    assert not (run / "labels.quarantine.extxyz").exists()
 
 
 def test_a_net_force_of_its_own_stops_no_run(tmp_path, caplog):

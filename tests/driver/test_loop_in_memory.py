@@ -45,6 +45,12 @@ class MemoryLabels:
     def append(self, step, atoms, labels):
         self.stored.append(StoredLabel(len(self.stored), step, atoms.copy(), labels))
 
+    def refusal(self, step, atoms):
+        return ""
+
+    def refuse(self, step, atoms, labels, reason):
+        raise AssertionError(reason)
+
 
 class Failing(EMT):
     """Fails at every call from the n-th on."""

@@ -26,10 +26,25 @@ class Flaky(MorsePotential):
             self.results["forces"] = self.results["forces"] * float("nan")
         if self.first <= call <= self.last and self.how == "pushed":  # net force on every atom
             self.results["forces"] = self.results["forces"] + [0.2, 0.0, 0.0]
+        if self.first <= call <= self.last and self.how == "spiky":  # forces on two atoms
+            self.results["forces"][0, 0] += 15.0
+            self.results["forces"][1, 0] -= 15.0
+        if self.first <= call <= self.last and self.how == "stiffer":  # another, true potential
+            self._pull(strength=40.0, length=2.0)
         if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
             # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
                 self.results[name] += 50.0 * (1 if self.how == "elsewhere" else 1 + call)
+
+    def _pull(self, *, strength: float, length: float) -> None:
+        """Add a spring between the first two atoms."""
+        bond = self.atoms.positions[1] - self.atoms.positions[0]
+        distance = float((bond**2).sum() ** 0.5)
+        pull = strength * (distance - length) * bond / distance
+        for name in ("energy", "free_energy"):
+            self.results[name] += 0.5 * strength * (distance - length) ** 2
+        self.results["forces"][0] += pull
+        self.results["forces"][1] -= pull
 
 
 class Broken(FileIOCalculator):
