@@ -13,14 +13,16 @@ if TYPE_CHECKING:
 
 @click.command("doctor")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
-@click.option("--try", "compute", is_flag=True, help="Compute two labels of CONFIG.")
+@click.option("--try", "compute", is_flag=True, help="Compute some labels of CONFIG.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
 def command(config: Path | None, compute: bool, as_json: bool) -> None:
     """Show the engines, their versions, threads, what is missing and how to install it.
 
     With CONFIG, check that its run could start here: program, data and input. With --try, also
-    label its starting structure from scratch, and again, slightly translated, by a warm start: the
-    cost of a label, the savings of a warm start and the noise of the forces.
+    label its starting structure from scratch, and again translated, by a warm start: the cost of a
+    label, the savings of a warm start and the noise of the forces. Labels of displaced and strained
+    structures show whether forces and stress are derivatives of the energy; if not, the exit code
+    is 1.
     """
     from otf.postprocess.doctor import examine, try_job
 
@@ -28,7 +30,9 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
         raise click.UsageError("--try needs a CONFIG")
     if config is not None:
         trial = try_job(config, compute=compute)
-        click.echo(json.dumps(asdict(trial), indent=2) if as_json else _told(trial))
+        click.echo(json.dumps(asdict(trial), indent=2) if as_json else _in_words(trial))
+        if trial.problems:
+            raise SystemExit(1)
         return
     report = examine()
     if as_json:
@@ -43,7 +47,7 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
             click.echo(f"        {note}")
 
 
-def _told(trial: "Trial") -> str:
+def _in_words(trial: "Trial") -> str:
     lines = [f"ok       {trial.kind} can start with {trial.formula}, {trial.atoms} atoms"]
     lines = [*trial.from_job, *lines]
     if trial.energy_eV is None:
@@ -54,6 +58,9 @@ def _told(trial: "Trial") -> str:
         f"again    warm start, translated as a whole: {_cost(trial.scf_warm, trial.wall_warm_s)}",
         f"noise    {trial.noise_meV_A:.2f} meV/A between the two: a lower bound for any model",
     ]
+    lines += [f"WRONG    the results contradict each other: {found}" for found in trial.problems]
+    if not trial.problems:
+        lines.append("forces   and stress, if any, are derivatives of the energy")
     return "\n".join(lines)
 
 

@@ -217,6 +217,11 @@ class Policy(Section):
         description="adaptive: if the model errs by more than the target even one step after a "
         "label: accept the error that it reaches; engine: leave the dynamics to the engine; stop",
     )
+    contradictions: Literal["stop", "warn"] = Field(
+        "stop",
+        description="an engine whose forces are not the derivatives of its energy, by its first "
+        "labels: stop, or only warn",
+    )
     labels_percent_max: Annotated[float, Field(gt=0, le=100)] = Field(
         100.0,
         description="adaptive: largest share of the steps that are labelled, after the first "

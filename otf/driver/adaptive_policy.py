@@ -18,8 +18,8 @@ _MISFIT_LABELS = 6  # labels right after another one that show whether a target 
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
-# Least gap while a target is unreachable: a share of the number of labels, up to so many steps.
-_BRAKE, _LONGEST_BRAKE = 0.1, 10.0
+# Least gap where shorter ones do not help: a share of the number of labels, up to so many steps.
+_BRAKE, _LONGEST_BRAKE = 0.2, 20.0
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
 _AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
@@ -105,7 +105,7 @@ class AdaptivePolicy:
         if label.forecast is not None:
             while gap > 1.0 and label.forecast(gap) > aim:
                 gap *= _SHORTER
-        if state.accepted:  # more labels hardly help, so they do not take over the run
+        if state.accepted or self._useless(state):  # labels do not take over the run
             gap = max(gap, min(_LONGEST_BRAKE, _BRAKE * label.n_labels))
         allowed_at = 0
         if label.n_labels >= _UNLIMITED:
@@ -117,6 +117,12 @@ class AdaptivePolicy:
             patience *= _TRUE_ALARM if true_alarm else _FALSE_ALARM
             patience = min(_MOST_PATIENT, max(1.0, patience))
         return self._with_gap(replace(state, patience=patience, allowed_at=allowed_at), gap)
+
+    def _useless(self, state: PolicyState) -> bool:
+        """Whether no gap is short enough: the model errs by the aim right after a label, too."""
+        if self.unreachable == "engine" or len(state.misfits) < _MISFIT_LABELS:
+            return False
+        return float(np.median(state.misfits)) > self._aim(state)
 
     def _with_gap(self, state: PolicyState, gap: float) -> PolicyState:
         gap = min(float(self.gap_max), max(1.0, gap))

@@ -1,14 +1,13 @@
-r"""Whether an engine's forces are the derivatives of its energy, by labels a timestep apart.
+r"""Whether an engine's forces are the derivatives of its energy, by labels close to each other.
 
 .. math::
 
    E_1 - E_0 = -\tfrac12 (F_0 + F_1) \cdot (x_1 - x_0) + O(\Delta x^3)
 
-This shows wrong units or signs, results of another structure, and energies that are not those of
-the forces, at no cost.
+The error is due to anharmonicity alone. This shows wrong units or signs, results of another
+structure, and energies that are not those of the forces, at no cost.
 """
 
-import logging
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -19,13 +18,14 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.units import MEV
 
-_LOG = logging.getLogger("otf.loop")
-
-_FEWEST = 2  # pairs of labels
+_FEWEST = 2  # pairs of labels,
+_MOST = 0.6  # and the share of all pairs, that must contradict each other
 _SHARE = 0.2  # of the energies, by which they may differ
 _LEAST = 0.1 * MEV  # a pair; noise of converged energies
 _FORCE_NOISE = 0.03  # eV/Angstrom, and further what is known of the engine's: times the distance
 _DEVIATIONS = 4.0
+_FARTHEST_A = 0.15  # displacement between labels that are compared
+_ANHARMONIC = 2.0  # 1/Angstrom: relative error of the work of each component
 _CLOSE = 0.1  # relative difference of a factor from a known one
 _ATOMIC_UNIT = units.Hartree / units.Bohr
 
@@ -36,9 +36,25 @@ class _Seen(NamedTuple):
     labels: Labels
 
 
+class _Pair(NamedTuple):
+    """Change of the energy between two labels, work of their forces, and what is allowed, eV."""
+
+    change: float
+    work: float
+    allowed: float
+
+    @property
+    def contradicts(self) -> bool:
+        scale = max(abs(self.change), abs(self.work))
+        return abs(self.change + self.work) > _SHARE * scale + self.allowed
+
+
 @dataclass
 class ForceEnergyCheck:
-    """Compares the energy with the work of the forces over labels a timestep apart.
+    """Compares the energy with the work of the forces over successive labels.
+
+    Most pairs of labels must contradict each other: one jump of the energy is that to another
+    electronic state.
 
     Attributes
     ----------
@@ -48,30 +64,7 @@ class ForceEnergyCheck:
 
     noise: float = 0.0
     _last: _Seen | None = None
-    _changes: list[float] = field(default_factory=list)
-    _works: list[float] = field(default_factory=list)
-    _allowed: float = 0.0
-    _stale: bool = False
-    _doubted: bool = False
-
-    def see(self, atoms: Atoms, labels: Labels, elapsed: int | None) -> None:
-        """Warn once of an engine whose forces are not the derivatives of its energy.
-
-        Parameters
-        ----------
-        elapsed
-            Steps since the last label, if the engine moves the atoms; None if it does not.
-        """
-        if elapsed != 1:
-            self._last = None
-        if elapsed is None or self._doubted:
-            return
-        found = self.add(atoms, labels)
-        if found is not None:
-            self._doubted = True
-            _LOG.warning(
-                "the results of the engine contradict each other, do not use this run: %s", found
-            )
+    _pairs: list[_Pair] = field(default_factory=list)
 
     def add(self, atoms: Atoms, labels: Labels) -> str | None:
         """Add a label, and return what is wrong with the engine; None if nothing is.
@@ -79,7 +72,7 @@ class ForceEnergyCheck:
         Parameters
         ----------
         atoms
-            The structure, a timestep after that of the last label.
+            The structure; where it is far from that of the last label, nothing is compared.
         """
         before = self._last
         now = _Seen(atoms.positions.copy(), atoms.cell.array.copy(), labels)
@@ -87,33 +80,47 @@ class ForceEnergyCheck:
         if before is None or not np.array_equal(before.cell, now.cell):
             return None
         moved = now.positions - before.positions
-        mean = 0.5 * (before.labels.forces + labels.forces)
-        self._works.append(float(np.vdot(mean, moved)))
-        self._changes.append(labels.energy - before.labels.energy)
-        noise = _FORCE_NOISE + _DEVIATIONS * self.noise
-        self._allowed += _LEAST + noise * float(np.linalg.norm(moved))
         # Forces of atoms that do not interact are all zero.
         same = np.array_equal(before.labels.forces, labels.forces) and bool(labels.forces.any())
-        self._stale = self._stale or (same and bool(moved.any()))
+        if same and moved.any():
+            return "its forces are the same, to the last bit, for different positions"
+        farthest = float(np.abs(moved).max())
+        if farthest > _FARTHEST_A:
+            return None
+        works = 0.5 * (before.labels.forces + labels.forces) * moved
+        noise = _FORCE_NOISE + _DEVIATIONS * self.noise
+        self._pairs.append(
+            _Pair(
+                labels.energy - before.labels.energy,
+                float(works.sum()),
+                _LEAST
+                + noise * float(np.linalg.norm(moved))
+                + _ANHARMONIC * farthest * float(np.linalg.norm(works)),
+            )
+        )
         return self._verdict()
 
     def _verdict(self) -> str | None:
-        if self._stale:
-            return "its forces are the same, to the last bit, for different positions"
-        if len(self._works) < _FEWEST:
+        wrong = [pair for pair in self._pairs if pair.contradicts]
+        if len(wrong) < max(_FEWEST, _MOST * len(self._pairs)):
             return None
-        works, changes = np.array(self._works), np.array(self._changes)
-        off = float(np.abs(changes + works).sum())
-        scale = max(float(np.abs(works).sum()), float(np.abs(changes).sum()))
-        if off <= _SHARE * scale + self._allowed:
-            return None
+        changes, works = (np.array(values) for values in list(zip(*wrong, strict=True))[:2])
         said = (
-            f"over {len(works)} timesteps the energy changed by {_listed(changes)} meV, where the "
-            f"forces did work of {_listed(works)} meV: forces are not the derivatives of this "
-            "energy"
+            f"between {len(wrong)} pairs of labels the energy changed by {_listed(changes)} meV, "
+            f"where the forces did work of {_listed(works)} meV: forces are not the derivatives of "
+            "this energy"
         )
         square = float(works @ works)
         return said + _reason(-float(changes @ works) / square if square else 0.0)
+
+
+def contradictory(contradiction: str) -> str:
+    """What is wrong with the engine of a run, and what to do."""
+    return (
+        f"the results of the engine contradict each other: {contradiction}. Do not use this run: "
+        "repair the engine or its input (otf doctor CONFIG --try repeats this check), and start "
+        "anew; policy.contradictions: warn goes on nevertheless"
+    )
 
 
 def _reason(factor: float) -> str:

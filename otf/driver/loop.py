@@ -14,7 +14,7 @@ from typing import NamedTuple
 from ase import Atoms
 
 from otf.driver.adaptive_policy import unreachable
-from otf.driver.consistency import ForceEnergyCheck
+from otf.driver.consistency import ForceEnergyCheck, contradictory
 from otf.driver.expected import expected_by
 from otf.driver.guard import Guard
 from otf.driver.labelling import MOST_FAILURES, unlabelled
@@ -97,7 +97,7 @@ class _Loop:
         self.history: tuple[LabelRecord, ...] = ()
         self.failures = 0
         self.guard = Guard(parts)
-        self.check = ForceEnergyCheck(parts.label_noise)
+        self.check, self.doubted = ForceEnergyCheck(parts.label_noise), False
 
     def restore(self, state: RunState) -> None:
         for label in relearn(self.parts, state, fs_per_step=self.parts.timestep_fs):
@@ -324,7 +324,7 @@ class _Loop:
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, atoms, labels, added=added)
         self.guard.see(atoms)
-        self.check.see(atoms, labels, elapsed if reason in ("start", "engine") else None)
+        self._check_engine(self.check.add(atoms, labels))
         self.trainer.learn(
             atoms,
             labels,
@@ -363,18 +363,21 @@ class _Loop:
         self._notice_unreachable(before)
         return record
 
-    def _notice_unreachable(self, before: PolicyState) -> None:
-        """Say once that the target cannot be reached, and stop if so configured.
-
-        Raises
-        ------
-        RunError
-            If an unreachable target is to stop the run.
-        """
-        if not self.policy.accepted or before.accepted:
+    def _check_engine(self, contradiction: str | None) -> None:
+        """Stop a run, or warn once, whose engine contradicts itself."""
+        if contradiction is None or self.doubted:
             return
-        why = unreachable(self.policy, self.parts.label_noise)
-        if self.parts.stop_if_unreachable:
+        self.doubted = True
+        self._stop_or_warn(contradictory(contradiction), stop=self.parts.stop_if_contradictory)
+
+    def _notice_unreachable(self, before: PolicyState) -> None:
+        """Say once that the target cannot be reached, and stop if so configured."""
+        if self.policy.accepted and not before.accepted:
+            why = unreachable(self.policy, self.parts.label_noise)
+            self._stop_or_warn(why, stop=self.parts.stop_if_unreachable)
+
+    def _stop_or_warn(self, why: str, *, stop: bool) -> None:
+        if stop:
             raise RunError(f"step {self.motion.step}: {why}")
         _LOG.warning("step %d: %s", self.motion.step, why)
 

@@ -149,6 +149,8 @@ class Parts:
         Mean absolute noise of the forces of a label, eV/Angstrom; 0 if it was not measured.
     stop_if_unreachable
         Whether a target that the model cannot reach stops the run.
+    stop_if_contradictory
+        Whether forces that are not the derivatives of the energy stop the run.
     sampler
         Settings of hybrid Monte Carlo, where steps are proposals; None for dynamics.
     """
@@ -165,6 +167,7 @@ class Parts:
     force_check: bool = False
     label_noise: float = 0.0
     stop_if_unreachable: bool = False
+    stop_if_contradictory: bool = True
     sampler: SamplerSettings | None = None
 
     @property

@@ -43,8 +43,10 @@ class CalculatorEngine(Engine):
 
     @property
     def capabilities(self) -> Capabilities:
-        """Not known in advance: everything except atomic energies."""
-        return Capabilities(periodic=True, stress=True, atomic_energies=False, level=self._level)
+        """Not known in advance: everything except atomic energies, and perhaps a grid."""
+        return Capabilities(
+            periodic=True, stress=True, atomic_energies=False, level=self._level, grid=True
+        )
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Do nothing: the calculator exists."""

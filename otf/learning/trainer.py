@@ -201,7 +201,7 @@ class Trainer:
         else:
             before = self._latest_leverage()
             self._labels.rebuild(self._labels.size)
-            self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
+            self._rescale(before)
 
     @in_one_thread
     def settle(self) -> None:
@@ -295,8 +295,8 @@ class Trainer:
         if self.size != size:
             scale = left_out_scale(regression, self._labels.examples, self._choice)
             self._scale = scale or self._scale
-        else:  # the leverages have changed, but not the errors
-            self._scale = self._scale.rescaled(float(np.sqrt(before / self._latest_leverage())))
+        else:
+            self._rescale(before)
 
     def _is_saturated(self) -> bool:
         """Whether misfit and noise, not the lack of labels, make most of the error."""
@@ -348,14 +348,27 @@ class Trainer:
             posterior,
         )
 
-    def _latest_leverage(self) -> float:
-        """Mean of epsilon + leverage over the rows of the latest labels, each left out.
+    def _rescale(self, before: Floats) -> None:
+        """Keep the predicted errors of a model whose leverages have changed, but not its errors.
+
+        Of the latest labels half the components must agree, as one of them may be far from all.
+
+        Parameters
+        ----------
+        before
+            Leverages of the latest labels before the change.
+        """
+        ratio = float(np.median(before / self._latest_leverage()))
+        self._scale = self._scale.rescaled(math.sqrt(ratio))
+
+    def _latest_leverage(self) -> Floats:
+        """Epsilon + leverage of the rows of the latest labels, each label left out.
 
         Where they are learned, all models with little prior have the same leverage.
         """
         regression, choice = self._labels.current, self._choice
         solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
-        if solution is None:
-            return 1.0
         latest = regression.equations.snapshots[-_LATEST:]
-        return float(EPSILON + np.mean([solution.left_out_leverage(s).mean() for s in latest]))
+        if solution is None:
+            return np.ones(sum(len(s.targets) for s in latest))
+        return np.concatenate([EPSILON + solution.left_out_leverage(s) for s in latest])

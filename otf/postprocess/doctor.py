@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
@@ -13,17 +14,21 @@ import numba
 from ase import Atoms
 
 from otf.config import read_config
+from otf.driver.consistency import ForceEnergyCheck
 from otf.driver.labelling import ask
-from otf.engines.label_noise import noise_between, translated
+from otf.engines.label_noise import LabelNoise, noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
 from otf.engines.registry import installed_engines, load_engine
+from otf.engines.stress_check import strained, stress_problem
 from otf.errors import EngineError, RunError
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.structure import make_structure
 from otf.units import MEV
 from otf.version import __version__
+
+_DISPLACEMENTS, _DISPLACEMENT_A = 3, 0.02  # labels of displaced atoms that check the forces
 
 
 def examine() -> dict[str, Any]:
@@ -58,6 +63,8 @@ class Trial:
         not computed or not reported.
     noise_meV_A
         Noise of the forces by translating all atoms: a lower bound of model errors.
+    problems
+        What is wrong with the labels: forces or stress that are not derivatives of the energy.
     from_job
         What was taken from the input file of the engine, and what was left.
     """
@@ -72,6 +79,7 @@ class Trial:
     wall_cold_s: float | None = None
     wall_warm_s: float | None = None
     noise_meV_A: float | None = None
+    problems: tuple[str, ...] = ()
     from_job: tuple[str, ...] = ()
 
 
@@ -83,7 +91,8 @@ def try_job(source: Path, *, compute: bool) -> Trial:
     source
         The configuration; nothing is written beside it.
     compute
-        Label the starting structure from scratch, and once more from there, translated.
+        Label the starting structure from scratch, and from there translated, displaced and
+        strained.
 
     Raises
     ------
@@ -109,9 +118,10 @@ def try_job(source: Path, *, compute: bool) -> Trial:
 
 
 def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
-    """Compute two labels: from scratch, and from there with all atoms translated."""
+    """Compute labels: from scratch, and from there translated, displaced and strained."""
     cold = _label(engine, atoms, 0)
     warm = _label(engine, translated(atoms), 1)
+    noise = noise_between(cold, warm)
     return replace(
         trial,
         provenance=cold.provenance,
@@ -120,8 +130,27 @@ def _compare(engine: Engine, atoms: Atoms, trial: Trial) -> Trial:
         scf_warm=warm.scf_iterations,
         wall_cold_s=cold.wall_s,
         wall_warm_s=warm.wall_s,
-        noise_meV_A=noise_between(cold, warm).force_mae / MEV,
+        noise_meV_A=noise.force_mae / MEV,
+        problems=tuple(_problems(engine, atoms, cold, noise)),
     )
+
+
+def _problems(engine: Engine, atoms: Atoms, first: Labels, noise: LabelNoise) -> Iterator[str]:
+    """What is wrong with forces and stress, by labels of displaced and strained structures."""
+    check, index = ForceEnergyCheck(noise.force_mae), 2
+    found = check.add(atoms, first)
+    displaced = atoms.copy()
+    displaced.set_constraint()
+    for index in range(2, 2 + _DISPLACEMENTS):
+        displaced.rattle(_DISPLACEMENT_A, seed=index)
+        found = found or check.add(displaced, _label(engine, displaced, index))
+    if found is not None:
+        yield found
+    if atoms.pbc.all() and first.stress is not None:
+        second = _label(engine, strained(atoms), index + 1)
+        found = stress_problem(first, second, volume=atoms.get_volume(), noise=noise.energy)
+        if found is not None:
+            yield found
 
 
 def _label(engine: Engine, atoms: Atoms, index: int) -> Labels:

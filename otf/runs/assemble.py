@@ -290,6 +290,7 @@ def make_parts(
         force_check=config.policy.force_check,
         label_noise=0.0 if noise is None else noise.force_mae,
         stop_if_unreachable=config.policy.unreachable == "stop",
+        stop_if_contradictory=config.policy.contradictions == "stop",
         sampler=_sampler(config.dynamics),
     )
 

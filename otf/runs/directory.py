@@ -52,6 +52,11 @@ class RunDirectory:
         return self.path / "labels.extxyz"
 
     @property
+    def strained(self) -> Path:
+        """Label of the strained starting structure; see :mod:`otf.runs.stress_check`."""
+        return self.path / "labels.strained.extxyz"
+
+    @property
     def translated(self) -> Path:
         """Label of the starting structure with all atoms translated; see :mod:`otf.runs.noise`."""
         return self.path / "labels.translated.extxyz"
@@ -85,8 +90,8 @@ class RunDirectory:
     def own_files(self) -> tuple[Path, ...]:
         """Files that only runs write, and that hold what was paid for or what a resume needs."""
         return (
-            self.config, self.structure, self.labels, self.translated, self.trajectory,
-            self.checkpoint, self.model, self.log, self.lock,
+            self.config, self.structure, self.labels, self.translated, self.strained,
+            self.trajectory, self.checkpoint, self.model, self.log, self.lock,
         )  # fmt: skip
 
     @property

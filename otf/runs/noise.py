@@ -46,13 +46,10 @@ def measured_noise(
     """
     if not engine.capabilities.grid:
         return None
-    known = _has_label(run.translated)
+    known = has_label(run.translated)
     # First, because later labels start from the files of the latest label.
-    with closing(LabelFile(run.translated)) as file:
-        other = replace(labeller, engine=engine, file=file, warns_of_net_force=False)
-        second = _label(other, translated(atoms))
-    # A resumed run has its first label; one of another geometry is found when it is restored.
-    first = labeller.file[0].labels if len(labeller.file) else _label(labeller, atoms)
+    second = labelled_apart(run.translated, engine, labeller, translated(atoms))
+    first = first_label_of(labeller, atoms)
     noise = noise_between(first, second)
     if not known:
         _LOG.info(
@@ -62,9 +59,11 @@ def measured_noise(
         )
         if noise.force_mae > target:
             _LOG.warning(
-                "the target of %.1f meV/A is below the noise of the labels, so no model reaches it "
-                "once the atoms have moved over the grid: a finer grid of the engine or a larger "
+                "the noise of the labels, %.1f meV/A, is above the target of %.1f meV/A, which no "
+                "model reaches: labels depend on where the atoms are on a grid, or are not "
+                "reproducible; a finer grid of the engine, tighter convergence or a larger "
                 "policy.force_target_meV_A help",
+                noise.force_mae / MEV,
                 target / MEV,
             )
     return noise
@@ -72,13 +71,35 @@ def measured_noise(
 
 def stored_noise(run: RunDirectory) -> tuple[LabelNoise, float] | None:
     """Noise of the labels of a run, and the seconds its engine call took; None if not measured."""
-    if not (_has_label(run.translated) and _has_label(run.labels)):
+    if not (has_label(run.translated) and has_label(run.labels)):
         return None
     first, second = (first_label(path).labels for path in (run.labels, run.translated))
     return noise_between(first, second), second.wall_s
 
 
-def _has_label(path: Path) -> bool:
+def labelled_apart(path: Path, engine: Engine, labeller: Labeller, atoms: Atoms) -> Labels:
+    """The label of a structure that is not of the trajectory, from a file of its own.
+
+    Raises
+    ------
+    RunError
+        If the engine gives no label.
+    """
+    with closing(LabelFile(path)) as file:
+        other = replace(labeller, engine=engine, file=file, warns_of_net_force=False)
+        return _label(other, atoms)
+
+
+def first_label_of(labeller: Labeller, atoms: Atoms) -> Labels:
+    """The first label of the run, computed if it is not there yet.
+
+    A resumed run has it; one of another geometry is found when it is restored.
+    """
+    return labeller.file[0].labels if len(labeller.file) else _label(labeller, atoms)
+
+
+def has_label(path: Path) -> bool:
+    """Whether a file of labels has any."""
     return path.exists() and path.stat().st_size > 0
 
 

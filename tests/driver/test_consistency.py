@@ -79,9 +79,24 @@ def test_right_engines_are_not_doubted(seed, repeat, temperature_K):
         assert check.add(atoms, noisy) is None
 
 
-@pytest.mark.parametrize(("elapsed", "warned"), [(1, 1), (2, 0), (None, 0)])
-def test_only_labels_a_timestep_apart_are_compared(caplog, elapsed, warned):
+@pytest.mark.parametrize("every", [3, 10, 40])
+def test_labels_farther_apart_are_compared_as_far_as_they_show_something(every):
+    """At 1500 K the atoms move by up to 0.6 Angstrom in 40 steps."""
+    for temperature_K in (100.0, 1500.0):
+        check = ForceEnergyCheck()
+        wrong = ForceEnergyCheck()
+        found = []
+        for number, (atoms, labels) in enumerate(
+            labels_of_steps(10 * every, repeat=3, temperature_K=temperature_K)
+        ):
+            if number % every == 0:
+                assert check.add(atoms, labels) is None
+                found.append(wrong.add(atoms, replace(labels, forces=50.0 * labels.forces)))
+        assert any(found) or every == 40
+
+
+def test_a_jump_to_another_state_is_no_contradiction():
     check = ForceEnergyCheck()
-    for atoms, labels in labels_of_steps(12):
-        check.see(atoms, replace(labels, forces=-labels.forces), elapsed)
-    assert caplog.text.count("contradict each other") == warned
+    for number, (atoms, labels) in enumerate(labels_of_steps(12)):
+        jumped = replace(labels, energy=labels.energy + (1.0 if number > 4 else 0.0))
+        assert check.add(atoms, jumped) is None

@@ -101,7 +101,7 @@ def test_labels_do_not_take_over_a_run_whose_target_cannot_be_reached():
     """Noise of the engine that no model has: a gap of one step would not help."""
     state = after(ADAPTIVE, 6, error=0.05)
     assert state.accepted > 0.0
-    for n_labels, least in ((20, 2.0), (60, 6.0), (500, 10.0)):
+    for n_labels, least in ((20, 4.0), (60, 12.0), (500, 20.0)):
         now = after_label(
             ADAPTIVE, state, step=1000, error=5.0, elapsed=1, reason="engine", n_labels=n_labels
         )
@@ -112,6 +112,16 @@ def test_labels_do_not_take_over_a_run_whose_target_cannot_be_reached():
         ADAPTIVE, reachable, step=1000, error=5.0, elapsed=9, reason="scheduled", n_labels=60
     )
     assert worse.gap < 6.0
+
+
+@pytest.mark.parametrize(("misfit", "gap"), [(0.9, 6.4), (1.1, 12.0)])
+def test_gaps_are_not_shortened_where_no_gap_is_short_enough(misfit, gap):
+    """A model that errs by the aim right after a label errs little more after some steps."""
+    state = PolicyState(10.0, False, misfits=(misfit * AIM,) * 6)
+    now = after_label(
+        ADAPTIVE, state, step=900, error=1.25 * AIM, elapsed=10, reason="scheduled", n_labels=60
+    )
+    assert now.gap == pytest.approx(gap)
 
 
 def audited(policy, state, *, end, committed, count=1):

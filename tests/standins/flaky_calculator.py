@@ -7,12 +7,15 @@ from ase.calculators.morse import MorsePotential
 
 
 class Flaky(MorsePotential):
-    """Morse potential whose calls from ``first`` to ``last`` fail (counted from 0)."""
+    """Morse potential whose calls from ``first`` to ``last`` fail.
+
+    They are counted from 0 after the one by which the noise of the labels is measured.
+    """
 
     def __init__(self, first: int, last: int, how: str = "error", **keywords: float) -> None:
         super().__init__(**keywords)
         self.first, self.last, self.how = first, last, how
-        self.calls = 0
+        self.calls = -1
 
     def calculate(self, *arguments, **keywords):
         call, self.calls = self.calls, self.calls + 1
