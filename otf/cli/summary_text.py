@@ -119,9 +119,11 @@ def _scf(s: Summary) -> list[str]:
 
 def _energy(s: Summary) -> list[str]:
     found = s.energy_conservation
+    lines = [] if s.temperature is None else [f"temperature {s.temperature.in_words()}"]
     if found is None:
-        return []
+        return lines
     return [
+        *lines,
         f"energy      conserved to {found.conserved_meV_ps:+.3f} meV/ps (scatter "
         f"{found.conserved_scatter_meV:.3f} meV); at the engine's labels it changed by "
         f"{found.total_change_meV:+.2f} meV",

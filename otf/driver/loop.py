@@ -320,7 +320,7 @@ class _Loop:
             # The latest label can lie ahead: the engine took over, or a replay was cut short.
             elapsed = step - max((r.step for r in self.history if r.step <= step), default=step)
             kinetic = float(atoms.get_kinetic_energy())
-            total_energy = kinetic + labels.energy - self.motion.ledger.given
+            total_energy = kinetic + labels.energy - labels.level - self.motion.ledger.given
         added = None if correction is None else correction.at(step)
         measured = measure(self.trainer, atoms, labels, added=added)
         self.guard.see(atoms)

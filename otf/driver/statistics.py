@@ -1,4 +1,4 @@
-"""Statistics of a run: model errors by kind of label, target, sampling, energy conservation."""
+"""Statistics of a run: model errors by kind of label, target, sampling."""
 
 import math
 from collections.abc import Mapping
@@ -12,7 +12,6 @@ from otf.arrays import Floats
 from otf.driver.policy import Reason
 from otf.driver.records import LabelRecord
 from otf.dynamics.hybrid_monte_carlo import SamplerState
-from otf.io.committed import Trajectory
 from otf.units import MEV
 
 KINDS: Mapping[str, tuple[Reason, ...]] = {
@@ -152,14 +151,26 @@ def trajectory_error(
 
 @dataclass(frozen=True)
 class Contract:
-    """Whether the force error of the trajectory stayed below its target."""
+    """Whether the force error of the trajectory stayed below its target.
+
+    Attributes
+    ----------
+    unphysical
+        Why the trajectory is not that of any system, whatever the force error; empty if it may be.
+    """
 
     target_meV_A: float
     error: TrajectoryError
+    unphysical: str = ""
 
     @property
-    def verdict(self) -> Literal["kept", "broken", "undecided"]:
-        """Kept if the high bound is below the target, broken if the low bound is above it."""
+    def verdict(self) -> Literal["kept", "broken", "undecided", "void"]:
+        """Kept if the high bound is below the target, broken if the low bound is above it.
+
+        Void if something else is wrong with the trajectory.
+        """
+        if self.unphysical:
+            return "void"
         if self.error.high_meV_A <= self.target_meV_A:
             return "kept"
         return "broken" if self.error.low_meV_A > self.target_meV_A else "undecided"
@@ -171,6 +182,7 @@ class Contract:
             "kept": f"kept at {self.error.confidence_percent:g} % confidence",
             "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
             "undecided": "not decided: it is between the bounds",
+            "void": f"has no meaning here: {self.unphysical}",
         }[self.verdict]
         return f"target {self.target_meV_A:g} meV/A {words}"
 
@@ -211,56 +223,6 @@ def sampling(
         proposals=state.tried,
         accepted_percent=1e2 * state.accepted / state.tried if state.tried else math.nan,
         mean_steps=float(np.mean(lengths)) if lengths else math.nan,
-    )
-
-
-@dataclass(frozen=True)
-class EnergyConservation:
-    """Energy conservation of a run.
-
-    Attributes
-    ----------
-    conserved_meV_ps
-        Drift of K + V − discontinuities − heat − work, which only the integrator's error changes.
-    conserved_scatter_meV
-        Standard deviation about that drift.
-    discontinuity_meV, heat_meV, work_meV, barostat_meV
-        Sums over the run: energy discontinuities at model updates, heat from the thermostat, work
-        of forces without a potential, and energy from the barostat.
-    total_change_meV
-        Change of K + E − heat − barostat between the first and the last label, with E from the
-        engine: the drift of the physical energy. NaN with fewer than two labels.
-    """
-
-    conserved_meV_ps: float
-    conserved_scatter_meV: float
-    discontinuity_meV: float
-    heat_meV: float
-    work_meV: float
-    barostat_meV: float
-    total_change_meV: float
-
-
-def energy_conservation(
-    t: Trajectory, history: tuple[LabelRecord, ...]
-) -> EnergyConservation | None:
-    """Energy conservation of a trajectory; None if there are too few frames or no energies."""
-    conserved = t.conserved_energy
-    if len(conserved) < 3 or not np.isfinite(conserved).all():
-        return None
-    time_ps = 1e-3 * t.time_fs
-    slope, offset = np.polyfit(time_ps, conserved - conserved[0], 1)
-    scatter = conserved - conserved[0] - slope * time_ps - offset
-    totals = [r.total_energy for r in history if r.reason != "audit"]
-    change = totals[-1] - totals[0] if len(totals) > 1 else math.nan
-    return EnergyConservation(
-        conserved_meV_ps=float(slope) / MEV,
-        conserved_scatter_meV=float(scatter.std()) / MEV,
-        discontinuity_meV=float(t.energy_discontinuity[-1]) / MEV,
-        heat_meV=float(t.heat[-1]) / MEV,
-        work_meV=float(t.work[-1]) / MEV,
-        barostat_meV=float(t.barostat[-1]) / MEV,
-        total_change_meV=change / MEV,
     )
 
 

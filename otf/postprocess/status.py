@@ -10,6 +10,7 @@ from otf.driver.records import LabelRecord
 from otf.driver.statistics import Contract
 from otf.errors import OtfError
 from otf.io.durable import is_owned
+from otf.io.trajectory import read_scalars
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory, read_run, replicas_below
@@ -98,7 +99,7 @@ def overview(path: Path) -> Overview:
         labels=len(history),
         gap=0 if state.policy.by_engine else state.policy.steps,
         last=history[-1],
-        contract=contract_of(config, history),
+        contract=contract_of(config, history, read_scalars(run.trajectory)),
         cost=cost_of(
             history,
             wall_s=found.wall_s,

@@ -11,7 +11,8 @@ import numpy as np
 from otf.analysis.rdf import rdf
 from otf.config import Config
 from otf.driver.records import RunState
-from otf.driver.statistics import by_kind, energy_conservation, sampling
+from otf.driver.statistics import by_kind, sampling
+from otf.driver.thermodynamics import energy_conservation
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.io.durable import replace_file
@@ -23,7 +24,7 @@ from otf.report import pictures
 from otf.report.viewer import shown, viewer
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, one_run, read_run
-from otf.runs.summary import contract_of, error_of
+from otf.runs.summary import contract_of, error_of, temperature_of
 from otf.runs.warm_start import gains
 from otf.version import __version__
 
@@ -137,7 +138,7 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
         ]
     elif sampled is not None and sampled.proposals:
         cards.append(("accepted", f"{sampled.accepted_percent:.0f} %"))
-    verdict = contract_of(config, history)
+    verdict = contract_of(config, history, read_scalars(run.trajectory))
     state_of = "none" if verdict is None else verdict.verdict
     words = (
         "exact sampling: no error target"
@@ -215,7 +216,8 @@ def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
         )
         draw = pictures.ledger(t, state.history, timestep_fs=dt)
         out.append(_Section("Energy", text, pictures.picture(draw, name="ledger")))
-    mean = f"{t.temperature.mean():.1f} K over all frames."
+    temperature = temperature_of(config, t)
+    mean = "" if temperature is None else f"{temperature.in_words()}, over the last stage."
     draw = pictures.series(t.time_fs, t.temperature, "temperature, K")
     out.append(_Section("Temperature", mean, pictures.picture(draw, name="temperature")))
     if np.isfinite(t.pressure_GPa).any():
@@ -269,7 +271,7 @@ figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; }
   padding: .5rem .7rem; } .cards b { display: block; } .cards span { font-size: .8rem; }
 .verdict { border-left: .4rem solid gray; background: var(--soft); padding: .5rem .8rem;
   margin: .8rem 0; }
-.verdict.kept { border-color: #2a9d60; } .verdict.broken { border-color: #d03b3b; }
+.verdict.kept { border-color: #2a9d60; } .verdict.broken, .verdict.void { border-color: #d03b3b; }
 .verdict.undecided { border-color: #d9822b; }
 #stage { position: relative; height: 24rem; border: 1px solid var(--line); border-radius: .5rem; }
 #printed { display: none; }

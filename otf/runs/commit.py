@@ -10,7 +10,9 @@ from otf.config.schema import Stop
 from otf.driver.hybrid_monte_carlo import sample
 from otf.driver.loop import drive
 from otf.driver.records import LabelRecord, Parts, Record, Segment
+from otf.driver.thermodynamics import runaway
 from otf.engines.allocation import this_job
+from otf.errors import RunError
 from otf.io.trajectory import TrajectoryWriter, read_trajectory
 from otf.runs.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from otf.runs.directory import RunDirectory
@@ -74,6 +76,7 @@ def committed(
                 for label in record.labels:
                     _log_label(label)
                     broken = _warn_once(config, state.history, broken)
+                _stop_runaway(config, state.history, len(parts.ensemble.atoms))
             yield record
             reason = stopping.reason(record)
             if reason is not None:
@@ -117,6 +120,21 @@ def _warn_once(config: Config, history: tuple[LabelRecord, ...], before: bool) -
     if found is not None and broken and not before:
         _LOG.warning("%s", found.in_words())
     return broken
+
+
+def _stop_runaway(config: Config, history: tuple[LabelRecord, ...], n_atoms: int) -> None:
+    """Stop a run whose energy is not that of its system any more.
+
+    Raises
+    ------
+    RunError
+        If the errors of the model changed the energy by as much as the kinetic energy.
+    """
+    stages = config.dynamics.staged().values()
+    hottest = max(max(d.temperature_K, d.temperature_end_K or 0.0) for d in stages)
+    found = runaway(history, n_atoms=n_atoms, temperature_K=hottest)
+    if found:
+        raise RunError(f"step {history[-1].step}: {found}")
 
 
 def _log_label(r: LabelRecord) -> None:

@@ -6,16 +6,21 @@ from otf.config import Config
 from otf.driver.records import ForceChecks, LabelRecord, RunState
 from otf.driver.statistics import (
     Contract,
-    EnergyConservation,
     LabelStatistics,
     Sampling,
     TrajectoryError,
     by_kind,
-    energy_conservation,
     sampling,
     trajectory_error,
 )
+from otf.driver.thermodynamics import (
+    EnergyConservation,
+    MeanTemperature,
+    energy_conservation,
+    mean_temperature,
+)
 from otf.engines.protocol import Engine
+from otf.io.committed import Trajectory
 from otf.io.trajectory import read_scalars
 from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory
@@ -66,6 +71,8 @@ class Summary:
         Non-self-consistent force checks, and those that spared a label.
     energy_conservation
         Energy conservation and drift, or None without energies.
+    temperature
+        Mean temperature of the last stage; None before any step.
     cost
         Wall time over all sessions, and that of the engine alone.
     contract
@@ -100,6 +107,7 @@ class Summary:
     gains: Gains | None
     force_checks: ForceChecks
     energy_conservation: EnergyConservation | None
+    temperature: MeanTemperature | None
     contract: Contract | None
     floor_meV_A: float | None
     noise_meV_A: float | None
@@ -116,12 +124,33 @@ def error_of(config: Config, history: tuple[LabelRecord, ...]) -> TrajectoryErro
     return trajectory_error(history, confidence_percent=config.policy.confidence_percent)
 
 
-def contract_of(config: Config, history: tuple[LabelRecord, ...]) -> Contract | None:
-    """Whether the target of a run was kept so far; None without a target."""
+def contract_of(
+    config: Config, history: tuple[LabelRecord, ...], t: Trajectory | None = None
+) -> Contract | None:
+    """Whether the target of a run was kept so far; None without a target.
+
+    Parameters
+    ----------
+    t
+        Scalar quantities of the trajectory, by which it is judged whether it is physical.
+    """
     error = error_of(config, history)
     if error is None or config.policy.kind != "adaptive":
         return None
-    return Contract(config.policy.force_target_meV_A, error)
+    unphysical = ""
+    if t is not None:
+        energy, temperature = energy_conservation(t, history), temperature_of(config, t)
+        unphysical = (energy.problem if energy else "") or (
+            temperature.problem if temperature else ""
+        )
+    return Contract(config.policy.force_target_meV_A, error, unphysical)
+
+
+def temperature_of(config: Config, t: Trajectory) -> MeanTemperature | None:
+    """Mean temperature of the last stage, beside that of its thermostat; None without frames."""
+    last = list(config.dynamics.staged().values())[-1]
+    held = last.ensemble not in ("nve", "slhmc") and last.temperature_end_K is None
+    return mean_temperature(t, target_K=last.temperature_K if held else None)
 
 
 def summarise(
@@ -135,6 +164,7 @@ def summarise(
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
     noise = stored_noise(run)
+    t = read_scalars(run.trajectory) if steps else None
     sampled = state is not None and state.sampler is not None
     moves = sum(r.elapsed for r in history) if sampled else steps
     return Summary(
@@ -155,14 +185,13 @@ def summarise(
         scf_later=_mean_cycles(history[1:]),
         gains=gains(run.matrices, history),
         force_checks=ForceChecks() if state is None else state.force_checks,
-        contract=contract_of(config, history),
+        contract=contract_of(config, history, t),
         floor_meV_A=None if state is None else _known(state.policy.floor),
         noise_meV_A=None if noise is None else noise[0].force_mae / MEV,
         accepted_meV_A=None if state is None else _known(state.policy.accepted),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
-        energy_conservation=energy_conservation(read_scalars(run.trajectory), history)
-        if steps
-        else None,
+        energy_conservation=None if t is None else energy_conservation(t, history),
+        temperature=None if t is None else temperature_of(config, t),
         cost=cost_of(
             history,
             wall_s=outcome.wall_s,

@@ -1,12 +1,10 @@
-"""Statistics from labels: the verdict on the target, and energy conservation."""
+"""Statistics from labels: the verdict on the target."""
 
 import numpy as np
 import pytest
-from ase import Atoms
 
 from otf.driver.records import LabelRecord
-from otf.driver.statistics import Contract, energy_conservation, trajectory_error
-from otf.io.committed import Trajectory
+from otf.driver.statistics import Contract, trajectory_error
 
 
 def label(index: int, mae_meV_A: float, *, elapsed: int = 10, reason: str = "scheduled", **more):
@@ -88,26 +86,3 @@ def test_interval_holds_the_mean_of_unequal_segments_as_often_as_it_says():
         error = trajectory_error(tuple(history), confidence_percent=95.0)
         held += error.low_meV_A <= lengths @ errors / lengths.sum() <= error.high_meV_A
     assert 0.86 < held / 400 < 0.99
-
-
-def test_books_of_a_drifting_run():
-    time = np.arange(0.0, 1000.0, 10.0)
-    zero = np.zeros_like(time)
-    series = {
-        "step": np.arange(len(time)),
-        "time": time,
-        "conserved_energy": -5.0 + 2e-6 * time,
-        "energy_discontinuity": zero + 0.003,
-        "heat": zero,
-        "work": zero,
-        "barostat": zero,
-    }
-    history = (label(0, 1.0, total_energy=-4.0), label(1, 1.0, total_energy=-4.002))
-    atoms = Atoms("H")
-    found = energy_conservation(Trajectory(atoms, ("run",), series), history)
-    assert found.conserved_meV_ps == pytest.approx(2.0)
-    assert found.conserved_scatter_meV == pytest.approx(0.0, abs=1e-9)
-    assert found.discontinuity_meV == pytest.approx(3.0)
-    assert found.total_change_meV == pytest.approx(-2.0)
-    series["conserved_energy"] = zero * np.nan
-    assert energy_conservation(Trajectory(atoms, ("run",), series), history) is None

@@ -16,6 +16,7 @@ class Flaky(MorsePotential):
         super().__init__(**keywords)
         self.first, self.last, self.how = first, last, how
         self.calls = -1
+        self.length = 0.0
 
     def calculate(self, *arguments, **keywords):
         call, self.calls = self.calls, self.calls + 1
@@ -33,16 +34,17 @@ class Flaky(MorsePotential):
             self.results["forces"][0, 0] += 15.0
             self.results["forces"][1, 0] -= 15.0
         if self.first <= call <= self.last and self.how == "stiffer":  # another, true potential
-            self._pull(strength=40.0, length=2.0)
+            self._pull(strength=10.0, shortening=0.15)
         if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
             # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
                 self.results[name] += 50.0 * (1 if self.how == "elsewhere" else 1 + call)
 
-    def _pull(self, *, strength: float, length: float) -> None:
-        """Add a spring between the first two atoms."""
+    def _pull(self, *, strength: float, shortening: float) -> None:
+        """Add a spring between the first two atoms, stretched when it is first added."""
         bond = self.atoms.positions[1] - self.atoms.positions[0]
         distance = float((bond**2).sum() ** 0.5)
+        length = self.length = self.length or distance - shortening
         pull = strength * (distance - length) * bond / distance
         for name in ("energy", "free_energy"):
             self.results[name] += 0.5 * strength * (distance - length) ** 2
