@@ -34,7 +34,7 @@ class Flaky(MorsePotential):
             self.results["forces"][0, 0] += 15.0
             self.results["forces"][1, 0] -= 15.0
         if self.first <= call <= self.last and self.how == "stiffer":  # another, true potential
-            self._pull(strength=10.0, shortening=0.15)
+            self._pull(strength=3.0, shortening=0.15)
         if self.first <= call <= self.last and self.how in ("elsewhere", "astray"):
             # another self-consistent state: the same at each call, or a different one
             for name in ("energy", "free_energy"):
