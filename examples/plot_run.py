@@ -11,7 +11,7 @@ import matplotlib as mpl
 import numpy as np
 
 from otf.io.trajectory import read_trajectory
-from otf.postprocess.audit import audit
+from otf.postprocess.audit import Audit
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import read_run
 
@@ -24,7 +24,7 @@ run, config, _ = read_run(path)
 state = read_checkpoint(run.checkpoint).state
 trajectory = read_trajectory(run.trajectory)
 femtoseconds = config.dynamics.timestep_fs
-frames = list(audit(path, every=every))
+frames = list(Audit(path, every=every).frames())
 
 label_fs = np.array([r.step for r in state.history]) * femtoseconds
 label_error = 1e3 * np.array([r.force_mae for r in state.history])

@@ -3,10 +3,16 @@
 import math
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from otf.cli.json_text import to_json
+from otf.cli.recorded import show_progress
+from otf.errors import RunError
+
+if TYPE_CHECKING:
+    from otf.postprocess.audit import AuditSummary
 
 
 @click.command("audit")
@@ -22,17 +28,43 @@ from otf.cli.json_text import to_json
 def command(run_dir: Path, every: int, as_json: bool) -> None:
     """Measure the true errors of a run by labelling its frames afterwards.
 
-    Only frames with forces of the model are counted. The engine computes a new label for each,
-    outside the run directory.
+    Only frames with forces of the model are counted. The labels are kept in labels.audit.extxyz; an
+    audit that was interrupted reports what it has, and continues from there when it is repeated.
     """
-    from otf.postprocess.audit import audit, audit_summary
+    from otf.postprocess.audit import Audit, audit_summary
 
-    frames = list(audit(run_dir, every=every))
+    audit = Audit(run_dir, every=every)
+    frames, failure = [], None
+    try:
+        for frame in audit.frames():
+            frames.append(frame)
+            show_progress(f"{len(frames)} of {len(audit)} frames labelled")
+    except (KeyboardInterrupt, RunError) as error:
+        if not frames:
+            raise
+        failure = str(error) or "interrupted"
+    show_progress("")
     summary = audit_summary(frames)
     if as_json:
-        per_frame = [{"step": f.step, "energy_error_eV_atom": f.energy_error} for f in frames]
+        per_frame = [
+            {
+                "step": f.step,
+                "energy_error_eV_atom": f.energy_error,
+                "force_mae_meV_A": f.force_mae_meV_A,
+            }
+            for f in frames
+        ]
         click.echo(to_json({**asdict(summary), "per_frame": per_frame}))
-        return
+    else:
+        _print(summary, every)
+    if failure is not None:
+        raise RunError(
+            f"only {len(frames)} of {len(audit)} frames were labelled: {failure}; repeat the "
+            "command to continue"
+        )
+
+
+def _print(summary: "AuditSummary", every: int) -> None:
     click.echo(
         f"{summary.frames} frames with forces of the model, every {every}th labelled by the engine"
     )

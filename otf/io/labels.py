@@ -6,6 +6,7 @@ them exactly; ASE's own writer keeps eight decimals, too few for an exact resume
 
 import logging
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
@@ -128,17 +129,40 @@ class LabelFile:
         FileError
             If the file cannot be written.
         """
-        index = len(self._refused)
-        try:
-            with self._quarantine.open("ab", buffering=0) as stream:
-                text = format_frame(index, step, atoms, labels, reason=reason)
-                durable.append(stream, text.encode())
-        except OSError as error:
-            raise FileError(
-                f"{self._quarantine}: cannot be written ({error.strerror}); make room or repair "
-                "the file system, then resume the run"
-            ) from error
-        self._refused.append(StoredLabel(index, step, atoms.copy(), labels, reason))
+        refused = StoredLabel(len(self._refused), step, atoms.copy(), labels, reason)
+        append_frame(self._quarantine, refused, reason)
+        self._refused.append(refused)
+
+
+def append_frame(path: Path, label: StoredLabel, reason: str) -> None:
+    """Append a label to a file of labels that are not learned.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    text = format_frame(label.index, label.step, label.atoms, label.labels, reason=reason)
+    try:
+        with path.open("ab", buffering=0) as stream:
+            durable.append(stream, text.encode())
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be written ({error.strerror}); make room or repair the file system, "
+            "then resume the run"
+        ) from error
+
+
+def write_labels(path: Path, labels: Sequence[StoredLabel]) -> None:
+    """Replace a file of labels, numbered in this order.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be written.
+    """
+    frames = [format_frame(i, s.step, s.atoms, s.labels) for i, s in enumerate(labels)]
+    durable.replace_file(path, lambda aside: aside.write_text("".join(frames), encoding="utf-8"))
 
 
 def same_geometry(one: Atoms, other: Atoms) -> bool:

@@ -1,21 +1,26 @@
 """Independent check of a run: committed frames are labelled afterwards and compared."""
 
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from ase import Atoms
 
 from otf.driver.labelling import ask
-from otf.engines.labels import LabelFailure
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import Engine
 from otf.errors import RunError
 from otf.io.committed import MODEL
+from otf.io.durable import sole_owner
+from otf.io.labels import LabelFile, same_geometry
 from otf.io.trajectory import read_scalars, read_trajectory
 from otf.learning.model_file import read_model
 from otf.runs.assemble import make_engine
 from otf.runs.directory import one_run, read_run
-from otf.units import GPA
+from otf.units import GPA, MEV
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,11 @@ class AuditedFrame:
     force_errors: tuple[float, ...]
     energy_error: float
     stress_errors: tuple[float, ...] = ()
+
+    @property
+    def force_mae_meV_A(self) -> float:
+        """Mean absolute error of the force components."""
+        return float(np.abs(self.force_errors).mean()) / MEV
 
 
 @dataclass(frozen=True)
@@ -60,51 +70,90 @@ class AuditSummary:
     stress_mae_GPa: float
 
 
-def audit(path: Path, *, every: int) -> Iterator[AuditedFrame]:
-    """Label every ``every``-th frame among those propagated by the model.
+class Audit:
+    """Labels of frames of a run, outside its trajectory, and the errors that they show.
 
-    The engine runs in a temporary directory: the run is not changed.
+    Every label is appended to ``labels.audit.extxyz`` in the run directory, and is read from there
+    when the same frame is audited again.
+
+    Parameters
+    ----------
+    path
+        Run directory.
+    every
+        Frames between two that are labelled, of those propagated by the model.
 
     Raises
     ------
     RunError
-        If the engine does not compute a label, or there is nothing to audit.
+        If there is nothing to audit.
     """
-    run, config, start = read_run(one_run(path))
-    chosen = np.flatnonzero(read_scalars(run.trajectory).source == MODEL)[::every]
-    if len(chosen) == 0:
-        raise RunError(f"{path}: no frame was propagated by the model yet; run it further first")
-    trajectory = read_trajectory(run.trajectory, chosen)
-    learned = config.effective_model.stress_noise_GPa is not None and run.model.exists()
-    model = read_model(run.model) if learned else None
-    engine = make_engine(config)
-    with TemporaryDirectory(prefix="otf-audit-") as scratch:
-        try:
-            engine.open(start, Path(scratch))
+
+    def __init__(self, path: Path, *, every: int) -> None:
+        self._run, self._config, self._start = read_run(one_run(path))
+        run = self._run
+        chosen = np.flatnonzero(read_scalars(run.trajectory).source == MODEL)[::every]
+        if len(chosen) == 0:
+            raise RunError(f"{path}: no frame was propagated by the model yet; run it further")
+        self._trajectory = read_trajectory(run.trajectory, chosen)
+        learned = self._config.effective_model.stress_noise_GPa is not None and run.model.exists()
+        self._model = read_model(run.model) if learned else None
+
+    def __len__(self) -> int:
+        """Number of frames to label."""
+        return len(self._trajectory)
+
+    def frames(self) -> Iterator[AuditedFrame]:
+        """The errors of each frame.
+
+        Raises
+        ------
+        RunError
+            If the engine does not compute a label; those before it are kept.
+        FileError
+            If another process audits this run.
+        """
+        run, trajectory = self._run, self._trajectory
+        engine = make_engine(self._config)
+        with (
+            sole_owner(run.audit.with_suffix(".lock")),
+            closing(LabelFile(run.audit)) as file,
+            TemporaryDirectory(prefix="otf-audit-") as scratch,
+            closing(engine),
+        ):
+            stored = {s.step: s for s in (file[i] for i in range(len(file)))}
+            engine.open(self._start, Path(scratch))
             for i in range(len(trajectory)):
-                atoms = trajectory.frame(i)
-                labels = ask(engine, atoms, index=i)
-                if isinstance(labels, LabelFailure):
-                    raise RunError(
-                        f"step {trajectory.step[i]}: no label: {labels.reason}. {labels.advice}"
-                    )
-                if config.model.net_force == "subtract":
-                    labels = labels.without_net_force()
-                error = trajectory.forces[i] - labels.forces
-                energy_error = (trajectory.potential_energy[i] - labels.energy) / len(atoms)
-                stress: tuple[float, ...] = ()
-                if labels.stress is not None and model is not None:
-                    predicted = model.predict(atoms).stress
-                    if predicted is not None:
-                        stress = tuple((predicted - labels.stress).ravel().tolist())
-                yield AuditedFrame(
-                    int(trajectory.step[i]),
-                    tuple(error.ravel().tolist()),
-                    float(energy_error),
-                    stress,
-                )
-        finally:
-            engine.close()
+                atoms, step = trajectory.frame(i), int(trajectory.step[i])
+                known = stored.get(step)
+                if known is not None and same_geometry(known.atoms, atoms):
+                    labels = known.labels
+                else:
+                    labels = self._label(engine, atoms, i, step)
+                    file.append(step, atoms, labels)
+                yield self._errors(i, atoms, labels)
+
+    def _label(self, engine: Engine, atoms: Atoms, index: int, step: int) -> Labels:
+        labels = ask(engine, atoms, index=index)
+        if isinstance(labels, LabelFailure):
+            raise RunError(f"step {step}: no label: {labels.reason}. {labels.advice}")
+        return labels
+
+    def _errors(self, i: int, atoms: Atoms, labels: Labels) -> AuditedFrame:
+        trajectory = self._trajectory
+        if self._config.model.net_force == "subtract":
+            labels = labels.without_net_force()
+        stress: tuple[float, ...] = ()
+        if labels.stress is not None and self._model is not None:
+            predicted = self._model.predict(atoms).stress
+            if predicted is not None:
+                stress = tuple((predicted - labels.stress).ravel().tolist())
+        return AuditedFrame(
+            int(trajectory.step[i]),
+            tuple((trajectory.forces[i] - labels.forces).ravel().tolist()),
+            float(trajectory.potential_energy[i] - labels.energy) / len(atoms),
+            stress,
+        )
 
 
 def audit_summary(frames: list[AuditedFrame]) -> AuditSummary:

@@ -52,6 +52,11 @@ class RunDirectory:
         return self.path / "labels.extxyz"
 
     @property
+    def audit(self) -> Path:
+        """Labels of frames that were audited afterwards; see :mod:`otf.postprocess.audit`."""
+        return self.path / "labels.audit.extxyz"
+
+    @property
     def strained(self) -> Path:
         """Label of the strained starting structure; see :mod:`otf.runs.stress_check`."""
         return self.path / "labels.strained.extxyz"
@@ -90,7 +95,7 @@ class RunDirectory:
     def own_files(self) -> tuple[Path, ...]:
         """Files that only runs write, and that hold what was paid for or what a resume needs."""
         return (
-            self.config, self.structure, self.labels, self.translated, self.strained,
+            self.config, self.structure, self.labels, self.translated, self.strained, self.audit,
             self.trajectory, self.checkpoint, self.model, self.log, self.lock,
         )  # fmt: skip
 
@@ -291,9 +296,19 @@ def change_steps(path: Path, steps: int) -> None:
     Raises
     ------
     FileError, ConfigError
-        If it is not a run, or its configuration was damaged.
+        If it is not a run, its configuration was damaged, or it is running.
+    RunError
+        If the run has more steps already.
     """
     run, config, _ = read_run(path)
+    with sole_owner(run.lock):
+        _change_steps(run, config, steps)
+
+
+def _change_steps(run: RunDirectory, config: Config, steps: int) -> None:
+    done = read_checkpoint(run.checkpoint).state.step if run.checkpoint.exists() else 0
+    if steps < done:
+        raise RunError(f"{run.path}: has {done} steps already; --steps {steps} is fewer")
     for number in range(config.replicas.count if config.replicas.count > 1 else 0):
         if replica_directory(run, number).config.exists():
             change_steps(replica_directory(run, number).path, steps)

@@ -7,7 +7,11 @@ import sys
 import time
 from pathlib import Path
 
+import ase.io
+import numpy as np
 import pytest
+
+from otf.io.durable import sole_owner
 
 CONFIG = """\
 system:
@@ -264,3 +268,54 @@ def test_run_directories_of_the_time_before_replicas_are_refused_by_name(tmp_pat
     error = otf("resume", run, cwd=tmp_path, check=False).stderr
     assert "before 0.1" in error
     assert "start a new run" in error
+
+
+def test_an_audit_keeps_its_labels_and_continues(folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs/water", run)
+    kept = run / "labels.audit.extxyz"
+    kept.unlink(missing_ok=True)
+    first = json.loads(otf("audit", run, "--every", 40, "--json", cwd=folder).stdout)
+    written = kept.read_bytes()
+    assert written.count(b"Properties") == first["frames"]
+    again = json.loads(otf("audit", run, "--every", 40, "--json", cwd=folder).stdout)
+    assert kept.read_bytes() == written  # nothing is computed twice
+    assert again == first
+    finer = json.loads(otf("audit", run, "--every", 20, "--json", cwd=folder).stdout)
+    assert kept.read_bytes().startswith(written)
+    assert kept.read_bytes().count(b"Properties") == finer["frames"] > first["frames"]
+
+
+def test_a_label_is_dropped_and_the_run_goes_on(folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs/water", run)
+    before = ase.io.read(run / "labels.extxyz", ":")
+    listed = otf("labels", run, cwd=folder).stdout.splitlines()
+    assert len(listed) == 2 + len(before)
+    said = otf("labels", run, "--drop", 3, "--reason", "it is odd", cwd=folder).stdout
+    assert "labels.quarantine.extxyz" in said
+    rest = ase.io.read(run / "labels.extxyz", ":")
+    assert [a.info["label"] for a in rest] == list(range(len(before) - 1))
+    np.testing.assert_array_equal(rest[3].positions, before[4].positions)
+    kept = ase.io.read(run / "labels.quarantine.extxyz")
+    assert kept.info["not_learned"] == "it is odd"
+    np.testing.assert_array_equal(kept.positions, before[3].positions)
+    more = json.loads(otf("resume", run, "--steps", 240, "--json", cwd=folder).stdout)
+    assert more["steps"] == 240
+    assert more["labels"] > len(rest)
+    for index, said in ((0, "cannot be dropped"), (999, "there is no label 999")):
+        refused = otf("labels", run, "--drop", index, cwd=folder, check=False)
+        assert refused.returncode == 1
+        assert said in refused.stderr
+
+
+def test_a_run_is_not_shortened_and_not_changed_while_it_runs(folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "runs/water", run)
+    config = (run / "config.resolved.yaml").read_bytes()
+    refused = otf("resume", run, "--steps", 5, cwd=folder, check=False)
+    assert "has 200 steps already; --steps 5 is fewer" in refused.stderr
+    with sole_owner(run / ".lock"):
+        refused = otf("resume", run, "--steps", 300, cwd=folder, check=False)
+    assert "another otf is running here" in refused.stderr
+    assert (run / "config.resolved.yaml").read_bytes() == config

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from otf.config import read_config
-from otf.postprocess.audit import audit, audit_summary
+from otf.postprocess.audit import Audit, audit_summary
 from otf.runs.directory import create_run, read_run
 from otf.runs.session import run_session
 
@@ -33,7 +33,7 @@ def shipped(name: str, steps: int) -> str:
 )
 def test_molecules_with_tblite(tmp_path, long, name, steps, labels, force_meV_A, energy_meV_atom):
     path, summary = run(tmp_path, shipped(name, 4000 if long else steps))
-    true = audit_summary(list(audit(path, every=20)))
+    true = audit_summary(list(Audit(path, every=20).frames()))
     assert summary.labels <= labels
     assert true.force_mae_meV_A <= force_meV_A
     assert true.energy_mae_meV_atom <= energy_meV_atom
@@ -46,7 +46,7 @@ def test_methane_with_dft(tmp_path, long):
     if not long:
         text = text.replace("basis: def2-svp", "basis: def2-svp\n  grid_level: 1")
     path, summary = run(tmp_path, text)
-    true = audit_summary(list(audit(path, every=100 if long else 30)))
+    true = audit_summary(list(Audit(path, every=100 if long else 30).frames()))
     assert summary.level == "DFT"
     assert summary.labels_percent <= (5.0 if long else 20.0)
     assert true.force_mae_meV_A <= 2.0
@@ -71,6 +71,6 @@ policy:
 @pytest.mark.slow
 def test_crystal_with_tblite(tmp_path, long):
     path, summary = run(tmp_path, shipped("silicon", 500) if long else DIAMOND)
-    true = audit_summary(list(audit(path, every=20)))
+    true = audit_summary(list(Audit(path, every=20).frames()))
     assert summary.labels <= 40
     assert true.force_mae_meV_A <= (15.0 if long else 40.0)
