@@ -25,6 +25,8 @@ from otf.io.frames import Frames, of_one_system
 
 _PIECES = 10  # segments of a trajectory, for the errors
 _FIT = (0.1, 0.5)  # share of the longest lag over which the slope is taken
+_SHORTEST_FS = 1000.0  # fitted lag: cages and vibrations are shorter in liquids
+_FROM_LINEAR = 0.3  # exponent of the time
 _CM2_PER_S = 0.1  # Angstrom^2/fs
 
 
@@ -58,12 +60,16 @@ def msd(runs: Sequence[Frames], *, longest_fs: float | None = None) -> Curves:
             for z in pieces:
                 pieces[z].append(_displacements(part[:, numbers == z])[:lags])
     time: Floats = spacing * np.arange(float(lags))
-    y, d = {}, {}
+    y, d, notes = {}, {}, []
     for z, found in pieces.items():
-        samples = np.array(found)
-        y[f"msd_{chemical_symbols[z]}_A2"] = over_pieces(samples)
-        d[f"diffusion_{chemical_symbols[z]}_cm2_per_s"] = over_pieces(_diffusion(time, samples))
-    return Curves("mean square displacements", "time_fs", time, y, d)
+        symbol, samples = chemical_symbols[z], np.array(found)
+        y[f"msd_{symbol}_A2"] = over_pieces(samples)
+        reason = _not_diffusive(time, samples.mean(axis=0))
+        if reason:
+            notes.append(f"no diffusion coefficient of {symbol}: {reason}")
+        else:
+            d[f"diffusion_{symbol}_cm2_per_s"] = over_pieces(_diffusion(time, samples))
+    return Curves("mean square displacements", "time_fs", time, y, d, tuple(notes))
 
 
 def _displacements(positions: Floats) -> Floats:
@@ -80,6 +86,23 @@ def _displacements(positions: Floats) -> Floats:
     both = before[n - 1 - lag] + total - np.where(lag[:, None] > 0, before[lag - 1], 0.0)
     found: Floats = ((both - 2.0 * products) / (n - lag)[:, None]).mean(axis=1)
     return np.maximum(found, 0.0)
+
+
+def _not_diffusive(time: Floats, displacement: Floats) -> str:
+    """Why the displacements over the fitted lags are not those of diffusion; empty if they are."""
+    first, last = (int(share * len(time)) for share in _FIT)
+    lags = f"over {time[first]:.0f} to {time[last - 1]:.0f} fs"
+    if time[last - 1] < _SHORTEST_FS:
+        return (
+            f"displacements {lags} are vibrations; lags of {_SHORTEST_FS:.0f} fs and more are "
+            f"needed (--longest above {_SHORTEST_FS / _FIT[1]:.0f}, of a run that is longer)"
+        )
+    if displacement[first] <= 0.0:
+        return "its atoms do not move"
+    exponent = np.polyfit(np.log(time[first:last]), np.log(displacement[first:last]), 1)[0]
+    if abs(exponent - 1.0) > _FROM_LINEAR:
+        return f"displacements {lags} grow as the time to the power of {exponent:.2f}"
+    return ""
 
 
 def _diffusion(time: Floats, samples: Floats) -> Floats:

@@ -10,6 +10,9 @@ from ase.cell import Cell
 from otf.arrays import Floats, Ints
 from otf.errors import RunError
 
+_ONE_CELL = 1.02  # range of the fractional coordinates of wrapped atoms, with rounding
+_SMALL_STEP = 0.2  # fractional, root mean square
+
 
 @dataclass(frozen=True, eq=False)
 class Frames:
@@ -160,12 +163,28 @@ def of_one_system(runs: Sequence[Frames]) -> None:
 def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
     """Unwrap the positions (frames, N, 3) of atoms that were wrapped into the cell.
 
-    No atom may move by half a cell or more between two frames.
+    Steps are taken in fractional coordinates, as the cell may vary. Positions that were not wrapped
+    are returned as they are, also where atoms move by more than half a cell between two frames.
     """
     if not pbc.any() or len(positions) < 2:
         return positions
-    full = np.array([Cell(cell).complete().array for cell in cells[1:]])
-    steps = np.einsum("fni,fij->fnj", np.diff(positions, axis=0), np.linalg.inv(full))
-    steps -= np.round(steps) * pbc
-    moved = np.einsum("fni,fij->fnj", steps, full)
-    return np.concatenate([positions[:1], positions[0] + np.cumsum(moved, axis=0)])
+    full = np.array([Cell(cell).complete().array for cell in cells])
+    scaled = np.einsum("fni,fij->fnj", positions, np.linalg.inv(full))
+    steps = np.diff(scaled, axis=0)
+    crossings = np.round(steps) * pbc
+    if not crossings.any() or not _wrapped(scaled, steps, crossings):
+        return positions
+    scaled = np.concatenate([scaled[:1], scaled[0] + np.cumsum(steps - crossings, axis=0)])
+    return np.asarray(np.einsum("fni,fij->fnj", scaled, full))
+
+
+def _wrapped(scaled: Floats, steps: Floats, crossings: Floats) -> bool:
+    """Whether steps of half a cell or more are crossings of the cell's boundary.
+
+    They are if all atoms stay within a cell, or, where molecules are kept whole, if the rest of
+    such steps is small. That of long steps of atoms that were not wrapped is not.
+    """
+    crossed = crossings != 0.0
+    spread = np.ptp(scaled, axis=(0, 1))[crossed.any(axis=(0, 1))]
+    rest = (steps - crossings)[crossed]
+    return bool((spread < _ONE_CELL).all() or np.sqrt(np.mean(rest**2)) < _SMALL_STEP)

@@ -28,6 +28,7 @@ from otf.io.frames import Frames, unwrapped
 from otf.io.trajectory import read_trajectory
 from otf.units import BOHR, FS, HARTREE
 
+_SAME_TIME = 1e-3  # relative
 _M_PER_S = 1e-5  # Angstrom/fs
 _NUMBER = r"\s*([-+.\dEe]+)"
 _MD_TIME = re.compile(rf"time={_NUMBER}")
@@ -41,12 +42,12 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
     Parameters
     ----------
     timestep_fs
-        Time between frames, for files without times.
+        Time between frames, for files without times, or with times of unknown unit.
 
     Raises
     ------
     FileError
-        If it does not exist or cannot be read.
+        If it does not exist or cannot be read, or has times that contradict ``timestep_fs``.
     """
     replicas = sorted(path.glob("replica-*/trajectory.h5"))
     if replicas:
@@ -64,9 +65,17 @@ def read_frames(path: Path, *, timestep_fs: float | None = None) -> Frames:
             f"{path}: cannot be read as a trajectory ({type(error).__name__}: {error}); name a "
             "run directory or a file that ASE, OpenMX or SIESTA wrote"
         ) from error
-    if timestep_fs is not None and frames.time_fs is None:
-        return frames.at(timestep_fs * np.arange(float(len(frames))))
-    return frames
+    if timestep_fs is None:
+        return frames
+    if frames.time_fs is not None and len(frames) > 1:
+        own = float(np.diff(frames.time_fs).mean())
+        if abs(own - timestep_fs) > _SAME_TIME * own:
+            raise FileError(
+                f"{path}: its frames are {own:g} fs apart, not {timestep_fs:g}; leave "
+                "--timestep-fs out"
+            )
+        return frames
+    return frames.at(timestep_fs * np.arange(float(len(frames))))
 
 
 def _read(path: Path) -> Frames:
@@ -177,7 +186,7 @@ def _ase(path: Path, read: list[Atoms], cell: np.ndarray | None) -> Frames:
         atoms.set_cell(cell)
         atoms.pbc = True
         cells[:] = cell
-    times = [a.info.get("time_fs", a.info.get("time")) for a in read]
+    times = [a.info.get("time_fs") for a in read]  # the unit of "time" is not known
     moving = all(a.has("momenta") for a in read)
     series = {}
     with warnings.catch_warnings():

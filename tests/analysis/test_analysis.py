@@ -2,6 +2,7 @@
 
 import warnings
 
+import ase.io
 import numpy as np
 import pytest
 from ase import Atoms
@@ -18,8 +19,9 @@ from otf.analysis.series import series
 from otf.analysis.spectra import vacf, vdos
 from otf.analysis.structure_factor import structure_factor
 from otf.analysis.transport import msd
-from otf.errors import RunError
-from otf.io.frames import Frames
+from otf.errors import FileError, RunError
+from otf.io.frames import Frames, unwrapped
+from otf.io.read_frames import read_frames
 from tests.oracles.slow_descriptor import pairs
 
 CELLS = {
@@ -241,11 +243,91 @@ def test_msd_is_its_definition():
 
 
 def test_diffusion_of_a_random_walk():
-    run = frames_of(Atoms("He200"), walk(4000, 200, 0.05), time_fs=np.arange(4000.0))
-    found = msd([run], longest_fs=200.0).numbers["diffusion_He_cm2_per_s"]
-    exact = 0.05**2 / 2 * 0.1 * (199 / 200)  # half the variance of a step, Angstrom^2/fs
+    run = frames_of(Atoms("He200"), walk(4000, 200, 0.05), time_fs=10.0 * np.arange(4000.0))
+    found = msd([run], longest_fs=2500.0).numbers["diffusion_He_cm2_per_s"]
+    exact = 0.05**2 / 2 * 0.01 * (199 / 200)  # half the variance of a step, Angstrom^2 in 10 fs
     assert abs(found.mean - exact) < 4 * found.error
     assert found.error < 0.05 * exact
+
+
+def test_no_diffusion_coefficient_where_nothing_diffuses():
+    """Of a picosecond of a liquid, and of the vibrations of a crystal at any time."""
+    short = frames_of(Atoms("He200"), walk(1650, 200, 0.05), time_fs=np.arange(1650.0))
+    found = msd([short])
+    assert found.numbers == {}
+    assert "lags of 1000 fs and more are needed (--longest above 2000" in found.notes[0]
+    rng = np.random.default_rng(1)
+    still = frames_of(
+        Atoms("He50"), rng.normal(size=(4000, 50, 3)), time_fs=10.0 * np.arange(4000.0)
+    )
+    assert "grow as the time to the power of" in msd([still], longest_fs=2500.0).notes[0]
+
+
+def breathing_crystal(seed: int = 0):
+    """Frames of a crystal with a breathing cell: as they are, and wrapped into the cell."""
+    rng = np.random.default_rng(seed)
+    crystal = bulk("Al", cubic=True, a=4.05).repeat((3, 3, 3))
+    scaled = crystal.get_scaled_positions(wrap=False)
+    for i in range(400):
+        factor = 1.0 + 0.01 * np.sin(2 * np.pi * i / 37) + 0.003 * rng.normal()
+        atoms = crystal.copy()
+        atoms.set_cell(crystal.cell.array * factor)
+        atoms.set_scaled_positions(scaled + 0.006 * rng.normal(size=scaled.shape))
+        atoms.info["time_fs"] = 5.0 * i
+        inside = atoms.copy()
+        inside.wrap()
+        yield atoms, inside
+
+
+@pytest.mark.parametrize("name", ["wrapped.extxyz", "wrapped.traj", "XDATCAR"])
+def test_wrapped_frames_of_a_varying_cell_are_analysed_as_if_they_were_not(tmp_path, name):
+    plain, inside = zip(*breathing_crystal(), strict=True)
+    ase.io.write(tmp_path / "plain.extxyz", plain)
+    ase.io.write(tmp_path / name, inside, format="vasp-xdatcar" if name == "XDATCAR" else None)
+    given = 5.0 if name == "XDATCAR" else None
+    one, other = (
+        read_frames(tmp_path / file, timestep_fs=step)
+        for file, step in (("plain.extxyz", None), (name, given))
+    )
+    curves = [rdf([frames], cutoff_A=6.0, bin_A=0.05).y["g_Al_Al"].mean for frames in (one, other)]
+    np.testing.assert_allclose(*curves, atol=0.05)
+    assert curves[0].max() > 7.0
+    moved = [msd([frames], longest_fs=100.0).y["msd_Al_A2"].mean for frames in (one, other)]
+    # An atom in another image is moved otherwise by a breathing cell.
+    np.testing.assert_allclose(*moved, rtol=0.03, atol=1e-4)
+
+
+def test_positions_that_were_not_wrapped_stay_as_they_are():
+    """Also where atoms move by more than half a cell between frames."""
+    path = walk(300, 40, 2.0)
+    cells = np.tile(10.0 * np.eye(3), (300, 1, 1))
+    assert np.abs(np.diff(path, axis=0)).max() > 5.0
+    pbc = np.ones(3, dtype=bool)
+    np.testing.assert_array_equal(unwrapped(path, cells, pbc), path)
+    slow = walk(300, 40, 0.5)
+    np.testing.assert_allclose(
+        np.diff(unwrapped(slow % 10.0, cells, pbc), axis=0), np.diff(slow, axis=0), atol=1e-9
+    )
+    # A molecule that is kept whole: its atoms leave the cell together.
+    whole = slow - 10.0 * np.floor(slow[:, :1] / 10.0)
+    np.testing.assert_allclose(
+        np.diff(unwrapped(whole, cells, pbc), axis=0), np.diff(slow, axis=0), atol=1e-9
+    )
+
+
+def test_times_are_not_guessed(tmp_path):
+    frames = [Atoms("He2", positions=[(0, 0, 0), (0, 0, 3 + 0.1 * i)]) for i in range(5)]
+    for i, atoms in enumerate(frames):
+        atoms.info["time"] = 0.5 * i  # in an unknown unit
+    ase.io.write(tmp_path / "a.extxyz", frames)
+    assert read_frames(tmp_path / "a.extxyz").time_fs is None
+    assert read_frames(tmp_path / "a.extxyz", timestep_fs=2.0).time_fs[-1] == 8.0
+    for i, atoms in enumerate(frames):
+        atoms.info["time_fs"] = 0.5 * i
+    ase.io.write(tmp_path / "b.extxyz", frames)
+    assert read_frames(tmp_path / "b.extxyz", timestep_fs=0.5).time_fs[-1] == 2.0
+    with pytest.raises(FileError, match=r"0\.5 fs apart, not 2; leave --timestep-fs out"):
+        read_frames(tmp_path / "b.extxyz", timestep_fs=2.0)
 
 
 def test_msd_of_what_cannot_be():
