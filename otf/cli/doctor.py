@@ -49,7 +49,7 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
 
 def _in_words(trial: "Trial") -> str:
     lines = [f"ok       {trial.kind} can start with {trial.formula}, {trial.atoms} atoms"]
-    lines = [*trial.from_job, *lines]
+    lines = [*trial.notes, *lines]
     if trial.energy_eV is None:
         return "\n".join(lines)
     lines += [

@@ -39,6 +39,7 @@ def command(
 
     All files go to a new run directory, from which `otf resume` continues after a stop or a kill.
     """
+    from otf.cli.progress import warnings_shown
     from otf.cli.session import run_to_end
     from otf.config import read_config
     from otf.runs.directory import create_run
@@ -50,5 +51,6 @@ def command(
         parsed = parsed.model_copy(update={"dynamics": dynamics})
     for line in parsed.from_job:
         click.echo(line, err=True)
-    run = create_run(parsed, config, output or default_directory(parsed, config))
+    with warnings_shown():
+        run = create_run(parsed, config, output or default_directory(parsed, config))
     run_to_end(run.path, as_json=as_json, again=again, ranks=ranks)

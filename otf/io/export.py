@@ -26,7 +26,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io import h5md
-from otf.io.frames import Frames
+from otf.io.frames import Frames, right_handed
 from otf.io.labels import StoredLabel
 from otf.units import FS
 
@@ -109,7 +109,9 @@ def _dumped(frames: Frames, i: int) -> Iterator[str]:
     if np.linalg.matrix_rank(cell) == 3:
         from ase.calculators.lammps import Prism
 
-        prism = Prism(cell, pbc=frames.atoms.pbc)
+        cell, order = right_handed(cell)
+        pbc = frames.atoms.pbc[order]
+        prism = Prism(cell, pbc=pbc)
         turned = prism.vector_to_lammps(turned)
         velocities = None if velocities is None else prism.vector_to_lammps(velocities)
         xx, yy, zz, xy, xz, yz = prism.get_lammps_prism()
@@ -119,7 +121,7 @@ def _dumped(frames: Frames, i: int) -> Iterator[str]:
             f"{tilts[2]:.10g} {yy + tilts[3]:.10g} {xz:.10g}",
             f"0 {zz:.10g} {yz:.10g}",
         ]
-        bounds = "xy xz yz " + " ".join("pp" if p else "ff" for p in frames.atoms.pbc)
+        bounds = "xy xz yz " + " ".join("pp" if p else "ff" for p in pbc)
     else:
         low, high = turned.min(axis=0) - 1.0, turned.max(axis=0) + 1.0
         box = [f"{a:.10g} {b:.10g}" for a, b in zip(low, high, strict=True)]
@@ -136,12 +138,15 @@ def _dumped(frames: Frames, i: int) -> Iterator[str]:
 def write_labels(labels: Sequence[StoredLabel], path: Path, kind: str) -> None:
     """Write labels in one of :data:`LABEL_FORMATS`, for training another potential.
 
+    Those whose energy is of another electronic state are left out.
+
     Raises
     ------
     FileError
         If the file already exists, or cannot be written.
     """
     _must_be_new(path)
+    labels = [stored for stored in labels if not stored.labels.level]
     try:
         if kind == "deepmd":
             _write_deepmd(labels, path)
@@ -194,7 +199,8 @@ def _write_deepmd(labels: Sequence[StoredLabel], path: Path) -> None:
                 f"{path}: DeePMD-kit needs all three cell vectors of a periodic structure; give "
                 "the run a cell with vacuum"
             )
-        arrays["box"] = np.array([s.atoms.cell.array for s in labels]).reshape(n, 9)
+        boxes = [right_handed(s.atoms.cell.array)[0] for s in labels]
+        arrays["box"] = np.array(boxes).reshape(n, 9)
     if all(s.labels.stress is not None for s in labels):
         arrays["virial"] = np.array([_virial(s) for s in labels]).reshape(n, 9)
     folder.mkdir(parents=True)

@@ -160,6 +160,15 @@ def of_one_system(runs: Sequence[Frames]) -> None:
             )
 
 
+def right_handed(cell: Floats) -> tuple[Floats, list[int]]:
+    """The vectors of the same lattice (3, 3) in a right-handed order, and that order.
+
+    DeePMD-kit refuses left-handed ones, and LAMMPS's convention would mirror the structure.
+    """
+    order = [0, 2, 1] if np.linalg.det(cell) < 0.0 else [0, 1, 2]
+    return cell[order], order
+
+
 def unwrapped(positions: Floats, cells: Floats, pbc: np.ndarray) -> Floats:
     """Unwrap the positions (frames, N, 3) of atoms that were wrapped into the cell.
 

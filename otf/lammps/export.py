@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.errors import FileError, RunError
+from otf.io.frames import right_handed
 from otf.learning.force_model import ForceModel
 from otf.model.domain import Domain
 
@@ -85,6 +86,9 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
     for k in range(3):
         if not atoms.pbc[k] and not _holds(boxed, k):
             boxed.center(vacuum=_VACUUM_A, axis=k)
+    cell, order = right_handed(boxed.cell.array)
+    boxed.set_cell(cell)
+    boxed.pbc = atoms.pbc[order]
     try:
         folder.mkdir(parents=True)
         shutil.copyfile(source, folder / "model.h5")
@@ -97,7 +101,7 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
             specorder=elements,
         )
         text = _SCRIPT.format(
-            boundary=" ".join("p" if periodic else "m" for periodic in atoms.pbc),
+            boundary=" ".join("p" if periodic else "m" for periodic in boxed.pbc),
             elements=elements,
             symbols=" ".join(elements),
         )

@@ -49,7 +49,8 @@ def recorded_labels(atoms: Atoms, where: str, keys: Keys | None = None) -> Label
             f"{', '.join(names) or 'nothing else'})"
         )
     stress = atoms.get_stress(voigt=False) if "stress" in results and atoms.pbc.all() else None
-    labels = Labels(float(energy), np.asarray(forces, dtype=float), stress)
+    level = float(atoms.info.get("level_eV", 0.0))
+    labels = Labels(float(energy), np.asarray(forces, dtype=float), stress, level=level)
     problem = labels.problem(len(atoms))
     if problem is not None:
         raise FileError(f"{where}: {problem}")

@@ -24,7 +24,7 @@ from otf.engines.stress_check import strained, stress_problem
 from otf.errors import EngineError, RunError
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
-from otf.runs.structure import make_structure
+from otf.runs.structure import make_structure, notes_on
 from otf.units import MEV
 from otf.version import __version__
 
@@ -65,8 +65,9 @@ class Trial:
         Noise of the forces by translating all atoms: a lower bound of model errors.
     problems
         What is wrong with the labels: forces or stress that are not derivatives of the energy.
-    from_job
-        What was taken from the input file of the engine, and what was left.
+    notes
+        What was taken from the input file of the engine, and what was left; what may not be meant
+        in the structure.
     """
 
     kind: str
@@ -80,7 +81,7 @@ class Trial:
     wall_warm_s: float | None = None
     noise_meV_A: float | None = None
     problems: tuple[str, ...] = ()
-    from_job: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def try_job(source: Path, *, compute: bool) -> Trial:
@@ -106,7 +107,8 @@ def try_job(source: Path, *, compute: bool) -> Trial:
     engine = make_engine(config)
     check(config, atoms, engine.capabilities)
     kind, formula = config.engine.kind, atoms.get_chemical_formula()
-    untried = Trial(kind, formula, len(atoms), from_job=config.from_job)
+    notes = (*config.from_job, *notes_on(config, atoms))
+    untried = Trial(kind, formula, len(atoms), notes=notes)
     scratch = Path(mkdtemp(prefix="otf-doctor-"))  # kept for inspection if a label fails
     try:
         engine.open(atoms, scratch)

@@ -24,7 +24,7 @@ from otf.runs.assemble import (
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.settings import changes, settings
-from otf.runs.structure import make_structure
+from otf.runs.structure import make_structure, notes_on
 
 _LOG = logging.getLogger("otf.directory")
 _BEFORE_0_1 = re.compile(r"^walkers:", re.MULTILINE)  # always written then, never since
@@ -205,6 +205,8 @@ def write_run(
     with run_log(run.log):
         for line in config.from_job:
             _LOG.info("%s", line)
+        for note in notes_on(config, atoms):
+            _LOG.warning("%s", note)
     return run
 
 

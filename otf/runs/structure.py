@@ -6,15 +6,17 @@ from typing import Any
 
 import ase.build
 import ase.collections
-import ase.io
 import numpy as np
 from ase import Atoms
 from ase.build.molecule import extra
 from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
+from ase.neighborlist import neighbor_list
 
 from otf.config.schema import Config, System
 from otf.engines.registry import load_engine
-from otf.errors import ConfigError, EngineError
+from otf.engines.sanity import CLOSEST_A
+from otf.errors import ConfigError, EngineError, FileError
+from otf.io.structure_file import read_structure
 
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
 _FARTHEST_A = 1e5  # no structure is that large
@@ -40,7 +42,7 @@ def make_structure(config: Config, folder: Path) -> Atoms:
             atoms = load_engine(config.engine.kind).job(folder / system.from_).atoms
         elif system.structure is not None:
             where = f"system.structure: {system.structure}"
-            atoms = ase.io.read(folder / system.structure)
+            atoms = read_structure(folder / system.structure)
         elif system.molecule is not None:
             where = f"system.molecule: {system.molecule}"
             names = [*ase.collections.g2.names, *extra]
@@ -59,6 +61,8 @@ def make_structure(config: Config, folder: Path) -> Atoms:
             )
     except (ConfigError, EngineError):
         raise
+    except FileError as error:
+        raise ConfigError([f"{where}: {error}"]) from error
     except Exception as error:  # ase.io raises whatever the format's reader raises
         reason = f"{type(error).__name__}: {error}"
         raise ConfigError([f"{where}: cannot be read or built ({reason})"]) from error
@@ -150,4 +154,29 @@ def _structure_problem(atoms: Atoms) -> str | None:
         return "is periodic along a cell vector that is missing; give the cell or set pbc to F"
     if abs(np.linalg.det(atoms.cell.complete().array)) < _SMALLEST_VOLUME:
         return "has cell vectors that lie in a plane; give three independent ones"
+    i, j, distances = neighbor_list("ijd", atoms, CLOSEST_A)
+    if len(i):
+        first = int(np.argmin(distances))
+        return (
+            f"atoms {i[first]} and {j[first]} ({atoms.symbols[i[first]]}, "
+            f"{atoms.symbols[j[first]]}) are {distances[first]:.2f} Angstrom apart, perhaps as "
+            "periodic images; remove one of them"
+        )
     return None
+
+
+def notes_on(config: Config, atoms: Atoms) -> list[str]:
+    """What may not be meant in a starting structure, a sentence each."""
+    notes = []
+    if atoms.cell.rank == 3 and not atoms.pbc.any():
+        notes.append(
+            "the structure has a cell, but is not periodic (pbc is F F F): it is simulated as a "
+            'molecule or cluster; if it is a crystal, write pbc="T T T" into its file'
+        )
+    moving = atoms.has("momenta") and bool(atoms.get_momenta().any())
+    if moving and config.dynamics.velocities == "maxwell":
+        notes.append(
+            "the velocities of the structure are not used: new ones are drawn; dynamics.velocities:"
+            " structure takes them"
+        )
+    return notes
