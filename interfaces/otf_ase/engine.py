@@ -1,9 +1,14 @@
 """Labels by an ASE calculator, given as ``module:Class`` with its keywords."""
 
 import importlib
+import sys
+from collections.abc import Mapping
+from importlib.machinery import PathFinder
 from importlib.metadata import version
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from types import FunctionType, ModuleType
+from typing import Annotated, Any, ClassVar, get_type_hints
 
 from ase import Atoms
 from ase.calculators.calculator import FileIOCalculator
@@ -29,10 +34,41 @@ class Options(BaseModel):
     keywords: dict[str, Any] = Field(
         default_factory=dict, description="passed to the class, unchanged"
     )
+    module: Annotated[Path, Field(strict=False)] | None = Field(
+        None,
+        description="file of the module, copied into the run directory; default: that beside the "
+        "configuration, if the module is not installed",
+    )
     from_object: bool = Field(
         False, description="written by otf.Run: the calculator was an object, which no file holds"
     )
     level: str = Field("ASE calculator", description="level of theory, for the reports")
+
+
+def _imported(name: str, file: Path | None) -> ModuleType:
+    """The module of this name: that of the file if one is given."""
+    if file is None:
+        return importlib.import_module(name)
+    spec = spec_from_file_location(name, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"{file} is no Python module")
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # so that its classes can be pickled
+    spec.loader.exec_module(module)
+    return module
+
+
+def _makes_calculators(found: object) -> bool:
+    """Whether this is a class of calculators or a function that says that it returns one.
+
+    Anything else must not be called: a configuration may come from others.
+    """
+    if isinstance(found, FunctionType):
+        try:
+            found = get_type_hints(found).get("return")
+        except (NameError, TypeError):  # annotations that cannot be resolved
+            return False
+    return isinstance(found, type) and hasattr(found, "get_potential_energy")
 
 
 class AseEngine(CalculatorEngine):
@@ -52,6 +88,15 @@ class AseEngine(CalculatorEngine):
         super().__init__(None, name=options.calculator, level=options.level)
         self._options = options
 
+    @classmethod
+    def found_beside(cls, options: Mapping[str, Any], folder: Path) -> dict[str, str]:
+        """The module's file, if it is there and no module of this name is installed."""
+        name = str(options.get("calculator", "")).partition(":")[0]
+        file = folder / f"{name}.py"
+        if options.get("module") or not file.is_file() or PathFinder.find_spec(name) is not None:
+            return {}
+        return {"module": str(file.absolute())}
+
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Import the class and construct it.
 
@@ -69,12 +114,18 @@ class AseEngine(CalculatorEngine):
             )
         module, _, name = self._options.calculator.partition(":")
         try:
-            calculator_class = getattr(importlib.import_module(module), name)
+            calculator_class = getattr(_imported(module, self._options.module), name)
         except (ImportError, AttributeError) as error:
             raise EngineError(
                 f"engine.calculator: {self._options.calculator} cannot be imported ({error}); "
-                "check the spelling, or install the package that has it"
+                "check the spelling, install the package that has it, or put the module beside the "
+                "configuration"
             ) from error
+        if not _makes_calculators(calculator_class):
+            raise EngineError(
+                f"engine.calculator: {self._options.calculator} is not an ASE calculator: neither "
+                "a class of them nor a function that is annotated to return one"
+            )
         try:
             self._calculator = calculator_class(**self._options.keywords)
         except Exception as error:  # an arbitrary class may raise anything
@@ -87,11 +138,6 @@ class AseEngine(CalculatorEngine):
             scratch.mkdir(parents=True, exist_ok=True)
             own = Path(self._calculator.directory).name
             self._calculator.directory = type(self._calculator.directory)(scratch / own)
-        if not hasattr(self._calculator, "get_potential_energy"):
-            self._calculator = None
-            raise EngineError(
-                f"engine.calculator: {self._options.calculator} is not an ASE calculator"
-            )
 
     def _own_output(self) -> str:
         """The last lines of the file that the program of the calculator wrote last."""

@@ -9,6 +9,7 @@ import click
 
 from otf.cli.json_text import to_json
 from otf.cli.recorded import show_progress
+from otf.cli.trust import require_trust, trust_option
 from otf.errors import RunError
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ if TYPE_CHECKING:
     show_default=True,
     help="Label every N-th frame.",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, with every frame.")
-def command(run_dir: Path, every: int, as_json: bool) -> None:
+def command(*, run_dir: Path, every: int, trust: bool, as_json: bool) -> None:
     """Measure the true errors of a run by labelling its frames afterwards.
 
     Only frames with forces of the model are counted. The labels are kept in labels.audit.extxyz; an
@@ -33,6 +35,7 @@ def command(run_dir: Path, every: int, as_json: bool) -> None:
     """
     from otf.postprocess.audit import Audit, audit_summary
 
+    require_trust(run_dir, trusted=trust)
     audit = Audit(run_dir, every=every)
     frames, failure = [], None
     try:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from otf.cli.trust import trust_option
+
 if TYPE_CHECKING:
     from otf.postprocess.doctor import Trial
 
@@ -14,8 +16,9 @@ if TYPE_CHECKING:
 @click.command("doctor")
 @click.argument("config", required=False, type=click.Path(path_type=Path))
 @click.option("--try", "compute", is_flag=True, help="Compute some labels of CONFIG.")
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON.")
-def command(config: Path | None, compute: bool, as_json: bool) -> None:
+def command(*, config: Path | None, compute: bool, trust: bool, as_json: bool) -> None:
     """Show the engines, their versions, threads, what is missing and how to install it.
 
     With CONFIG, check that its run could start here: program, data and input. With --try, also
@@ -29,7 +32,7 @@ def command(config: Path | None, compute: bool, as_json: bool) -> None:
     if compute and config is None:
         raise click.UsageError("--try needs a CONFIG")
     if config is not None:
-        trial = try_job(config, compute=compute)
+        trial = try_job(config, compute=compute, trusted=trust)
         click.echo(json.dumps(asdict(trial), indent=2) if as_json else _in_words(trial))
         if trial.problems:
             raise SystemExit(1)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from otf.cli.mpi import with_mpi_ranks
+from otf.cli.trust import require_trust, trust_option
 
 if TYPE_CHECKING:
     from otf.model.tensor_energy import Ranks
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     type=click.Choice(["requeue", "chain"]),
     help="At the time limit of a Slurm job: requeue the job, or submit another that follows it.",
 )
+@trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @with_mpi_ranks
 def command(
@@ -28,6 +30,7 @@ def command(
     run_dir: Path,
     steps: int | None,
     again: Literal["requeue", "chain"] | None,
+    trust: bool,
     as_json: bool,
     ranks: "Ranks | None",
 ) -> None:
@@ -39,6 +42,7 @@ def command(
     from otf.cli.session import run_to_end
     from otf.runs.directory import change_steps
 
+    require_trust(run_dir, trusted=trust)
     if steps is not None:
         change_steps(run_dir, steps)
     run_to_end(run_dir, as_json=as_json, again=again, ranks=ranks)

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field
 
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
 
+_WORD = re.compile(r"[\w,.:=@%+/\-]+\Z")
 _TIME = re.compile(
     r"(?:(?P<days>\d+)-(?P<d_hours>\d+)(?::(?P<d_min>\d+)(?::(?P<d_s>\d+))?)?"
     r"|(?:(?P<hours>\d+):)?(?P<min>\d+):(?P<s>\d+)|(?P<minutes>\d+))\Z"
@@ -45,14 +46,30 @@ def _is_time(time: str) -> str:
 Time = Annotated[str, AfterValidator(_is_time)]
 
 
+def _is_word(text: str) -> str:
+    if not _WORD.match(text):
+        raise ValueError("expected letters, digits and ,.:=@%+/_- only")
+    return text
+
+
+def _is_line(text: str) -> str:
+    if "\n" in text or "\r" in text:
+        raise ValueError("expected a single line; give several as a list")
+    return text
+
+
+Word = Annotated[str, AfterValidator(_is_word)]
+Line = Annotated[str, AfterValidator(_is_line)]
+
+
 class Cluster(Section):
     """A job under Slurm; see ``otf submit``."""
 
     profile: FilePath | None = Field(
         None, description="file with keys of this section for a site; keys given here override it"
     )
-    partition: str | None = Field(None, description="partition; default: that of the site")
-    account: str | None = Field(None, description="account charged for the job")
+    partition: Word | None = Field(None, description="partition; default: that of the site")
+    account: Word | None = Field(None, description="account charged for the job")
     nodes: PositiveInt = 1
     tasks: PositiveInt = Field(1, description="MPI ranks on all nodes together")
     threads: PositiveInt = Field(1, description="cores per rank")
@@ -70,11 +87,11 @@ class Cluster(Section):
         description="action if the time limit is reached before the run ends: requeue the job; "
         "chain: submit another that follows it, where requeueing is not allowed; or no action",
     )
-    modules: list[str] = Field(default_factory=list, description="environment modules to load")
-    lines: list[str] = Field(
+    modules: list[Word] = Field(default_factory=list, description="environment modules to load")
+    lines: list[Line] = Field(
         default_factory=list,
         description="shell commands before the run, such as export FOO=1",
     )
-    options: list[str] = Field(
+    options: list[Line] = Field(
         default_factory=list, description="further options of sbatch, such as --qos=long"
     )

@@ -24,6 +24,7 @@ from otf.errors import ConfigError, EngineError
 
 _Path = tuple[str | int, ...]
 
+_LONGEST, _MOST_VALUES, _DEEPEST = 10**6, 10**5, 30  # characters, values and levels of a file
 _RENAMED = {
     "walkers": "replicas",
     "policy.second_opinion": "policy.force_check",
@@ -40,6 +41,7 @@ class _Document:
     keys: dict[_Path, yaml.Mark] = field(default_factory=dict)
     values: dict[_Path, yaml.Mark] = field(default_factory=dict)
     problems: list[tuple[yaml.Mark | None, str]] = field(default_factory=list)
+    too_much: bool = False
 
 
 def read_config(path: Path) -> Config:
@@ -180,8 +182,14 @@ def _locate(path: Path, mark: yaml.Mark | None) -> str:
 
 def _parse(text: str) -> _Document:
     document = _Document()
+    if len(text) > _LONGEST:
+        document.problems.append((None, f"longer than {_LONGEST} characters: no configuration"))
+        return document
     try:
         root = yaml.compose(text, Loader=yaml.SafeLoader)
+    except RecursionError:
+        document.problems.append((None, "nested too deeply"))
+        return document
     except yaml.MarkedYAMLError as error:
         problem = " ".join(p for p in (error.context, error.problem) if p)
         document.problems.append((error.problem_mark, f"not valid YAML: {problem}"))
@@ -196,6 +204,13 @@ def _parse(text: str) -> _Document:
 
 def _plain(node: yaml.Node, path: _Path, document: _Document, above: frozenset[int]) -> Any:
     document.values[path] = node.start_mark
+    if len(document.values) > _MOST_VALUES or len(path) > _DEEPEST:
+        if not document.too_much:
+            document.too_much = True
+            document.problems.append(
+                (node.start_mark, f"more than {_MOST_VALUES} values or {_DEEPEST} levels")
+            )
+        return None
     if id(node) in above:
         document.problems.append((node.start_mark, f"{_dotted(path)}: refers to itself"))
         return None
@@ -315,6 +330,7 @@ def _check_engine(document: _Document, folder: Path) -> None:
                     f"engine.{name}: there is no {section[name]}",
                 )
             )
+    section.update(engine.found_beside(section, folder))
     # Values derived from a path are stored: a copy of the file elsewhere would give others.
     given = {key: value for key, value in section.items() if key != "kind"}
     implied = engine.Options.model_validate(given).model_dump(mode="json", exclude_unset=True)

@@ -7,10 +7,10 @@ otf imports no engine. It finds them by the entry-point group ``otf.engines``
 
 import shutil
 from abc import abstractmethod
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 from ase import Atoms
 from pydantic import BaseModel
@@ -222,6 +222,11 @@ class Engine(LabelSource, Protocol):
         raise EngineError(
             f"system.from: engine '{cls.kind}' reads no structures; use system.structure"
         )
+
+    @classmethod
+    def found_beside(cls, options: Mapping[str, Any], folder: Path) -> dict[str, str]:  # noqa: ARG003
+        """Options that follow from files in the folder of the configuration; none by default."""
+        return {}
 
     @classmethod
     def keep_input(cls, path: Path, target: Path) -> None:

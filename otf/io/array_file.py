@@ -15,6 +15,7 @@ from otf.errors import FileError
 from otf.io.durable import replace_file
 
 _FORMAT = 4
+_LARGEST_RATIO = 1000  # of the size of arrays to that of their file
 _OR_ELSE = {
     "checkpoint": ", or start a new run",
     "model": ", or fit the labels again: `otf fit labels.extxyz --output model.h5`",
@@ -71,7 +72,7 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
         If it is damaged, of another kind, or of a format this version does not support.
     """
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             if file.attrs["kind"] != kind:
                 raise FileError(f"{path}: is a {file.attrs['kind']} file, not a {kind} file")
             found = int(file.attrs["format"])
@@ -81,11 +82,14 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
                     f"version that wrote it{_OR_ELSE.get(kind, '')}"
                 )
             text = file["scalars"].asstr()[()]
+            declared = sum(data.nbytes for data in file["arrays"].values())
+            if declared > _LARGEST_RATIO * path.stat().st_size:
+                raise ValueError(f"it declares {declared:.2g} bytes, more than it can hold")
             arrays = {name: data[()] for name, data in file["arrays"].items()}
             if file.attrs["digest"] != _digest(text, arrays):
                 raise ValueError("its content does not match its checksum")
             scalars: dict[str, Any] = json.loads(text)
-    except (OSError, KeyError, ValueError, TypeError, RuntimeError) as error:
+    except (OSError, KeyError, ValueError, TypeError, RuntimeError, AttributeError) as error:
         raise FileError(
             f"{path}: is damaged or not a {kind} file ({error}); restore it from a backup"
             + (

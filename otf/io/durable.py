@@ -1,14 +1,19 @@
 """Durable and atomic writing of files, and lock files."""
 
+import errno
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
 from otf.errors import FileError
+
+UNFINISHED = ".new"
+"""Suffix of files that are being written."""
 
 _LOG = logging.getLogger("otf.durable")
 
@@ -41,6 +46,8 @@ def sync_directory(directory: Path) -> None:
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Replace a file atomically: write a temporary file, sync it, and rename it to ``path``.
 
+    The temporary file is made anew under a name of this process; no symbolic link is followed.
+
     Parameters
     ----------
     path
@@ -48,7 +55,9 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     write
         Called with the temporary name; must leave a complete, closed file there.
     """
-    aside = path.with_name(path.name + ".new")
+    aside = path.with_name(f"{path.name}.{os.getpid()}-{threading.get_ident()}{UNFINISHED}")
+    aside.unlink(missing_ok=True)  # of a process that was killed and had the same number
+    os.close(os.open(aside, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     try:
         write(aside)
         with aside.open("rb") as stream:
@@ -58,6 +67,30 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         aside.unlink(missing_ok=True)  # an incomplete file would take space on a full disk
         raise
     sync_directory(path.parent)
+
+
+def no_link(name: str, flags: int) -> int:
+    """Opener for :func:`open` that does not follow a symbolic link.
+
+    Raises
+    ------
+    FileError
+        If the name is one.
+    """
+    try:
+        return os.open(name, flags | os.O_NOFOLLOW, 0o666)
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        raise FileError(
+            f"{name}: is a symbolic link, and otf does not write through one; remove it"
+        ) from error
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what killed processes left; only where this process alone writes."""
+    for path in folder.glob(f"*{UNFINISHED}"):
+        path.unlink(missing_ok=True)
 
 
 def reserve(path: Path, size: int) -> None:
@@ -100,7 +133,7 @@ def sole_owner(path: Path) -> Iterator[None]:
     FileError
         If another process holds it.
     """
-    with path.open("w") as stream:
+    with os.fdopen(no_link(str(path), os.O_WRONLY | os.O_CREAT), "w") as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:

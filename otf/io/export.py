@@ -56,7 +56,7 @@ def write_frames(frames: Frames, path: Path, kind: str) -> None:
                 for i in range(len(frames)):
                     stream.writelines(_dumped(frames, i))
         elif kind == "h5md":
-            with h5py.File(path, "w") as file:
+            with h5py.File(path, "w", locking=False) as file:
                 _write_h5md(frames, file)
         elif kind == "xdatcar":
             ase.io.write(path, list(_atoms(frames)), format="vasp-xdatcar")

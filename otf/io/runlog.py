@@ -1,15 +1,23 @@
 """``run.log``: the log file of a run."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import TextIOWrapper
 from pathlib import Path
+
+from otf.io.durable import no_link
 
 LOGGER = logging.getLogger("otf")
 
 
 class _LogFile(logging.FileHandler):
     """Log file that ignores write errors: a full disk is reported when results are written."""
+
+    def _open(self) -> TextIOWrapper:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND
+        return TextIOWrapper(os.fdopen(no_link(self.baseFilename, flags), "ab"), encoding="utf-8")
 
     def handleError(self, record: logging.LogRecord) -> None:
         return

@@ -124,7 +124,7 @@ class TrajectoryWriter:
         def write(aside: Path) -> None:
             self._copy(aside)
             reserve(aside, aside.stat().st_size + _OVERHEAD * records.nbytes + _FOLD_BYTES)
-            with h5py.File(aside, "r+") as file:
+            with h5py.File(aside, "r+", locking=False) as file:
                 h5md.append(file, _series(_newer(records, file)))
 
         replace_file(self.path, write)
@@ -136,7 +136,7 @@ class TrajectoryWriter:
             return
         aside.touch()
         reserve(aside, _FOLD_BYTES)
-        with h5py.File(aside, "w") as file:
+        with h5py.File(aside, "w", locking=False) as file:
             h5md.create(file, self._atoms, self._stages)
 
     def _recover(self, keep: int) -> None:
@@ -144,7 +144,7 @@ class TrajectoryWriter:
         folded = 0
         records = _read_tail(self._tail, len(self._atoms))
         if self.path.exists():
-            with h5py.File(self.path, "r") as file:
+            with h5py.File(self.path, "r", locking=False) as file:
                 folded = h5md.n_frames(file)
                 records = _newer(records, file)
         if folded + len(records) < keep:
@@ -153,7 +153,7 @@ class TrajectoryWriter:
 
             def cut(aside: Path) -> None:
                 self._copy(aside)
-                with h5py.File(aside, "r+") as file:
+                with h5py.File(aside, "r+", locking=False) as file:
                     h5md.resize(file, keep)
 
             replace_file(self.path, cut)
@@ -255,7 +255,7 @@ def _read(
 ) -> tuple[Atoms, dict[str, npt.NDArray[Any]], tuple[str, ...]]:
     """The system, these series (including frames in the tail), and the names of the stages."""
     try:
-        with h5py.File(path, "r") as file:
+        with h5py.File(path, "r", locking=False) as file:
             if h5md.group_of("jumps") in file:
                 raise FileError(
                     f"{path}: was written by otf before 0.1; export it with that version"

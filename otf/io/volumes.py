@@ -76,7 +76,7 @@ def write_volume(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
     """
 
     def fill(aside: Path) -> None:
-        with h5py.File(aside, "w") as file:
+        with h5py.File(aside, "w", locking=False) as file:
             file.attrs["kind"] = _KIND
             file.attrs["format"] = 1
             stored = file.create_dataset("density", data=density, compression="gzip", shuffle=True)

@@ -25,6 +25,7 @@ from otf.errors import EngineError, RunError
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.structure import make_structure, notes_on
+from otf.runs.trust import check_trusted
 from otf.units import MEV
 from otf.version import __version__
 
@@ -84,7 +85,7 @@ class Trial:
     notes: tuple[str, ...] = ()
 
 
-def try_job(source: Path, *, compute: bool) -> Trial:
+def try_job(source: Path, *, compute: bool, trusted: bool = False) -> Trial:
     """Open the engine of a configuration as a run would, and optionally compute labels.
 
     Parameters
@@ -94,15 +95,18 @@ def try_job(source: Path, *, compute: bool) -> Trial:
     compute
         Label the starting structure from scratch, and from there translated, displaced and
         strained.
+    trusted
+        Whether a configuration of another user may run its engine.
 
     Raises
     ------
     ConfigError, EngineError
         If a run could not start.
     RunError
-        If the engine does not compute a label.
+        If the engine does not compute a label, or may not run.
     """
     config = read_config(source)
+    check_trusted(config, source, trusted=trusted)
     atoms = make_structure(config, source.parent)
     engine = make_engine(config)
     check(config, atoms, engine.capabilities)

@@ -83,8 +83,8 @@ def overview(path: Path) -> Overview:
         if not run.checkpoint.exists():
             return known
         found, noise = read_checkpoint(run.checkpoint), stored_noise(run)
-    except OtfError as error:
-        return Overview(path, "damaged", problem=str(error))
+    except (OtfError, MemoryError, OSError, RecursionError) as error:
+        return Overview(path, "damaged", problem=str(error) or type(error).__name__)
     state = found.state
     now: State = "finished" if state.step >= known.steps else "stopped"
     history = state.history

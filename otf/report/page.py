@@ -100,12 +100,19 @@ def _page(
     # While the run is in progress the page is rewritten, and reloaded by the browser.
     again = f'<meta http-equiv="refresh" content="{refresh_s:.0f}">' if refresh_s else ""
     return (
-        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}'
         f"<title>otf: {title}</title><style>{_STYLE}</style></head><body><main>"
         f"{_head(run, config, state, title, seen)}{body}"
         f"<footer>otf {__version__}</footer></main></body></html>\n"
     )
+
+
+_POLICY = (
+    '<meta http-equiv="Content-Security-Policy" content="default-src \'none\'; '
+    "style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data: blob:\">"
+)
+"""The page needs nothing from outside, and nothing that is put into it may send anything."""
 
 
 def _figure(drawn: str) -> str:

@@ -14,7 +14,7 @@ from ase import Atoms
 from otf.config import Config, read_config
 from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, RunError
-from otf.io.durable import replace_file, sole_owner
+from otf.io.durable import UNFINISHED, replace_file, sole_owner
 from otf.io.runlog import run_log
 from otf.runs.assemble import (
     engine_files,
@@ -256,8 +256,9 @@ def one_run(path: Path) -> Path:
 def _barely_begun(run: RunDirectory) -> bool:
     """Whether a kill left only files that are written before the configuration."""
     return run.path.is_dir() and all(
-        item.name in (run.structure.name, f"{run.config.name}.new")
+        item.name == run.structure.name
         or item.name.startswith(("engine_", "replica-"))
+        or (item.name.startswith(run.config.name) and item.suffix == UNFINISHED)
         for item in run.path.iterdir()
     )
 

@@ -13,7 +13,7 @@ from otf.config import Config
 from otf.driver.records import Parts, Record
 from otf.engines.allocation import this_job
 from otf.engines.protocol import Engine
-from otf.io.durable import sole_owner
+from otf.io.durable import remove_unfinished, sole_owner
 from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.learning.model_file import write_model
@@ -113,6 +113,7 @@ def open_session(
     engine = engine or make_engine(config)
     check(config, atoms, engine.capabilities)
     with sole_owner(run.lock), run_log(run.log):
+        remove_unfinished(run.path)
         job = this_job()
         if job is not None:
             _LOG.info("%s", job)

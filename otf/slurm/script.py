@@ -51,7 +51,7 @@ def batch_script(cluster: Cluster, run: Path) -> str:
         *cluster.options,
     ]
     ranks = ["mpirun", "-n", str(cluster.model_ranks)] if cluster.model_ranks > 1 else []
-    command = [*ranks, sys.executable, "-m", "otf", "resume", str(run)]
+    command = [*ranks, sys.executable, "-P", "-m", "otf", "resume", str(run)]
     if cluster.again != "no":
         command += ["--again", cluster.again]
     lines = [
