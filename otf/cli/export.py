@@ -1,10 +1,16 @@
 """``otf export``."""
 
+import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from otf.cli.output_file import OutputFile, force_option
+from otf.errors import RunError
+
+if TYPE_CHECKING:
+    from otf.io.labels import StoredLabel
 
 _BY_ENDING = {".extxyz": "extxyz", ".xyz": "extxyz", ".traj": "traj", ".db": "db"} | {
     ".lammpstrj": "lammps-dump",
@@ -41,7 +47,6 @@ def command(
     SOURCE is a run directory or any trajectory that `otf analyse` reads.
     """
     from otf.io.export import FRAME_FORMATS, LABEL_FORMATS, write_frames, write_labels
-    from otf.io.labels import read_labels
     from otf.io.read_frames import read_frames
     from otf.runs.directory import one_run
 
@@ -52,7 +57,9 @@ def command(
     )
     one_run(source)
     if kind in LABEL_FORMATS:
-        labels = read_labels(source / "labels.extxyz" if source.is_dir() else source)
+        labels = _chosen(source, start_fs, stop_fs)[::every]
+        if not labels:
+            raise RunError(f"{source}: no label is between --from and --to")
         _make_room(output)
         write_labels(labels, output, kind)
         click.echo(f"{len(labels)} labels in {output}")
@@ -66,6 +73,22 @@ def command(
             f"cannot infer a format from the name {output}; give --as with one of "
             + ", ".join((*FRAME_FORMATS, *LABEL_FORMATS))
         )
+
+
+def _chosen(source: Path, start_fs: float | None, stop_fs: float | None) -> list["StoredLabel"]:
+    """Labels of a run or of a labels file, in a time interval."""
+    from otf.io.labels import read_labels
+    from otf.runs.directory import read_run
+
+    if not source.is_dir():
+        if start_fs is not None or stop_fs is not None:
+            raise click.UsageError("--from and --to need a run directory, which has the timestep")
+        return read_labels(source)
+    run, config, _ = read_run(source)
+    step_fs = config.dynamics.timestep_fs
+    first = -math.inf if start_fs is None else start_fs
+    last = math.inf if stop_fs is None else stop_fs
+    return [s for s in read_labels(run.labels) if first <= s.step * step_fs <= last]
 
 
 def _make_room(output: Path) -> None:

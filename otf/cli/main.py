@@ -73,6 +73,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     Exit codes: 0 done, 1 stopped by an error, 2 wrong usage, 128 + n stopped by signal n.
     """
+    # Pictures go to files; a backend inherited from a notebook need not exist here.
+    os.environ["MPLBACKEND"] = "agg"
     try:
         cli.main(args=None if arguments is None else list(arguments), standalone_mode=False)
     except OtfError as error:

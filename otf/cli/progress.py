@@ -7,12 +7,22 @@ from contextlib import contextmanager
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text
 
 from otf.driver.records import LabelRecord, Record, Segment
 from otf.io.runlog import LOGGER
 
 _BATCH_SECONDS = 30.0
+_HEAD_WIDTH, _BAR_WIDTH, _LINE_WIDTH = 36, 20, 90  # characters: predict 1234567/1234567 12:34:56
 
 
 class _Tally:
@@ -95,15 +105,34 @@ def progress(steps: int, timestep_fs: float) -> Iterator[Callable[[Record], None
     if not console.is_terminal:
         yield _Plain(steps, timestep_fs)
         return
-    with Progress(
-        TextColumn("{task.fields[phase]:<8}"),
-        BarColumn(bar_width=20),
+    with _bar(console) as bar:
+        yield _Live(bar, steps, timestep_fs)
+
+
+class _Line(ProgressColumn):
+    """The end of the line, cut off where the terminal ends."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self._room = room
+
+    def render(self, task: Task) -> Text:
+        """As much of the line as there is room for."""
+        return Text(str(task.fields["line"])[: self._room], no_wrap=True)
+
+
+def _bar(console: Console) -> Progress:
+    """Phase, steps and remaining time; then a bar and more, as far as there is room."""
+    columns: list[ProgressColumn] = [
+        TextColumn("{task.fields[phase]:<7}"),
         MofNCompleteColumn(),
         TimeRemainingColumn(compact=True),
-        TextColumn("{task.fields[line]}"),
-        console=console,
-    ) as bar:
-        yield _Live(bar, steps, timestep_fs)
+    ]
+    room = console.width - _HEAD_WIDTH
+    if room >= _LINE_WIDTH + _BAR_WIDTH:
+        columns.append(BarColumn(bar_width=_BAR_WIDTH))
+        room -= _BAR_WIDTH + 1
+    return Progress(*columns, _Line(max(0, room)), console=console)
 
 
 class _Screen(logging.Handler):

@@ -76,6 +76,8 @@ def _atoms(frames: Frames) -> Iterator[Atoms]:
             atoms.set_velocities(frames.velocities[i] / FS)
         if frames.time_fs is not None:
             atoms.info["time_fs"] = float(frames.time_fs[i])
+        if "temperature_K" in frames.series:
+            atoms.info["temperature_K"] = float(frames.series["temperature_K"][i])
         if energies is not None:
             atoms.calc = SinglePointCalculator(atoms, energy=float(energies[i]))
         yield atoms

@@ -14,11 +14,20 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 def kernel(function: Function) -> Function:
     """Compile with numba, cached on disk, releasing the interpreter lock."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy", fastmath=_FASTMATH)(function)
-    return cast(Function, compiled)
+    return _compiled(function, fastmath=_FASTMATH)
 
 
 def ordered_kernel(function: Function) -> Function:
     """Compile as :func:`kernel`, with sums in the order written: adding zeros changes no bit."""
-    compiled = njit(cache=True, nogil=True, error_model="numpy")(function)
-    return cast(Function, compiled)
+    return _compiled(function)
+
+
+def _compiled(function: Function, **options: Any) -> Function:
+    def compiled(*, cache: bool) -> Function:
+        made = njit(cache=cache, nogil=True, error_model="numpy", **options)(function)
+        return cast(Function, made)
+
+    try:
+        return compiled(cache=True)
+    except RuntimeError:  # neither the package nor the home directory can be written
+        return compiled(cache=False)

@@ -60,9 +60,10 @@ def recorded_labels(atoms: Atoms, where: str, keys: Keys | None = None) -> Label
 def _prefixed(atoms: Atoms) -> Keys | None:
     """Names with a prefix, if both the energy and the forces have the same one."""
     for name in atoms.info:
-        forces = f"{name.removesuffix('energy')}forces"
-        if name.endswith("_energy") and forces in atoms.arrays:
-            return Keys(name, forces)
+        prefix = name.removesuffix("energy")
+        for forces in (f"{prefix}forces", f"{prefix}force"):
+            if name.endswith("_energy") and forces in atoms.arrays:
+                return Keys(name, forces)
     return None
 
 

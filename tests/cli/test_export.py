@@ -12,6 +12,7 @@ import pytest
 from ase import units
 
 from otf.io.labels import read_labels
+from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
 from tests.cli.command import otf
 
@@ -226,7 +227,8 @@ def test_nothing_is_overwritten_and_mistakes_are_named(run, tmp_path):
     assert "exists; choose another name, or add --force" in otf("export", run, out, rc=2).stderr
     assert out.read_text() == "mine"
     assert "give --as with one of" in otf("export", run, tmp_path / "a.foo", rc=2).stderr
-    assert "does not exist" in otf("export", tmp_path, tmp_path / "a", "--as", "mace", rc=1).stderr
+    said = otf("export", tmp_path, tmp_path / "a", "--as", "mace", rc=1).stderr
+    assert "is not a run of otf" in said
 
 
 def test_list_and_status(run, tmp_path):
@@ -255,3 +257,30 @@ def test_a_damaged_run_is_listed_as_such(run, tmp_path):
     assert "checkpoint.h5" in otf("status", tmp_path / "broken").stdout
     (tmp_path / "broken/checkpoint.h5").unlink()
     assert "not begun" in otf("status", tmp_path / "broken").stdout
+
+
+def test_labels_of_a_time_interval_are_exported_and_fitted(run, tmp_path):
+    steps = [a.info["step"] for a in ase.io.read(run / "labels.extxyz", ":")]
+    for kind, energy in (("mace", "REF_energy"), ("gap", "dft_energy")):
+        out = tmp_path / f"{kind}.extxyz"
+        otf("export", run, out, "--as", kind, "--from", 2.0, "--to", 100.0, "--every", 2)
+        written = ase.io.read(out, ":")
+        assert len(written) == len([s for s in steps if 2.0 <= 2.0 * s <= 100.0][::2])
+        assert energy in written[0].info
+        assert "train" in otf("fit", out).stdout  # by the names that were written
+    refused = otf("export", run, tmp_path / "no.extxyz", "--as", "mace", "--from", 1e6, rc=1)
+    assert "no label is between --from and --to" in refused.stderr
+
+
+def test_temperatures_stay_with_exported_frames(run, trajectory, tmp_path):
+    out = tmp_path / "out.extxyz"
+    otf("export", run, out)
+    read = read_frames(out)
+    np.testing.assert_allclose(read.series["temperature_K"], trajectory.temperature, rtol=1e-8)
+    plain = ase.io.read(out, ":")
+    for atoms in plain:
+        del atoms.info["temperature_K"]
+    ase.io.write(tmp_path / "plain.extxyz", plain)
+    found = read_frames(tmp_path / "plain.extxyz").series["temperature_K"]
+    n = len(plain[0])
+    np.testing.assert_allclose(found * n, trajectory.temperature * (n - 1), rtol=1e-6)
