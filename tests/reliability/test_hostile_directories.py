@@ -3,8 +3,10 @@
 import errno
 import fcntl
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import h5py
@@ -176,3 +178,46 @@ def test_what_would_become_another_command_of_a_batch_job_is_refused(tmp_path, l
     source.write_text(source.read_text() + f"cluster: {{{line}}}\n")
     with pytest.raises(ConfigError, match=r"a\.yaml:4:\d+: cluster\."):
         read_config(source)
+
+
+HANGING = """\
+import time
+from ase.calculators.emt import EMT
+
+class Hanging(EMT):
+    calls = 0
+
+    def calculate(self, *arguments, **keywords):
+        Hanging.calls += 1
+        while Hanging.calls > 4:
+            time.sleep(0.1)
+        super().calculate(*arguments, **keywords)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_run_whose_engine_hangs(tmp_path, number):
+    (tmp_path / "hanging.py").write_text(HANGING)
+    source = written(tmp_path, "hanging:Hanging")
+    source.write_text(source.read_text().replace("steps: 3", "steps: 30"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otf", "run", str(source), "--output", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    labels = tmp_path / "run" / "labels.extxyz"
+    while not labels.exists() or labels.read_text().count("provenance") < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1.0)  # it hangs in the next label
+    process.send_signal(number)
+    time.sleep(1.5)
+    assert process.poll() is None
+    process.send_signal(number)
+    _, said = process.communicate(timeout=20)
+    assert process.returncode in (128 + number, 1)
+    assert "another one ends at once" in said
+    resumed = tmp_path / "run" / "engine_module.py"
+    resumed.write_text(resumed.read_text().replace("> 4", "> 10**6"))
+    assert otf("resume", tmp_path / "run").returncode == 0
