@@ -61,6 +61,11 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
             answered += 1
             if not np.isfinite(atoms.get_potential_energy()):
                 raise RunError("the energy is not finite: atoms overlap")
+    except (UnicodeDecodeError, MemoryError, AssertionError) as error:
+        raise RunError(
+            f"{address}: what was received is not of the i-PI protocol, or not finite "
+            f"({str(error) or 'numbers'}); is this the port of the driving program?"
+        ) from error
     except ValueError as error:
         raise RunError(
             f"{address}: the driving program does not have the {len(atoms)} atoms of the model's "

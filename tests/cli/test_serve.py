@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import threading
 
 import ase.io
 import numpy as np
@@ -122,6 +123,35 @@ IPI = """\
   </system>
 </simulation>
 """
+
+
+GARBAGE = {
+    "text": b"GARBAGE\xff\x00" * 10,
+    "huge": b"POSDATA     " + bytes(144) + (2**31 - 1).to_bytes(4, "little") + bytes(100),
+    "negative": b"POSDATA     " + bytes(144) + (2**32 - 5).to_bytes(4, "little") + bytes(100),
+    "nan": b"POSDATA     " + bytes(144) + (5).to_bytes(4, "little") + b"\xff" * 120,
+}
+
+
+@pytest.mark.parametrize("name", GARBAGE)
+def test_a_driver_that_sends_garbage_is_named(run, name):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen(1)
+
+        def answer():
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.sendall(GARBAGE[name])
+                connection.recv(1)
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        port = server.getsockname()[1]
+        said = otf("serve", run, "--host", "127.0.0.1", "--port", port, rc=1).stderr
+        thread.join(10.0)
+    expected = "does not have the" if name == "negative" else "not of the i-PI protocol"
+    assert expected in said
 
 
 @pytest.mark.full
