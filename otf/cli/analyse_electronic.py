@@ -8,6 +8,7 @@ import click
 
 from otf.cli.analyse_options import of_frames, positive, show_or_write
 from otf.cli.output_file import OutputFile, force_option
+from otf.cli.trust import require_trust, trust_option
 
 if TYPE_CHECKING:
     from otf.analysis.curves import Curves
@@ -146,6 +147,7 @@ def density(
 @positive("--displacement", "displacement_A", 0.01, "Displacement of the atoms, Angstrom.")
 @click.option("--mesh", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--by-engine", is_flag=True, help="Compute the phonons of the engine, too.")
+@trust_option
 @click.option(
     "--output",
     multiple=True,
@@ -160,11 +162,14 @@ def phonons(
     displacement_A: float,
     mesh: int,
     by_engine: bool,
+    trust: bool,
     output: tuple[Path, ...],
 ) -> None:
     """Phonons of a run's model at its energy minimum, by finite displacements."""
     from otf.postprocess.phonons import phonons as analyse
 
+    if by_engine:
+        require_trust(run_dir, trusted=trust)
     found = analyse(
         run_dir,
         supercell=supercell,

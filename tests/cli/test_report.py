@@ -1,5 +1,6 @@
 """``otf report``: one complete, small and self-contained page."""
 
+import html
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -96,6 +97,31 @@ def test_a_page_holds_all_its_sections(page):
     assert "<span>saved</span>" in page
     assert "press &amp; hold: npt, 200 steps, 300 K" in page
     assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
+
+
+def test_the_page_and_the_summary_show_the_same_numbers(tmp_path):
+    text = html.unescape(reported(tmp_path, MD))
+    said = otf("resume", tmp_path / "run").stdout  # the summary of the finished run
+    for pattern in (
+        r"error +(force MAE .*)",
+        r"contract +(target .*)",
+        r"temperature (.*)",
+        r"energy +conserved to (.*?) \(",
+        r"scatter (.*?) meV",
+        r"energy .* changed by (.*) meV",
+        r"discontinuities at model updates (.*?),",
+        r"heat (.*?),",
+        r"barostat (.*?),",
+    ):
+        found = re.search(pattern, said)
+        assert found is not None, pattern
+        assert found.group(1) in text, found.group(1)
+    calls = re.search(r"labels +(\d+) by ase .*?, (.*?) of the steps", said)
+    assert f"{calls.group(1)} ({calls.group(2)})" in text
+    state = otf("status", tmp_path / "run").stdout
+    contract = re.search(r"contract +(.*)", state).group(1)
+    assert contract in text
+    assert f"labels    {calls.group(1)} ({calls.group(2)} of the steps)" in state
 
 
 def test_pictures_are_drawn_and_take_the_colours_of_the_page(page):
