@@ -33,6 +33,7 @@ _FALSE_ALARM, _TRUE_ALARM = 1.25, 0.8  # factors on the threshold of the guard
 # Largest error of a component in a true alarm, relative to the configured threshold. That of
 # hundreds of components is four times their mean without any fault.
 _WORST = 2.0
+_UNUSUAL = 1.5  # error relative to the latest ones that makes an alarm a true one
 _DOUBTFUL = 2.0  # predicted error of a replay relative to the threshold of the guard
 _MOST_PATIENT = 10.0  # of the threshold of the guard, relative to the configured one
 
@@ -113,7 +114,8 @@ class AdaptivePolicy:
             gap = max(gap, float(allowed_at - label.step))
         patience = state.patience
         if label.reason == "guard":
-            true_alarm = label.worst > _WORST * self.guard * aim or label.error > aim
+            usual = _UNUSUAL * float(np.median(state.errors))
+            true_alarm = label.worst > _WORST * self.guard * aim or label.error > max(aim, usual)
             patience *= _TRUE_ALARM if true_alarm else _FALSE_ALARM
             patience = min(_MOST_PATIENT, max(1.0, patience))
         return self._with_gap(replace(state, patience=patience, allowed_at=allowed_at), gap)

@@ -12,6 +12,7 @@ from otf.units import MEV
 
 _LARGEST_DRIFT = 0.1  # of the integration, relative to the kinetic energy
 _LARGEST_CHANGE = 0.3  # by the errors of the model, relative to the kinetic energy
+_SCATTERS, _FEWEST_LABELS = 4.0, 6  # of the energies at labels, and labels that show them
 _RUNAWAY = 1.0  # relative to the kinetic energy of the temperature; ends the run
 _BLOCKS, _FEWEST_FRAMES = 8, 80  # by which the error of the mean temperature is estimated
 _WRONG, _DEVIATIONS = 0.1, 5.0  # share of the temperature, and errors, that it may be off
@@ -33,6 +34,8 @@ class EnergyConservation:
     total_change_meV
         Change of K + E − heat − barostat between the first and the last label, with E from the
         engine: the drift of the physical energy. NaN with fewer than two labels.
+    total_scatter_meV
+        Standard deviation of that energy about a steady change; noise of the labels is part of it.
     kinetic_meV
         Mean kinetic energy, which the others are to be small against.
     time_ps
@@ -46,6 +49,7 @@ class EnergyConservation:
     work_meV: float
     barostat_meV: float
     total_change_meV: float
+    total_scatter_meV: float
     kinetic_meV: float
     time_ps: float
 
@@ -59,11 +63,12 @@ class EnergyConservation:
                 f"{self.conserved_scatter_meV:.0f} meV), where the kinetic energy is "
                 f"{self.kinetic_meV:.0f} meV: a smaller dynamics.timestep_fs is needed"
             )
-        if abs(self.total_change_meV) > _LARGEST_CHANGE * self.kinetic_meV:
+        change = abs(self.total_change_meV)
+        if change > max(_LARGEST_CHANGE * self.kinetic_meV, _SCATTERS * self.total_scatter_meV):
             return (
                 f"the errors of the model changed the energy by {self.total_change_meV:+.0f} meV, "
                 f"where the kinetic energy is {self.kinetic_meV:.0f} meV: a smaller "
-                "policy.force_target_meV_A is needed"
+                "policy.force_target_meV_A or labels with less noise are needed"
             )
         return ""
 
@@ -87,6 +92,7 @@ def energy_conservation(
         work_meV=float(t.work[-1]) / MEV,
         barostat_meV=float(t.barostat[-1]) / MEV,
         total_change_meV=change / MEV,
+        total_scatter_meV=_total_scatter(history) / MEV,
         kinetic_meV=float(t.kinetic_energy.mean()) / MEV,
         time_ps=float(time_ps[-1] - time_ps[0]),
     )
@@ -98,9 +104,23 @@ def total_change(history: tuple[LabelRecord, ...]) -> float:
     Without what thermostat and barostat supplied: zero but for the errors of the model. NaN with
     fewer than two labels.
     """
-    totals = [r.total_energy for r in history if r.reason != "audit"]
-    known = [total for total in totals if math.isfinite(total)]
+    known = _totals(history)
     return known[-1] - known[0] if len(known) > 1 else math.nan
+
+
+def _totals(history: tuple[LabelRecord, ...]) -> list[float]:
+    totals = [r.total_energy for r in history if r.reason != "audit"]
+    return [total for total in totals if math.isfinite(total)]
+
+
+def _total_scatter(history: tuple[LabelRecord, ...]) -> float:
+    """Standard deviation of the energies at labels about a line, eV; 0 with too few."""
+    totals = _totals(history)
+    if len(totals) < _FEWEST_LABELS:
+        return 0.0
+    number = np.arange(float(len(totals)))
+    rest = np.array(totals) - np.polyval(np.polyfit(number, totals, 1), number)
+    return float(rest.std())
 
 
 def runaway(history: tuple[LabelRecord, ...], *, n_atoms: int, temperature_K: float) -> str:

@@ -435,6 +435,7 @@ def vibrating(n: int, seed: int, stretch: float = 1.0) -> Frames:
     return frames_of(atoms, np.array(positions))
 
 
+@pytest.mark.full
 def test_equal_runs_are_found_equal_as_often_as_they_should_be():
     p = [
         compare(vibrating(600, 2 * i), vibrating(400, 2 * i + 1), cutoff_A=4.0, bin_A=0.1).p_value

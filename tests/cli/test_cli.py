@@ -286,6 +286,7 @@ def test_an_audit_keeps_its_labels_and_continues(folder, tmp_path):
     assert kept.read_bytes().count(b"Properties") == finer["frames"] > first["frames"]
 
 
+@pytest.mark.full
 def test_a_label_is_dropped_and_the_run_goes_on(folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder / "runs/water", run)

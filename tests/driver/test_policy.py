@@ -211,6 +211,16 @@ def test_guard_becomes_patient_by_false_alarms_and_wary_by_true_ones():
     assert wary.patience == 1.0
 
 
+def test_an_alarm_is_false_where_every_label_errs_as_much():
+    """A model that cannot reach the aim errs by more than it without anything unusual."""
+    state = PolicyState(50.0, False, errors=(1.4 * AIM,) * 6)
+    for error, patience in ((1.5 * AIM, 1.25), (2.2 * AIM, 1.0)):
+        now = after_label(
+            ADAPTIVE, state, step=90, error=error, worst=2 * error, elapsed=10, reason="guard"
+        )
+        assert now.patience == pytest.approx(patience)
+
+
 def test_long_gaps_grow_carefully():
     policy = replace(ADAPTIVE, gap_max=1000)
     state = PolicyState(200.0, False)

@@ -96,11 +96,13 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
 
 def test_the_last_stage_may_become_longer(tmp_path):
     path = make(tmp_path)
+    with pytest.raises(ConfigError, match="the last of the stages begins at 200"):
+        change_steps(path, 150)
     run_session(*read_run(path))
     change_steps(path, 300)
     assert run_session(*read_run(path)).steps == 300
-    with pytest.raises(ConfigError, match="the last of the stages begins at 200"):
-        change_steps(path, 150)
+    with pytest.raises(RunError, match="has 300 steps already; --steps 280 is fewer"):
+        change_steps(path, 280)
     resolved = path / "config.resolved.yaml"
     resolved.write_text(resolved.read_text().replace("steps: 140", "steps: 150"))
     with pytest.raises(ConfigError, match=r"dynamics\.stages: was"):
@@ -156,6 +158,7 @@ stop: {rdf_error: 0.12, rdf_cutoff_A: 5}
 """
 
 
+@pytest.mark.full
 def test_a_run_ends_when_its_rdf_is_known_well_enough(tmp_path):
     path = make(tmp_path, RDF)
     summary = run_session(*read_run(path))

@@ -62,6 +62,17 @@ def test_a_broken_account_names_its_cause():
     assert "+50 meV, where the kinetic energy is 100 meV" in model.problem
 
 
+def test_noise_of_the_energies_is_no_change_of_the_energy():
+    """That of a grid, in a system as small as O2."""
+    rng = np.random.default_rng(3)
+    noisy = tuple(label(i, 1.0, total_energy=rng.normal(0.0, 0.05)) for i in range(20))
+    change = energy_conservation(trajectory(), noisy)
+    assert abs(change.total_change_meV) > 30.0
+    assert change.problem == ""
+    lost = tuple(label(i, 1.0, total_energy=rng.normal(0.05 * i, 0.05)) for i in range(20))
+    assert "errors of the model" in energy_conservation(trajectory(), lost).problem
+
+
 def test_there_is_no_verdict_on_an_unphysical_trajectory():
     kept = verdict(tuple(label(i, 9.0 + i, reason="audit", stands_for=10.0) for i in range(5)))
     assert kept.verdict == "kept"
