@@ -3,6 +3,7 @@
 import math
 from pathlib import Path
 
+from otf.io.labels import QUARANTINE
 from otf.runs.cost import labelled_percent
 from otf.runs.replicas import ReplicasSummary
 from otf.runs.stopping import DONE
@@ -37,6 +38,7 @@ def describe(s: Summary) -> str:
     lines = [
         f"{s.steps} of {s.steps_wanted} {unit} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
+        *_kept_apart(s),
         *_errors(s),
         *_sampling(s),
         *([] if s.contract is None else [f"contract    {s.contract.judgement}"]),
@@ -53,6 +55,12 @@ def describe(s: Summary) -> str:
     elif s.sampling is None:
         lines.append(f"check it    otf audit {s.directory} --every 20")
     return "\n".join(lines)
+
+
+def _kept_apart(s: Summary) -> list[str]:
+    if not s.kept_apart:
+        return []
+    return [f"{'':12}{s.kept_apart} more are not learned: see {s.directory}/{QUARANTINE}"]
 
 
 def _accepted(s: Summary) -> list[str]:

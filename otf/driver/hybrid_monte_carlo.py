@@ -25,7 +25,7 @@ from otf.dynamics.hybrid_monte_carlo import (
 )
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.velocities import thermal_momenta
-from otf.engines.labels import LabelFailure, Labels
+from otf.engines.labels import Disbelieved, LabelFailure, Labels
 from otf.io.committed import ENGINE, Frame
 
 _LOG = logging.getLogger("otf.hybrid_monte_carlo")
@@ -151,7 +151,8 @@ class _Sampler:
             self.failures = 0
             return labels
         self.failures += 1
-        if not self.parts.continue_on_failure or self.failures >= MOST_FAILURES:
+        goes_on = self.parts.continue_on_failure or isinstance(labels, Disbelieved)
+        if not goes_on or self.failures >= MOST_FAILURES:
             raise unlabelled(self.step, labels)
         _LOG.warning("step %d: no label (%s); the proposal is rejected", self.step, labels.reason)
         return None

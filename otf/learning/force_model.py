@@ -91,13 +91,15 @@ class ForceModel:
         if posterior is None:
             return np.inf, np.full((len(atoms), 3), np.inf)
         key = atoms.positions.tobytes() + atoms.cell.array.tobytes()
-        if key not in self._latest:
+        found = self._latest.get(key)
+        if found is None:
             leading = posterior.samples.shape[1]
             rows = self.energy_model.design(atoms)[: 1 + 3 * len(atoms), :leading]
             square = np.mean((rows @ posterior.samples.T) ** 2, axis=1) / posterior.force_noise**2
+            found = float(square[0]), square[1:].reshape(-1, 3)
             self._latest.clear()
-            self._latest[key] = float(square[0]), square[1:].reshape(-1, 3)
-        return self._latest[key]
+            self._latest[key] = found
+        return found
 
     def predicted_error(self, atoms: Atoms) -> Floats:
         """Expected error of each force component (N, 3), eV/Angstrom.

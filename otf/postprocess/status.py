@@ -14,7 +14,7 @@ from otf.io.trajectory import read_scalars
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory, read_run, replicas_below
-from otf.runs.noise import stored_noise
+from otf.runs.noise import further_labels
 from otf.runs.summary import contract_of
 
 State = Literal["running", "stopped", "finished", "not begun", "damaged"]
@@ -82,7 +82,7 @@ def overview(path: Path) -> Overview:
         )
         if not run.checkpoint.exists():
             return known
-        found, noise = read_checkpoint(run.checkpoint), stored_noise(run)
+        found, (_, further_s) = read_checkpoint(run.checkpoint), further_labels(run)
     except (OtfError, MemoryError, OSError, RecursionError) as error:
         return Overview(path, "damaged", problem=str(error) or type(error).__name__)
     state = found.state
@@ -104,7 +104,7 @@ def overview(path: Path) -> Overview:
             history,
             wall_s=found.wall_s,
             steps=state.step,
-            further_s=0.0 if noise is None else noise[1],
+            further_s=further_s,
         )
         if state.sampler is None
         else None,

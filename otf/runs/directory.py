@@ -15,6 +15,7 @@ from otf.config import Config, read_config
 from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import UNFINISHED, replace_file, sole_owner
+from otf.io.labels import QUARANTINE
 from otf.io.runlog import run_log
 from otf.runs.assemble import (
     engine_files,
@@ -50,6 +51,11 @@ class RunDirectory:
     def labels(self) -> Path:
         """All computed labels."""
         return self.path / "labels.extxyz"
+
+    @property
+    def quarantine(self) -> Path:
+        """Labels that are not believed, or were dropped."""
+        return self.path / QUARANTINE
 
     @property
     def audit(self) -> Path:
@@ -96,7 +102,7 @@ class RunDirectory:
         """Files that only runs write, and that hold what was paid for or what a resume needs."""
         return (
             self.config, self.structure, self.labels, self.translated, self.strained, self.audit,
-            self.trajectory, self.checkpoint, self.model, self.log, self.lock,
+            self.quarantine, self.trajectory, self.checkpoint, self.model, self.log, self.lock,
         )  # fmt: skip
 
     @property

@@ -8,7 +8,7 @@ from otf.driver.policy import UNTRIGGERED
 from otf.driver.records import LabelRecord
 from otf.errors import RunError
 from otf.io.durable import sole_owner
-from otf.io.labels import QUARANTINE, StoredLabel, append_frame, read_labels, write_labels
+from otf.io.labels import StoredLabel, append_frame, read_labels, write_labels
 from otf.learning.model_file import write_model
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
@@ -47,17 +47,16 @@ def drop_label(path: Path, index: int, *, reason: str) -> Path:
         trainer = make_trainer(
             config.effective_model,
             displaced(atoms, seed=config.dynamics.seed),
-            noise=None if noise is None else noise[0],
+            noise=noise,
         )
         _learn(trainer, config, rest, history)
         renumbered = tuple(replace(r, index=i) for i, r in enumerate(history))
         state = replace(found.state, trainer=trainer.capture(), history=renumbered)
-        quarantine = run.labels.with_name(QUARANTINE)
-        append_frame(quarantine, stored[index], reason)
+        append_frame(run.quarantine, stored[index], reason)
         write_labels(run.labels, rest)
         write_checkpoint(run.checkpoint, replace(found, state=state))
         write_model(run.model, trainer.force_model)
-    return quarantine
+    return run.quarantine
 
 
 def _check(history: tuple[LabelRecord, ...], index: int, *, sampled: bool) -> None:

@@ -11,7 +11,7 @@ from otf.driver.labelling import Labeller, unlabelled
 from otf.engines.label_noise import LabelNoise, noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
-from otf.io.labels import LabelFile, first_label
+from otf.io.labels import LabelFile, first_label, read_labels
 from otf.runs.directory import RunDirectory
 from otf.units import MEV
 
@@ -69,12 +69,19 @@ def measured_noise(
     return noise
 
 
-def stored_noise(run: RunDirectory) -> tuple[LabelNoise, float] | None:
-    """Noise of the labels of a run, and the seconds its engine call took; None if not measured."""
+def stored_noise(run: RunDirectory) -> LabelNoise | None:
+    """Noise of the labels of a run; None if it was not measured."""
     if not (has_label(run.translated) and has_label(run.labels)):
         return None
     first, second = (first_label(path).labels for path in (run.labels, run.translated))
-    return noise_between(first, second), second.wall_s
+    return noise_between(first, second)
+
+
+def further_labels(run: RunDirectory) -> tuple[int, float]:
+    """Labels that were kept apart, and the seconds of all engine calls that are not learned."""
+    kept = read_labels(run.quarantine) if has_label(run.quarantine) else []
+    other = [first_label(path) for path in (run.translated, run.strained) if has_label(path)]
+    return len(kept), sum(stored.labels.wall_s for stored in [*kept, *other])
 
 
 def labelled_apart(path: Path, engine: Engine, labeller: Labeller, atoms: Atoms) -> Labels:

@@ -24,7 +24,7 @@ from otf.io.committed import Trajectory
 from otf.io.trajectory import read_scalars
 from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory
-from otf.runs.noise import stored_noise
+from otf.runs.noise import further_labels, stored_noise
 from otf.runs.warm_start import Gains, gains
 from otf.units import MEV
 
@@ -83,6 +83,8 @@ class Summary:
     noise_meV_A
         Noise of the forces by translating all atoms at the start, by one more engine call; None if
         it was not measured.
+    kept_apart
+        Labels that are not learned: not believed, or dropped.
     accepted_meV_A
         Error that is accepted because the target cannot be reached, or None.
     sampling
@@ -111,6 +113,7 @@ class Summary:
     contract: Contract | None
     floor_meV_A: float | None
     noise_meV_A: float | None
+    kept_apart: int
     accepted_meV_A: float | None
     sampling: Sampling | None
     cost: Cost
@@ -163,7 +166,7 @@ def summarise(
     state = outcome.state
     history = state.history if state is not None else ()
     steps = state.step if state is not None else 0
-    noise = stored_noise(run)
+    noise, (kept_apart, further_s) = stored_noise(run), further_labels(run)
     t = read_scalars(run.trajectory) if steps else None
     sampled = state is not None and state.sampler is not None
     moves = sum(r.elapsed for r in history) if sampled else steps
@@ -187,7 +190,8 @@ def summarise(
         force_checks=ForceChecks() if state is None else state.force_checks,
         contract=contract_of(config, history, t),
         floor_meV_A=None if state is None else _known(state.policy.floor),
-        noise_meV_A=None if noise is None else noise[0].force_mae / MEV,
+        noise_meV_A=None if noise is None else noise.force_mae / MEV,
+        kept_apart=kept_apart,
         accepted_meV_A=None if state is None else _known(state.policy.accepted),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,
         energy_conservation=None if t is None else energy_conservation(t, history),
@@ -196,7 +200,7 @@ def summarise(
             history,
             wall_s=outcome.wall_s,
             steps=moves,
-            further_s=0.0 if noise is None else noise[1],
+            further_s=further_s,
         ),
         stopped_by=outcome.stopped_by,
     )

@@ -433,7 +433,8 @@ def test_a_wrong_force_that_is_reproduced_is_kept_apart(tmp_path, caplog):
     keywords = "first: 6, last: 8, how: spiky, "
     run = make(tmp_path, calculator=FLAKY, keywords=keywords)
     summary, _ = sit(run)
-    assert summary.steps == 150
+    assert (summary.steps, summary.kept_apart) == (150, 1)
+    assert "1 more are not learned: see" in describe(summary)
     assert "the forces are not the derivatives of the energy" in caplog.text
     kept = ase.io.read(run / "labels.quarantine.extxyz", ":")
     assert len(kept) == 1
