@@ -4,8 +4,8 @@ r"""Whether an engine's stress is the derivative of its energy, by a label of a 
 
    E_1 - E_0 = V\, \tfrac12 (\sigma_0 + \sigma_1) : \varepsilon + O(\varepsilon^3)
 
-The strain has six different components, so that a wrong order of them shows as well as a wrong
-sign or unit.
+The shear strains differ in sign and size, so that a wrong order of the components shows as well as
+a wrong sign or unit.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.units import GPA, MEV
 
-_SYMMETRIC: Floats = 0.01 * np.array([[1.0, 0.3, -0.5], [0.3, -0.6, 0.8], [-0.5, 0.8, 0.4]])
+_SYMMETRIC: Floats = 0.01 * np.array([[0.3, -0.6, -0.3], [-0.6, -0.2, 1.0], [-0.3, 1.0, 0.1]])
 _SHARE = 0.3  # of the energies, by which they may differ: plane waves are those of one cell
 _LEAST = 2.0 * MEV  # noise of converged energies
 _PERMUTED = (0, 1, 2, 5, 4, 3)  # of the last three components of Voigt's order

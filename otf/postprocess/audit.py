@@ -1,7 +1,8 @@
 """Independent check of a run: committed frames are labelled afterwards and compared."""
 
+import os
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -74,7 +75,7 @@ class Audit:
     """Labels of frames of a run, outside its trajectory, and the errors that they show.
 
     Every label is appended to ``labels.audit.extxyz`` in the run directory, and is read from there
-    when the same frame is audited again.
+    when the same frame is audited again. They are not kept where the directory cannot be written.
 
     Parameters
     ----------
@@ -115,12 +116,11 @@ class Audit:
         """
         run, trajectory = self._run, self._trajectory
         engine = make_engine(self._config)
-        with (
-            sole_owner(run.audit.with_suffix(".lock")),
-            closing(LabelFile(run.audit)) as file,
-            TemporaryDirectory(prefix="otf-audit-") as scratch,
-            closing(engine),
-        ):
+        with TemporaryDirectory(prefix="otf-audit-") as scratch, ExitStack() as stack:
+            path = run.audit if os.access(run.path, os.W_OK) else Path(scratch) / run.audit.name
+            stack.enter_context(sole_owner(path.with_suffix(".lock")))
+            file = stack.enter_context(closing(LabelFile(path)))
+            stack.callback(engine.close)
             stored = {s.step: s for s in (file[i] for i in range(len(file)))}
             engine.open(self._start, Path(scratch))
             for i in range(len(trajectory)):

@@ -83,6 +83,7 @@ def overview(path: Path) -> Overview:
         if not run.checkpoint.exists():
             return known
         found, (_, further_s) = read_checkpoint(run.checkpoint), further_labels(run)
+        contract = contract_of(config, found.state.history, read_scalars(run.trajectory))
     except (OtfError, MemoryError, OSError, RecursionError) as error:
         return Overview(path, "damaged", problem=str(error) or type(error).__name__)
     state = found.state
@@ -99,7 +100,7 @@ def overview(path: Path) -> Overview:
         labels=len(history),
         gap=0 if state.policy.by_engine else state.policy.steps,
         last=history[-1],
-        contract=contract_of(config, history, read_scalars(run.trajectory)),
+        contract=contract,
         cost=cost_of(
             history,
             wall_s=found.wall_s,

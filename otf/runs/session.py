@@ -24,7 +24,7 @@ from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
 from otf.runs.noise import measured_noise
 from otf.runs.signals import StopRequest, stop_on_signals
-from otf.runs.stress_check import check_stress
+from otf.runs.stress_check import strained_label, warn_of_stress
 from otf.runs.summary import Outcome, Summary, summarise
 from otf.runs.warm_start import warm_started
 from otf.units import MEV
@@ -129,8 +129,9 @@ def open_session(
                 source = warm_started(engine, run.matrices)
                 labeller = make_labeller(config, source, file)
                 target = config.policy.force_target_meV_A * MEV
-                check_stress(run, engine, labeller, atoms)
+                strained = strained_label(run, engine, labeller, atoms)
                 noise = measured_noise(run, engine, labeller, atoms, target=target)
+                warn_of_stress(strained, labeller, atoms, noise)
                 parts = make_parts(config, atoms, source, file, ranks=ranks, noise=noise)
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:
