@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from ase import units
 
+from otf.analysis.blocks import block_estimate
 from otf.driver.records import LabelRecord
 from otf.io.committed import Trajectory
 from otf.units import MEV
@@ -14,7 +15,7 @@ _LARGEST_DRIFT = 0.1  # of the integration, relative to the kinetic energy
 _LARGEST_CHANGE = 0.3  # by the errors of the model, relative to the kinetic energy
 _SCATTERS, _FEWEST_LABELS = 4.0, 6  # of the energies at labels, and labels that show them
 _RUNAWAY = 1.0  # relative to the kinetic energy of the temperature; ends the run
-_BLOCKS, _FEWEST_FRAMES = 8, 80  # by which the error of the mean temperature is estimated
+_FEW_EXPLOSIONS, _MANY_EXPLOSIONS = 2, 0.05  # that may happen, and a share of the labels
 _WRONG, _DEVIATIONS = 0.1, 5.0  # share of the temperature, and errors, that it may be off
 
 
@@ -143,6 +144,17 @@ def runaway(history: tuple[LabelRecord, ...], *, n_atoms: int, temperature_K: fl
     )
 
 
+def explosions(history: tuple[LabelRecord, ...]) -> str:
+    """That the model's dynamics diverged again and again; empty if it did not."""
+    count = sum(r.reason == "explosion" for r in history)
+    if count <= max(_FEW_EXPLOSIONS, _MANY_EXPLOSIONS * len(history)):
+        return ""
+    return (
+        f"the dynamics of the model diverged {count} times: a smaller dynamics.timestep_fs or "
+        "policy.force_target_meV_A is needed"
+    )
+
+
 @dataclass(frozen=True)
 class MeanTemperature:
     """Mean temperature of the last stage of a run.
@@ -150,7 +162,7 @@ class MeanTemperature:
     Attributes
     ----------
     mean_K, error_K
-        Mean and its standard error, by blocks; NaN with too few frames.
+        Mean and its standard error; NaN if the run is shorter than ten correlation times.
     target_K
         That of the thermostat; None without one, or if it changes.
     """
@@ -185,8 +197,5 @@ def mean_temperature(t: Trajectory, *, target_K: float | None) -> MeanTemperatur
     values = t.temperature[t.stage == t.stage.max()] if len(t.stage) else t.temperature
     if not len(values):
         return None
-    error = math.nan
-    if len(values) >= _FEWEST_FRAMES:
-        means = [block.mean() for block in np.array_split(values, _BLOCKS)]
-        error = float(np.std(means, ddof=1)) / math.sqrt(_BLOCKS)
-    return MeanTemperature(float(values.mean()), error, target_K)
+    found = block_estimate(values)
+    return MeanTemperature(float(found.mean), float(found.error), target_K)

@@ -17,6 +17,7 @@ from otf.driver.thermodynamics import (
     EnergyConservation,
     MeanTemperature,
     energy_conservation,
+    explosions,
     mean_temperature,
 )
 from otf.engines.protocol import Engine
@@ -140,8 +141,8 @@ def contract_of(
     error = error_of(config, history)
     if error is None or config.policy.kind != "adaptive":
         return None
-    unphysical = ""
-    if t is not None:
+    unphysical = explosions(history)
+    if t is not None and not unphysical:
         energy, temperature = energy_conservation(t, history), temperature_of(config, t)
         unphysical = (energy.problem if energy else "") or (
             temperature.problem if temperature else ""

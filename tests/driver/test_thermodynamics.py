@@ -6,7 +6,12 @@ from ase import Atoms
 
 from otf.config import read_config
 from otf.driver.statistics import Contract
-from otf.driver.thermodynamics import energy_conservation, mean_temperature, runaway
+from otf.driver.thermodynamics import (
+    energy_conservation,
+    explosions,
+    mean_temperature,
+    runaway,
+)
 from otf.errors import RunError
 from otf.io.committed import Trajectory
 from otf.runs.directory import create_run, read_run
@@ -81,6 +86,17 @@ def test_there_is_no_verdict_on_an_unphysical_trajectory():
     assert void.judgement == "target 20 meV/A has no meaning here: it evaporated"
 
 
+@pytest.mark.parametrize(
+    ("count", "others", "named"), [(2, 5, False), (3, 5, True), (3, 90, False)]
+)
+def test_repeated_explosions_are_named(count, others, named):
+    records = tuple(
+        label(i, 1.0, reason="explosion" if i < count else "scheduled")
+        for i in range(count + others)
+    )
+    assert bool(explosions(records)) is named
+
+
 def test_mean_temperature_has_an_error_and_a_target():
     rng = np.random.default_rng(1)
     held, errors = 0, []
@@ -93,7 +109,8 @@ def test_mean_temperature_has_an_error_and_a_target():
     assert np.mean(errors) == pytest.approx(4.0, rel=0.1)
     cold = mean_temperature(trajectory(temperature=rng.normal(200.0, 40.0, 100)), target_K=300.0)
     assert "where the thermostat is at 300 K" in cold.problem
-    assert mean_temperature(trajectory(), target_K=None).in_words() == "300.0 +- 0.0 K"
+    short = mean_temperature(trajectory(3, temperature=np.full(3, 300.0)), target_K=None)
+    assert short.in_words() == "300.0 K"
 
 
 @pytest.mark.parametrize(("change", "ends"), [(0.3, False), (-0.5, True), (22.0, True)])
