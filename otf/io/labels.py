@@ -8,6 +8,7 @@ import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -57,8 +58,6 @@ class LabelFile:
         self.path: Path = path
         self._stored = _recover(path) if path.exists() else []
         self._quarantine = path.with_name(QUARANTINE)
-        known = self._quarantine
-        self._refused = _recover(known) if known.exists() else []
         self._stream = path.open("ab", buffering=0)
         durable.sync_directory(path.parent)
 
@@ -113,6 +112,10 @@ class LabelFile:
             ) from error
         frozen = atoms.copy()
         self._stored.append(StoredLabel(len(self._stored), step, frozen, labels))
+
+    @cached_property
+    def _refused(self) -> list[StoredLabel]:
+        return _recover(self._quarantine) if self._quarantine.exists() else []
 
     def refusal(self, step: int, atoms: Atoms) -> str:
         """Why the label of exactly this geometry is not learned; empty if there is none."""
