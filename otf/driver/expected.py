@@ -1,8 +1,8 @@
 """What the model expects of a label, and what speaks against a label that was computed.
 
-The forces and the energy are judged by their own predicted errors. On labels of sound engines the
-largest deviation of a component, of thousands, was about ten of them in the first labels of a run
-and six later.
+The forces and the energy are judged by their own predicted errors. Of 11 529 clean labels of seven
+systems none was doubted; the largest deviation was half of what is allowed
+(examples/validation/README.md).
 """
 
 from collections.abc import Callable
