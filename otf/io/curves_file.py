@@ -9,6 +9,7 @@ import numpy as np
 from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io.durable import replace_file
+from otf.io.hdf5 import written_hdf5
 
 Columns = Mapping[str, Floats]
 
@@ -53,7 +54,7 @@ def write_curves(path: Path, columns: Columns, comments: list[str]) -> None:
 
     def write(aside: Path) -> None:
         if path.suffix == ".h5":
-            with h5py.File(aside, "w", locking=False) as file:
+            with written_hdf5(aside, "w") as file:
                 file.attrs["comments"] = comments
                 for name, values in columns.items():
                     file[name] = values

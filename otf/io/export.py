@@ -27,6 +27,7 @@ from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io import h5md
 from otf.io.frames import Frames, right_handed
+from otf.io.hdf5 import written_hdf5
 from otf.io.labels import StoredLabel
 from otf.units import FS
 
@@ -56,7 +57,7 @@ def write_frames(frames: Frames, path: Path, kind: str) -> None:
                 for i in range(len(frames)):
                     stream.writelines(_dumped(frames, i))
         elif kind == "h5md":
-            with h5py.File(path, "w", locking=False) as file:
+            with written_hdf5(path, "w") as file:
                 _write_h5md(frames, file)
         elif kind == "xdatcar":
             ase.io.write(path, list(_atoms(frames)), format="vasp-xdatcar")

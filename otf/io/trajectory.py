@@ -22,6 +22,7 @@ from otf.errors import FileError
 from otf.io import durable, h5md
 from otf.io.committed import Frame, Trajectory
 from otf.io.durable import replace_file, reserve
+from otf.io.hdf5 import written_hdf5
 from otf.units import FS, KJ_PER_MOL
 
 _FOLD_BYTES = 1 << 18
@@ -124,7 +125,7 @@ class TrajectoryWriter:
         def write(aside: Path) -> None:
             self._copy(aside)
             reserve(aside, aside.stat().st_size + _OVERHEAD * records.nbytes + _FOLD_BYTES)
-            with h5py.File(aside, "r+", locking=False) as file:
+            with written_hdf5(aside, "r+") as file:
                 h5md.append(file, _series(_newer(records, file)))
 
         replace_file(self.path, write)
@@ -136,7 +137,7 @@ class TrajectoryWriter:
             return
         aside.touch()
         reserve(aside, _FOLD_BYTES)
-        with h5py.File(aside, "w", locking=False) as file:
+        with written_hdf5(aside, "w") as file:
             h5md.create(file, self._atoms, self._stages)
 
     def _recover(self, keep: int) -> None:
@@ -153,7 +154,7 @@ class TrajectoryWriter:
 
             def cut(aside: Path) -> None:
                 self._copy(aside)
-                with h5py.File(aside, "r+", locking=False) as file:
+                with written_hdf5(aside, "r+") as file:
                     h5md.resize(file, keep)
 
             replace_file(self.path, cut)

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 from ase import Atoms
 from ase.io.cube import read_cube as read
@@ -11,6 +10,7 @@ from ase.io.cube import write_cube as write
 from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io.durable import replace_file
+from otf.io.hdf5 import written_hdf5
 from otf.io.siesta_density import read_siesta_density
 from otf.orbitals.grids import Grid
 from otf.units import BOHR
@@ -76,7 +76,7 @@ def write_volume(path: Path, atoms: Atoms, grid: Grid, density: Floats) -> None:
     """
 
     def fill(aside: Path) -> None:
-        with h5py.File(aside, "w", locking=False) as file:
+        with written_hdf5(aside, "w") as file:
             file.attrs["kind"] = _KIND
             file.attrs["format"] = 1
             stored = file.create_dataset("density", data=density, compression="gzip", shuffle=True)
