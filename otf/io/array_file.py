@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from otf.errors import FileError
 from otf.io.durable import replace_file
+from otf.io.hdf5 import read_hdf5
 
 _FORMAT = 4
 _LARGEST_RATIO = 1000  # of the size of arrays to that of their file
@@ -72,7 +73,7 @@ def read_arrays(path: Path, kind: str) -> tuple[dict[str, Any], dict[str, npt.ND
         If it is damaged, of another kind, or of a format this version does not support.
     """
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with read_hdf5(path) as file:
             if file.attrs["kind"] != kind:
                 raise FileError(f"{path}: is a {file.attrs['kind']} file, not a {kind} file")
             found = int(file.attrs["format"])

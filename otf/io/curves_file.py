@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from otf.arrays import Floats
 from otf.errors import FileError
 from otf.io.durable import replace_file
-from otf.io.hdf5 import written_hdf5
+from otf.io.hdf5 import read_hdf5, written_hdf5
 
 Columns = Mapping[str, Floats]
 
@@ -29,7 +28,7 @@ def as_text(columns: Columns, comments: list[str], *, separator: str = " ") -> I
 def _is_ours(path: Path) -> bool:
     """Whether an HDF5 file was written by :func:`write_curves`."""
     try:
-        with h5py.File(path, locking=False) as file:
+        with read_hdf5(path) as file:
             return "comments" in file.attrs
     except OSError:
         return False

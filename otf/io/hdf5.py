@@ -1,7 +1,8 @@
-"""Writing of HDF5 files on disks that may fail.
+"""HDF5 files through files of Python.
 
 HDF5 crashes at the end of the process if it was told that a write failed. So it writes to a file
-that never fails, and the first error is raised when the file is closed.
+that never fails, and the first error is raised when the file is closed. Nor does it lock such
+files: some file systems have no locks, and a run has its own.
 """
 
 import io
@@ -56,3 +57,16 @@ def written_hdf5(path: Path, mode: str) -> Iterator[h5py.File]:
             yield file
         if stream.error is not None:
             raise stream.error
+
+
+@contextmanager
+def read_hdf5(path: Path) -> Iterator[h5py.File]:
+    """An HDF5 file to read, which may be open elsewhere.
+
+    Raises
+    ------
+    OSError
+        If it does not exist or is no HDF5 file.
+    """
+    with path.open("rb", buffering=0) as stream, h5py.File(stream, "r") as file:
+        yield file

@@ -22,7 +22,7 @@ from otf.errors import FileError
 from otf.io import durable, h5md
 from otf.io.committed import Frame, Trajectory
 from otf.io.durable import replace_file, reserve
-from otf.io.hdf5 import written_hdf5
+from otf.io.hdf5 import read_hdf5, written_hdf5
 from otf.units import FS, KJ_PER_MOL
 
 _FOLD_BYTES = 1 << 18
@@ -145,7 +145,7 @@ class TrajectoryWriter:
         folded = 0
         records = _read_tail(self._tail, len(self._atoms))
         if self.path.exists():
-            with h5py.File(self.path, "r", locking=False) as file:
+            with read_hdf5(self.path) as file:
                 folded = h5md.n_frames(file)
                 records = _newer(records, file)
         if folded + len(records) < keep:
@@ -256,7 +256,7 @@ def _read(
 ) -> tuple[Atoms, dict[str, npt.NDArray[Any]], tuple[str, ...]]:
     """The system, these series (including frames in the tail), and the names of the stages."""
     try:
-        with h5py.File(path, "r", locking=False) as file:
+        with read_hdf5(path) as file:
             if h5md.group_of("jumps") in file:
                 raise FileError(
                     f"{path}: was written by otf before 0.1; export it with that version"

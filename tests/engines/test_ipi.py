@@ -267,8 +267,11 @@ def test_unconverged_results_are_not_labels(inputs, tmp_path, name):
 def test_a_process_killed_in_a_label_is_started_again(inputs, tmp_path, name):
     atoms = TestQuantumEspresso.crystal if name == "si.in" else water()
     script = tmp_path / "once.sh"  # the first process is killed in its label
+    killing = (
+        "until grep -qE 'iteration #|SCF WAVEFUNCTION' output; do sleep 0.01; done; kill -9 $$"
+    )
     script.write_text(
-        f'#!/bin/sh\nmkdir {tmp_path}/once 2> /dev/null && (sleep 0.6; kill -9 $$) &\nexec "$@"\n'
+        f'#!/bin/sh\nmkdir {tmp_path}/once 2> /dev/null && ({killing}) &\nexec "$@"\n'
     )
     script.chmod(0o755)
     running = engine(inputs / name, command=f"{script} {'pw.x' if name == 'si.in' else 'cp2k'}")
