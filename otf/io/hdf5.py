@@ -1,6 +1,6 @@
 """HDF5 files through files of Python.
 
-HDF5 crashes at the end of the process if it was told that a write failed. So it writes to a file
+HDF5 crashes at the end of the process if a write has failed in it. So it writes to a file
 that never fails, and the first error is raised when the file is closed. Nor does it lock such
 files: some file systems have no locks, and a run has its own.
 """

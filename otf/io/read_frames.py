@@ -196,7 +196,7 @@ def _ase(path: Path, read: list[Atoms], cell: np.ndarray | None) -> Frames:
         series["potential_energy_eV"] = np.array(energies, dtype=float)
     if moving:
         series["kinetic_energy_eV"] = np.array([a.get_kinetic_energy() for a in read])
-        # That of a program, which knows what does not move, or else that of all atoms.
+        # That of the program, which leaves out what does not move, or that of all atoms.
         series["temperature_K"] = np.array(
             [float(a.info.get("temperature_K", a.get_temperature())) for a in read]
         )

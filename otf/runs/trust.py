@@ -1,4 +1,4 @@
-"""Programs that are run for a directory of somebody else: only after consent."""
+"""Consent to run what the directory of another user names."""
 
 import os
 from pathlib import Path
