@@ -29,6 +29,8 @@ def read_structure(path: Path) -> Atoms:
     try:
         atoms = ase.io.read(path)
     except KeyError as error:
+        if not _NUMBERED.fullmatch(str(error.args[0])):
+            raise  # of something else than a species
         found = _with_plain_species(path)
         if found is None:
             raise FileError(
