@@ -1,5 +1,6 @@
 """Replicas that share one model: command line, kills, stops, and a failing replica."""
 
+import contextlib
 import json
 import os
 import signal
@@ -162,9 +163,15 @@ def test_processes_of_labels_and_the_run_end_together(tmp_path, whose):
     while not (tmp_path / "notes").exists():  # one label is done, others are in progress
         assert time.monotonic() < until
         time.sleep(0.05)
-    time.sleep(2.5)
-    labelling = children(process.pid)
-    os.kill(labelling[0] if whose == "label" else process.pid, signal.SIGKILL)
+    until = time.monotonic() + 60.0
+    if whose == "run":
+        os.kill(process.pid, signal.SIGKILL)
+    while whose == "label" and process.poll() is None:  # one may have answered already
+        assert time.monotonic() < until
+        for child in children(process.pid)[:1]:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        time.sleep(1.0)
     error = process.communicate(timeout=60)[1]  # returns when all writers have ended
     if whose == "label":
         assert process.returncode == 1
