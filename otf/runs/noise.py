@@ -46,6 +46,8 @@ def measured_noise(
     """
     if not engine.capabilities.grid:
         return None
+    if run.checkpoint.exists() and not len(labeller.file):
+        return None  # the labels were lost, which the restored run reports
     known = has_label(run.translated)
     # First, because later labels start from the files of the latest label.
     second = labelled_apart(run.translated, engine, labeller, translated(atoms))

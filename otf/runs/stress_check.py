@@ -27,7 +27,7 @@ def strained_label(
     RunError
         If the engine gives no label.
     """
-    if not labeller.needs_stress or has_label(run.strained):
+    if not labeller.needs_stress or run.checkpoint.exists() or has_label(run.strained):
         return None
     return labelled_apart(run.strained, engine, labeller, strained(atoms))
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.cluster import Icosahedron
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 import otf
@@ -96,6 +96,7 @@ def refusal(use: Callable[[], object]) -> str:
 
 @MANY
 @given(damage=damages())
+@example(damage=("labels.extxyz", 0.0, "cut", 0))
 def test_damaged_file_is_refused_or_harmless(finished, tmp_path_factory, damage):
     name, where, how, value = damage
     run = tmp_path_factory.mktemp("damaged") / "run"
