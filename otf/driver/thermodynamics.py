@@ -188,7 +188,7 @@ class MeanTemperature:
         return (
             f"the temperature is {self.mean_K:.0f} +- {self.error_K:.0f} K where the thermostat is "
             f"at {self.target_K:g} K: a longer equilibration or a stronger thermostat "
-            "(dynamics.thermostat_fs) is needed"
+            "(dynamics.time_constant_fs) is needed"
         )
 
 

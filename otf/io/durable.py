@@ -5,7 +5,7 @@ import fcntl
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
@@ -87,10 +87,11 @@ def no_link(name: str, flags: int) -> int:
         ) from error
 
 
-def remove_unfinished(folder: Path) -> None:
-    """Remove what killed processes left; only where this process alone writes."""
-    for path in folder.glob(f"*{UNFINISHED}"):
-        path.unlink(missing_ok=True)
+def remove_unfinished(files: Iterable[Path]) -> None:
+    """Remove what killed processes left of files that this process alone writes."""
+    for file in files:
+        for path in file.parent.glob(f"{file.name}.*{UNFINISHED}"):
+            path.unlink(missing_ok=True)
 
 
 def reserve(path: Path, size: int) -> None:

@@ -113,7 +113,7 @@ def open_session(
     engine = engine or make_engine(config)
     check(config, atoms, engine.capabilities)
     with sole_owner(run.lock), run_log(run.log):
-        remove_unfinished(run.path)
+        remove_unfinished(run.own_files)
         job = this_job()
         if job is not None:
             _LOG.info("%s", job)

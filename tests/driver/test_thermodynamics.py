@@ -1,10 +1,12 @@
 """Energy conservation and temperature of a run, and when a run is not that of its system."""
 
+import re
+
 import numpy as np
 import pytest
 from ase import Atoms
 
-from otf.config import read_config
+from otf.config import Config, read_config
 from otf.driver.statistics import Contract
 from otf.driver.thermodynamics import (
     energy_conservation,
@@ -36,6 +38,14 @@ def trajectory(n: int = 100, **changes) -> Trajectory:
     return Trajectory(Atoms("H"), ("run",), series | changes)
 
 
+def assert_keys_exist(text: str) -> None:
+    """Keys of the configuration that a message names are there."""
+    named = re.findall(r"\b(dynamics|policy)\.(\w+)", text)
+    assert named
+    for section, key in named:
+        assert key in Config.model_fields[section].annotation.model_fields, key
+
+
 def history(change: float):
     return (label(0, 1.0, total_energy=-4.0), label(1, 1.0, total_energy=-4.0 + change))
 
@@ -65,6 +75,8 @@ def test_a_broken_account_names_its_cause():
     model = energy_conservation(trajectory(), history(0.05))
     assert "force_target_meV_A" in model.problem
     assert "+50 meV, where the kinetic energy is 100 meV" in model.problem
+    for problem in (integration.problem, model.problem):
+        assert_keys_exist(problem)
 
 
 def test_noise_of_the_energies_is_no_change_of_the_energy():
@@ -109,6 +121,7 @@ def test_mean_temperature_has_an_error_and_a_target():
     assert np.mean(errors) == pytest.approx(4.0, rel=0.1)
     cold = mean_temperature(trajectory(temperature=rng.normal(200.0, 40.0, 100)), target_K=300.0)
     assert "where the thermostat is at 300 K" in cold.problem
+    assert_keys_exist(cold.problem)
     short = mean_temperature(trajectory(3, temperature=np.full(3, 300.0)), target_K=None)
     assert short.in_words() == "300.0 K"
 

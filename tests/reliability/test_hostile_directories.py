@@ -223,3 +223,16 @@ def test_a_second_signal_ends_a_run_whose_engine_hangs(tmp_path, number):
     resumed = tmp_path / "run" / "engine_module.py"
     resumed.write_text(resumed.read_text().replace("> 4", "> 10**6"))
     assert otf("resume", tmp_path / "run").returncode == 0
+
+
+def test_what_a_killed_run_left_is_removed_and_what_another_process_writes_is_not(tmp_path):
+    source = written(tmp_path, "ase.calculators.emt:EMT")
+    run = create_run(read_config(source), source, tmp_path / "run").path
+    left, written_now = (
+        run / f"{name}.123-456{UNFINISHED}" for name in ("trajectory.h5", "report.html")
+    )
+    for path in (left, written_now):
+        path.touch()
+    run_session(*read_run(run))
+    assert not left.exists()
+    assert written_now.exists()
