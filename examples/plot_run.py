@@ -41,7 +41,7 @@ top.semilogy(label_fs, label_error, "o", ms=4, color="C3", label="at labels, bef
 top.axhline(config.policy.force_target_meV_A, color="k", lw=0.8, ls="--", label="target")
 top.set_ylabel("force error\n(MAE, meV/Å)")
 top.legend(frameon=False, ncols=3, loc="upper right")
-middle.step(label_fs, np.arange(1, len(label_fs) + 1), where="post", color="C0")
+middle.step(np.sort(label_fs), np.arange(1, len(label_fs) + 1), where="post", color="C0")
 middle.set_ylabel("labels so far")
 share = 100 * len(label_fs) / trajectory.step[-1]
 middle.annotate(
