@@ -10,7 +10,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 from tblite.exceptions import TBLiteRuntimeError, TBLiteValueError
-from tblite.interface import Calculator
+from tblite.interface import Calculator, Result
 from threadpoolctl import ThreadpoolController
 
 from otf.engines.labels import EngineReport, LabelFailure, Labels
@@ -18,7 +18,8 @@ from otf.engines.protocol import Capabilities, DensityGuess, Engine
 from otf.errors import EngineError
 from otf.units import BOHR, HARTREE, KELVIN
 
-SAFE_MIXING = "weaker mixing and more iterations"
+ANNEALING = "lowering the electronic temperature in steps, with weaker mixing"
+_ANNEALING_K = (9000.0, 3000.0, 1000.0)
 
 
 class Options(BaseModel):
@@ -110,12 +111,12 @@ class TbliteEngine(Engine):
             raise EngineError("the tblite engine was not opened")
         began = time.perf_counter()
         calculator, options = self._calculator, self._options
-        safe = SAFE_MIXING in remedies
+        annealed = ANNEALING in remedies
         calculator.set("verbosity", 0)
         calculator.set("accuracy", options.accuracy)
-        calculator.set("temperature", options.electronic_temperature_K * KELVIN / HARTREE)
-        calculator.set("max-iter", options.max_iterations * (4 if safe else 1))
-        calculator.set("mixer-damping", 0.1 if safe else 0.4)
+        # More iterations would not do: the mixer of tblite remembers all of them and is slow.
+        calculator.set("max-iter", options.max_iterations)
+        calculator.set("mixer-damping", 0.1 if annealed else 0.4)
         periodic = bool(atoms.pbc.any())
         try:
             calculator.update(
@@ -123,13 +124,13 @@ class TbliteEngine(Engine):
                 lattice=atoms.cell.array / BOHR if periodic else None,
             )
             with self._threads.limit(limits=options.threads):
-                result = calculator.singlepoint()
+                result = self._converged(calculator, _ANNEALING_K if annealed else ())
         except (TBLiteRuntimeError, TBLiteValueError) as error:
             return LabelFailure(
                 f"tblite: {error}",
                 "look at the structure at this step; a larger electronic_temperature_K helps "
                 "if the gap closes",
-                remedy=SAFE_MIXING,
+                remedy=ANNEALING,
             )
         virial = np.asarray(result.get("virial"))
         return Labels(
@@ -140,6 +141,15 @@ class TbliteEngine(Engine):
             wall_s=time.perf_counter() - began,
             provenance=f"tblite {version('tblite')} {options.method} (semi-empirical)",
         )
+
+    def _converged(self, calculator: Calculator, before_K: tuple[float, ...]) -> Result:
+        """The converged result, reached by way of those at other electronic temperatures."""
+        result = None
+        wanted = self._options.electronic_temperature_K
+        for kelvin in (*(t for t in before_K if t > wanted), wanted):
+            calculator.set("temperature", kelvin * KELVIN / HARTREE)
+            result = calculator.singlepoint(result)
+        return result
 
     def close(self) -> None:
         """Release the calculator."""

@@ -134,6 +134,27 @@ def test_pyscf_unconverged_is_a_failure_with_remedies_in_order(tmp_path):
     engine.close()
 
 
+def test_tblite_converges_by_way_of_higher_electronic_temperatures(tmp_path):
+    engine_class = load_engine("tblite")
+    engine = engine_class(engine_class.Options(), charge=0, spin=0)
+    stretched = molecule("SiF4")
+    stretched.positions *= 1.9
+    stretched.rattle(0.3, seed=3)
+    engine.open(stretched, tmp_path)
+    failure = engine.label(stretched, index=0)
+    assert isinstance(failure, LabelFailure)
+    assert "not converged in 250 cycles" in failure.reason
+    labels = engine.label(stretched, index=0, remedies=[failure.remedy])
+    assert isinstance(labels, Labels)
+    engine.close()
+
+    usual = molecule("SiF4")
+    engine.open(usual, tmp_path)
+    plain, annealed = (engine.label(usual, index=0, remedies=r) for r in ((), [failure.remedy]))
+    np.testing.assert_allclose(annealed.forces, plain.forces, atol=1e-4)
+    engine.close()
+
+
 @pytest.mark.parametrize(
     ("kind", "options", "message"),
     [
