@@ -29,6 +29,11 @@ _AXES = 1e-6  # largest component beside the axis that a direction is along
 def constrain(deck: Deck, atoms: Atoms, labels: list[str]) -> list[str]:
     """Set the constraints of the input, and return them in words.
 
+    Parameters
+    ----------
+    atoms, labels
+        Structure with ghosts, and species labels of its sites.
+
     Raises
     ------
     EngineError
@@ -53,6 +58,7 @@ def constrain(deck: Deck, atoms: Atoms, labels: list[str]) -> list[str]:
             raise _no_equivalent(deck, line, f"'{words[0]}' has no equivalent in otf")
     for indices, mask in before:
         fixed[indices] |= mask
+    fixed[atoms.numbers == 0] = False  # ghosts, which do not move anyway
     return fix_components(atoms, fixed, _BLOCK) if before else []
 
 

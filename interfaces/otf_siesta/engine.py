@@ -4,6 +4,7 @@ import logging
 import shutil
 from collections.abc import Collection
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import ClassVar
@@ -30,7 +31,8 @@ from otf_siesta.by_process import ByProcess, diagonalise_once
 from otf_siesta.by_server import ByServer
 from otf_siesta.changes import NAME, fingerprint, set_output
 from otf_siesta.fdf import NEW_IN_5, read, whole_text
-from otf_siesta.geometry import cell_of, species_elements, species_of_atoms
+from otf_siesta.geometry import cell_of, species_elements, species_of_sites
+from otf_siesta.ghosts import Ghosts, has_ghosts
 from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
 from otf_siesta.input_job import read_job
 from otf_siesta.job import DENSITY_MATRIX, Job, Question
@@ -71,7 +73,7 @@ class SiestaEngine(Engine):
         """SIESTA is always periodic; a molecule is put into a box."""
         return Capabilities(
             periodic=True,
-            stress=True,
+            stress=not self._has_ghosts,  # they do not move with the cell
             atomic_energies=False,
             level="DFT",
             matrices=self.warm_start != "previous",
@@ -81,9 +83,16 @@ class SiestaEngine(Engine):
 
     @property
     def warm_start(self) -> WarmStart:
-        """Initial densities to start labels from."""
+        """Initial densities to start labels from; a model of them has no ghosts."""
         chosen = self._options.warm_start
+        if self._has_ghosts and chosen in ("auto", "learned"):
+            return "previous"
         return "previous" if isinstance(chosen, bool) else chosen
+
+    @cached_property
+    def _has_ghosts(self) -> bool:
+        template = self._options.template
+        return template is not None and has_ghosts(read(template))
 
     def open(self, atoms: Atoms, scratch: Path) -> None:
         """Prepare the input file for these atoms.
@@ -97,9 +106,9 @@ class SiestaEngine(Engine):
         self.close()
         options = self._options
         started = launch(options)
-        deck, species = self._deck_for(atoms)
+        deck, species, ghosts = self._deck_for(atoms)
         self._cell = cell_for(
-            atoms,
+            ghosts.added(atoms),
             vacuum_A=options.vacuum_A,
             template=cell_of(deck) if options.takes_cell else None,
             source=deck.source,
@@ -109,6 +118,7 @@ class SiestaEngine(Engine):
             started,
             deck,
             species,
+            ghosts,
             options.pseudo_path,
             scratch,
             LabelDirectories(scratch),
@@ -125,8 +135,8 @@ class SiestaEngine(Engine):
             )
         )
 
-    def _deck_for(self, atoms: Atoms) -> tuple[Deck, list[str]]:
-        """The input without a structure, and the species label of each atom."""
+    def _deck_for(self, atoms: Atoms) -> tuple[Deck, list[str], Ghosts]:
+        """The input without a structure, the species label of each site, and the ghosts."""
         options, symbols = self._options, list(atoms.symbols)
         original = make_deck(options, sorted(set(symbols)), charge=self._charge, spin=self._spin)
         deck = original.copy()
@@ -135,7 +145,9 @@ class SiestaEngine(Engine):
             if self._occupation is not None and gamma_only(deck):
                 # Otherwise elements of the matrices are sums over images, as at k = 0.
                 deck.put("ForceAuxCell", "T")
-        species = name_species(symbols, species_of_atoms(deck), species_elements(deck), deck.source)
+        ghosts, elements = Ghosts.of(deck, len(atoms)), species_elements(deck)
+        template = [label for label in species_of_sites(deck) if label in elements]
+        species = ghosts.with_labels(name_species(symbols, template, elements, deck.source))
         set_output(
             deck,
             history_depth=options.history_depth,
@@ -145,7 +157,7 @@ class SiestaEngine(Engine):
         if options.template is not None:
             for line in deck.changes_from(original):
                 _LOG.info("input: %s", line)
-        return deck, species
+        return deck, species, ghosts
 
     def label(
         self,
@@ -164,7 +176,7 @@ class SiestaEngine(Engine):
         if FROM_SCRATCH in remedies or not self._options.warm_start:
             before = None
         question = Question(
-            placed(atoms, self._cell),
+            placed(job.ghosts.added(atoms), self._cell),
             index,
             before,
             tuple(remedies),
@@ -207,10 +219,10 @@ class SiestaEngine(Engine):
         before = job.directories.left_by(index - 1, self._basis)
         if guess is None or before is None or too_close(atoms, "SIESTA") is not None:
             return None
-        boxed = placed(atoms, self._cell)
+        boxed = placed(job.ghosts.added(atoms), self._cell)
         question = Question(boxed, index, before, guess=guess.density_matrix)
         answer, within, _ = diagonalise_once(job, question)
-        return None if answer is None else ForceCheck(answer.forces, within)
+        return None if answer is None else ForceCheck(job.ghosts.without(answer.forces), within)
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engines.protocol.LabelSource`."""

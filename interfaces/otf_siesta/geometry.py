@@ -13,6 +13,7 @@ from ase.geometry import cellpar_to_cell
 from otf.arrays import Floats
 from otf.engines.input_deck import Deck
 from otf.errors import EngineError
+from otf_siesta import zmatrix
 from otf_siesta.output import BOHR_A
 from otf_siesta.values import LENGTH_A, quantity, real, whole, words_of
 
@@ -27,7 +28,7 @@ _SCALES = {
     "scaledbylatticevectors": "fractional",
 }
 _BLOCK = "AtomicCoordinatesAndAtomicSpecies"
-_REPLACED = ("LatticeParameters", "AtomicCoordinatesOrigin", "SuperCell", "Zmatrix")
+_REPLACED = ("LatticeParameters", "AtomicCoordinatesOrigin", "SuperCell", zmatrix.BLOCK)
 
 
 def species(deck: Deck) -> dict[int, tuple[str, int]]:
@@ -74,38 +75,56 @@ def species_elements(deck: Deck) -> dict[str, str]:
     }
 
 
-def species_of_atoms(deck: Deck) -> list[str]:
-    """Species label of each atom of the input file; empty where there are none.
+def species_of_sites(deck: Deck) -> list[str]:
+    """Species label of each atom and ghost of the input file; empty where there are none.
 
     Raises
     ------
     EngineError
-        If the block cannot be read, or an atom is a ghost or synthetic.
+        If the structure cannot be read, or an atom is synthetic.
     """
-    labels = labels_of(deck, [words[3] for words in _rows(deck)])
-    return labels * int(np.prod(_supercell(deck)))
+    return labels_of(deck, _species_numbers(deck)) * int(np.prod(_supercell(deck)))
 
 
 def labels_of(deck: Deck, numbers: Sequence[str]) -> list[str]:
-    """Labels of atoms by the numbers of their species.
+    """Labels of atoms and ghosts by the numbers of their species.
 
     Raises
     ------
     EngineError
-        If a species is not there, a ghost or synthetic.
+        If a species is not there or synthetic.
     """
-    known, elements = species(deck), species_elements(deck)
+    known = species(deck)
     try:
-        labels = [known[int(number)][0] for number in numbers]
+        found = [known[int(number)] for number in numbers]
     except (ValueError, KeyError) as error:
         raise _unreadable(deck, error) from error
-    for label in labels:
-        if label not in elements:
+    for label, nucleus in found:
+        if nucleus >= len(chemical_symbols):
             raise EngineError(
-                f"{deck.source}: an atom is of species {label}, which is a ghost or synthetic; otf "
-                "moves elements only: remove the atom"
+                f"{deck.source}: an atom is of species {label}, which is synthetic (Z {nucleus}); "
+                "otf moves elements only"
             )
-    return labels
+    return [label for label, _ in found]
+
+
+def symbols_of(deck: Deck, labels: Sequence[str]) -> list[str]:
+    """Chemical symbols of sites by their labels; X for ghosts."""
+    elements = species_elements(deck)
+    return [elements.get(label, "X") for label in labels]
+
+
+def _species_numbers(deck: Deck) -> list[str]:
+    """Numbers of the species of the sites, as words."""
+    if deck.block(zmatrix.BLOCK) is None:
+        return [words[3] for words in _rows(deck)]
+    numbers, expected = zmatrix.species_numbers(deck), whole(deck, "NumberOfAtoms")
+    if expected is not None and expected != len(numbers):
+        raise EngineError(
+            f"{deck.source}: NumberOfAtoms is {expected}, but {zmatrix.BLOCK} has {len(numbers)} "
+            "atoms; correct one of them"
+        )
+    return numbers
 
 
 def _rows(deck: Deck) -> list[list[str]]:
@@ -124,7 +143,7 @@ def _rows(deck: Deck) -> list[list[str]]:
 
 
 def read_structure(deck: Deck) -> Atoms:
-    """The structure in the blocks of an input file, with its masses.
+    """The structure in the blocks of an input file, with its masses; ghosts are of element X.
 
     It is periodic in three directions, or without a cell if the file has no lattice constant.
 
@@ -133,15 +152,29 @@ def read_structure(deck: Deck) -> Atoms:
     EngineError
         If it is missing, incomplete, or given in a way otf does not support.
     """
-    if deck.block("Zmatrix") is not None:
-        raise EngineError(
-            f"{deck.source}: Zmatrix is not read; give otf the structure with system.structure "
-            "instead of system.from, such as the .XV file of a run"
-        )
-    labels = labels_of(deck, [words[3] for words in _rows(deck)])
-    if not labels:
+    numbers, repeats = _species_numbers(deck), _supercell(deck)
+    if not numbers:
         raise EngineError(f"{deck.source}: has no block {_BLOCK}")
     constant, cell = quantity(deck, "LatticeConstant", LENGTH_A, "bohr"), cell_of(deck)
+    if deck.block(zmatrix.BLOCK) is None:
+        positions = _positions(deck, constant=constant, cell=cell)
+    elif max(repeats) == 1:
+        positions = zmatrix.positions(deck, constant=constant, cell=cell)
+    else:
+        raise EngineError(f"{deck.source}: SIESTA refuses SuperCell with {zmatrix.BLOCK}, too")
+    if cell is not None:
+        # SIESTA counts the cells with the first vector fastest.
+        shifts = np.indices(repeats[::-1]).reshape(3, -1).T[:, ::-1] @ cell
+        positions = (positions + shifts[:, None, :]).reshape(-1, 3)
+        cell = cell * np.array(repeats)[:, None]
+    labels = species_of_sites(deck)
+    atoms = Atoms(symbols_of(deck, labels), positions=positions, cell=cell, pbc=cell is not None)
+    set_masses(deck, atoms, labels)
+    return atoms
+
+
+def _positions(deck: Deck, *, constant: float | None, cell: Floats | None) -> Floats:
+    """Positions of the rows of the atoms, (N, 3) Angstrom."""
     kind = _SCALES.get((deck.value("AtomicCoordinatesFormat") or "bohr").split()[0].lower())
     if kind is None:
         raise EngineError(
@@ -159,16 +192,7 @@ def read_structure(deck: Deck) -> Atoms:
     except ValueError as error:
         raise _unreadable(deck, error) from error
     scale = {"bohr": BOHR_A, "ang": 1.0, "lattice": constant}.get(kind)
-    positions = coordinates @ cell if scale is None else coordinates * scale
-    elements = species_elements(deck)
-    atoms = Atoms(
-        [elements[name] for name in labels],
-        positions=positions,
-        cell=cell,
-        pbc=cell is not None,
-    )
-    set_masses(deck, atoms, labels)
-    return atoms.repeat(_supercell(deck))
+    return np.asarray(coordinates @ cell if scale is None else coordinates * scale)
 
 
 def _supercell(deck: Deck) -> tuple[int, int, int]:

@@ -18,8 +18,8 @@ from otf_siesta.geometry import (
     labels_of,
     read_structure,
     set_masses,
-    species_elements,
-    species_of_atoms,
+    species_of_sites,
+    symbols_of,
 )
 from otf_siesta.output import BOHR_A
 from otf_siesta.values import (
@@ -53,7 +53,11 @@ def read_job(deck: Deck, folder: Path) -> InputJob:
         If something cannot be read, or a constraint has no equivalent.
     """
     atoms, labels, said = _start(deck, folder)
-    fixed = constrain(deck, atoms, labels)
+    fixed = constrain(deck, atoms, labels)  # which counts ghosts, too
+    ghosts = [i for i, number in enumerate(atoms.numbers) if number == 0]
+    if ghosts:
+        del atoms[ghosts]
+        said.append(f"{len(ghosts)} ghosts, which stay where they are")
     dynamics, left = _dynamics(deck)
     if atoms.has("momenta"):
         dynamics["velocities"] = Given("structure", ".XV file")
@@ -61,7 +65,7 @@ def read_job(deck: Deck, folder: Path) -> InputJob:
 
 
 def _start(deck: Deck, folder: Path) -> tuple[Atoms, list[str], list[str]]:
-    """Structure, species labels of its atoms, and where they are from if not the input itself.
+    """Structure with ghosts, species labels of its sites, and their source if not the input.
 
     As in SIESTA, a ``.XV`` file that the input asks for takes precedence if it is there, and a
     ``.STRUCT_IN`` file over the blocks of the input.
@@ -79,7 +83,7 @@ def _start(deck: Deck, folder: Path) -> tuple[Atoms, list[str], list[str]]:
     if deck.flag("MD.UseStructFile") or deck.flag("UseStructFile"):
         atoms, labels = _read_struct(deck, given)
         return atoms, labels, [*missing, f"structure of {given.name} (MD.UseStructFile)"]
-    return read_structure(deck), species_of_atoms(deck), missing
+    return read_structure(deck), species_of_sites(deck), missing
 
 
 def _read_xv(deck: Deck, path: Path) -> tuple[Atoms, list[str]]:
@@ -127,8 +131,8 @@ def _saved_rows(path: Path) -> tuple[Floats, list[list[str]]]:
 
 def _atoms_of(deck: Deck, rows: list[list[str]]) -> tuple[Atoms, list[str]]:
     """Atoms by the species numbers of saved rows, with their masses, and their labels."""
-    labels, elements = labels_of(deck, [words[0] for words in rows]), species_elements(deck)
-    atoms = Atoms([elements[name] for name in labels], pbc=True)
+    labels = labels_of(deck, [words[0] for words in rows])
+    atoms = Atoms(symbols_of(deck, labels), pbc=True)
     set_masses(deck, atoms, labels)
     return atoms, labels
 

@@ -16,11 +16,13 @@ from otf.orbitals.block_matrices import BlockMatrix
 from otf_siesta.answers import ERRORS, OUTPUT, version_of
 from otf_siesta.changes import NAME, apply_remedies
 from otf_siesta.geometry import pseudopotentials, species, write_structure
+from otf_siesta.ghosts import Ghosts
 from otf_siesta.output import Answer
 
 INPUT = f"{NAME}.fdf"
 DENSITY_MATRIX = f"{NAME}.DM"
 
+_BESSEL = -100  # atomic number of Bessel functions without an atom and a pseudopotential
 _PSEUDOPOTENTIALS = ("psf", "vps", "psml")
 _BASIS_FILES = ("ion", "ion.xml", "ion.nc")  # read with User.Basis
 
@@ -32,7 +34,7 @@ class Question:
     Attributes
     ----------
     atoms
-        The structure in its cell.
+        The structure in its cell, with ghosts.
     index
         Number of the label.
     before
@@ -70,7 +72,9 @@ class Job:
     deck
         The input; every label gets a copy with its structure.
     species
-        Species label of each atom.
+        Species label of each atom and ghost.
+    ghosts
+        Ghosts among them.
     pseudo_path
         Folder of the pseudopotentials.
     scratch
@@ -84,6 +88,7 @@ class Job:
     launch: Launch
     deck: Deck
     species: list[str]
+    ghosts: Ghosts
     pseudo_path: Path
     scratch: Path
     directories: LabelDirectories
@@ -97,8 +102,8 @@ class Job:
         EngineError
             If one has none.
         """
-        for label, _ in species(self.deck).values():
-            self._files_of(label)
+        for label, nucleus in species(self.deck).values():
+            self._files_of(label, nucleus)
         for named in self._named_files():
             if not (self.pseudo_path / named).is_file():
                 raise EngineError(
@@ -120,8 +125,8 @@ class Job:
             deck.put(name, value)
         apply_remedies(deck, remedies)
         (directory / INPUT).write_text(deck.text(), encoding="utf-8")
-        for label, _ in species(deck).values():
-            for path in self._files_of(label):
+        for label, nucleus in species(deck).values():
+            for path in self._files_of(label, nucleus):
                 (directory / path.name).symlink_to(path.resolve())
         for named in self._named_files():
             link = directory / named
@@ -149,7 +154,7 @@ class Job:
         mesh = self.deck.value("MeshCutoff") or "default mesh"
         return Labels(
             energy=answer.energy,
-            forces=answer.forces,
+            forces=self.ghosts.without(answer.forces),
             stress=answer.stress,
             scf_iterations=cycles,
             wall_s=done.wall_s,
@@ -165,8 +170,10 @@ class Job:
             out.append((found or candidates)[0])
         return [path for path in out if not path.is_absolute()]
 
-    def _files_of(self, label: str) -> list[Path]:
+    def _files_of(self, label: str, nucleus: int) -> list[Path]:
         """Pseudopotential of a species, and its basis file if the input requests it."""
+        if nucleus == _BESSEL:
+            return []
         here = [self.pseudo_path / f"{label}.{end}" for end in _PSEUDOPOTENTIALS]
         found = [path for path in here if path.is_file()]
         if self.deck.flag("User.Basis") or self.deck.flag("User.Basis.NetCDF"):

@@ -80,12 +80,35 @@ def test_a_structure_without_a_cell_is_a_molecule(name):
     [
         ("openmx_number_mismatch.dat", "Atoms.Number is 2, but .* has 3 rows"),
         ("openmx_unit_angstrom.dat", "Atoms.UnitVectors.Unit angstrom is not Ang or AU"),
-        ("siesta_ghost.fdf", "an atom is of species H, which is a ghost"),
     ],
 )
 def test_what_cannot_be_a_job_is_refused_with_the_reason(name, message):
     with pytest.raises(EngineError, match=message):
         job_of(name)
+
+
+def test_ghosts_are_no_atoms_but_are_counted_by_constraints(tmp_path):
+    job = job_of("siesta_ghost.fdf")
+    assert str(job.atoms.symbols) == "O"
+    assert "2 ghosts, which stay where they are" in job.of_atoms
+    text = (GOLDEN / "siesta" / "decks" / "siesta_base.fdf").read_text()
+    rows = "4.0 4.0 4.0 1\n 4.0 4.0 6.0 3\n"
+    text = text.replace("4.0 4.0 4.0 1\n", rows).replace("NumberOfAtoms 3", "NumberOfAtoms 4")
+    text = text.replace("%endblock ChemicalSpeciesLabel", "3 -8 ghost\n%endblock Chemical")
+    path = tmp_path / "job.fdf"
+    path.write_text(text + "%block GeometryConstraints\n position 2 3\n%endblock\n")
+    job = load_engine("siesta").job(path)
+    assert str(job.atoms.symbols) == "OH2"
+    np.testing.assert_allclose(job.atoms.positions, WATER_A)
+    assert [c.index.tolist() for c in job.atoms.constraints] == [[1]]
+
+
+def test_synthetic_atoms_are_refused(tmp_path):
+    text = (GOLDEN / "siesta" / "decks" / "siesta_base.fdf").read_text()
+    path = tmp_path / "job.fdf"
+    path.write_text(text.replace("1 8 O", "1 208 ON"))
+    with pytest.raises(EngineError, match="of species ON, which is synthetic"):
+        load_engine("siesta").job(path)
 
 
 def test_origin_supercell_and_masses_of_siesta():
@@ -101,6 +124,10 @@ def test_origin_supercell_and_masses_of_siesta():
 def test_an_atom_of_the_supercell_keeps_its_species(tmp_path):
     job = job_in("%block SuperCell\n 1 0 0\n 0 2 0\n 0 0 1\n%endblock SuperCell\n", tmp_path)
     assert str(job.atoms.symbols) == "OH2OH2"
+    text = "%block SuperCell\n 2 0 0\n 0 2 0\n 0 0 1\n%endblock SuperCell\n"
+    oxygen = job_in(text, tmp_path).atoms.positions[::3]  # the first vector is the fastest
+    shifts = [(0, 0, 0), (8, 0, 0), (0, 8, 0), (8, 8, 0)]
+    np.testing.assert_allclose(oxygen - WATER_A[0], shifts, atol=1e-12)
     with pytest.raises(EngineError, match="SuperCell is not diagonal"):
         job_in("%block SuperCell\n 1 1 0\n 0 2 0\n 0 0 1\n%endblock SuperCell\n", tmp_path)
 

@@ -256,7 +256,6 @@ def test_structure_in_every_format(tmp_path, keywords, position):
         (SPECIES + ATOM + "AtomicCoordinatesFormat Fractional\n", "needs a LatticeConstant"),
         (SPECIES + "LatticeConstant 4 Ang\n", "has no block AtomicCoordinatesAndAtomicSpecies"),
         (SPECIES + ATOM + "LatticeConstant 4 miles\n", "is not a number in"),
-        (SPECIES.replace("1 1 Hd", "1 -1 Hd") + ATOM, "which is a ghost"),
         (ATOM, "has no block ChemicalSpeciesLabel"),
         (
             SPECIES + ATOM + "LatticeConstant 4 Ang\n%block SuperCell\n2 0 0\n%endblock\n",
@@ -384,6 +383,39 @@ Wannier.Manifold.valence 4
     assert "DFTD3 is a keyword of SIESTA 5, which this one ignores" in caplog.text
     (linked,) = (tmp_path / "s").glob("server-*/dojo/H.psml")
     assert linked.resolve() == tmp_path / "dojo" / "H.psml"
+
+
+@pytest.mark.parametrize("connection", ["unix", "process"])
+def test_ghosts_of_a_template_keep_their_rows_and_places(tmp_path, siesta, open_siesta, connection):
+    template = tmp_path / "job.fdf"
+    template.write_text(
+        """NumberOfAtoms 4
+%block ChemicalSpeciesLabel
+1 8 O
+2 1 H
+3 -1 C
+%endblock ChemicalSpeciesLabel
+LatticeConstant 8.0 Ang
+AtomicCoordinatesFormat Ang
+%block AtomicCoordinatesAndAtomicSpecies
+ 4.0 4.0 4.0 1
+ 4.5 5.0 2.5 3
+ 4.8 4.6 4.0 2
+ 3.2 4.6 4.0 2
+%endblock AtomicCoordinatesAndAtomicSpecies
+"""
+    )
+    atoms = Atoms("OH2", [(4.1, 4, 4), (4.9, 4.6, 4), (3.3, 4.6, 4)], cell=[8, 8, 8], pbc=True)
+    engine = open_siesta(siesta(connection=connection, template=template), atoms)
+    assert not engine.capabilities.stress
+    assert not engine.capabilities.matrices
+    labels = engine.label(atoms, index=0)
+    assert labels.forces.shape == (3, 3)
+    (written,) = (tmp_path / "s").glob("*/otf.fdf" if connection == "process" else "s*/otf.fdf")
+    whole = read_structure(fdf.read(written))
+    assert str(whole.symbols) == "OXH2"
+    np.testing.assert_allclose(whole.positions[1], (4.5, 5.0, 2.5))
+    np.testing.assert_allclose(np.delete(whole.positions, 1, axis=0), atoms.positions)
 
 
 def test_server_is_said_goodbye(tmp_path, siesta, open_siesta):
