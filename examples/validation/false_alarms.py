@@ -20,7 +20,8 @@ from otf.driver.expected import expected_by
 from otf.driver.records import Activity
 from otf.engines.labels import Labels
 from otf.runs.assemble import make_engine
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import open_session
 
 

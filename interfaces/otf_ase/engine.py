@@ -77,6 +77,7 @@ class AseEngine(CalculatorEngine):
     kind: ClassVar[str] = "ase"
     Options: ClassVar[type[BaseModel]] = Options
     may_change: ClassVar[tuple[str, ...]] = ("calculator", "keywords")  # which hold its commands
+    without_effect: ClassVar[tuple[str, ...]] = ("level", "from_object")
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

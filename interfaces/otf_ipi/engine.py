@@ -44,6 +44,10 @@ class IpiEngine(Engine):
         "command", "ranks", "threads", "launcher", "program", "files_path", "failures",
         "converged", "connection", "host", "timeout_s",
     )  # fmt: skip
+    without_effect: ClassVar[tuple[str, ...]] = (
+        "command", "ranks", "threads", "launcher", "files_path", "failures", "converged",
+        "connection", "host", "timeout_s",
+    )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -23,6 +23,13 @@ _COSTLY = {
 }
 """Results that a label does not need."""
 
+NOT_OF_THE_METHOD = (
+    *_COSTLY,
+    "System.*", "level.of.*", "DATA.PATH", "Species.Number", "Atoms.*", "MD.*",
+    "scf.restart", "scf.restart.filename", "scf.stress.tensor", "Energy.Decomposition",
+)  # fmt: skip
+"""Structure, dynamics and output, which may differ between labels that are learned together."""
+
 _DROPPED = ("MD.Fixed.XYZ", "MD.Init.Velocity", "MD.Init.Velocity.Prev", "scf.restart.filename")
 
 

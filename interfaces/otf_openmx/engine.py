@@ -28,7 +28,7 @@ from otf.errors import EngineError
 from otf.orbitals.atomic_densities import DensityOfAtoms
 from otf.orbitals.block_matrices import Matrices
 from otf.orbitals.grids import Grid
-from otf_openmx.changes import NAME, apply_remedies, set_output
+from otf_openmx.changes import NAME, NOT_OF_THE_METHOD, apply_remedies, set_output
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
@@ -68,6 +68,10 @@ class OpenmxEngine(Engine):
         "command", "ranks", "threads", "launcher",
         "data_path", "timeout_s", "keywords", "known_keywords", "keep_matrices",
         "warm_start",
+    )  # fmt: skip
+    without_effect: ClassVar[tuple[str, ...]] = (
+        "command", "ranks", "threads", "launcher", "data_path", "timeout_s", "known_keywords",
+        "keep_matrices", "warm_start", "vacuum_A", "stress", "atomic_energies",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -232,6 +236,11 @@ class OpenmxEngine(Engine):
     def job(cls, path: Path) -> InputJob:
         """Read the job of an OpenMX input file."""
         return read_job(read(path))
+
+    @classmethod
+    def method_of(cls, path: Path) -> str:
+        """See :meth:`otf.engines.protocol.Engine.method_of`."""
+        return read(path).method(NOT_OF_THE_METHOD)
 
     def _initial(self, valence: dict[str, float]) -> list[str]:
         """Initial electrons of each atom with what follows them in its row of the template.

@@ -78,6 +78,7 @@ class PyscfEngine(Engine):
     may_change: ClassVar[tuple[str, ...]] = (
         "warm_start", "mode", "one_shot_error_meV_A", "threads", "max_iterations",
     )  # fmt: skip
+    without_effect: ClassVar[tuple[str, ...]] = ("warm_start", "threads", "max_iterations")
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -46,6 +46,15 @@ _COSTLY = {
 """Results that a label does not need."""
 _DEFAULT_ITERATIONS = 1000
 
+NOT_OF_THE_METHOD = (
+    *_COSTLY,
+    "SystemName", "SystemLabel", "NumberOfAtoms", "NumberOfSpecies", "LatticeConstant",
+    "LatticeVectors", "LatticeParameters", "AtomicCoordinatesFormat", "AtomicCoordinatesOrigin",
+    "AtomicCoordinatesAndAtomicSpecies", "SuperCell", "Zmatrix", "ZM.*", "GeometryConstraints",
+    "AtomicMass", "MD.*", "UseSaveData", "UseStructFile", "DM.UseSaveDM", "Write*",
+)  # fmt: skip
+"""Structure, dynamics and output, which may differ between labels that are learned together."""
+
 
 def set_output(
     deck: Deck, *, history_depth: int, hamiltonian: bool, kept: Collection[str] = ()

@@ -29,7 +29,7 @@ from otf.orbitals.block_matrices import Matrices, RadialFunctions
 from otf_siesta import answers
 from otf_siesta.by_process import ByProcess, diagonalise_once
 from otf_siesta.by_server import ByServer
-from otf_siesta.changes import NAME, fingerprint, set_output
+from otf_siesta.changes import NAME, NOT_OF_THE_METHOD, fingerprint, set_output
 from otf_siesta.fdf import NEW_IN_5, read, whole_text
 from otf_siesta.geometry import cell_of, species_elements, species_of_sites
 from otf_siesta.ghosts import Ghosts, has_ghosts
@@ -52,6 +52,10 @@ class SiestaEngine(Engine):
         "command", "ranks", "threads", "launcher",
         "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",
         "warm_start", "mode", "one_shot_error_meV_A",
+    )  # fmt: skip
+    without_effect: ClassVar[tuple[str, ...]] = (
+        "command", "ranks", "threads", "launcher", "connection", "host", "pseudo_path", "timeout_s",
+        "known_keywords", "warm_start", "history_depth", "vacuum_A",
     )  # fmt: skip
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
@@ -272,6 +276,11 @@ class SiestaEngine(Engine):
     def job(cls, path: Path) -> InputJob:
         """The job of an input file."""
         return read_job(read(path), path.parent)
+
+    @classmethod
+    def method_of(cls, path: Path) -> str:
+        """See :meth:`otf.engines.protocol.Engine.method_of`."""
+        return read(path).method(NOT_OF_THE_METHOD)
 
     @classmethod
     def keep_input(cls, path: Path, target: Path) -> None:

@@ -48,6 +48,7 @@ class TbliteEngine(Engine):
 
     kind: ClassVar[str] = "tblite"
     Options: ClassVar[type[BaseModel]] = Options
+    without_effect: ClassVar[tuple[str, ...]] = ("threads", "max_iterations")
 
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         assert isinstance(options, Options)

@@ -42,7 +42,7 @@ def command(
     from otf.cli.progress import warnings_shown
     from otf.cli.session import run_to_end
     from otf.config import read_config
-    from otf.runs.directory import create_run
+    from otf.runs.create import create_run
     from otf.runs.session import default_directory
 
     parsed = read_config(config)

@@ -38,6 +38,7 @@ def describe(s: Summary) -> str:
     lines = [
         f"{s.steps} of {s.steps_wanted} {unit} ({s.simulated_fs / 1000:.3g} ps) in {s.directory}",
         f"labels      {s.labels} by {s.engine} ({s.level}), {s.labels_percent:.2f} % of the steps",
+        *(f"{'':12}after {count} of {of}" for of, count in s.earlier.items()),
         *_kept_apart(s),
         *_errors(s),
         *_sampling(s),

@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from otf.config.cluster import Cluster
 from otf.config.dynamics import Dynamics
+from otf.config.learn_from import LearnFrom
 from otf.config.replicas import Replicas
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
 
@@ -315,6 +316,10 @@ class Config(Section):
     output: Output = Output()
     cluster: Cluster = Cluster()
     replicas: Replicas = Replicas()
+    learn_from: list[LearnFrom] = Field(
+        default_factory=list,
+        description="run directories and files whose labels are learned before the first step",
+    )
     _from_job: tuple[str, ...] = PrivateAttr(())
 
     @property
@@ -360,6 +365,7 @@ class Config(Section):
             update={
                 "dynamics": self.dynamics.model_copy(update=dynamics),
                 "replicas": Replicas(),
+                "learn_from": [],
             }
         )
 

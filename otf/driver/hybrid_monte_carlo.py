@@ -45,6 +45,7 @@ def sample(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
     assert parts.sampler is not None
     sampler = _Sampler(parts, parts.sampler)
     if state is None:
+        parts.trainer.begin()
         yield from sampler.begin()
     else:
         sampler.restore(state)

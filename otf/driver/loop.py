@@ -59,6 +59,7 @@ def drive(parts: Parts, state: RunState | None = None) -> Iterator[Record]:
     """
     loop = _Loop(parts)
     if state is None:
+        parts.trainer.begin()
         yield from loop.begin()
     else:
         loop.restore(state)

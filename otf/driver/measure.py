@@ -46,7 +46,7 @@ def measure(
     """
     error = predicted = np.full((1, 3), np.nan)
     energy_error = coverage = float("nan")
-    if trainer.n_labels:
+    if trainer.has_learned:
         prediction = trainer.predict(atoms)
         forces = prediction.forces if added is None else prediction.forces + added
         error = np.abs(forces - labels.forces)

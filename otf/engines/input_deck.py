@@ -122,6 +122,23 @@ class Deck(ABC):
         """Text of the file."""
         return "\n".join(self.written(entry) for entry in self._entries.values()) + "\n"
 
+    def method(self, others: Collection[str]) -> str:
+        """Its keywords and blocks, except others that are not of the method, one per line.
+
+        Parameters
+        ----------
+        others
+            Names, or their beginnings followed by an asterisk.
+        """
+        names = {self.key(name) for name in others if not name.endswith("*")}
+        starts = tuple(self.key(name[:-1]) for name in others if name.endswith("*"))
+        lines = []
+        for key, entry in sorted(self._entries.items()):
+            if key not in names and not key.startswith(starts):
+                words = " ".join(entry.lines).lower().split()
+                lines.append(" ".join((key, *words)))
+        return "\n".join(lines)
+
     def copy(self) -> Self:
         """Copy of the deck."""
         return type(self)(list(self._entries.values()), self.source)

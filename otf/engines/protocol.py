@@ -178,6 +178,9 @@ class Engine(LabelSource, Protocol):
     """Options that may be changed when a run is resumed: they do not affect the labels, or only
     how they are computed."""
 
+    without_effect: ClassVar[tuple[str, ...]] = ()
+    """Options that do not affect the labels, so that labels with and without them may be mixed."""
+
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None: ...
 
     @abstractmethod
@@ -227,6 +230,17 @@ class Engine(LabelSource, Protocol):
     def found_beside(cls, options: Mapping[str, Any], folder: Path) -> dict[str, str]:  # noqa: ARG003
         """Options that follow from files in the folder of the configuration; none by default."""
         return {}
+
+    @classmethod
+    def method_of(cls, path: Path) -> str:
+        """What an input file says of the method: its text without structure and dynamics.
+
+        Raises
+        ------
+        EngineError
+            If it cannot be read.
+        """
+        return path.read_text(encoding="utf-8", errors="replace")
 
     @classmethod
     def keep_input(cls, path: Path, target: Path) -> None:

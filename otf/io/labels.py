@@ -184,7 +184,8 @@ def format_frame(index: int, step: int, atoms: Atoms, labels: Labels, *, reason:
         "label": index,
         "step": step,
         "wall_s": f"{labels.wall_s:.3f}",
-        "provenance": '"' + labels.provenance.replace('"', "'") + '"',
+        # ASE misreads all that follows an empty value.
+        "provenance": '"' + (labels.provenance.replace('"', "'") or "unknown") + '"',
     }
     if atoms.cell.rank:
         info["Lattice"] = _quoted(atoms.cell.array)

@@ -53,7 +53,7 @@ class GrowingRegression:
     examples
         The labelled structures, in the order they were learned.
     reference_energy
-        Subtracted for each atom, eV: that of the first label.
+        Subtracted for each atom, eV: that of the first label whose energy is learned.
     size, current
         The present size, and the equations for it.
     tried_at
@@ -68,6 +68,7 @@ class GrowingRegression:
         self._blocks = TimeBlocks()
         self.examples: list[Example] = []
         self.reference_energy = 0.0
+        self._has_no_reference = True
         self.tried_at = 0
         self.saturated = False
         self.size = blueprint.choices.smallest()
@@ -93,8 +94,9 @@ class GrowingRegression:
     def remember(self, taught: Taught) -> None:
         """Store a label with its time block, without adding it to the equations."""
         atoms, labels = taught.atoms, taught.labels
-        if not self.examples:
+        if self._has_no_reference and not labels.level:
             self.reference_energy = labels.energy / len(atoms)
+            self._has_no_reference = False
         block = self._blocks.of(taught.time_fs, taught.trajectory)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
         self.examples.append(Example(bare, labels, block, taught.time_fs))

@@ -27,6 +27,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def has_learned(self) -> bool:
+        """Whether the model has learned anything, of this run or of earlier ones."""
+        ...
+
+    @property
     def choice(self) -> Regularisation:
         """Polynomial order and prior strength in use."""
         ...
@@ -73,6 +78,10 @@ class Learner(Protocol):
 
     def error_forecast(self) -> Forecast | None:
         """See :meth:`Trainer.error_forecast`."""
+        ...
+
+    def begin(self) -> None:
+        """Learn the labels of earlier runs, if there are any; instead of :meth:`restore`."""
         ...
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:

@@ -58,6 +58,8 @@ class SharedTrainer:
                     )
                 known.append(rest[replica].pop(0))
             self.trainer.restore(latest, known)
+        else:
+            self.trainer.begin()
         for replica, labels in enumerate(rest):  # computed, but not committed
             for atoms, label, time_fs, _ in labels:
                 self.learn(replica, atoms, label, time_fs=time_fs, audited=False)
@@ -91,6 +93,11 @@ class ReplicaTrainer:
     def n_labels(self) -> int:
         """Number of labels of this replica that were learned."""
         return self._shared.replicas.count(self._replica)
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the shared model has learned anything."""
+        return self._trainer.has_learned
 
     @property
     def choice(self) -> Regularisation:
@@ -140,6 +147,9 @@ class ReplicaTrainer:
     def error_forecast(self) -> Forecast | None:
         """None, as :meth:`residual_forecast`."""
         return None
+
+    def begin(self) -> None:
+        """Do nothing: the shared trainer begins once for all replicas."""
 
     def learn(self, atoms: Atoms, labels: Labels, *, time_fs: float, audited: bool) -> None:
         """Learn one label for all replicas."""

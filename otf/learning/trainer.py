@@ -1,7 +1,7 @@
 """Training of the model on the fly: error at each label, regression, growth."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -75,10 +75,15 @@ class Trainer:
         Builds the energy model in any of its sizes.
     settings
         Weights, forgetting, orders.
+    earlier
+        Labels of earlier runs, learned before those of this one.
     """
 
-    def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
+    def __init__(
+        self, blueprint: Blueprint, settings: TrainerSettings, earlier: Sequence[Taught] = ()
+    ) -> None:
         self.settings = settings
+        self._earlier = earlier
         self._labels = GrowingRegression(blueprint, settings)
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
@@ -93,7 +98,16 @@ class Trainer:
 
     @property
     def n_labels(self) -> int:
-        """Number of labels learned so far."""
+        """Number of labels learned so far, without those of earlier runs."""
+        return max(0, self._n_known - len(self._earlier))
+
+    @property
+    def has_learned(self) -> bool:
+        """Whether the model has learned anything."""
+        return self._n_known > 0
+
+    @property
+    def _n_known(self) -> int:
         return len(self._labels.examples)
 
     @property
@@ -152,7 +166,8 @@ class Trainer:
 
         None with fewer than two.
         """
-        recent = self._labels.examples[:n_labels][-_REMEMBERED:]
+        own = self._labels.examples[len(self._earlier) :]
+        recent = own[:n_labels][-_REMEMBERED:]
         if len(recent) < 2:
             return None
         left = [e.labels.forces - self.predict(e.atoms).forces for e in recent]
@@ -162,6 +177,14 @@ class Trainer:
         """Forecast of the force errors, from those at labels before learning; None if too few."""
         recent = self._residuals[-_RECENT:]
         return residual.fit(np.array(recent)) if len(recent) > 1 else None
+
+    def begin(self) -> None:
+        """Learn the labels of earlier runs, if there are any; instead of :meth:`restore`."""
+        for taught in self._earlier:
+            self._labels.remember(taught)
+        if self._earlier:
+            self._labels.rebuild(self._labels.size)
+            self.settle(ahead=LABELS_AHEAD)
 
     @in_one_thread
     def learn(
@@ -178,7 +201,7 @@ class Trainer:
         trajectory
             Number of the trajectory; labels of different ones are never close in time.
         """
-        if self.n_labels:
+        if self.has_learned:
             error = labels.forces - self.predict(atoms).forces
             self._residuals = [*self._residuals, error][-_RECENT:]
             self._scale = self._scale.updated(
@@ -188,7 +211,7 @@ class Trainer:
                 audited=audited,
             )
         self.add(atoms, labels, time_fs=time_fs, trajectory=trajectory)
-        if regularisation.is_due(self._choice, self.n_labels):
+        if regularisation.is_due(self._choice, self._n_known):
             self._choose()
         self._solve()
 
@@ -204,22 +227,27 @@ class Trainer:
             self._rescale(before)
 
     @in_one_thread
-    def settle(self) -> None:
+    def settle(self, *, ahead: float = 1.0) -> None:
         """Choose size, order and prior for the labels added, and solve.
+
+        Parameters
+        ----------
+        ahead
+            Labels to come, relative to those added, that the largest models may be for.
 
         Raises
         ------
         RunError
             If no label was added.
         """
-        if not self.n_labels:
+        if not self.has_learned:
             raise RunError("there is nothing to learn from")
         regression = self._labels.current
         self._choice = regularisation.converge(
             regression.equations, regression.leading, self._choice, thorough=True
         )
-        if self.n_labels >= _FIRST_SEARCH:
-            self._choice = self._labels.search(self._choice, ahead=1.0)
+        if self._n_known >= _FIRST_SEARCH:
+            self._choice = self._labels.search(self._choice, ahead=ahead)
             regression = self._labels.current
             self._choice = regularisation.converge(
                 regression.equations, regression.leading, self._choice, thorough=True
@@ -251,10 +279,10 @@ class Trainer:
         RunError
             If the labels are not those the state was made with.
         """
-        for taught in labelled:
+        for taught in (*self._earlier, *labelled):
             self._labels.remember(taught)
         self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
-        if self.n_labels:
+        if self.has_learned:
             self._labels.make_room()
         self._labels.rebuild(state.size)
         if self.n_labels != state.n_labels:
@@ -264,7 +292,7 @@ class Trainer:
             )
         self._choice, self._scale = state.choice, state.scale
         self._residuals = list(state.residuals)
-        if not self.n_labels:
+        if not self.has_learned:
             return
         latest = self._labels.examples[-1].atoms
         self._solve()
@@ -284,12 +312,12 @@ class Trainer:
         Sooner where more labels of the same model do not help.
         """
         before, size = self._latest_leverage(), self.size
-        sooner = self.n_labels <= _EARLY or self._is_saturated()
+        sooner = self._n_known <= _EARLY or self._is_saturated()
         again = _SOONER if sooner else LABELS_AHEAD
-        if self.n_labels >= max(_FIRST_SEARCH, again * self._labels.tried_at):
+        if self._n_known >= max(_FIRST_SEARCH, again * self._labels.tried_at):
             self._choice = self._labels.search(self._choice)
         regression = self._labels.current
-        settled = self.n_labels > _UNSETTLED or regression.equations.n_unknowns > _MANY
+        settled = self._n_known > _UNSETTLED or regression.equations.n_unknowns > _MANY
         find = regularisation.search if settled else regularisation.converge
         self._choice = find(regression.equations, regression.leading, self._choice)
         if self.size != size:
@@ -327,7 +355,8 @@ class Trainer:
         residuals, freedom = [], []
         first = 0 if self.model.coupling == "self" else 1  # the energy row
         for snapshot in self._labels.current.equations.snapshots[-_RECENT:]:
-            forces = slice(first, first + 3 * len(self._labels.examples[-1].atoms))
+            atoms = self._labels.examples[snapshot.number].atoms
+            forces = slice(first, first + 3 * len(atoms))
             rows = snapshot.rows[forces, : len(coefficients)]
             residuals.append(np.abs(snapshot.targets[forces] - rows @ coefficients).mean())
             freedom.append(1.0 - np.mean((rows @ samples.T) ** 2))

@@ -25,7 +25,7 @@ from otf.engines.protocol import Engine, LabelSource
 from otf.engines.registry import load_engine, path_options
 from otf.errors import ConfigError
 from otf.learning.learner import Learner
-from otf.learning.regression import TrainerSettings
+from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.trainer import Trainer
 from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
@@ -38,6 +38,7 @@ _Value = TypeVar("_Value", int, float)
 
 _MANY_SPECIES = 5
 _FEWEST_MIXED = 3  # number of species from which on they are mixed
+_EARLIER_SAMPLES = 24  # structures of earlier runs for the spread of the features
 _MOST_COLUMNS = 20000  # more than a workstation solves in a minute
 
 
@@ -61,6 +62,7 @@ def make_trainer(
     keep_blocks: int = 12,
     ranks: Ranks | None = None,
     noise: LabelNoise | None = None,
+    earlier: Sequence[Taught] = (),
 ) -> Trainer:
     """Create a trainer without any learned label.
 
@@ -74,7 +76,10 @@ def make_trainer(
         MPI ranks that share the work on atoms.
     noise
         Noise of the labels, if it was measured.
+    earlier
+        Labels of earlier runs, learned when the run begins.
     """
+    samples = [*samples, *_spread(earlier)]
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
     n_species = len({int(z) for a in samples for z in a.numbers})
@@ -119,7 +124,13 @@ def make_trainer(
                 "descriptor smaller (radial_two, radial_three, l_max)"
             ]
         )
-    return Trainer(blueprint, _trainer_settings(model, keep_blocks, noise))
+    return Trainer(blueprint, _trainer_settings(model, keep_blocks, noise), earlier)
+
+
+def _spread(earlier: Sequence[Taught]) -> list[Atoms]:
+    """A few structures of earlier runs, evenly spread."""
+    chosen = np.unique(np.linspace(0, len(earlier) - 1, _EARLIER_SAMPLES).round().astype(int))
+    return [earlier[i].atoms for i in chosen] if earlier else []
 
 
 def _trainer_settings(model: Model, keep_blocks: int, noise: LabelNoise | None) -> TrainerSettings:
@@ -256,6 +267,7 @@ def make_parts(
     ranks: Ranks | None = None,
     trainer: Learner | None = None,
     noise: LabelNoise | None = None,
+    earlier: Sequence[Taught] = (),
 ) -> Parts:
     """Create the parts of a run for the loop.
 
@@ -273,10 +285,14 @@ def make_parts(
         The trainer, if not created here.
     noise
         Noise of the labels, if it was measured.
+    earlier
+        Labels of earlier runs, if the trainer is created here.
     """
     if trainer is None:
         samples = displaced(atoms, seed=config.dynamics.seed)
-        trainer = make_trainer(config.effective_model, samples, ranks=ranks, noise=noise)
+        trainer = make_trainer(
+            config.effective_model, samples, ranks=ranks, noise=noise, earlier=earlier
+        )
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,
@@ -321,4 +337,6 @@ def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> s
     }
     data["engine"].update(files)
     data["output"].pop("directory", None)
+    if not data["learn_from"]:
+        data.pop("learn_from")
     return to_yaml(data)

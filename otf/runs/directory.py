@@ -1,31 +1,23 @@
-"""The run directory: names of its files, creation, opening, change of length."""
+"""The run directory: names of its files, opening, change of length."""
 
 import logging
 import re
-import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import ase.io
-import numpy as np
 from ase import Atoms
 
 from otf.config import Config, read_config
-from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, RunError
-from otf.io.durable import UNFINISHED, replace_file, sole_owner
+from otf.io.durable import replace_file, sole_owner
 from otf.io.labels import QUARANTINE
-from otf.io.runlog import run_log
 from otf.runs.assemble import (
     engine_files,
-    make_engine,
     resolved_yaml,
 )
-from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.settings import changes, settings
-from otf.runs.structure import make_structure, notes_on
+from otf.runs.structure import make_structure
 
 _LOG = logging.getLogger("otf.directory")
 _BEFORE_0_1 = re.compile(r"^walkers:", re.MULTILINE)  # always written then, never since
@@ -106,6 +98,11 @@ class RunDirectory:
         )  # fmt: skip
 
     @property
+    def earlier(self) -> Path:
+        """Labels of earlier runs that the run started with; see :mod:`otf.runs.earlier`."""
+        return self.path / "earlier"
+
+    @property
     def matrices(self) -> Path:
         """Hamiltonian and density matrix of every label, if the engine returns them."""
         return self.path / "matrices"
@@ -119,119 +116,6 @@ class RunDirectory:
     def scratch(self) -> Path:
         """The engine's own files."""
         return self.path / "engine"
-
-
-def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
-    """Create the directory of a new run, which can be resumed from then on.
-
-    Parameters
-    ----------
-    config, source
-        The configuration and the file it was read from.
-    path
-        The directory to create.
-
-    Raises
-    ------
-    FileError
-        If there is already something there.
-    ConfigError, EngineError
-        If the structure or the engine cannot be used; nothing is created then.
-    """
-    make_room(path)
-    try:
-        atoms = make_structure(config, source.parent)
-        # Check before the directory exists, so that the name stays free for another try.
-        check(config, atoms, make_engine(config).capabilities)
-        structures = _structures_of_replicas(config, source.parent, atoms)
-    except ConfigError as error:
-        raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
-    return write_run(config, atoms, path, structures)
-
-
-def make_room(path: Path) -> None:
-    """Check that a new run may be created here; an existing run without labels is discarded.
-
-    Raises
-    ------
-    FileError
-        If there is already something there.
-    """
-    run = RunDirectory(path)
-    _refuse_before_0_1(run)
-    labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
-    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
-    if path.exists() and (not path.is_dir() or any(path.iterdir())):
-        if paid or not (run.config.exists() or _barely_begun(run)):
-            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
-            raise FileError(
-                f"{path}: already exists ({remedy}); to start afresh choose another directory "
-                "(--output), or remove this one"
-            )
-        with sole_owner(run.lock):  # begun, but no label was computed: reuse it
-            _LOG.info("%s holds no label yet and is used again", path)
-            for replica in replicas_below(path):
-                shutil.rmtree(replica)
-
-
-def write_run(
-    config: Config, atoms: Atoms, path: Path, structures: Sequence[Atoms] = ()
-) -> RunDirectory:
-    """Write a checked configuration and its structures to a directory.
-
-    Parameters
-    ----------
-    structures
-        Structures of the replicas, if they have their own.
-
-    Raises
-    ------
-    FileError
-        If the directory cannot be written.
-    """
-    run = RunDirectory(path)
-    try:
-        path.mkdir(parents=True, exist_ok=True)
-        ase.io.write(run.structure, atoms)
-        copied = {}
-        for option, file in engine_files(config).items():
-            copied[option] = f"engine_{option}{file.suffix}"
-            load_engine(config.engine.kind).keep_input(file, path / copied[option])
-        for number, structure in enumerate(structures):
-            ase.io.write(path / f"replica-{number}.traj", structure)
-        kept = [Path(f"replica-{number}.traj") for number in range(len(structures))]
-        replicas = config.replicas.model_copy(update={"structures": kept})
-        config = config.model_copy(update={"replicas": replicas})
-        text = resolved_yaml(config, run.structure.name, copied)
-        replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
-    except OSError as error:
-        raise FileError(
-            f"{path}: cannot be made ({error.strerror}); choose another directory"
-        ) from error
-    with run_log(run.log):
-        for line in config.from_job:
-            _LOG.info("%s", line)
-        for note in notes_on(config, atoms):
-            _LOG.warning("%s", note)
-    return run
-
-
-def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[Atoms]:
-    """Read the replicas' own structures, with the masses and constraints of ``system``."""
-    out = []
-    for number, name in enumerate(config.replicas.structures):
-        named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
-        system = config.system.model_copy(update={**named, "repeat": (1, 1, 1)})
-        atoms = make_structure(config.model_copy(update={"system": system}), folder)
-        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
-            raise ConfigError(
-                [
-                    f"replicas.structures: {name}, of replica {number}, holds {atoms.symbols}, and "
-                    f"the system {first.symbols}; all need the same atoms in the same order"
-                ]
-            )
-        out.append(atoms)
-    return out
 
 
 def replica_directory(run: RunDirectory, number: int) -> RunDirectory:
@@ -259,16 +143,6 @@ def one_run(path: Path) -> Path:
     return path
 
 
-def _barely_begun(run: RunDirectory) -> bool:
-    """Whether a kill left only files that are written before the configuration."""
-    return run.path.is_dir() and all(
-        item.name == run.structure.name
-        or item.name.startswith(("engine_", "replica-"))
-        or (item.name.startswith(run.config.name) and item.suffix == UNFINISHED)
-        for item in run.path.iterdir()
-    )
-
-
 def read_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     """Open a run directory; return it with its configuration and starting structure.
 
@@ -282,12 +156,12 @@ def read_run(path: Path) -> tuple[RunDirectory, Config, Atoms]:
     run = RunDirectory(path)
     if not run.config.exists():
         raise FileError(f"{path}: is not a run of otf (no {run.config.name}); see `otf run --help`")
-    _refuse_before_0_1(run)
+    refuse_before_0_1(run)
     config = read_config(run.config)
     return run, config, make_structure(config, path)
 
 
-def _refuse_before_0_1(run: RunDirectory) -> None:
+def refuse_before_0_1(run: RunDirectory) -> None:
     """Refuse a run directory of a version whose files are not read any more."""
     if run.config.exists() and _BEFORE_0_1.search(
         run.config.read_text(encoding="utf-8", errors="replace")

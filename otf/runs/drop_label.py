@@ -15,6 +15,7 @@ from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
 from otf.runs.checkpoint import read_checkpoint, write_checkpoint
 from otf.runs.directory import one_run, read_run
+from otf.runs.earlier import read_earlier, taught
 from otf.runs.noise import stored_noise
 
 
@@ -48,7 +49,9 @@ def drop_label(path: Path, index: int, *, reason: str) -> Path:
             config.effective_model,
             displaced(atoms, seed=config.dynamics.seed),
             noise=noise,
+            earlier=taught(read_earlier(run), atoms),
         )
+        trainer.begin()
         _learn(trainer, config, rest, history)
         renumbered = tuple(replace(r, index=i) for i, r in enumerate(history))
         state = replace(found.state, trainer=trainer.capture(), history=renumbered)

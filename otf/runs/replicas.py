@@ -42,13 +42,9 @@ from otf.runs.assemble import make_engine, make_parts, make_trainer
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.commit import committed
-from otf.runs.directory import (
-    RunDirectory,
-    create_run,
-    read_run,
-    replica_directory,
-    replicas_below,
-)
+from otf.runs.create import create_run
+from otf.runs.directory import RunDirectory, read_run, replica_directory, replicas_below
+from otf.runs.earlier import read_earlier, taught
 from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
@@ -121,7 +117,14 @@ def run_replicas(
         opened = [_opened(run, config, k) for k in range(config.replicas.count)]
         samples = _samples([atoms for _, _, atoms in opened])
         common = _Common(
-            SharedTrainer(make_trainer(config.effective_model, samples, ranks=ranks)),
+            SharedTrainer(
+                make_trainer(
+                    config.effective_model,
+                    samples,
+                    ranks=ranks,
+                    earlier=taught(read_earlier(run), opened[0][2]),
+                )
+            ),
             request,
             watch,
             began,

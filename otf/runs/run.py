@@ -19,7 +19,9 @@ from otf.learning.calculator import ModelCalculator
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import RunDirectory, change_steps, make_room, one_run, read_run, write_run
+from otf.runs.create import make_room, write_run
+from otf.runs.directory import RunDirectory, change_steps, one_run, read_run
+from otf.runs.earlier import gathered
 from otf.runs.frames import FrameSequence
 from otf.runs.session import open_session
 from otf.runs.structure import prepared
@@ -80,10 +82,12 @@ class Run:
         directory: str | Path,
         force_target_meV_A: float | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
+        learn_from: Sequence[str | Path | Mapping[str, Any]] = (),
         **dynamics: Any,
     ) -> None:
         path, where = Path(directory), "atoms"
-        sections = {name: dict(values) for name, values in (config or {}).items()}
+        sections: dict[str, Any] = {name: dict(part) for name, part in (config or {}).items()}
+        sections["learn_from"] = [str(s) if isinstance(s, Path) else s for s in learn_from]
         if "engine" in sections:
             raise ConfigError(["config: 'engine' is an argument of its own"])
         sections["dynamics"] = {**sections.get("dynamics", {}), **dynamics}
@@ -102,7 +106,8 @@ class Run:
         start = prepared(checked.system, atoms, where)
         check(checked, start, self._engine_for(checked).capabilities)
         make_room(path)
-        self.directory = write_run(checked, start, path).path
+        earlier = gathered(checked, Path())
+        self.directory = write_run(checked, start, path, earlier=earlier).path
         self._summary: Summary | None = None
 
     @classmethod

@@ -22,6 +22,7 @@ from otf.runs.assemble import make_engine, make_labeller, make_parts
 from otf.runs.check import check
 from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
+from otf.runs.earlier import read_earlier, taught
 from otf.runs.noise import measured_noise
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stress_check import strained_label, warn_of_stress
@@ -132,7 +133,10 @@ def open_session(
                 strained = strained_label(run, engine, labeller, atoms)
                 noise = measured_noise(run, engine, labeller, atoms, target=target)
                 warn_of_stress(strained, labeller, atoms, noise)
-                parts = make_parts(config, atoms, source, file, ranks=ranks, noise=noise)
+                earlier = taught(read_earlier(run), atoms)
+                parts = make_parts(
+                    config, atoms, source, file, ranks=ranks, noise=noise, earlier=earlier
+                )
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:
             _LOG.error("stopped: %s", error)

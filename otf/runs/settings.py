@@ -17,7 +17,7 @@ Settings = Mapping[str, Any]
 def settings(config: Config) -> dict[str, Any]:
     """All settings of a run except its structure, which is a separate file."""
     data = config.model_dump(
-        mode="json", exclude_none=True, exclude={"system", "cluster", "replicas"}
+        mode="json", exclude_none=True, exclude={"system", "cluster", "replicas", "learn_from"}
     )
     flat = {f"system.{name}": getattr(config.system, name) for name in ("charge", "spin")}
     for section, values in data.items():

@@ -25,6 +25,7 @@ from otf.io.committed import Trajectory
 from otf.io.trajectory import read_scalars
 from otf.runs.cost import Cost, cost_of, labelled_percent
 from otf.runs.directory import RunDirectory
+from otf.runs.earlier import read_earlier
 from otf.runs.noise import further_labels, stored_noise
 from otf.runs.warm_start import Gains, gains
 from otf.units import MEV
@@ -84,6 +85,8 @@ class Summary:
     noise_meV_A
         Noise of the forces by translating all atoms at the start, by one more engine call; None if
         it was not measured.
+    earlier
+        Labels of earlier runs that it started with, by their source.
     kept_apart
         Labels that are not learned: not believed, or dropped.
     accepted_meV_A
@@ -114,6 +117,7 @@ class Summary:
     contract: Contract | None
     floor_meV_A: float | None
     noise_meV_A: float | None
+    earlier: dict[str, int]
     kept_apart: int
     accepted_meV_A: float | None
     sampling: Sampling | None
@@ -192,6 +196,7 @@ def summarise(
         contract=contract_of(config, history, t),
         floor_meV_A=None if state is None else _known(state.policy.floor),
         noise_meV_A=None if noise is None else noise.force_mae / MEV,
+        earlier={source.of: len(source.labels) for source in read_earlier(run)},
         kept_apart=kept_apart,
         accepted_meV_A=None if state is None else _known(state.policy.accepted),
         sampling=sampling(history, state.sampler, steps=steps) if state is not None else None,

@@ -5,7 +5,8 @@ from pathlib import Path
 from otf.config import Config, read_config
 from otf.errors import ClusterError
 from otf.io.durable import replace_file
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import default_directory
 from otf.runs.stopping import EXIT_FILE
 from otf.slurm import commands

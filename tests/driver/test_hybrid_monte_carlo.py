@@ -24,7 +24,8 @@ from otf.io.labels import LabelFile
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 from otf.units import KELVIN
 

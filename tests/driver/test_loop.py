@@ -22,7 +22,8 @@ from otf.driver.statistics import trajectory_error
 from otf.errors import ConfigError, EngineError, FileError, RunError
 from otf.io.committed import ENGINE, MODEL
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import change_steps, read_run
 from otf.runs.session import run_session
 from otf.runs.stopping import ENOUGH
 

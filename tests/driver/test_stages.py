@@ -11,7 +11,8 @@ from otf.driver.records import Segment
 from otf.errors import ConfigError, EngineError, RunError
 from otf.io.read_frames import read_frames
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import change_steps, read_run
 from otf.runs.session import run_session
 from otf.runs.stopping import ENOUGH, RDF_KNOWN
 

@@ -16,7 +16,8 @@ from otf.driver.thermodynamics import (
 )
 from otf.errors import RunError
 from otf.io.committed import Trajectory
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 from tests.driver.test_statistics import label, verdict
 

@@ -29,7 +29,8 @@ from otf.engines.sanity import impossible
 from otf.errors import ConfigError, EngineError
 from otf.io.matrices import read_matrices
 from otf.orbitals.block_matrices import BlockMatrix
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 from otf_openmx import orbitals, output
 from otf_openmx.deck import parse, read

@@ -22,7 +22,8 @@ from otf.engines.labels import LabelFailure, Labels
 from otf.engines.process import Finished
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 from otf_siesta import fdf, output
 from otf_siesta.failures import KNOWN, Evidence

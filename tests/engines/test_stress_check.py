@@ -13,7 +13,7 @@ from otf.engines.calculator import CalculatorEngine
 from otf.engines.labels import Labels
 from otf.engines.stress_check import strained, stress_problem
 from otf.postprocess.doctor import try_job
-from otf.runs.directory import write_run
+from otf.runs.create import write_run
 from otf.runs.session import open_session
 
 

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 
 from otf.config import read_config
 from otf.io.read_frames import read_frames
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 
 pytestmark = pytest.mark.full  # takes minutes

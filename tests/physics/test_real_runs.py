@@ -6,7 +6,8 @@ import pytest
 
 from otf.config import read_config
 from otf.postprocess.audit import Audit, audit_summary
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 
 CONFIGS = Path(__file__).parents[2] / "configs"

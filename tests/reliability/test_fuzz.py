@@ -19,7 +19,8 @@ import otf
 from otf.config import read_config
 from otf.errors import ConfigError, OtfError
 from otf.io.trajectory import read_trajectory
-from otf.runs.directory import change_steps, create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import change_steps, read_run
 from otf.runs.session import run_session
 
 CONFIG = """\

@@ -19,7 +19,8 @@ from otf.io.array_file import read_arrays, write_arrays
 from otf.io.durable import UNFINISHED, replace_file, sole_owner
 from otf.io.runlog import LOGGER, run_log
 from otf.postprocess.doctor import try_job
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.session import run_session
 from otf.runs.trust import check_trusted
 

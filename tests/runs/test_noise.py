@@ -13,7 +13,7 @@ from otf.engines.label_noise import noise_between, translated
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.io.labels import read_labels
-from otf.runs.directory import write_run
+from otf.runs.create import write_run
 from otf.runs.session import open_session
 
 _AMPLITUDE = 0.03  # eV/Angstrom

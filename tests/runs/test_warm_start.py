@@ -21,7 +21,8 @@ from otf.io.array_file import read_arrays, write_arrays
 from otf.io.matrices import read_matrices
 from otf.orbitals.block_matrices import BlockMatrix, Pairs
 from otf.runs.checkpoint import read_checkpoint
-from otf.runs.directory import create_run, read_run
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
 from otf.runs.replicas import run_replicas
 from otf.runs.session import run_session
 from otf.runs.warm_start import SCRATCH, WarmStarted, _Start, gains, warm_started

@@ -1,0 +1,159 @@
+"""Creation of run directories."""
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import ase.io
+import numpy as np
+from ase import Atoms
+
+from otf.config import Config
+from otf.engines.registry import load_engine
+from otf.errors import ConfigError, FileError
+from otf.io.durable import UNFINISHED, replace_file, sole_owner
+from otf.io.runlog import run_log
+from otf.runs.assemble import engine_files, make_engine, resolved_yaml
+from otf.runs.check import check
+from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
+from otf.runs.earlier import EarlierLabels, gathered, write_earlier
+from otf.runs.structure import make_structure, notes_on
+
+_LOG = logging.getLogger("otf.directory")
+
+
+def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
+    """Create the directory of a new run, which can be resumed from then on.
+
+    Parameters
+    ----------
+    config, source
+        The configuration and the file it was read from.
+    path
+        The directory to create.
+
+    Raises
+    ------
+    FileError
+        If there is already something there.
+    ConfigError, EngineError
+        If the structure or the engine cannot be used; nothing is created then.
+    """
+    make_room(path)
+    try:
+        atoms = make_structure(config, source.parent)
+        # Check before the directory exists, so that the name stays free for another try.
+        check(config, atoms, make_engine(config).capabilities)
+        structures = _structures_of_replicas(config, source.parent, atoms)
+        earlier = gathered(config, source.parent)
+    except ConfigError as error:
+        raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
+    return write_run(config, atoms, path, structures, earlier=earlier)
+
+
+def make_room(path: Path) -> None:
+    """Check that a new run may be created here; an existing run without labels is discarded.
+
+    Raises
+    ------
+    FileError
+        If there is already something there.
+    """
+    run = RunDirectory(path)
+    refuse_before_0_1(run)
+    labels = [run.labels, *path.glob("replica-*/labels.extxyz")]
+    paid = any(file.exists() and file.stat().st_size > 0 for file in labels)
+    if path.exists() and (not path.is_dir() or any(path.iterdir())):
+        if paid or not (run.config.exists() or _barely_begun(run)):
+            remedy = f"`otf resume {path}` continues it" if paid else "it is not a run of otf"
+            raise FileError(
+                f"{path}: already exists ({remedy}); to start afresh choose another directory "
+                "(--output), or remove this one"
+            )
+        with sole_owner(run.lock):  # begun, but no label was computed: reuse it
+            _LOG.info("%s holds no label yet and is used again", path)
+            for folder in filter(Path.exists, (*replicas_below(path), run.earlier)):
+                shutil.rmtree(folder)
+
+
+def write_run(
+    config: Config,
+    atoms: Atoms,
+    path: Path,
+    structures: Sequence[Atoms] = (),
+    *,
+    earlier: Sequence[EarlierLabels] = (),
+) -> RunDirectory:
+    """Write a checked configuration and its structures to a directory.
+
+    Parameters
+    ----------
+    structures
+        Structures of the replicas, if they have their own.
+    earlier
+        Labels of earlier runs that it starts with.
+
+    Raises
+    ------
+    FileError
+        If the directory cannot be written.
+    """
+    run = RunDirectory(path)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        ase.io.write(run.structure, atoms)
+        copied = {}
+        for option, file in engine_files(config).items():
+            copied[option] = f"engine_{option}{file.suffix}"
+            load_engine(config.engine.kind).keep_input(file, path / copied[option])
+        for number, structure in enumerate(structures):
+            ase.io.write(path / f"replica-{number}.traj", structure)
+        write_earlier(run, earlier)
+        kept = [Path(f"replica-{number}.traj") for number in range(len(structures))]
+        replicas = config.replicas.model_copy(update={"structures": kept})
+        named = [
+            source.model_copy(update={"path": Path(labels.of)})
+            for source, labels in zip(config.learn_from, earlier, strict=True)
+        ]
+        config = config.model_copy(update={"replicas": replicas, "learn_from": named})
+        text = resolved_yaml(config, run.structure.name, copied)
+        replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
+    except OSError as error:
+        raise FileError(
+            f"{path}: cannot be made ({error.strerror}); choose another directory"
+        ) from error
+    with run_log(run.log):
+        for line in config.from_job:
+            _LOG.info("%s", line)
+        for note in notes_on(config, atoms):
+            _LOG.warning("%s", note)
+    return run
+
+
+def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[Atoms]:
+    """Read the replicas' own structures, with the masses and constraints of ``system``."""
+    out = []
+    for number, name in enumerate(config.replicas.structures):
+        named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
+        system = config.system.model_copy(update={**named, "repeat": (1, 1, 1)})
+        atoms = make_structure(config.model_copy(update={"system": system}), folder)
+        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
+            raise ConfigError(
+                [
+                    f"replicas.structures: {name}, of replica {number}, holds {atoms.symbols}, and "
+                    f"the system {first.symbols}; all need the same atoms in the same order"
+                ]
+            )
+        out.append(atoms)
+    return out
+
+
+def _barely_begun(run: RunDirectory) -> bool:
+    """Whether a kill left only files that are written before the configuration."""
+    return run.path.is_dir() and all(
+        item.name in (run.structure.name, run.earlier.name)
+        or item.name.startswith(("engine_", "replica-"))
+        or (item.name.startswith(run.config.name) and item.suffix == UNFINISHED)
+        for item in run.path.iterdir()
+    )
