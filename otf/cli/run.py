@@ -1,5 +1,7 @@
 """``otf run``."""
 
+import os
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -43,6 +45,7 @@ def command(
     from otf.cli.session import run_to_end
     from otf.config import read_config
     from otf.runs.create import create_run
+    from otf.runs.earlier import fitting_runs
     from otf.runs.session import default_directory
 
     parsed = read_config(config)
@@ -53,4 +56,12 @@ def command(
         click.echo(line, err=True)
     with warnings_shown():
         run = create_run(parsed, config, output or default_directory(parsed, config))
+    if not parsed.learn_from:
+        for path in islice(fitting_runs(parsed, run), 1):
+            beside = os.path.relpath(path, config.parent)
+            click.echo(
+                f"{path} has labels of the same engine and settings; with `learn_from: [{beside}]` "
+                "this run would start with them",
+                err=True,
+            )
     run_to_end(run.path, as_json=as_json, again=again, ranks=ranks)

@@ -7,7 +7,7 @@ learned.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,13 +21,14 @@ from otf.engines.digest import engine_digest
 from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError, OtfError
 from otf.io.durable import replace_file
-from otf.io.labels import StoredLabel, read_labels, write_labels
+from otf.io.labels import StoredLabel, first_label, read_labels, write_labels
 from otf.learning.fit import recorded_labels
 from otf.learning.regression import Taught
 from otf.learning.time_blocks import BLOCK_FS
 from otf.runs.directory import RunDirectory, read_run
 
 _SOURCES = "sources.json"
+_LOOKED_AT = 20  # runs beside a new one
 
 
 @dataclass(frozen=True, eq=False)
@@ -129,6 +130,24 @@ def differences(one: Config, other: Config) -> str:
         if getattr(one.system, name) != getattr(other.system, name):
             return f"{name} ({getattr(other.system, name)})"
     return ""
+
+
+def fitting_runs(config: Config, run: RunDirectory) -> Iterator[Path]:
+    """Runs beside a new one whose labels it could start with: same engine settings, its elements.
+
+    Of those beside it, the latest few are looked at.
+    """
+    atoms = ase.io.read(run.structure)
+    beside = [p.parent for p in run.path.parent.glob(f"*/{run.config.name}") if p != run.config]
+    for path in sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)[:_LOOKED_AT]:
+        try:
+            other, theirs, _ = read_run(path)
+            label = first_label(other.labels).atoms if other.labels.exists() else None
+            fits = label is not None and set(atoms.numbers) <= set(label.numbers)
+            if fits and not differences(config, theirs):
+                yield path
+        except (OtfError, OSError):  # of no interest here
+            continue
 
 
 def _digest(config: Config) -> str:
