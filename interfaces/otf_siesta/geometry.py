@@ -152,8 +152,8 @@ def read_structure(deck: Deck) -> Atoms:
     EngineError
         If it is missing, incomplete, or given in a way otf does not support.
     """
-    numbers, repeats = _species_numbers(deck), _supercell(deck)
-    if not numbers:
+    labels, repeats = species_of_sites(deck), _supercell(deck)
+    if not labels:
         raise EngineError(f"{deck.source}: has no block {_BLOCK}")
     constant, cell = quantity(deck, "LatticeConstant", LENGTH_A, "bohr"), cell_of(deck)
     if deck.block(zmatrix.BLOCK) is None:
@@ -167,7 +167,6 @@ def read_structure(deck: Deck) -> Atoms:
         shifts = np.indices(repeats[::-1]).reshape(3, -1).T[:, ::-1] @ cell
         positions = (positions + shifts[:, None, :]).reshape(-1, 3)
         cell = cell * np.array(repeats)[:, None]
-    labels = species_of_sites(deck)
     atoms = Atoms(symbols_of(deck, labels), positions=positions, cell=cell, pbc=cell is not None)
     set_masses(deck, atoms, labels)
     return atoms

@@ -11,7 +11,6 @@ from otf.units import MEV
 
 _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at most
 _FASTEST_HARMLESS = 5.0  # factor by which it grows where the error is a small share of the aim
-_FASTEST_KNOWN = 20.0  # the same at the first label, by a model of earlier runs
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 _LONG, _CAUTIOUS = 200.0, 1.5  # gap above which it grows at most by this factor,
 _HARMLESS = 0.1  # unless the error is below this share of the aim
@@ -96,9 +95,7 @@ class AdaptivePolicy:
         room = max(aim**2 - state.floor**2, (_LEAST_ROOM * aim) ** 2)
         excess = max(label.error**2 - state.floor**2, (_LEAST_EXCESS * label.error) ** 2, 1e-24)
         harmless = label.error <= _HARMLESS * aim
-        fastest = _FASTEST
-        if harmless:
-            fastest = _FASTEST_HARMLESS if label.step else _FASTEST_KNOWN
+        fastest = _FASTEST_HARMLESS if harmless else _FASTEST
         factor = min(fastest, max(_SLOWEST, room / excess))
         if label.reason in ("guard", "bond", "explosion"):
             # An early label can show that the gap was too long, never that it was too short.

@@ -96,8 +96,11 @@ class ReplicaTrainer:
 
     @property
     def has_learned(self) -> bool:
-        """Whether the shared model has learned anything."""
-        return self._trainer.has_learned
+        """Whether the model has learned anything of this replica or of earlier runs.
+
+        Other replicas may begin with the same structure, whose error says nothing then.
+        """
+        return self.n_labels > 0 or len(self._trainer.earlier) > 0
 
     @property
     def choice(self) -> Regularisation:

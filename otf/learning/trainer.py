@@ -83,7 +83,7 @@ class Trainer:
         self, blueprint: Blueprint, settings: TrainerSettings, earlier: Sequence[Taught] = ()
     ) -> None:
         self.settings = settings
-        self._earlier = earlier
+        self.earlier = earlier
         self._labels = GrowingRegression(blueprint, settings)
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
@@ -99,7 +99,7 @@ class Trainer:
     @property
     def n_labels(self) -> int:
         """Number of labels learned so far, without those of earlier runs."""
-        return max(0, self._n_known - len(self._earlier))
+        return max(0, self._n_known - len(self.earlier))
 
     @property
     def has_learned(self) -> bool:
@@ -122,10 +122,10 @@ class Trainer:
 
     @property
     def floor(self) -> float:
-        """Misfit of the model and noise of the labels, eV/Angstrom: what more labels do not reduce.
+        """Misfit and noise of the labels, eV/Angstrom: what more labels do not reduce.
 
-        The mean absolute residual of the forces of the latest labels, after the fit, corrected for
-        the freedom of the fit; 0 while the fit has too much of it.
+        The mean absolute residual of the forces of the latest labels, corrected for the freedom of
+        the fit; 0 while it has too much of it.
         """
         return self._floor
 
@@ -145,10 +145,7 @@ class Trainer:
 
     @in_one_thread
     def predicted_error(self, atoms: Atoms) -> Floats:
-        """Expected error of each force component (N, 3), eV/Angstrom.
-
-        Infinite before two labels have been learned.
-        """
+        """Expected error of each force component (N, 3), eV/Angstrom; infinite at first."""
         return self._force_model.predicted_error(atoms)
 
     @in_one_thread
@@ -166,7 +163,7 @@ class Trainer:
 
         None with fewer than two.
         """
-        own = self._labels.examples[len(self._earlier) :]
+        own = self._labels.examples[len(self.earlier) :]
         recent = own[:n_labels][-_REMEMBERED:]
         if len(recent) < 2:
             return None
@@ -180,9 +177,9 @@ class Trainer:
 
     def begin(self) -> None:
         """Learn the labels of earlier runs, if there are any; instead of :meth:`restore`."""
-        for taught in self._earlier:
+        for taught in self.earlier:
             self._labels.remember(taught)
-        if self._earlier:
+        if self.earlier:
             self._labels.rebuild(self._labels.size)
             self.settle(ahead=LABELS_AHEAD)
 
@@ -279,7 +276,7 @@ class Trainer:
         RunError
             If the labels are not those the state was made with.
         """
-        for taught in (*self._earlier, *labelled):
+        for taught in (*self.earlier, *labelled):
             self._labels.remember(taught)
         self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
         if self.has_learned:
