@@ -1,5 +1,6 @@
 """Structures in an OpenMX input file."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +20,11 @@ AFTER_POSITION = 5
 """Columns of a row of an atom up to its position: number, species, x, y, z."""
 
 _EMPTY = "E"  # pseudopotential of species without an atom
+_OF_ELEMENT = re.compile(r"([A-Z][a-z]?)\d*(_|$)")  # C_PBE19, N0
 
 
 def species_elements(deck: Deck) -> dict[str, str]:
-    """Element of each species name, by its pseudopotential (``C_PBE19`` is carbon).
+    """Element of each species name, by its pseudopotential: ``C_PBE19`` is carbon.
 
     Empty species, of pseudopotential ``E``, are left out.
 
@@ -37,7 +39,8 @@ def species_elements(deck: Deck) -> dict[str, str]:
     out = {}
     for line in block:
         words = line.split()
-        element = words[2].split("_")[0] if len(words) in (3, 4) else ""
+        named = _OF_ELEMENT.match(words[2]) if len(words) in (3, 4) else None
+        element = named.group(1) if named else ""
         if element == _EMPTY:
             continue
         if element not in atomic_numbers:

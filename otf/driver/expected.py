@@ -1,8 +1,7 @@
 """What the model expects of a label, and what speaks against a label that was computed.
 
-The forces and the energy are judged by their own predicted errors. Of 11 529 clean labels of seven
-systems none was doubted; the largest deviation was half of what is allowed
-(examples/validation/README.md).
+The forces and the energy are judged by their own predicted errors. Of 36 000 clean labels of
+eleven systems two were doubted (examples/validation/README.md).
 """
 
 from collections.abc import Callable

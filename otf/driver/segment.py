@@ -252,7 +252,9 @@ class SegmentIntegrator:
             before, worked = atoms.get_positions(), forces.work
             try:
                 driving = self._ensemble.step(self.step, driving, forces_ahead)
-            except FloatingPointError:
+            except (FloatingPointError, ValueError) as error:
+                if type(error) is ValueError and not self._has_collapsed():
+                    raise
                 return Integrated(frames, done - 1, "explosion")
             if forces.diverged(before, atoms, driving):
                 return Integrated(frames, done - 1, "explosion")
@@ -273,6 +275,11 @@ class SegmentIntegrator:
             if reason is not None:
                 return Integrated(frames, done, reason)
         return Integrated(frames, length, None, passed)
+
+    def _has_collapsed(self) -> bool:
+        """Whether the barostat has left no cell."""
+        atoms = self._ensemble.atoms
+        return bool(atoms.cell.rank < np.count_nonzero(atoms.pbc))
 
     def frame(self, driving: Driving, *, source: int, labels: int) -> list[Frame]:
         """The present step as a frame; empty if this step is not written."""

@@ -15,6 +15,7 @@ _LARGEST_DRIFT = 0.1  # of the integration, relative to the kinetic energy
 _LARGEST_CHANGE = 0.3  # by the errors of the model, relative to the kinetic energy
 _SCATTERS, _FEWEST_LABELS = 4.0, 6  # of the energies at labels, and labels that show them
 _RUNAWAY = 1.0  # relative to the kinetic energy of the temperature; ends the run
+_IN_A_ROW = 3  # labels that show it
 _FEW_EXPLOSIONS, _MANY_EXPLOSIONS = 2, 0.05  # that may happen, and a share of the labels
 _WRONG, _DEVIATIONS = 0.1, 5.0  # share of the temperature, and errors, that it may be off
 
@@ -127,14 +128,18 @@ def _total_scatter(history: tuple[LabelRecord, ...]) -> float:
 def runaway(history: tuple[LabelRecord, ...], *, n_atoms: int, temperature_K: float) -> str:
     """That the errors of the model changed the energy by as much as the kinetic energy; or empty.
 
+    At several labels in a row: one may be of a segment that is integrated again after learning it.
+
     Parameters
     ----------
     temperature_K
         Highest temperature of the run as configured.
     """
     kinetic = 1.5 * n_atoms * float(units.kB) * temperature_K
-    change = total_change(history)
-    if not kinetic or not abs(change) > _RUNAWAY * kinetic:
+    first, *later = _totals(history) or [math.nan]
+    latest = np.array(later[-_IN_A_ROW:]) - first
+    change = float(latest[np.argmin(np.abs(latest))]) if len(latest) == _IN_A_ROW else 0.0
+    if not kinetic or not abs(change) > _RUNAWAY * kinetic or np.ptp(np.sign(latest)):
         return ""
     return (
         f"at the engine's labels the energy has changed by {change:+.2f} eV since the start, which "

@@ -1,6 +1,7 @@
 """Energy conservation and temperature of a run, and when a run is not that of its system."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,12 +128,23 @@ def test_mean_temperature_has_an_error_and_a_target():
     assert short.in_words() == "300.0 K"
 
 
-@pytest.mark.parametrize(("change", "ends"), [(0.3, False), (-0.5, True), (22.0, True)])
-def test_a_run_ends_when_its_energy_is_lost(change, ends):
+@pytest.mark.parametrize(
+    ("totals", "ends"),
+    [
+        ([0.0, 0.0, 0.0, 5.0], False),
+        ([0.0, 0.0, 5.0, 5.0], False),
+        ([0.0, 5.0, -5.0, 5.0], False),
+        ([0.0, 0.5, 0.6, 0.7], True),
+        ([0.0, -0.5, -0.6, -0.5], True),
+        ([0.0, -0.5, -0.6, -0.3], False),
+        ([0.0, 22.0, 22.0, 22.0], True),
+    ],
+)
+def test_a_run_ends_when_several_labels_show_that_its_energy_is_lost(totals, ends):
     """Ten atoms at 300 K have a kinetic energy of 0.39 eV."""
-    found = runaway(history(change), n_atoms=10, temperature_K=300.0)
-    assert bool(found) is ends
-    assert runaway(history(change), n_atoms=10, temperature_K=0.0) == ""
+    records = tuple(replace(label(i, 1.0), total_energy=e) for i, e in enumerate(totals))
+    assert bool(runaway(records, n_atoms=10, temperature_K=300.0)) is ends
+    assert runaway(records, n_atoms=10, temperature_K=0.0) == ""
 
 
 def test_too_long_a_timestep_ends_a_run_and_is_named(tmp_path):

@@ -293,6 +293,9 @@ def test_structures_have_the_masses_and_units_of_the_file():
     text = (GOLDEN / "decks" / "openmx_empty_species_unused.dat").read_text()
     atoms = read_structure(parse(text, "x"))  # an empty species is declared, and not used
     assert atoms.get_chemical_formula() == "H2O"
+    assert read_structure(parse(text.replace("H_PBE19", "H0"), "x")) == atoms
+    with pytest.raises(EngineError, match="is not 'name basis pseudopotential' of an element"):
+        read_structure(parse(text.replace("H_PBE19", "C1Si9"), "x"))
     text = text.replace("H_PBE19", "H_PBE19 2.014").replace("Unit  Ang", "Unit  Ang # or AU")
     heavy = read_structure(parse(text.replace("# or AU", "or AU"), "x"))
     np.testing.assert_allclose(heavy.get_masses(), [atoms.get_masses()[0], 2.014, 2.014])
