@@ -2,8 +2,8 @@
 
 Manual, section "Z-matrix format". The block has sections of molecules, whose atoms are given by
 distance, angle and torsion relative to earlier atoms of the molecule, sections of Cartesian rows,
-and sections that give values to the names in them. SIESTA uses the format for input only, but in
-relaxations, so which coordinates are fixed in it is of no importance to dynamics.
+and sections that give values to the names in them. Which coordinates are fixed matters to SIESTA's
+relaxations only, and is not read.
 
 ========================  =====================================================================
 quantity                  code
@@ -79,13 +79,14 @@ def positions(deck: Deck, *, constant: float | None, cell: Floats | None) -> Flo
     sections, values = _read(deck)
     length = _unit(deck, "ZM.UnitsLength", _LENGTHS_A, "bohr")
     angle = _unit(deck, "ZM.UnitsAngle", _ANGLES, "rad")
-    # SIESTA adds the origin to Cartesian coordinates after their conversion to bohr.
-    origin = BOHR_A * _vector(words_of((deck.block("AtomicCoordinatesOrigin") or ("0 0 0",))[0]))
-    cartesian: dict[str, Callable[[Floats], Floats]] = {"": lambda x: x * length + origin}
-    if constant is not None and cell is not None:
-        cartesian |= {"scale": lambda x: x * constant, "frac": lambda x: x @ cell}
+    first, *_ = deck.block("AtomicCoordinatesOrigin") or ("0 0 0",)
     found: list[Floats] = []
     try:
+        # SIESTA adds the origin to Cartesian coordinates after their conversion to bohr.
+        origin = BOHR_A * np.array([real(word) for word in words_of(first)[:3]])
+        cartesian: dict[str, Callable[[Floats], Floats]] = {"": lambda x: x * length + origin}
+        if constant is not None and cell is not None:
+            cartesian |= {"scale": lambda x: x * constant, "frac": lambda x: x @ cell}
         for section in sections:
             if section.scale not in cartesian:
                 raise EngineError(
@@ -109,10 +110,6 @@ def _unit(deck: Deck, key: str, units: dict[str, float], default: str) -> float:
     if name not in units:
         raise EngineError(f"{deck.source}: {key} {name} is not one of {', '.join(units)}")
     return units[name]
-
-
-def _vector(words: Sequence[str]) -> Floats:
-    return np.array([real(word) for word in words[:3]])
 
 
 def _numbers(row: _Row, values: dict[str, float]) -> Floats:

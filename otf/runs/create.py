@@ -46,7 +46,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         # Check before the directory exists, so that the name stays free for another try.
         check(config, atoms, make_engine(config).capabilities)
         structures = _structures_of_replicas(config, source.parent, atoms)
-        earlier = gathered(config, source.parent)
+        earlier = gathered(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
     return write_run(config, atoms, path, structures, earlier=earlier)

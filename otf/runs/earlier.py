@@ -48,13 +48,15 @@ class EarlierLabels:
     labels: list[StoredLabel]
 
 
-def gathered(config: Config, folder: Path) -> list[EarlierLabels]:
+def gathered(config: Config, folder: Path, atoms: Atoms) -> list[EarlierLabels]:
     """Read and check the labels that a configuration asks for.
 
     Parameters
     ----------
     folder
         Folder that relative paths start from.
+    atoms
+        Starting structure of the run.
 
     Raises
     ------
@@ -65,6 +67,10 @@ def gathered(config: Config, folder: Path) -> list[EarlierLabels]:
     for number, source in enumerate(config.learn_from):
         try:
             found.append(_read(config, source, folder / source.path))
+            if config.model.sharing == "atom" and not _same_atoms(found[-1], atoms):
+                raise FileError(
+                    f"{source.path}: has other atoms, and model.sharing: atom learns each by itself"
+                )
         except OtfError as error:
             problems.append(f"learn_from, entry {number + 1}: {error}")
     if problems:
@@ -213,6 +219,10 @@ def _same_composition(one: Atoms, other: Atoms) -> bool:
     """Whether the species have the same shares, so that energies per atom have the same zero."""
     mine, theirs = (np.bincount(a.numbers, minlength=120) / len(a) for a in (one, other))
     return np.allclose(mine, theirs)
+
+
+def _same_atoms(earlier: EarlierLabels, atoms: Atoms) -> bool:
+    return all(np.array_equal(s.atoms.numbers, atoms.numbers) for s in earlier.labels)
 
 
 def _bare(atoms: Atoms) -> Atoms:

@@ -106,7 +106,7 @@ class Run:
         start = prepared(checked.system, atoms, where)
         check(checked, start, self._engine_for(checked).capabilities)
         make_room(path)
-        earlier = gathered(checked, Path())
+        earlier = gathered(checked, Path(), start)
         self.directory = write_run(checked, start, path, earlier=earlier).path
         self._summary: Summary | None = None
 

@@ -228,6 +228,16 @@ def test_files_of_the_same_engine_are_learned_from(tmp_path):
     assert read_checkpoint(tmp_path / "run" / "checkpoint.h5").state.history[0].force_mae < 0.05
 
 
+def test_coefficients_of_each_atom_need_the_same_atoms(tmp_path, first):
+    with pytest.raises(ConfigError, match=r"has other atoms, and model\.sharing: atom"):
+        run_of(
+            tmp_path / "run",
+            copper(2),
+            learn_from=[first.directory],
+            config={"model": {"sharing": "atom"}},
+        )
+
+
 def test_damaged_copies_are_named(tmp_path, first):
     run = run_of(tmp_path / "run", learn_from=[first.directory], steps=5)
     (tmp_path / "run" / "earlier" / "sources.json").write_text(json.dumps([{"of": "x"}]))
