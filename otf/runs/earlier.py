@@ -80,7 +80,7 @@ def gathered(config: Config, folder: Path, atoms: Atoms) -> list[EarlierLabels]:
 
 def _read(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
     if not path.exists():
-        raise FileError(f"{path}: is not there")
+        raise FileError(f"{path}: is not there; relative paths start at the configuration")
     if path.is_dir():
         return _of_run(config, source, path)
     if not source.same_engine:
@@ -115,7 +115,7 @@ def _of_run(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
     files = [run.labels, run.audit, *sorted(path.glob("replica-*/labels.extxyz"))]
     labels = [label for file in files if file.exists() for label in read_labels(file)]
     if not labels:
-        raise FileError(f"{path}: has no labels")
+        raise FileError(f"{path}: has no labels yet; leave it out")
     labels.sort(key=lambda label: label.step)
     return EarlierLabels(str(path.resolve()), theirs.dynamics.timestep_fs, labels)
 
