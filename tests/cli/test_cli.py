@@ -209,7 +209,7 @@ def test_schema_is_json(tmp_path):
     schema = json.loads(otf("schema", cwd=tmp_path).stdout)
     assert set(schema["properties"]) == {
         "system", "engine", "dynamics", "model", "policy", "stop", "output", "cluster", "replicas",
-            "learn_from",
+        "learn_from",
     }  # fmt: skip
 
 
