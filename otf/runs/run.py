@@ -49,6 +49,9 @@ class Run:
         Target of the mean absolute error of a force component.
     config
         Further sections of a configuration: ``{"model": {…}, "policy": {…}, "system": {…}, …}``.
+    learn_from
+        Run directories, and files as ``{"path": …, "same_engine": True}``, whose labels are learned
+        before the first step; relative paths start at the working directory.
     **dynamics
         Keys of the ``dynamics`` section: ``steps``, ``ensemble``, ``temperature_K``,
         ``timestep_fs``, ``seed``, …; velocities of the structure are used if
