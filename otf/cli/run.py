@@ -1,7 +1,6 @@
 """``otf run``."""
 
 import os
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -56,12 +55,12 @@ def command(
         click.echo(line, err=True)
     with warnings_shown():
         run = create_run(parsed, config, output or default_directory(parsed, config))
-    if not parsed.learn_from:
-        for path in islice(fitting_runs(parsed, run), 1):
-            beside = os.path.relpath(path, config.parent)
-            click.echo(
-                f"{path} has labels of the same engine and settings; with `learn_from: [{beside}]` "
-                "this run would start with them",
-                err=True,
-            )
+    fitting = None if parsed.learn_from else next(fitting_runs(parsed, run), None)
+    if fitting is not None:
+        beside = os.path.relpath(fitting, config.parent)
+        click.echo(
+            f"{fitting} has labels of the same engine and settings; with `learn_from: [{beside}]` "
+            "this run would start with them",
+            err=True,
+        )
     run_to_end(run.path, as_json=as_json, again=again, ranks=ranks)

@@ -21,7 +21,7 @@ SENSIBLE = 3
 
 _DEVIATIONS = 20.0  # predicted errors that a believable label may be off,
 _FEW_LABELS = 10  # more where the error of the model is known from fewer labels than these
-_LEAST_FORCE = 0.2  # eV/Angstrom; smaller deviations are not of interest
+_LEAST_FORCE = 0.1  # eV/Angstrom; smaller deviations are not of interest
 _LEAST_ENERGY = 10.0 * MEV  # per atom
 _NOISE_LENGTH = 0.5  # Angstrom: noise of the energy by that of the forces
 

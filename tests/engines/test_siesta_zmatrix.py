@@ -122,10 +122,10 @@ def test_coordinates_are_those_that_siesta_prints(tmp_path, text, labels, printe
         (METHANOL.replace(" OCH 1.1D2\n", ""), "'OCH' has no value"),
         (METHANOL.replace("3 1 2 3  CH", "3 1 2 2  CH"), "atom 4 of a molecule needs different"),
         (METHANOL.replace("3 1 2 3  CH", "3 1 2 5  CH"), "atom 4 of a molecule needs different"),
-        (METHANOL.replace(" OH 0.96\n", " OH short\n"), "' OH short' cannot be read|OH short"),
+        (METHANOL.replace(" OH 0.96\n", " OH short\n"), "'OH short' cannot be read"),
         (METHANOL.replace("COH 108.5", "COH 108.5\n lone"), "lone' cannot be read"),
         (METHANOL.replace("UnitsAngle deg", "UnitsAngle grad"), "grad is not one of rad"),
-        (MIXED.replace("LatticeConstant 6.0 Ang", ""), "needs? a LatticeConstant; add it"),
+        (MIXED.replace("LatticeConstant 6.0 Ang", ""), "need a LatticeConstant; add it"),
         (
             MIXED + "%block SuperCell\n2 0 0\n0 1 0\n0 0 1\n%endblock SuperCell\n",
             "SIESTA refuses SuperCell with Zmatrix",

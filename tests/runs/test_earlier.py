@@ -130,7 +130,7 @@ def test_energies_of_another_composition_are_left_out_and_its_forces_learned(tmp
     assert abs(frame.get_potential_energy() - error) < 0.02
 
 
-def test_labels_of_different_sizes_have_time_blocks_of_their_own(first):
+def test_every_source_is_a_trajectory_of_its_own(first):
     labels = read_labels(first._files.labels)
     known = taught([EarlierLabels("a", 2.0, labels), EarlierLabels("b", 1.0, labels)], copper())
     assert {t.trajectory for t in known} == {-1, -2}
