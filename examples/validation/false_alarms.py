@@ -78,7 +78,8 @@ def main() -> None:
             found = list(
                 judged_labels(source, Path(folder), every=arguments.every, steps=arguments.steps)
             )
-        forces, energies = (max(column, default=0.0) for column in zip(*found, strict=True))
+        forces = max((judged.force for judged in found), default=0.0)
+        energies = max((judged.energy for judged in found), default=0.0)
         doubted = sum(judged.doubted for judged in found)
         print(
             f"| {source.stem} | {len(found)} | {doubted} | {forces:.2f} | {energies:.2f} |",
