@@ -76,6 +76,7 @@ class AseEngine(CalculatorEngine):
 
     kind: ClassVar[str] = "ase"
     Options: ClassVar[type[BaseModel]] = Options
+    has_charge: ClassVar[bool] = False
     may_change: ClassVar[tuple[str, ...]] = ("calculator", "keywords")  # which hold its commands
     without_effect: ClassVar[tuple[str, ...]] = ("level", "from_object")
 

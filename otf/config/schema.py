@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
 
 from otf.config.cluster import Cluster
 from otf.config.dynamics import Dynamics
@@ -80,6 +80,10 @@ class EngineSection(Section):
 _STRESS_NOISE_GPA = 0.1  # fits to DFT reach a fifth of it
 
 
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, dict) else given
+
+
 class Model(Section):
     """The force model; the defaults suit molecules and crystals."""
 
@@ -143,6 +147,11 @@ class Model(Section):
         5000,
         description="auto: largest number of unknowns of the models that are tried: coefficients, "
         "or rows of the labels if they are fewer",
+    )
+    baseline: Annotated[list[EngineSection], BeforeValidator(_as_list)] = Field(
+        default_factory=list,
+        description="one or more cheap engines, whose energy the model corrects instead of "
+        "learning all of it, such as {kind: tblite}; evaluated at every step",
     )
     net_force: Literal["keep", "subtract"] = Field(
         "keep",

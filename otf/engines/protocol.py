@@ -174,6 +174,9 @@ class Engine(LabelSource, Protocol):
     Options: ClassVar[type[BaseModel]]
     """Schema of the ``engine`` section without ``kind``; unknown keys must be forbidden."""
 
+    has_charge: ClassVar[bool] = True
+    """Whether it takes the charge and the spin of ``system``."""
+
     may_change: ClassVar[tuple[str, ...]] = ()
     """Options that may be changed when a run is resumed: they do not affect the labels, or only
     how they are computed."""

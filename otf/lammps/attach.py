@@ -27,6 +27,12 @@ if TYPE_CHECKING:
 
 _FIX = "otf"
 _PASSED_ON_S = 0.5  # mpirun drops output that it has not yet forwarded when it ends
+NO_BASELINE_HERE = (
+    "its baseline ({}) cannot be evaluated by LAMMPS; use `otf serve`, or a model that was trained "
+    "without a baseline"
+)
+"""Why a model cannot be used in LAMMPS."""
+
 _VOIGT = ((0, 0), (1, 1), (2, 2), (0, 1), (0, 2), (1, 2))
 
 
@@ -58,6 +64,8 @@ def attach(
         If the model cannot be read.
     """
     learned = read_model(Path(model))
+    if learned.baseline.terms:
+        raise RunError(f"{model}: {NO_BASELINE_HERE.format(learned.baseline)}")
     known = {int(z) for z in learned.energy_model.descriptor.species}
     strangers = [symbol for symbol in elements if atomic_numbers.get(symbol) not in known]
     if strangers:

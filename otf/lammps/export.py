@@ -9,6 +9,7 @@ from ase import Atoms
 
 from otf.errors import FileError, RunError
 from otf.io.frames import right_handed
+from otf.lammps.attach import NO_BASELINE_HERE
 from otf.learning.force_model import ForceModel
 from otf.model.domain import Domain
 
@@ -76,6 +77,8 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
     RunError
         If the model cannot be used in LAMMPS.
     """
+    if model.baseline.terms:
+        raise RunError(f"{source}: {NO_BASELINE_HERE.format(model.baseline)}")
     try:
         Domain(model.energy_model, model.tensors)
     except ValueError as error:

@@ -12,6 +12,7 @@ from ase import Atoms
 
 from otf.arrays import Floats
 from otf.kernels.energy import Tensors
+from otf.learning.baseline import NO_BASELINE, Baseline
 from otf.learning.uncertainty import ErrorScale
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
@@ -51,6 +52,8 @@ class ForceModel:
         Energy added per atom, eV.
     scale, posterior
         For the predicted errors; ``posterior`` is None before anything was learned.
+    baseline
+        Added to what was learned.
     """
 
     energy_model: TensorEnergy
@@ -60,6 +63,7 @@ class ForceModel:
     reference_energy: float
     scale: ErrorScale
     posterior: Posterior | None
+    baseline: Baseline = NO_BASELINE
     _sampled: dict[int, Tensors] = field(default_factory=dict, repr=False)
     _latest: dict[bytes, tuple[float, Floats]] = field(default_factory=dict, repr=False)
 
@@ -70,7 +74,13 @@ class ForceModel:
         ------
         ValueError
             If the structure has a species that is not in the model.
+        EngineError
+            If the baseline cannot be computed.
         """
+        return self.baseline.added_to(self.learned(atoms), atoms)
+
+    def learned(self, atoms: Atoms) -> Prediction:
+        """Energy, forces and stress without the baseline."""
         raw = self.energy_model.evaluate(atoms, self.tensors)
         return replace(
             raw,

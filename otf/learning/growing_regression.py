@@ -15,6 +15,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.learning import regularisation
+from otf.learning.baseline import Baseline
 from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
@@ -47,11 +48,13 @@ class GrowingRegression:
         Builds the energy model in any of its sizes.
     settings
         Weights, forgetting, orders.
+    baseline
+        Subtracted from the labels.
 
     Attributes
     ----------
     examples
-        The labelled structures, in the order they were learned.
+        The labelled structures, in the order they were learned, without the baseline.
     reference_energy
         Subtracted for each atom, eV: that of the first label whose energy is learned.
     size, current
@@ -62,9 +65,10 @@ class GrowingRegression:
         Whether none of them was better then.
     """
 
-    def __init__(self, blueprint: Blueprint, settings: TrainerSettings) -> None:
+    def __init__(self, blueprint: Blueprint, settings: TrainerSettings, baseline: Baseline) -> None:
         self._blueprint = blueprint
         self._settings = settings
+        self.baseline = baseline
         self._blocks = TimeBlocks()
         self.examples: list[Example] = []
         self.reference_energy = 0.0
@@ -93,7 +97,10 @@ class GrowingRegression:
 
     def remember(self, taught: Taught) -> None:
         """Store a label with its time block, without adding it to the equations."""
-        atoms, labels = taught.atoms, taught.labels
+        atoms = taught.atoms
+        labels = self.baseline.subtracted_from(
+            taught.labels, atoms, needs_stress=self._settings.stress_noise is not None
+        )
         if self._has_no_reference and not labels.level:
             self.reference_energy = labels.energy / len(atoms)
             self._has_no_reference = False

@@ -47,6 +47,11 @@ class Learner(Protocol):
         ...
 
     @property
+    def usual_error(self) -> float:
+        """See :attr:`Trainer.usual_error`."""
+        ...
+
+    @property
     def saturated(self) -> bool:
         """See :attr:`Trainer.saturated`."""
         ...

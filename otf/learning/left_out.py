@@ -1,13 +1,16 @@
-"""Error scale from leave-out cross-validation of the labels."""
+"""Error scale and leverages of labels that are left out of the fit."""
 
 from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
+from otf.arrays import Floats
 from otf.learning.regression import Example, Regression
 from otf.learning.regularisation import Regularisation
-from otf.learning.uncertainty import ErrorScale
+from otf.learning.uncertainty import EPSILON, ErrorScale
+
+_LATEST = 3  # labels by whose leverage the error scale is transferred to another prior
 
 
 def left_out_scale(
@@ -43,3 +46,15 @@ def left_out_scale(
         for channels, error, leverage in measured:
             scale = scale.updated(channels, error, leverage, audited=True)
     return scale
+
+
+def latest_leverage(regression: Regression, choice: Regularisation) -> Floats:
+    """Epsilon + leverage of the rows of the latest labels, each label left out.
+
+    Where they are learned, all models with little prior have the same leverage.
+    """
+    solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
+    latest = regression.equations.snapshots[-_LATEST:]
+    if solution is None:
+        return np.ones(sum(len(s.targets) for s in latest))
+    return np.concatenate([EPSILON + solution.left_out_leverage(s) for s in latest])

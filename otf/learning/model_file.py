@@ -1,14 +1,20 @@
 """Reading and writing of ``model.h5``, the file of a force model."""
 
-from dataclasses import dataclass
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from otf.arrays import Floats
+from otf.engines.registry import load_engine, path_options
 from otf.errors import FileError
 from otf.io.dataclass_file import read_dataclass, write_dataclass
 from otf.kernels.rows import Standard
+from otf.learning.baseline import Baseline, EngineTerm, TermSettings
 from otf.learning.force_model import ForceModel, Posterior
 from otf.learning.uncertainty import ErrorScale
 from otf.model.descriptor import Descriptor, DescriptorSettings
@@ -16,6 +22,16 @@ from otf.model.sharing import Groups, Sharing
 from otf.model.tensor_energy import Coupling, TensorEnergy
 
 _KIND = "model"
+
+
+@dataclass(frozen=True)
+class _StoredTerm:
+    """A term of the baseline; options are JSON, with files relative to the model file."""
+
+    kind: str
+    options: str
+    charge: int
+    spin: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -31,6 +47,7 @@ class _Stored:
     reference_energy: float
     scale: ErrorScale
     posterior: Posterior | None
+    baseline: tuple[_StoredTerm, ...] = ()
 
 
 def write_model(path: Path, model: ForceModel) -> None:
@@ -52,6 +69,7 @@ def write_model(path: Path, model: ForceModel) -> None:
         model.reference_energy,
         model.scale,
         model.posterior,
+        tuple(_stored(term.settings, path) for term in model.baseline.terms),
     )
     write_dataclass(path, _KIND, stored)
 
@@ -62,9 +80,16 @@ def read_model(path: Path) -> ForceModel:
     Raises
     ------
     FileError
-        If it is damaged, not a model, or not supported by this version.
+        If it is damaged, not a model, or not supported by this version; or if it is another user's
+        and has a baseline, which would run what that user named.
     """
     stored = read_dataclass(path, _KIND, _Stored)
+    if stored.baseline and path.stat().st_uid not in (os.getuid(), 0):
+        names = ", ".join(f"{term.kind} {term.options}" for term in stored.baseline)
+        raise FileError(
+            f"{path}: belongs to another user, and its baseline would run {names}; look at it, and "
+            "copy the file if it may run as you"
+        )
     try:
         energy_model = TensorEnergy(
             Descriptor(np.array(stored.groups.species), stored.descriptor),
@@ -85,4 +110,30 @@ def read_model(path: Path) -> ForceModel:
         stored.reference_energy,
         stored.scale,
         stored.posterior,
+        Baseline([EngineTerm(_settings(term, path)) for term in stored.baseline]),
     )
+
+
+def _stored(term: TermSettings, file: Path) -> _StoredTerm:
+    folder = file.absolute().parent
+
+    def inside(path: str) -> str:
+        return os.path.relpath(path, folder) if Path(path).is_relative_to(folder) else path
+
+    options = _with_paths(term, inside)
+    return _StoredTerm(term.kind, json.dumps(options), term.charge, term.spin)
+
+
+def _settings(stored: _StoredTerm, file: Path) -> TermSettings:
+    term = TermSettings(stored.kind, json.loads(stored.options), stored.charge, stored.spin)
+    folder = file.absolute().parent
+    return replace(term, options=_with_paths(term, lambda path: str(folder / path)))
+
+
+def _with_paths(term: TermSettings, change: Callable[[str], str]) -> dict[str, Any]:
+    """The options of a term with its files and folders changed."""
+    named = path_options(load_engine(term.kind).Options)
+    return {
+        name: change(str(value)) if name in named and value is not None else value
+        for name, value in term.options.items()
+    }

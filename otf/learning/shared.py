@@ -118,6 +118,11 @@ class ReplicaTrainer:
         return self._trainer.floor
 
     @property
+    def usual_error(self) -> float:
+        """See :attr:`Trainer.usual_error`."""
+        return self._trainer.usual_error
+
+    @property
     def saturated(self) -> bool:
         """See :attr:`Trainer.saturated`."""
         return self._trainer.saturated

@@ -11,12 +11,13 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
+from otf.learning.baseline import NO_BASELINE, Baseline
 from otf.learning.force_model import SAMPLES, ForceModel, Posterior
 from otf.learning.growing_regression import LABELS_AHEAD, GrowingRegression
-from otf.learning.left_out import left_out_scale
+from otf.learning.left_out import latest_leverage, left_out_scale
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
-from otf.learning.uncertainty import EPSILON, ErrorScale
+from otf.learning.uncertainty import ErrorScale
 from otf.model import residual
 from otf.model.blueprint import Blueprint, Size
 from otf.model.one_thread import in_one_thread
@@ -35,7 +36,6 @@ _FREE = 0.3  # freedom of the residuals below which they say nothing of the nois
 _SOONER = 1.5  # factor of the labels between searches up to so many labels, and where the model
 _EARLY = 12  # is saturated; else LABELS_AHEAD
 _SATURATED = 0.7
-_LATEST = 3  # labels by whose leverage the error scale is transferred to another prior
 _REMEMBERED = 16  # labels whose residuals are kept for the forecast
 _RECENT = 6  # the same for errors of earlier models, which soon become irrelevant
 
@@ -77,14 +77,21 @@ class Trainer:
         Weights, forgetting, orders.
     earlier
         Labels of earlier runs, learned before those of this one.
+    baseline
+        The model learns what is left of the labels without it.
     """
 
     def __init__(
-        self, blueprint: Blueprint, settings: TrainerSettings, earlier: Sequence[Taught] = ()
+        self,
+        blueprint: Blueprint,
+        settings: TrainerSettings,
+        earlier: Sequence[Taught] = (),
+        *,
+        baseline: Baseline = NO_BASELINE,
     ) -> None:
         self.settings = settings
         self.earlier = earlier
-        self._labels = GrowingRegression(blueprint, settings)
+        self._labels = GrowingRegression(blueprint, settings, baseline)
         self._choice = regularisation.start(settings.orders)
         self._scale = ErrorScale.unknown(len(self.model.descriptor.species))
         self._residuals: list[Floats] = []
@@ -130,6 +137,11 @@ class Trainer:
         return self._floor
 
     @property
+    def usual_error(self) -> float:
+        """Largest error of a force at a label that is not learned yet, eV/Angstrom; usually."""
+        return float(np.median([np.abs(r).max() for r in self._residuals] or [0.0]))
+
+    @property
     def saturated(self) -> bool:
         """Whether no larger model was better than the present one when they were last tried."""
         return self._labels.saturated
@@ -167,7 +179,7 @@ class Trainer:
         recent = own[:n_labels][-_REMEMBERED:]
         if len(recent) < 2:
             return None
-        left = [e.labels.forces - self.predict(e.atoms).forces for e in recent]
+        left = [e.labels.forces - self.force_model.learned(e.atoms).forces for e in recent]
         return residual.fit(np.array(left))
 
     def error_forecast(self) -> Forecast | None:
@@ -177,9 +189,9 @@ class Trainer:
 
     def begin(self) -> None:
         """Learn the labels of earlier runs, if there are any; instead of :meth:`restore`."""
-        for taught in self.earlier:
-            self._labels.remember(taught)
         if self.earlier:
+            for taught in self.earlier:
+                self._labels.remember(taught)
             self._labels.rebuild(self._labels.size)
             self.settle(ahead=LABELS_AHEAD)
 
@@ -219,7 +231,7 @@ class Trainer:
         if self._labels.has_all_environments:
             self._labels.add_latest()
         else:
-            before = self._latest_leverage()
+            before = latest_leverage(self._labels.current, self._choice)
             self._labels.rebuild(self._labels.size)
             self._rescale(before)
 
@@ -308,7 +320,7 @@ class Trainer:
 
         Sooner where more labels of the same model do not help.
         """
-        before, size = self._latest_leverage(), self.size
+        before, size = latest_leverage(self._labels.current, self._choice), self.size
         sooner = self._n_known <= _EARLY or self._is_saturated()
         again = _SOONER if sooner else LABELS_AHEAD
         if self._n_known >= max(_FIRST_SEARCH, again * self._labels.tried_at):
@@ -349,8 +361,7 @@ class Trainer:
 
     def _floor_of(self, coefficients: Floats, samples: Floats) -> float:
         """See :attr:`floor`; a residual of leverage h has 1 - h times the variance of the noise."""
-        residuals, freedom = [], []
-        first = 0 if self.model.coupling == "self" else 1  # the energy row
+        residuals, freedom, first = [], [], 0 if self.model.coupling == "self" else 1  # the energy
         for snapshot in self._labels.current.equations.snapshots[-_RECENT:]:
             atoms = self._labels.examples[snapshot.number].atoms
             forces = slice(first, first + 3 * len(atoms))
@@ -372,6 +383,7 @@ class Trainer:
             self._labels.reference_energy,
             self._scale,
             posterior,
+            self._labels.baseline,
         )
 
     def _rescale(self, before: Floats) -> None:
@@ -384,17 +396,5 @@ class Trainer:
         before
             Leverages of the latest labels before the change.
         """
-        ratio = float(np.median(before / self._latest_leverage()))
+        ratio = float(np.median(before / latest_leverage(self._labels.current, self._choice)))
         self._scale = self._scale.rescaled(math.sqrt(ratio))
-
-    def _latest_leverage(self) -> Floats:
-        """Epsilon + leverage of the rows of the latest labels, each label left out.
-
-        Where they are learned, all models with little prior have the same leverage.
-        """
-        regression, choice = self._labels.current, self._choice
-        solution = regression.equations.solve(regression.leading[choice.order], choice.strength)
-        latest = regression.equations.snapshots[-_LATEST:]
-        if solution is None:
-            return np.ones(sum(len(s.targets) for s in latest))
-        return np.concatenate([EPSILON + solution.left_out_leverage(s) for s in latest])

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from ase import Atoms
 
-from otf.driver.labelling import ask
+from otf.engines.asking import ask
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
 from otf.errors import RunError

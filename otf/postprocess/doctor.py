@@ -15,7 +15,7 @@ from ase import Atoms
 
 from otf.config import read_config
 from otf.driver.consistency import ForceEnergyCheck
-from otf.driver.labelling import ask
+from otf.engines.asking import ask
 from otf.engines.label_noise import LabelNoise, noise_between, translated
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine

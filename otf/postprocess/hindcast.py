@@ -13,7 +13,7 @@ from otf.errors import FileError
 from otf.learning.fit import Keys, recorded_labels
 from otf.model.descriptor import displaced
 from otf.postprocess.fit import read_structures
-from otf.runs.assemble import make_policy, make_trainer
+from otf.runs.assemble import make_baseline, make_policy, make_trainer
 
 
 def hindcast_file(
@@ -40,7 +40,11 @@ def hindcast_file(
     if any(not np.array_equal(a.numbers, first.numbers) for a in frames):
         raise FileError(f"{path}: the atoms change from frame to frame: not a trajectory")
     yield from hindcast(
-        make_trainer(learning.model, displaced(first, seed=learning.seed)),
+        make_trainer(
+            learning.model,
+            displaced(first, seed=learning.seed),
+            baseline=make_baseline(learning.model),
+        ),
         make_policy(learning.policy, learning.timestep_fs),
         frames,
         lambda i: recorded_labels(frames[i], f"{path}, frame {i}", keys),

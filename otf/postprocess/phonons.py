@@ -16,7 +16,7 @@ from ase.optimize import BFGS
 from otf.analysis.blocks import Estimate
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
-from otf.driver.labelling import ask
+from otf.engines.asking import ask
 from otf.engines.labels import LabelFailure
 from otf.errors import RunError
 from otf.learning.calculator import ModelCalculator

@@ -1,16 +1,15 @@
 """Assembly of the parts of a run from its configuration."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from ase import Atoms
 
 from otf.config.dynamics import Dynamics
 from otf.config.schema import Config, Model, Policy
-from otf.config.writer import to_yaml
 from otf.driver.adaptive_policy import AdaptivePolicy
 from otf.driver.labelling import Labeller, LabelStore
 from otf.driver.policy import FixedPolicy
@@ -22,8 +21,9 @@ from otf.dynamics.stages import Stage, StagedEnsemble
 from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engines.label_noise import LabelNoise
 from otf.engines.protocol import Engine, LabelSource
-from otf.engines.registry import load_engine, path_options
+from otf.engines.registry import load_engine
 from otf.errors import ConfigError
+from otf.learning.baseline import NO_BASELINE, Baseline, EngineTerm, TermSettings
 from otf.learning.learner import Learner
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.trainer import Trainer
@@ -32,6 +32,7 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
 from otf.runs.check import removed_motion
+from otf.runs.directory import RunDirectory
 from otf.units import GPA, MEV
 
 _Value = TypeVar("_Value", int, float)
@@ -55,6 +56,33 @@ def make_engine(config: Config) -> Engine:
     return engine_class(options, charge=config.system.charge, spin=config.system.spin)
 
 
+def make_baseline(
+    model: Model, *, charge: int = 0, spin: int = 0, scratch: Path | None = None
+) -> Baseline:
+    """Create the baseline of a model; its engines are opened when they are needed.
+
+    Parameters
+    ----------
+    charge, spin
+        Those of the system.
+    scratch
+        Folder for the files of its engines; by default temporary ones.
+    """
+    terms = []
+    for number, section in enumerate(model.baseline):
+        settings = TermSettings(section.kind, section.options, charge, spin)
+        terms.append(EngineTerm(settings, None if scratch is None else scratch / str(number)))
+    return Baseline(terms) if terms else NO_BASELINE
+
+
+def baseline_of(config: Config, run: RunDirectory) -> Baseline:
+    """Create the baseline of a run."""
+    system = config.system
+    return make_baseline(
+        config.model, charge=system.charge, spin=system.spin, scratch=run.scratch / "baseline"
+    )
+
+
 def make_trainer(
     model: Model,
     samples: Sequence[Atoms],
@@ -63,6 +91,7 @@ def make_trainer(
     ranks: Ranks | None = None,
     noise: LabelNoise | None = None,
     earlier: Sequence[Taught] = (),
+    baseline: Baseline = NO_BASELINE,
 ) -> Trainer:
     """Create a trainer without any learned label.
 
@@ -78,13 +107,15 @@ def make_trainer(
         Noise of the labels, if it was measured.
     earlier
         Labels of earlier runs, learned when the run begins.
+    baseline
+        What the model corrects.
     """
     samples = [*samples, *_spread(earlier)]
     periodic = any(a.pbc.any() for a in samples)
     # One species leaves room for a finer description at the same number of coefficients.
     n_species = len({int(z) for a in samples for z in a.numbers})
     single = n_species == 1
-    settings = DescriptorSettings(
+    descriptor = DescriptorSettings(
         r_min=model.r_min_A,
         radial_two=model.radial_two,
         l_max=model.l_max if model.l_max is not None else (4 if single else 3),
@@ -106,7 +137,7 @@ def make_trainer(
         channels=_options(model.channels, _channels(n_species)),
     )
     blueprint = Blueprint(
-        settings,
+        descriptor,
         samples,
         choices,
         coupling=model.coupling,
@@ -124,7 +155,8 @@ def make_trainer(
                 "descriptor smaller (radial_two, radial_three, l_max)"
             ]
         )
-    return Trainer(blueprint, _trainer_settings(model, keep_blocks, noise), earlier)
+    settings = _trainer_settings(model, keep_blocks, noise)
+    return Trainer(blueprint, settings, earlier, baseline=baseline)
 
 
 def _spread(earlier: Sequence[Taught]) -> list[Atoms]:
@@ -258,16 +290,34 @@ def make_labeller(config: Config, engine: LabelSource, file: LabelStore) -> Labe
     )
 
 
+def trainer_of(
+    config: Config,
+    atoms: Atoms,
+    *,
+    ranks: Ranks | None = None,
+    noise: LabelNoise | None = None,
+    earlier: Sequence[Taught] = (),
+    baseline: Baseline = NO_BASELINE,
+) -> Trainer:
+    """Create the trainer of a run that starts with ``atoms``; see :func:`make_trainer`."""
+    return make_trainer(
+        config.effective_model,
+        displaced(atoms, seed=config.dynamics.seed),
+        ranks=ranks,
+        noise=noise,
+        earlier=earlier,
+        baseline=baseline,
+    )
+
+
 def make_parts(
     config: Config,
     atoms: Atoms,
     engine: LabelSource,
     file: LabelStore,
     *,
-    ranks: Ranks | None = None,
     trainer: Learner | None = None,
     noise: LabelNoise | None = None,
-    earlier: Sequence[Taught] = (),
 ) -> Parts:
     """Create the parts of a run for the loop.
 
@@ -279,20 +329,13 @@ def make_parts(
         The opened engine.
     file
         Storage of the labels.
-    ranks
-        MPI ranks that share the work of the model.
     trainer
-        The trainer, if not created here.
+        By default a new one, without baseline and labels of earlier runs.
     noise
         Noise of the labels, if it was measured.
-    earlier
-        Labels of earlier runs, if the trainer is created here.
     """
     if trainer is None:
-        samples = displaced(atoms, seed=config.dynamics.seed)
-        trainer = make_trainer(
-            config.effective_model, samples, ranks=ranks, noise=noise, earlier=earlier
-        )
+        trainer = trainer_of(config, atoms, noise=noise)
     return Parts(
         ensemble=make_ensemble(config.dynamics, atoms),
         trainer=trainer,
@@ -309,34 +352,3 @@ def make_parts(
         stop_if_contradictory=config.policy.contradictions == "stop",
         sampler=_sampler(config.dynamics),
     )
-
-
-def engine_files(config: Config) -> dict[str, Path]:
-    """Files named by the engine's options, which are copied into the run directory."""
-    options = config.engine.options
-    named = path_options(load_engine(config.engine.kind).Options)
-    paths = {name: Path(options[name]) for name in named if options.get(name) is not None}
-    return {name: path for name, path in paths.items() if path.is_file()}
-
-
-def resolved_yaml(config: Config, structure: str, files: Mapping[str, str]) -> str:
-    """The configuration with all defaults, and with the structure of the run directory.
-
-    Parameters
-    ----------
-    structure
-        Name of the structure file in the run directory.
-    files
-        Names of the files of :func:`engine_files` in the run directory, by option.
-    """
-    data: dict[str, Any] = config.model_dump(mode="json", exclude_none=True)
-    data["system"] = {
-        "structure": structure,
-        "charge": config.system.charge,
-        "spin": config.system.spin,
-    }
-    data["engine"].update(files)
-    data["output"].pop("directory", None)
-    if not data["learn_from"]:
-        data.pop("learn_from")
-    return to_yaml(data)

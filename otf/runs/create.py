@@ -14,10 +14,11 @@ from otf.engines.registry import load_engine
 from otf.errors import ConfigError, FileError
 from otf.io.durable import UNFINISHED, replace_file, sole_owner
 from otf.io.runlog import run_log
-from otf.runs.assemble import engine_files, make_engine, resolved_yaml
+from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
 from otf.runs.earlier import EarlierLabels, gathered, write_earlier
+from otf.runs.resolved import engine_files, resolved_yaml
 from otf.runs.structure import make_structure, notes_on
 
 _LOG = logging.getLogger("otf.directory")
@@ -103,10 +104,8 @@ def write_run(
     try:
         path.mkdir(parents=True, exist_ok=True)
         ase.io.write(run.structure, atoms)
-        copied = {}
-        for option, file in engine_files(config).items():
-            copied[option] = f"engine_{option}{file.suffix}"
-            load_engine(config.engine.kind).keep_input(file, path / copied[option])
+        for file in engine_files(config):
+            load_engine(file.kind).keep_input(file.path, path / file.copy)
         for number, structure in enumerate(structures):
             ase.io.write(path / f"replica-{number}.traj", structure)
         write_earlier(run, earlier)
@@ -117,7 +116,7 @@ def write_run(
             for source, labels in zip(config.learn_from, earlier, strict=True)
         ]
         config = config.model_copy(update={"replicas": replicas, "learn_from": named})
-        text = resolved_yaml(config, run.structure.name, copied)
+        text = resolved_yaml(config, run.structure.name)
         replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:
         raise FileError(

@@ -11,11 +11,8 @@ from otf.config import Config, read_config
 from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import replace_file, sole_owner
 from otf.io.labels import QUARANTINE
-from otf.runs.assemble import (
-    engine_files,
-    resolved_yaml,
-)
 from otf.runs.checkpoint import read_checkpoint
+from otf.runs.resolved import resolved_yaml
 from otf.runs.settings import changes, settings
 from otf.runs.structure import make_structure
 
@@ -208,6 +205,5 @@ def _change_steps(run: RunDirectory, config: Config, steps: int) -> None:
     if run.checkpoint.exists():  # check before writing
         before = read_checkpoint(run.checkpoint).settings
         changes(before, settings(changed), kind=config.engine.kind, source=str(run.config))
-    names = {option: file.name for option, file in engine_files(config).items()}
-    text = resolved_yaml(changed, run.structure.name, names)
+    text = resolved_yaml(changed, run.structure.name)
     replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))

@@ -1,5 +1,6 @@
 """Removal of a label from a run: the model is learned anew from the others."""
 
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,7 @@ from otf.io.durable import sole_owner
 from otf.io.labels import StoredLabel, append_frame, read_labels, write_labels
 from otf.learning.model_file import write_model
 from otf.learning.trainer import Trainer
-from otf.model.descriptor import displaced
-from otf.runs.assemble import make_trainer
+from otf.runs.assemble import baseline_of, trainer_of
 from otf.runs.checkpoint import read_checkpoint, write_checkpoint
 from otf.runs.directory import one_run, read_run
 from otf.runs.earlier import read_earlier, taught
@@ -39,17 +39,18 @@ def drop_label(path: Path, index: int, *, reason: str) -> Path:
         If another process runs here.
     """
     run, config, atoms = read_run(one_run(path))
-    with sole_owner(run.lock):
+    with sole_owner(run.lock), closing(baseline_of(config, run)) as baseline:
         stored, found = read_labels(run.labels), read_checkpoint(run.checkpoint)
         _check(found.state.history, index, sampled=found.state.sampler is not None)
         rest = [label for label in stored if label.index != index]
         history = tuple(r for r in found.state.history if r.index != index)
         noise = stored_noise(run)
-        trainer = make_trainer(
-            config.effective_model,
-            displaced(atoms, seed=config.dynamics.seed),
+        trainer = trainer_of(
+            config,
+            atoms,
             noise=noise,
             earlier=taught(read_earlier(run), atoms),
+            baseline=baseline,
         )
         trainer.begin()
         _learn(trainer, config, rest, history)

@@ -18,7 +18,7 @@ from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
-from otf.runs.assemble import make_engine, make_labeller, make_parts
+from otf.runs.assemble import baseline_of, make_engine, make_labeller, make_parts, trainer_of
 from otf.runs.check import check
 from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
@@ -126,17 +126,26 @@ def open_session(
             )
         try:
             engine.open(atoms, run.scratch)
-            with stop_on_signals() as request, closing(LabelFile(run.labels)) as file:
+            with (
+                stop_on_signals() as request,
+                closing(LabelFile(run.labels)) as file,
+                closing(baseline_of(config, run)) as baseline,
+            ):
                 source = warm_started(engine, run.matrices)
                 labeller = make_labeller(config, source, file)
                 target = config.policy.force_target_meV_A * MEV
                 strained = strained_label(run, engine, labeller, atoms)
                 noise = measured_noise(run, engine, labeller, atoms, target=target)
                 warn_of_stress(strained, labeller, atoms, noise)
-                earlier = taught(read_earlier(run), atoms)
-                parts = make_parts(
-                    config, atoms, source, file, ranks=ranks, noise=noise, earlier=earlier
+                trainer = trainer_of(
+                    config,
+                    atoms,
+                    ranks=ranks,
+                    noise=noise,
+                    earlier=taught(read_earlier(run), atoms),
+                    baseline=baseline,
                 )
+                parts = make_parts(config, atoms, source, file, trainer=trainer, noise=noise)
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:
             _LOG.error("stopped: %s", error)

@@ -16,9 +16,9 @@ from ase.build import bulk, molecule
 from ase.units import Hartree
 
 from otf.config import read_config
-from otf.driver.labelling import ask
 from otf.electrons.density_matrix import of_hamiltonian
 from otf.electrons.mulliken import mulliken_charges
+from otf.engines.asking import ask
 from otf.engines.contract import EngineContract
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.engines.labels import LabelFailure, Labels

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 
 from otf.config import read_config
-from otf.driver.labelling import ask
+from otf.engines.asking import ask
 from otf.engines.contract import EngineContract
 from otf.engines.failures import FROM_SCRATCH, MORE_ITERATIONS, ONCE_MORE, SAFE_MIXING, diagnose
 from otf.engines.labels import LabelFailure, Labels

@@ -1,0 +1,67 @@
+"""Checks of the sections that name an engine by the schema of that engine."""
+
+from pathlib import Path
+from typing import Any
+
+from otf.config.document import Document, Keys, validate
+from otf.engines.registry import load_engine, path_options
+from otf.errors import EngineError
+
+
+def check_engines(document: Document, folder: Path) -> None:
+    """Validate the keys of each engine by its own schema, and make its paths absolute.
+
+    Problems are added to the document.
+
+    Parameters
+    ----------
+    folder
+        Folder that relative paths start from.
+    """
+    for at, section in _sections(document.data):
+        if isinstance(section, dict) and isinstance(section.get("kind"), str):
+            _check(document, folder, at, section)
+
+
+def _sections(data: Any) -> list[tuple[Keys, Any]]:
+    """The sections that name an engine."""
+    found: list[tuple[Keys, Any]] = [(("engine",), data.get("engine"))]
+    model = data.get("model")
+    baseline = model.get("baseline") if isinstance(model, dict) else None
+    if isinstance(baseline, list):
+        found += [(("model", "baseline", i), term) for i, term in enumerate(baseline)]
+    else:
+        found.append((("model", "baseline"), baseline))
+    return found
+
+
+def _check(document: Document, folder: Path, at: Keys, section: dict[str, Any]) -> None:
+    name = ".".join(str(key) for key in at)
+    try:
+        engine = load_engine(section["kind"])
+    except EngineError as error:
+        document.problems.append((document.values[(*at, "kind")], f"{name}.kind: {error}"))
+        return
+    kind = section.pop("kind")
+    options = validate(engine.Options, document, at)
+    section["kind"] = kind
+    if options is None:
+        return
+    for option in path_options(engine.Options):
+        given = section.get(option)
+        if not isinstance(given, str):
+            continue
+        section[option] = str((folder / Path(given).expanduser()).absolute())
+        if not Path(section[option]).exists():
+            document.problems.append(
+                (
+                    document.values[(*at, option)],
+                    f"{name}.{option}: there is no {section[option]}",
+                )
+            )
+    section.update(engine.found_beside(section, folder))
+    # Values derived from a path are stored: a copy of the file elsewhere would give others.
+    options_given = {key: value for key, value in section.items() if key != "kind"}
+    checked = engine.Options.model_validate(options_given)
+    implied = checked.model_dump(mode="json", exclude_unset=True)
+    section.update({key: value for key, value in implied.items() if key not in options_given})
