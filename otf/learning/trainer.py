@@ -12,6 +12,7 @@ from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
 from otf.learning.baseline import NO_BASELINE, Baseline
+from otf.learning.floor import floor_of
 from otf.learning.force_model import SAMPLES, ForceModel, Posterior
 from otf.learning.growing_regression import LABELS_AHEAD, GrowingRegression
 from otf.learning.left_out import latest_leverage, left_out_scale
@@ -32,7 +33,6 @@ _OTHER_LABELS = (
     "the labels do not give the model of the checkpoint; put the labels file of this run back in "
     "its place"
 )
-_FREE = 0.3  # freedom of the residuals below which they say nothing of the noise
 _SOONER = 1.5  # factor of the labels between searches up to so many labels, and where the model
 _EARLY = 12  # is saturated; else LABELS_AHEAD
 _SATURATED = 0.7
@@ -356,22 +356,8 @@ class Trainer:
         theta = np.zeros(self.model.n_columns)
         theta[:leading] = solution.coefficients
         samples = solution.samples(SAMPLES)
-        self._floor = self._floor_of(solution.coefficients, samples)
+        self._floor = floor_of(regression, self._labels.examples, solution.coefficients, samples)
         self._set_model(theta, Posterior(samples, self.settings.force_noise))
-
-    def _floor_of(self, coefficients: Floats, samples: Floats) -> float:
-        """See :attr:`floor`; a residual of leverage h has 1 - h times the variance of the noise."""
-        residuals, freedom, first = [], [], 0 if self.model.coupling == "self" else 1  # the energy
-        for snapshot in self._labels.current.equations.snapshots[-_RECENT:]:
-            atoms = self._labels.examples[snapshot.number].atoms
-            forces = slice(first, first + 3 * len(atoms))
-            rows = snapshot.rows[forces, : len(coefficients)]
-            residuals.append(np.abs(snapshot.targets[forces] - rows @ coefficients).mean())
-            freedom.append(1.0 - np.mean((rows @ samples.T) ** 2))
-        free = float(np.mean(freedom))
-        if free < _FREE:
-            return 0.0
-        return self.settings.force_noise * float(np.mean(residuals)) / math.sqrt(free)
 
     def _set_model(self, theta: Floats, posterior: Posterior | None) -> None:
         order = self._choice.order
