@@ -186,9 +186,7 @@ def summarise(
         labels_percent=labelled_percent(len(history), moves),
         error=error_of(config, history),
         by_kind=by_kind(history),
-        model=f"{history[-1].size}, order {history[-1].order}"
-        if history
-        else "nothing learned yet",
+        model=_model(config, history),
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
         gains=gains(run.matrices, history),
@@ -210,6 +208,15 @@ def summarise(
         ),
         stopped_by=outcome.stopped_by,
     )
+
+
+def _model(config: Config, history: tuple[LabelRecord, ...]) -> str:
+    """Size of the model, and what it corrects."""
+    if not history:
+        return "nothing learned yet"
+    baseline = " + ".join(term.kind for term in config.model.baseline)
+    size = f"{history[-1].size}, order {history[-1].order}"
+    return f"{size}, correcting {baseline}" if baseline else size
 
 
 def _known(error: float) -> float | None:

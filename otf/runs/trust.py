@@ -25,8 +25,12 @@ def check_trusted(config: Config, file: Path, *, trusted: bool) -> None:
     owner = file.stat().st_uid
     if trusted or owner in (os.getuid(), 0):
         return
-    named = {name: config.engine.options.get(name) for name in ("calculator", "command", "lines")}
-    runs = ", ".join(f"{name} {value!r}" for name, value in named.items() if value)
+    runs = ", ".join(
+        f"{name} {section.options[name]!r}"
+        for section in (config.engine, *config.model.baseline)
+        for name in ("calculator", "command", "lines")
+        if section.options.get(name)
+    )
     raise RunError(
         f"{file}: belongs to another user (number {owner}), and its engine, {config.engine.kind}, "
         f"runs {runs or 'a program'}; look at it, and give --trust if it may run as you"

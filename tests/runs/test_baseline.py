@@ -1,0 +1,110 @@
+"""Runs whose model corrects a baseline (``model.baseline``)."""
+
+import numpy as np
+import pytest
+from ase.build import bulk, molecule
+from ase.calculators.emt import EMT
+
+import otf
+from otf.config.reader import config_of
+from otf.errors import ConfigError
+from otf.learning.baseline import EngineTerm, TermSettings
+from otf.postprocess.audit import Audit, audit_summary
+from otf.runs.create import create_run
+from otf.runs.directory import read_run
+from otf.runs.drop_label import drop_label
+from otf.runs.replicas import run_replicas
+from tests.learning.test_baseline import MORSE
+
+CHEAP = {"kind": "tblite", "method": "GFN1-xTB"}
+
+
+def run_of(folder, *, steps=60, baseline=CHEAP, config=None, **dynamics):
+    dynamics = {"ensemble": "csvr", "temperature_K": 300, "timestep_fs": 0.5, **dynamics}
+    return otf.Run(
+        molecule("CH3OH"),
+        engine="tblite",
+        directory=folder,
+        steps=steps,
+        config={"model": {"baseline": baseline}, **(config or {})},
+        **dynamics,
+    )
+
+
+@pytest.mark.full
+def test_fewer_labels_at_the_same_error(tmp_path):
+    runs = [
+        run_of(tmp_path / name, steps=1000, baseline=baseline)
+        for name, baseline in (("alone", []), ("corrected", CHEAP))
+    ]
+    alone, corrected = [run.run() for run in runs]
+    assert corrected.model.endswith("correcting tblite")
+    assert corrected.labels < alone.labels
+    assert corrected.energy_conservation.problem == ""
+
+
+def test_a_run_left_and_continued_is_the_same(tmp_path):
+    whole, parts = run_of(tmp_path / "whole"), run_of(tmp_path / "parts")
+    whole.run()
+    for number, _ in enumerate(parts):
+        if number == 3:
+            break
+    again = otf.Run.open(tmp_path / "parts")
+    again.run()
+    frames = [run.trajectory[-1] for run in (whole, again)]
+    assert frames[0].positions.tobytes() == frames[1].positions.tobytes()
+    assert frames[0].get_momenta().tobytes() == frames[1].get_momenta().tobytes()
+    assert whole.summary.labels == again.summary.labels
+    audited = audit_summary(list(Audit(again.directory, every=20).frames()))
+    assert audited.force_mae_meV_A < 30.0
+
+
+def test_another_baseline_needs_a_new_run(tmp_path):
+    run = run_of(tmp_path / "run", steps=10)
+    run.run()
+    file = tmp_path / "run" / "config.resolved.yaml"
+    file.write_text(file.read_text().replace("GFN1-xTB", "GFN2-xTB"))
+    with pytest.raises(ConfigError, match=r"model\.baseline: was .*GFN1.*start a new run"):
+        run.extend(10).run()
+
+
+def test_a_label_can_be_dropped(tmp_path):
+    run = run_of(tmp_path / "run", steps=30)
+    run.run()
+    drop_label(run.directory, 1)
+    frame = run.trajectory[-1].copy()
+    assert np.abs(run.model.model.predict(frame).forces - forces_of(frame)).mean() < 0.03
+    assert run.extend(10).run().steps == 40
+
+
+@pytest.mark.full
+def test_constant_pressure_hybrid_monte_carlo_and_replicas(tmp_path):
+    copper = bulk("Cu", cubic=True) * (2, 2, 1)
+    common = {"engine": EMT(), "force_target_meV_A": 20, "temperature_K": 300}
+    common["config"] = {"model": {"baseline": MORSE}}
+    pressed = otf.Run(
+        copper, directory=tmp_path / "npt", ensemble="npt", steps=60, timestep_fs=2.0, **common
+    ).run()
+    assert pressed.energy_conservation.problem == ""
+    sampled = otf.Run(
+        copper, directory=tmp_path / "mc", ensemble="slhmc", steps=20, timestep_fs=2.0,
+        burn_in=30, **common,
+    ).run()  # fmt: skip
+    assert sampled.sampling is not None
+    copper.write(tmp_path / "cu.extxyz")
+    config = config_of(
+        {
+            "system": {"structure": "cu.extxyz"},
+            "engine": {"kind": "ase", "calculator": "ase.calculators.emt:EMT"},
+            "model": {"baseline": MORSE},
+            "dynamics": {"steps": 20, "timestep_fs": 2.0},
+            "replicas": {"count": 2},
+        },
+        tmp_path,
+    )
+    run, config, _ = read_run(create_run(config, tmp_path / "c.yaml", tmp_path / "both").path)
+    assert run_replicas(run, config).labels > 0
+
+
+def forces_of(frame):
+    return EngineTerm(TermSettings("tblite", {})).label(frame).forces
