@@ -71,7 +71,7 @@ def test_another_baseline_needs_a_new_run(tmp_path):
 def test_a_label_can_be_dropped(tmp_path):
     run = run_of(tmp_path / "run", steps=30)
     run.run()
-    drop_label(run.directory, 1)
+    drop_label(run.directory, 1, reason="of a test")
     frame = run.trajectory[-1].copy()
     assert np.abs(run.model.model.predict(frame).forces - forces_of(frame)).mean() < 0.03
     assert run.extend(10).run().steps == 40
