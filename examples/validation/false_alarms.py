@@ -40,7 +40,7 @@ class Judged(NamedTuple):
 def judged_labels(source: Path, folder: Path, *, every: int, steps: int | None) -> Iterator[Judged]:
     """Labels of every so many predicted structures of a run, judged by its model at that time."""
     config = read_config(source)
-    if steps is not None:
+    if steps is not None and not config.dynamics.stages:
         dynamics = config.dynamics.model_copy(update={"steps": steps})
         config = config.model_copy(update={"dynamics": dynamics})
     run, config, atoms = read_run(create_run(config, source, folder / source.stem).path)
@@ -49,6 +49,8 @@ def judged_labels(source: Path, folder: Path, *, every: int, steps: int | None) 
     with open_session(run, config, atoms) as session:
         parts = session.parts
         for record in session.records():
+            if isinstance(record, Activity) and steps is not None and record.step > steps:
+                break
             if not isinstance(record, Activity) or record.phase != "predict" or record.step % every:
                 continue
             structure = parts.ensemble.atoms
@@ -69,7 +71,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configurations", nargs="+", type=Path)
     parser.add_argument("--every", type=int, default=1, help="label one step in so many")
-    parser.add_argument("--steps", type=int, help="replaces dynamics.steps")
+    parser.add_argument("--steps", type=int, help="replaces dynamics.steps; runs with stages end there")
     arguments = parser.parse_args()
     print("| run | labels | doubted | largest deviation of a force | of an energy |")
     print("|---|---|---|---|---|", flush=True)

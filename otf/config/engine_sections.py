@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from otf.config.baseline import AUTO_BASELINE
 from otf.config.document import Document, Keys, validate
 from otf.engines.registry import load_engine, path_options
 from otf.errors import EngineError
@@ -18,8 +19,15 @@ def check_engines(document: Document, folder: Path) -> None:
     folder
         Folder that relative paths start from.
     """
-    for at, section in _sections(document.data):
-        if isinstance(section, dict) and isinstance(section.get("kind"), str):
+    sections = _sections(document.data)
+    for at, section in sections:
+        if not isinstance(section, dict) or not isinstance(section.get("kind"), str):
+            continue
+        if at[0] == "model" and section["kind"] == AUTO_BASELINE:
+            if len(section) > 1 or len(sections) > 2:
+                where = document.values[(*at, "kind")]
+                document.problems.append((where, "model.baseline: auto stands alone, as a word"))
+        else:
             _check(document, folder, at, section)
 
 

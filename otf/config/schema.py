@@ -3,10 +3,12 @@
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import Field, PrivateAttr, model_validator
 
+from otf.config.baseline import Baseline
 from otf.config.cluster import Cluster
 from otf.config.dynamics import Dynamics
+from otf.config.engine_section import EngineSection
 from otf.config.learn_from import LearnFrom
 from otf.config.replicas import Replicas
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
@@ -64,24 +66,7 @@ class System(Section):
         return self
 
 
-class EngineSection(Section):
-    """The engine, whose labels the model learns; further keys are options of the engine."""
-
-    model_config = ConfigDict(extra="allow", strict=True, frozen=True)
-
-    kind: str = Field(description="tblite, pyscf, ase, or any installed engine")
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """Options of the engine."""
-        return dict(self.model_extra or {})
-
-
 _STRESS_NOISE_GPA = 0.1  # fits to DFT reach a fifth of it
-
-
-def _as_list(given: Any) -> Any:
-    return [given] if isinstance(given, dict) else given
 
 
 class Model(Section):
@@ -148,10 +133,11 @@ class Model(Section):
         description="auto: largest number of unknowns of the models that are tried: coefficients, "
         "or rows of the labels if they are fewer",
     )
-    baseline: Annotated[list[EngineSection], BeforeValidator(_as_list)] = Field(
+    baseline: Baseline = Field(
         default_factory=list,
         description="one or more cheap engines, whose energy the model corrects instead of "
-        "learning all of it, such as {kind: tblite}; evaluated at every step",
+        "learning all of it, such as {kind: tblite}; they are evaluated at every step. auto: "
+        "tblite, dropped where the left-out errors are no smaller with it",
     )
     net_force: Literal["keep", "subtract"] = Field(
         "keep",

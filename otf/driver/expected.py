@@ -20,7 +20,8 @@ from otf.units import MEV
 SENSIBLE = 3
 """Number of labels from which on labels are compared with the model's prediction."""
 
-_DEVIATIONS = 20.0  # predicted errors that a believable label may be off,
+_DEVIATIONS = 30.0  # predicted errors that a believable force may be off,
+_ENERGY_DEVIATIONS = 20.0  # and a believable energy;
 _FEW_LABELS = 10  # more where the error of the model is known from fewer labels than these
 _USUAL = 4.0  # times the usual largest error of a label,
 _LEAST_FORCE = 0.1  # eV/Angstrom; smaller deviations are not of interest
@@ -106,13 +107,15 @@ def expected_by(learner: Learner, atoms: Atoms, *, noise: float) -> Expected | N
     if learner.n_labels < SENSIBLE:
         return None
     predicted = learner.predict(atoms)
-    deviations = _DEVIATIONS * max(1.0, _FEW_LABELS / learner.n_labels)
+    scarcity = max(1.0, _FEW_LABELS / learner.n_labels)
     errors = np.hypot(learner.predicted_error(atoms), noise)
     energy_error = np.hypot(learner.energy_error(atoms), _NOISE_LENGTH * noise * len(atoms) ** 0.5)
     return Expected(
         predicted.energy,
-        max(deviations * float(energy_error), _LEAST_ENERGY * len(atoms)),
+        max(_ENERGY_DEVIATIONS * scarcity * float(energy_error), _LEAST_ENERGY * len(atoms)),
         predicted.forces,
-        np.maximum(deviations * errors, max(_USUAL * learner.usual_error, _LEAST_FORCE)),
+        np.maximum(
+            _DEVIATIONS * scarcity * errors, max(_USUAL * learner.usual_error, _LEAST_FORCE)
+        ),
         lambda other: float(learner.predict(other).energy),
     )

@@ -24,6 +24,7 @@ from otf.engines.protocol import Engine
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
 from otf.model.tensor_energy import Prediction
+from otf.units import MEV
 
 _LOG = logging.getLogger("otf.baseline")
 
@@ -124,6 +125,32 @@ class EngineTerm:
         return {"settings": self.settings, "_scratch": None, "_engine": None, "_opened_for": ()}
 
 
+@dataclass(frozen=True)
+class BaselineGain:
+    """Errors at labels that were left out of the fit, with and without a baseline.
+
+    Attributes
+    ----------
+    terms
+        The engines of the baseline.
+    error, error_without
+        Root mean square of a force component, eV/Angstrom.
+    dropped
+        Whether the baseline is not used any more.
+    """
+
+    terms: str
+    error: float
+    error_without: float
+    dropped: bool
+
+    def __str__(self) -> str:
+        return (
+            f"baseline {self.terms}: left-out error {self.error / MEV:.1f} meV/A, without it "
+            f"{self.error_without / MEV:.1f}{'; it is dropped' if self.dropped else ''}"
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Baseline:
     """Sum of terms that the model corrects; without terms it is zero and costs nothing.
@@ -132,9 +159,12 @@ class Baseline:
     ----------
     terms
         Its engines.
+    optional
+        Whether it is dropped where it does not make the left-out errors smaller.
     """
 
     terms: Sequence[EngineTerm] = ()
+    optional: bool = False
     _latest: dict[tuple[bytes, ...], Labels] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:

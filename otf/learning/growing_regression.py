@@ -9,13 +9,13 @@ is predicted from those before it. Later, time blocks of labels are left out.
 import logging
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
 
 from otf.learning import regularisation
-from otf.learning.baseline import Baseline
+from otf.learning.baseline import NO_BASELINE, Baseline, BaselineGain
 from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
@@ -57,6 +57,8 @@ class GrowingRegression:
         The labelled structures, in the order they were learned, without the baseline.
     reference_energy
         Subtracted for each atom, eV: that of the first label whose energy is learned.
+    baseline, gain
+        What is subtracted from the labels, and what it was worth at the latest search; None before.
     size, current
         The present size, and the equations for it.
     tried_at
@@ -69,10 +71,10 @@ class GrowingRegression:
         self._blueprint = blueprint
         self._settings = settings
         self.baseline = baseline
+        self.gain: BaselineGain | None = None
         self._blocks = TimeBlocks()
         self.examples: list[Example] = []
         self.reference_energy = 0.0
-        self._has_no_reference = True
         self.tried_at = 0
         self.saturated = False
         self.size = blueprint.choices.smallest()
@@ -101,12 +103,10 @@ class GrowingRegression:
         labels = self.baseline.subtracted_from(
             taught.labels, atoms, needs_stress=self._settings.stress_noise is not None
         )
-        if self._has_no_reference and not labels.level:
-            self.reference_energy = labels.energy / len(atoms)
-            self._has_no_reference = False
         block = self._blocks.of(taught.time_fs, taught.trajectory)
         bare = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
-        self.examples.append(Example(bare, labels, block, taught.time_fs))
+        self.examples.append(Example(bare, labels, taught.labels, block, taught.time_fs))
+        self.reference_energy = _reference(self.examples)
         self._blueprint.see(bare)
 
     def add_latest(self) -> None:
@@ -148,6 +148,8 @@ class GrowingRegression:
         if not self._has_room:  # it grows anew
             size = self._blueprint.smallest(size.resolution)
         best = self._found(size, choice, examples)
+        if self.baseline.terms and self._drops_baseline(best, choice, examples):
+            return self.search(choice, ahead=ahead)
         if not best.score > _GOOD_ENOUGH and best.size == self.size:
             return choice
         most = self._most_columns(spread)
@@ -162,6 +164,33 @@ class GrowingRegression:
             _LOG.info("the model changes: %s", best.size)
             self.rebuild(best.size)
         return best.choice
+
+    def _drops_baseline(
+        self, best: "_Found", choice: Regularisation, examples: Sequence[Example]
+    ) -> bool:
+        """Measure what the baseline is worth; drop it if it is optional and worth nothing."""
+        without = self._found(
+            best.size, choice, _whole(examples), reference=_reference(_whole(self.examples))
+        )
+        worthless = best.score > regularisation.GAIN * without.score
+        known = self._blocks.count >= _FEWEST_BLOCKS
+        self.gain = BaselineGain(
+            str(self.baseline),
+            best.score * self._settings.force_noise,
+            without.score * self._settings.force_noise,
+            dropped=worthless and known and self.baseline.optional,
+        )
+        _LOG.info("%s", self.gain)
+        if self.gain.dropped:
+            self.drop_baseline()
+            self.rebuild(self.size)
+        return self.gain.dropped
+
+    def drop_baseline(self) -> None:
+        """Learn all of the labels from now on; :meth:`rebuild` is needed afterwards."""
+        self.baseline = NO_BASELINE
+        self.examples = _whole(self.examples)
+        self.reference_energy = _reference(self.examples)
 
     def _most_columns(self, spread: bool) -> float:
         """Largest number of coefficients of a candidate."""
@@ -196,10 +225,24 @@ class GrowingRegression:
         better = min(found, key=lambda f: f.score, default=best)
         return better if better.score < regularisation.GAIN * best.score else best
 
-    def _found(self, size: Size, choice: Regularisation, examples: Sequence[Example]) -> "_Found":
-        """Left-out error of a size, at the best order and prior strength."""
+    def _found(
+        self,
+        size: Size,
+        choice: Regularisation,
+        examples: Sequence[Example],
+        *,
+        reference: float | None = None,
+    ) -> "_Found":
+        """Left-out error of a size, at the best order and prior strength.
+
+        Parameters
+        ----------
+        reference
+            Energy subtracted per atom, eV, if it is not that of the labels without the baseline.
+        """
+        reference = self.reference_energy if reference is None else reference
         regression = Regression(self._blueprint.build(size), self._settings)
-        rows = [regression.equation(example, self.reference_energy) for example in examples]
+        rows = [regression.equation(example, reference) for example in examples]
         errors_of, tried = forward_errors, _TRIED_EARLY
         if self._blocks.count >= _MANY_BLOCKS:
             errors_of, tried = left_out_errors, _TRIED
@@ -251,6 +294,17 @@ class GrowingRegression:
         for example in self.examples:
             regression.add(example, self.reference_energy)
         return regression
+
+
+def _whole(examples: Sequence[Example]) -> list[Example]:
+    """The labels with the baseline in them, as they were computed."""
+    return [replace(example, labels=example.whole) for example in examples]
+
+
+def _reference(examples: Sequence[Example]) -> float:
+    """Energy per atom, eV, of the first label whose energy is learned; 0 without one."""
+    known = next((e for e in examples if not e.labels.level), None)
+    return 0.0 if known is None else known.labels.energy / len(known.atoms)
 
 
 def _joined(rows: Sequence[Rows], blocks: Sequence[int]) -> list[Rows]:

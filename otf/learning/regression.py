@@ -73,10 +73,16 @@ class Example:
     """A labelled structure; those of the same block are close in time.
 
     Audits are learned after a label that is later in time.
+
+    Attributes
+    ----------
+    labels, whole
+        The label without the baseline, and as it was computed.
     """
 
     atoms: Atoms
     labels: Labels
+    whole: Labels
     block: int
     time_fs: float
 

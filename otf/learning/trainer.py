@@ -11,7 +11,7 @@ from otf.arrays import Floats
 from otf.engines.labels import Labels
 from otf.errors import RunError
 from otf.learning import regularisation
-from otf.learning.baseline import NO_BASELINE, Baseline
+from otf.learning.baseline import NO_BASELINE, Baseline, BaselineGain
 from otf.learning.floor import floor_of
 from otf.learning.force_model import SAMPLES, ForceModel, Posterior
 from otf.learning.growing_regression import LABELS_AHEAD, GrowingRegression
@@ -52,6 +52,8 @@ class TrainerState:
         (labels, N, 3) errors of the forces at the latest labels before they were learned.
     replicas
         Replica of each label if replicas share the trainer, else empty.
+    gain
+        What the baseline was worth when sizes were last tried; None before, or without one.
     """
 
     n_labels: int
@@ -64,6 +66,7 @@ class TrainerState:
     residuals: Floats
     theta: Floats
     replicas: tuple[int, ...] = ()
+    gain: BaselineGain | None = None
 
 
 class Trainer:
@@ -277,6 +280,7 @@ class Trainer:
             self._scale,
             np.array(self._residuals),
             self._force_model.theta,
+            gain=self._labels.gain,
         )
 
     @in_one_thread
@@ -288,6 +292,9 @@ class Trainer:
         RunError
             If the labels are not those the state was made with.
         """
+        self._labels.gain = state.gain
+        if state.gain is not None and state.gain.dropped:
+            self._labels.drop_baseline()
         for taught in (*self.earlier, *labelled):
             self._labels.remember(taught)
         self._labels.tried_at, self._labels.saturated = state.tried_at, state.saturated
@@ -320,7 +327,8 @@ class Trainer:
 
         Sooner where more labels of the same model do not help.
         """
-        before, size = latest_leverage(self._labels.current, self._choice), self.size
+        before = latest_leverage(self._labels.current, self._choice)
+        size, baseline = self.size, self._labels.baseline
         sooner = self._n_known <= _EARLY or self._is_saturated()
         again = _SOONER if sooner else LABELS_AHEAD
         if self._n_known >= max(_FIRST_SEARCH, again * self._labels.tried_at):
@@ -329,7 +337,7 @@ class Trainer:
         settled = self._n_known > _UNSETTLED or regression.equations.n_unknowns > _MANY
         find = regularisation.search if settled else regularisation.converge
         self._choice = find(regression.equations, regression.leading, self._choice)
-        if self.size != size:
+        if self.size != size or self._labels.baseline is not baseline:
             scale = left_out_scale(regression, self._labels.examples, self._choice)
             self._scale = scale or self._scale
         else:

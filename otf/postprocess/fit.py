@@ -18,7 +18,8 @@ from otf.learning.calculator import ModelCalculator
 from otf.learning.fit import Errors, Keys, errors_of, learn_all, recorded_labels
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
-from otf.runs.assemble import make_baseline, make_trainer
+from otf.runs.assemble import make_trainer
+from otf.runs.baseline import make_baseline
 
 _FEW_SAMPLES = 16
 _SAMPLES = 64  # training structures for the spread of the features
@@ -104,7 +105,9 @@ def fit(
     if len(samples) < _FEW_SAMPLES:  # too few for the spread of the features
         samples = samples + [moved for atoms in samples for moved in displaced(atoms, seed=0)]
     section = model if isinstance(model, Model) else model_of(dict(model))
-    trainer = make_trainer(section, samples, keep_blocks=_SAMPLES, baseline=make_baseline(section))
+    trainer = make_trainer(
+        section, samples, keep_blocks=_SAMPLES, baseline=make_baseline(section, samples[0])
+    )
     learn_all(trainer, train.labelled(int(i) for i in order))
     force_model = trainer.force_model
     tested = None if test is None else errors_of(force_model, _data(test, "test", keys).labelled())

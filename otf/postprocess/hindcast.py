@@ -13,7 +13,8 @@ from otf.errors import FileError
 from otf.learning.fit import Keys, recorded_labels
 from otf.model.descriptor import displaced
 from otf.postprocess.fit import read_structures
-from otf.runs.assemble import make_baseline, make_policy, make_trainer
+from otf.runs.assemble import make_policy, make_trainer
+from otf.runs.baseline import make_baseline
 
 
 def hindcast_file(
@@ -43,7 +44,7 @@ def hindcast_file(
         make_trainer(
             learning.model,
             displaced(first, seed=learning.seed),
-            baseline=make_baseline(learning.model),
+            baseline=make_baseline(learning.model, first),
         ),
         make_policy(learning.policy, learning.timestep_fs),
         frames,

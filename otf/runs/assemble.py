@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -23,7 +22,7 @@ from otf.engines.label_noise import LabelNoise
 from otf.engines.protocol import Engine, LabelSource
 from otf.engines.registry import load_engine
 from otf.errors import ConfigError
-from otf.learning.baseline import NO_BASELINE, Baseline, EngineTerm, TermSettings
+from otf.learning.baseline import NO_BASELINE, Baseline
 from otf.learning.learner import Learner
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.trainer import Trainer
@@ -32,7 +31,6 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
 from otf.runs.check import removed_motion
-from otf.runs.directory import RunDirectory
 from otf.units import GPA, MEV
 
 _Value = TypeVar("_Value", int, float)
@@ -54,33 +52,6 @@ def make_engine(config: Config) -> Engine:
     engine_class = load_engine(config.engine.kind)
     options = engine_class.Options.model_validate(config.engine.options)
     return engine_class(options, charge=config.system.charge, spin=config.system.spin)
-
-
-def make_baseline(
-    model: Model, *, charge: int = 0, spin: int = 0, scratch: Path | None = None
-) -> Baseline:
-    """Create the baseline of a model; its engines are opened when they are needed.
-
-    Parameters
-    ----------
-    charge, spin
-        Those of the system.
-    scratch
-        Folder for the files of its engines; by default temporary ones.
-    """
-    terms = []
-    for number, section in enumerate(model.baseline):
-        settings = TermSettings(section.kind, section.options, charge, spin)
-        terms.append(EngineTerm(settings, None if scratch is None else scratch / str(number)))
-    return Baseline(terms) if terms else NO_BASELINE
-
-
-def baseline_of(config: Config, run: RunDirectory) -> Baseline:
-    """Create the baseline of a run."""
-    system = config.system
-    return make_baseline(
-        config.model, charge=system.charge, spin=system.spin, scratch=run.scratch / "baseline"
-    )
 
 
 def make_trainer(

@@ -12,7 +12,8 @@ from otf.io.durable import sole_owner
 from otf.io.labels import StoredLabel, append_frame, read_labels, write_labels
 from otf.learning.model_file import write_model
 from otf.learning.trainer import Trainer
-from otf.runs.assemble import baseline_of, trainer_of
+from otf.runs.assemble import trainer_of
+from otf.runs.baseline import baseline_of
 from otf.runs.checkpoint import read_checkpoint, write_checkpoint
 from otf.runs.directory import one_run, read_run
 from otf.runs.earlier import read_earlier, taught
@@ -39,7 +40,7 @@ def drop_label(path: Path, index: int, *, reason: str) -> Path:
         If another process runs here.
     """
     run, config, atoms = read_run(one_run(path))
-    with sole_owner(run.lock), closing(baseline_of(config, run)) as baseline:
+    with sole_owner(run.lock), closing(baseline_of(config, run, atoms)) as baseline:
         stored, found = read_labels(run.labels), read_checkpoint(run.checkpoint)
         _check(found.state.history, index, sampled=found.state.sampler is not None)
         rest = [label for label in stored if label.index != index]

@@ -38,7 +38,8 @@ from otf.learning.shared import ReplicaTrainer, SharedTrainer
 from otf.model.descriptor import displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import available_cores
-from otf.runs.assemble import baseline_of, make_engine, make_parts, make_trainer
+from otf.runs.assemble import make_engine, make_parts, make_trainer
+from otf.runs.baseline import baseline_of
 from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.commit import committed
@@ -123,7 +124,7 @@ def run_replicas(
                     samples,
                     ranks=ranks,
                     earlier=taught(read_earlier(run), opened[0][2]),
-                    baseline=stack.enter_context(closing(baseline_of(config, run))),
+                    baseline=stack.enter_context(closing(baseline_of(config, run, opened[0][2]))),
                 )
             ),
             request,

@@ -4,7 +4,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from otf.config import Config
-from otf.config.schema import EngineSection
+from otf.config.baseline import AUTO_BASELINE
+from otf.config.engine_section import EngineSection
 from otf.config.writer import to_yaml
 from otf.engines.registry import load_engine, path_options
 
@@ -45,6 +46,8 @@ def engine_files(config: Config) -> list[EngineFile]:
 
 
 def _files_of(section: EngineSection, term: int | None) -> list[EngineFile]:
+    if section.kind == AUTO_BASELINE:
+        return []
     options = section.options
     named = path_options(load_engine(section.kind).Options)
     files = [

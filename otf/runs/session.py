@@ -18,7 +18,8 @@ from otf.io.labels import LabelFile
 from otf.io.runlog import run_log
 from otf.learning.model_file import write_model
 from otf.model.tensor_energy import Ranks
-from otf.runs.assemble import baseline_of, make_engine, make_labeller, make_parts, trainer_of
+from otf.runs.assemble import make_engine, make_labeller, make_parts, trainer_of
+from otf.runs.baseline import baseline_of
 from otf.runs.check import check
 from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
@@ -129,7 +130,7 @@ def open_session(
             with (
                 stop_on_signals() as request,
                 closing(LabelFile(run.labels)) as file,
-                closing(baseline_of(config, run)) as baseline,
+                closing(baseline_of(config, run, atoms)) as baseline,
             ):
                 source = warm_started(engine, run.matrices)
                 labeller = make_labeller(config, source, file)

@@ -186,7 +186,7 @@ def summarise(
         labels_percent=labelled_percent(len(history), moves),
         error=error_of(config, history),
         by_kind=by_kind(history),
-        model=_model(config, history),
+        model=_model(config, state),
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
         gains=gains(run.matrices, history),
@@ -210,13 +210,15 @@ def summarise(
     )
 
 
-def _model(config: Config, history: tuple[LabelRecord, ...]) -> str:
-    """Size of the model, and what it corrects."""
-    if not history:
+def _model(config: Config, state: RunState | None) -> str:
+    """Size of the model, and the baseline that it corrects."""
+    if state is None or not state.history:
         return "nothing learned yet"
-    baseline = " + ".join(term.kind for term in config.model.baseline)
-    size = f"{history[-1].size}, order {history[-1].order}"
-    return f"{size}, correcting {baseline}" if baseline else size
+    size = f"{state.history[-1].size}, order {state.history[-1].order}"
+    if state.trainer.gain is not None:
+        return f"{size}; {state.trainer.gain}"
+    terms = " + ".join(term.kind for term in config.model.baseline)
+    return f"{size}; baseline {terms}" if terms else size
 
 
 def _known(error: float) -> float | None:

@@ -18,8 +18,10 @@ from otf.lammps import attach
 from otf.lammps.export import export
 from otf.learning.baseline import Baseline, BaselineError, EngineTerm, TermSettings
 from otf.learning.model_file import read_model, write_model
+from otf.learning.regression import Taught
 from otf.model.descriptor import displaced
-from otf.runs.assemble import make_baseline, make_trainer
+from otf.runs.assemble import make_trainer
+from otf.runs.baseline import make_baseline
 
 MORSE = {
     "kind": "ase",
@@ -52,7 +54,7 @@ def trained(*terms, count=6, **model):
     section = model_of(
         {"radial_three": 2, "l_max": 2, "stress_noise_GPa": 0.1, "baseline": list(terms), **model}
     )
-    baseline = make_baseline(section)
+    baseline = make_baseline(section, copper(0))
     trainer = make_trainer(section, displaced(bulk("Cu", cubic=True), seed=0), baseline=baseline)
     for i in range(count):
         atoms = copper(i)
@@ -123,12 +125,63 @@ def test_a_baseline_spares_labels():
     errors = []
     for terms in ([cheap], []):
         section = model_of({"baseline": terms})
-        trainer = make_trainer(section, displaced(start, seed=0), baseline=make_baseline(section))
+        trainer = make_trainer(
+            section, displaced(start, seed=0), baseline=make_baseline(section, start)
+        )
         for i, atoms in enumerate(train):
             trainer.learn(atoms, dear.label(atoms), time_fs=30.0 * i, audited=True)
         off = [trainer.predict(atoms).forces - dear.label(atoms).forces for atoms in test]
         errors.append(np.abs(off).mean())
     assert errors[0] < 0.5 * errors[1]
+
+
+def learned_with(term, *, optional, count=14):
+    """A trainer of copper, and one that was restored from its state."""
+    section = model_of({"radial_three": 2, "l_max": 2})
+    data = [
+        Taught(atoms, labels_of(atoms), 60.0 * i)
+        for i, atoms in enumerate(map(copper, range(count)))
+    ]
+    trainers = [
+        make_trainer(
+            section,
+            displaced(bulk("Cu", cubic=True), seed=0),
+            baseline=Baseline([EngineTerm(term)], optional=optional),
+        )
+        for _ in range(2)
+    ]
+    for atoms, labels, time_fs, _ in data:
+        trainers[0].learn(atoms, labels, time_fs=time_fs, audited=True)
+    trainers[1].restore(trainers[0].capture(), data)
+    return trainers
+
+
+@pytest.mark.parametrize("optional", [True, False])
+def test_an_optional_baseline_is_dropped_where_it_is_worth_nothing(optional):
+    repulsive = {**MORSE["keywords"], "epsilon": 4.0, "rho0": 9.0}
+    term = TermSettings("ase", {"calculator": MORSE["calculator"], "keywords": repulsive})
+    one, other = learned_with(term, optional=optional)
+    gain = one.capture().gain
+    assert gain.error > gain.error_without
+    assert gain.dropped is optional
+    assert one.force_model.baseline.terms == () if optional else one.force_model.baseline.terms
+    for atoms in (copper(70), copper(71)):
+        found = one.predict(atoms)
+        assert found.forces.tobytes() == other.predict(atoms).forces.tobytes()
+        if optional:
+            wanted = labels_of(atoms)
+            assert np.abs(found.forces - wanted.forces).mean() < 0.1
+            assert found.energy == pytest.approx(wanted.energy, abs=0.05)
+
+
+def test_an_optional_baseline_is_kept_where_it_is_worth_something():
+    one, _ = learned_with(
+        TermSettings("ase", {"calculator": "ase.calculators.emt:EMT"}), optional=True
+    )
+    gain = one.capture().gain
+    assert not gain.dropped
+    assert gain.error < 0.1 * gain.error_without
+    assert str(gain).startswith("baseline ase: left-out error ")
 
 
 def test_the_file_of_a_model_holds_its_baseline(corrected, tmp_path):

@@ -222,7 +222,8 @@ def test_both_forms_of_the_equations_give_the_same_forces(strength):
     regression = Regression(model.model, model.settings)
     reference = data[0].labels.energy / len(START)
     rows = [
-        regression.equation(Example(a, y, i, t), reference) for i, (a, y, t, _) in enumerate(data)
+        regression.equation(Example(a, y, y, i, t), reference)
+        for i, (a, y, t, _) in enumerate(data)
     ]
     solutions = []
     for form in (DualEquations, NormalEquations):
