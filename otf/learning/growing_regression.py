@@ -172,13 +172,14 @@ class GrowingRegression:
         without = self._found(
             best.size, choice, _whole(examples), reference=_reference(_whole(self.examples))
         )
-        worthless = best.score > regularisation.GAIN * without.score
-        known = self._blocks.count >= _FEWEST_BLOCKS
+        # Labels a few steps apart are interpolated by any model, so that little can be gained.
+        spread = self._blocks.count >= _FEWEST_BLOCKS
+        worthless = best.score > (regularisation.GAIN if spread else 1.0) * without.score
         self.gain = BaselineGain(
             str(self.baseline),
             best.score * self._settings.force_noise,
             without.score * self._settings.force_noise,
-            dropped=worthless and known and self.baseline.optional,
+            dropped=worthless and self.baseline.optional,
         )
         _LOG.info("%s", self.gain)
         if self.gain.dropped:
