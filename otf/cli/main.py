@@ -17,6 +17,7 @@ _COMMANDS = {
     "queue": "List your runs in the queue of Slurm.",
     "cancel": "Stop the job of a run at its next safe point.",
     "fit": "Fit a model to labelled structures and test it.",
+    "refit": "Fit a model anew to all labels of a run, for production.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "report": "Write an HTML report of a run that needs no network.",

@@ -134,7 +134,7 @@ class BaselineGain:
     terms
         The engines of the baseline.
     error, error_without
-        Root mean square of a force component, eV/Angstrom.
+        Mean absolute error of a force component, eV/Angstrom.
     dropped
         Whether the baseline is not used any more.
     """

@@ -15,6 +15,7 @@ from otf.learning.baseline import NO_BASELINE, Baseline, BaselineGain
 from otf.learning.floor import floor_of
 from otf.learning.force_model import SAMPLES, ForceModel, Posterior
 from otf.learning.growing_regression import LABELS_AHEAD, GrowingRegression
+from otf.learning.learning_curve import CurvePoint, learning_curve
 from otf.learning.left_out import latest_leverage, left_out_scale
 from otf.learning.regression import Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
@@ -267,6 +268,11 @@ class Trainer:
         scale = left_out_scale(self._labels.current, self._labels.examples, self._choice)
         self._scale = scale or self._scale
         self._solve()
+
+    @in_one_thread
+    def learning_curve(self) -> list[CurvePoint]:
+        """Left-out errors of the present model by a part of the labels and by all of them."""
+        return learning_curve(self._labels, self._choice)
 
     def capture(self) -> TrainerState:
         """State that, with the labels, restores this trainer exactly."""

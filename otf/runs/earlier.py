@@ -112,12 +112,17 @@ def _of_run(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
             f"{path}: its labels are of another {other}; they cannot be learned together (if "
             f"they can, write {{path: {source.path}, same_engine: true}})"
         )
-    files = [run.labels, run.audit, *sorted(path.glob("replica-*/labels.extxyz"))]
-    labels = [label for file in files if file.exists() for label in read_labels(file)]
+    labels = labels_of(run)
     if not labels:
         raise FileError(f"{path}: has no labels yet; leave it out")
-    labels.sort(key=lambda label: label.step)
     return EarlierLabels(str(path.resolve()), theirs.dynamics.timestep_fs, labels)
+
+
+def labels_of(run: RunDirectory) -> list[StoredLabel]:
+    """The labels of a run, of its replicas and of its audits, in the order of time."""
+    files = [run.labels, run.audit, *sorted(run.path.glob("replica-*/labels.extxyz"))]
+    labels = [label for file in files if file.exists() for label in read_labels(file)]
+    return sorted(labels, key=lambda label: label.step)
 
 
 def differences(one: Config, other: Config) -> str:
