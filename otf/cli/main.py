@@ -27,6 +27,7 @@ _COMMANDS = {
     "status": "Show the state of a run, also while it is running.",
     "list": "List the runs in a folder, one per line.",
     "labels": "List the labels of a run, or take one out.",
+    "store": "Keep labels for later runs.",
     "compare": "Test whether the g(r) of two runs are equal within their errors.",
     "audit": "Measure the true errors of a run by labelling its frames afterwards.",
     "init": "Write a commented example configuration.",

@@ -44,7 +44,7 @@ def command(
     from otf.cli.session import run_to_end
     from otf.config import read_config
     from otf.runs.create import create_run
-    from otf.runs.earlier import fitting_runs
+    from otf.runs.learn_from import fitting_runs
     from otf.runs.session import default_directory
 
     parsed = read_config(config)

@@ -17,7 +17,8 @@ from otf.io.runlog import run_log
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
 from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
-from otf.runs.earlier import EarlierLabels, gathered, write_earlier
+from otf.runs.earlier import EarlierLabels, write_earlier
+from otf.runs.learn_from import absolute, gathered
 from otf.runs.resolved import engine_files, resolved_yaml
 from otf.runs.structure import make_structure, notes_on
 
@@ -50,6 +51,8 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         earlier = gathered(config, source.parent, atoms)
     except ConfigError as error:
         raise ConfigError([f"{source}: {problem}" for problem in error.problems]) from error
+    named = absolute(config.learn_from, source.parent)
+    config = config.model_copy(update={"learn_from": named})
     return write_run(config, atoms, path, structures, earlier=earlier)
 
 
@@ -111,11 +114,7 @@ def write_run(
         write_earlier(run, earlier)
         kept = [Path(f"replica-{number}.traj") for number in range(len(structures))]
         replicas = config.replicas.model_copy(update={"structures": kept})
-        named = [
-            source.model_copy(update={"path": Path(labels.of)})
-            for source, labels in zip(config.learn_from, earlier, strict=True)
-        ]
-        config = config.model_copy(update={"replicas": replicas, "learn_from": named})
+        config = config.model_copy(update={"replicas": replicas})
         text = resolved_yaml(config, run.structure.name)
         replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
     except OSError as error:

@@ -1,34 +1,29 @@
-"""Labels of earlier runs that a run starts with (``learn_from``).
+"""Labels of earlier runs in a run directory, and as they are learned.
 
-They are copied into the run directory, so that it remains complete. Labels of the same engine
+They are copied there, so that it remains complete. Labels of the same engine
 settings are learned like the run's own: of other sizes, temperatures or compositions, at any time
 before. Energies of another composition count from another zero and are left out; its forces are
 learned.
 """
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import ase.io
 import numpy as np
 from ase import Atoms
 
 from otf.config import Config
-from otf.config.learn_from import LearnFrom
 from otf.engines.digest import engine_digest
 from otf.engines.registry import load_engine
-from otf.errors import ConfigError, FileError, OtfError
+from otf.errors import FileError
 from otf.io.durable import replace_file
-from otf.io.labels import StoredLabel, first_label, read_labels, write_labels
-from otf.learning.fit import recorded_labels
+from otf.io.labels import StoredLabel, read_labels, write_labels
 from otf.learning.regression import Taught
-from otf.learning.time_blocks import BLOCK_FS
-from otf.runs.directory import RunDirectory, read_run
+from otf.runs.directory import RunDirectory
 
 _SOURCES = "sources.json"
-_LOOKED_AT = 20  # runs beside a new one
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,76 +43,6 @@ class EarlierLabels:
     labels: list[StoredLabel]
 
 
-def gathered(config: Config, folder: Path, atoms: Atoms) -> list[EarlierLabels]:
-    """Read and check the labels that a configuration asks for.
-
-    Parameters
-    ----------
-    folder
-        Folder that relative paths start from.
-    atoms
-        Starting structure of the run.
-
-    Raises
-    ------
-    ConfigError
-        If they cannot be read, or are not of the same engine settings.
-    """
-    found, problems = [], []
-    for number, source in enumerate(config.learn_from):
-        try:
-            found.append(_read(config, source, folder / source.path))
-            if config.model.sharing == "atom" and not _same_atoms(found[-1], atoms):
-                raise FileError(
-                    f"{source.path}: has other atoms, and model.sharing: atom learns each by itself"
-                )
-        except OtfError as error:
-            problems.append(f"learn_from, entry {number + 1}: {error}")
-    if problems:
-        raise ConfigError(problems)
-    return found
-
-
-def _read(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
-    if not path.exists():
-        raise FileError(f"{path}: is not there; relative paths start at the configuration")
-    if path.is_dir():
-        return _of_run(config, source, path)
-    if not source.same_engine:
-        raise FileError(
-            f"{path}: does not say which engine computed it; if it was this one with these "
-            f"settings, write {{path: {source.path}, same_engine: true}}"
-        )
-    try:
-        frames = ase.io.read(path, ":")
-    except Exception as error:  # ase.io raises whatever the format's reader raises
-        raise FileError(f"{path}: cannot be read ({type(error).__name__}: {error})") from error
-    return EarlierLabels(
-        str(path.resolve()), BLOCK_FS, [_of_frame(path, i, atoms) for i, atoms in enumerate(frames)]
-    )
-
-
-def _of_frame(path: Path, number: int, atoms: Atoms) -> StoredLabel:
-    where = f"{path}, frame {number}"
-    if atoms.cell.rank < np.count_nonzero(atoms.pbc):
-        raise FileError(f"{where}: is periodic but has no cell; give it one")
-    labels = replace(recorded_labels(atoms, where), provenance=path.name)
-    return StoredLabel(number, number, _bare(atoms), labels)
-
-
-def _of_run(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
-    run, theirs, _ = read_run(path)
-    if not source.same_engine and (other := differences(config, theirs)):
-        raise FileError(
-            f"{path}: its labels are of another {other}; they cannot be learned together (if "
-            f"they can, write {{path: {source.path}, same_engine: true}})"
-        )
-    labels = labels_of(run)
-    if not labels:
-        raise FileError(f"{path}: has no labels yet; leave it out")
-    return EarlierLabels(str(path.resolve()), theirs.dynamics.timestep_fs, labels)
-
-
 def labels_of(run: RunDirectory) -> list[StoredLabel]:
     """The labels of a run, of its replicas and of its audits, in the order of time."""
     files = [run.labels, run.audit, *sorted(run.path.glob("replica-*/labels.extxyz"))]
@@ -135,7 +60,7 @@ def differences(one: Config, other: Config) -> str:
     """
     if one.engine.kind != other.engine.kind:
         return f"engine ({other.engine.kind})"
-    if _digest(one) != _digest(other):
+    if digest_of(one) != digest_of(other):
         return "method: the settings of their engines differ"
     for name in ("charge", "spin"):
         if getattr(one.system, name) != getattr(other.system, name):
@@ -143,25 +68,8 @@ def differences(one: Config, other: Config) -> str:
     return ""
 
 
-def fitting_runs(config: Config, run: RunDirectory) -> Iterator[Path]:
-    """Runs beside a new one whose labels it could start with: same engine settings, its elements.
-
-    Of those beside it, the latest few are looked at.
-    """
-    atoms = ase.io.read(run.structure)
-    beside = [p.parent for p in run.path.parent.glob(f"*/{run.config.name}") if p != run.config]
-    for path in sorted(beside, key=lambda p: p.stat().st_mtime, reverse=True)[:_LOOKED_AT]:
-        try:
-            other, theirs, _ = read_run(path)
-            label = first_label(other.labels).atoms if other.labels.exists() else None
-            fits = label is not None and set(atoms.numbers) <= set(label.numbers)
-            if fits and not differences(config, theirs):
-                yield path
-        except (OtfError, OSError):  # of no interest here
-            continue
-
-
-def _digest(config: Config) -> str:
+def digest_of(config: Config) -> str:
+    """Digest of the engine of a configuration; see :func:`otf.engines.digest.engine_digest`."""
     engine = load_engine(config.engine.kind)
     return engine_digest(engine, engine.Options.model_validate(config.engine.options))
 
@@ -224,14 +132,6 @@ def _same_composition(one: Atoms, other: Atoms) -> bool:
     """Whether the species have the same shares, so that energies per atom have the same zero."""
     mine, theirs = (np.bincount(a.numbers, minlength=120) / len(a) for a in (one, other))
     return np.allclose(mine, theirs)
-
-
-def _same_atoms(earlier: EarlierLabels, atoms: Atoms) -> bool:
-    return all(np.array_equal(s.atoms.numbers, atoms.numbers) for s in earlier.labels)
-
-
-def _bare(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
 
 
 def _file(run: RunDirectory, number: int) -> Path:

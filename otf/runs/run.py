@@ -21,8 +21,8 @@ from otf.runs.check import check
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.create import make_room, write_run
 from otf.runs.directory import RunDirectory, change_steps, one_run, read_run
-from otf.runs.earlier import gathered
 from otf.runs.frames import FrameSequence
+from otf.runs.learn_from import absolute, gathered
 from otf.runs.session import open_session
 from otf.runs.structure import prepared
 from otf.runs.summary import Outcome, Summary, summarise
@@ -110,6 +110,8 @@ class Run:
         check(checked, start, self._engine_for(checked).capabilities)
         make_room(path)
         earlier = gathered(checked, Path(), start)
+        named = absolute(checked.learn_from, Path())
+        checked = checked.model_copy(update={"learn_from": named})
         self.directory = write_run(checked, start, path, earlier=earlier).path
         self._summary: Summary | None = None
 
