@@ -2,9 +2,9 @@
 
 import os
 from pathlib import Path
-from typing import Any, Self
+from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from otf.config.section import FilePath, Section
 
@@ -49,3 +49,11 @@ class LearnFrom(Section):
         if (self.path is None) == (self.store is None):
             raise ValueError("give either path or store")
         return self
+
+
+def _as_list(given: Any) -> Any:
+    return [given] if isinstance(given, str | dict) else given
+
+
+LearnFromAll = Annotated[list[LearnFrom], BeforeValidator(_as_list)]
+"""Sources of labels; a single one needs no list."""

@@ -9,7 +9,7 @@ from otf.config.baseline import Baseline
 from otf.config.cluster import Cluster
 from otf.config.dynamics import Dynamics
 from otf.config.engine_section import EngineSection
-from otf.config.learn_from import LearnFrom
+from otf.config.learn_from import LearnFromAll
 from otf.config.replicas import Replicas
 from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
 
@@ -311,9 +311,9 @@ class Config(Section):
     output: Output = Output()
     cluster: Cluster = Cluster()
     replicas: Replicas = Replicas()
-    learn_from: list[LearnFrom] = Field(
+    learn_from: LearnFromAll = Field(
         default_factory=list,
-        description="run directories and files whose labels are learned before the first step",
+        description="run directories, files and stores whose labels are learned at the start",
     )
     _from_job: tuple[str, ...] = PrivateAttr(())
 

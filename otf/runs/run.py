@@ -51,7 +51,8 @@ class Run:
         Further sections of a configuration: ``{"model": {…}, "policy": {…}, "system": {…}, …}``.
     learn_from
         Run directories, and files as ``{"path": …, "same_engine": True}``, whose labels are learned
-        before the first step; relative paths start at the working directory.
+        before the first step; relative paths start at the working directory. ``"store"`` are those
+        of ``otf store`` that fit.
     **dynamics
         Keys of the ``dynamics`` section: ``steps``, ``ensemble``, ``temperature_K``,
         ``timestep_fs``, ``seed``, …; velocities of the structure are used if
@@ -85,12 +86,13 @@ class Run:
         directory: str | Path,
         force_target_meV_A: float | None = None,
         config: Mapping[str, Mapping[str, Any]] | None = None,
-        learn_from: Sequence[str | Path | Mapping[str, Any]] = (),
+        learn_from: str | Sequence[str | Path | Mapping[str, Any]] = (),
         **dynamics: Any,
     ) -> None:
         path, where = Path(directory), "atoms"
         sections: dict[str, Any] = {name: dict(part) for name, part in (config or {}).items()}
-        sections["learn_from"] = [str(s) if isinstance(s, Path) else s for s in learn_from]
+        sources = [learn_from] if isinstance(learn_from, str) else learn_from
+        sections["learn_from"] = [str(s) if isinstance(s, Path) else s for s in sources]
         if "engine" in sections:
             raise ConfigError(["config: 'engine' is an argument of its own"])
         sections["dynamics"] = {**sections.get("dynamics", {}), **dynamics}

@@ -47,7 +47,7 @@ def test_a_run_starts_with_the_labels_of_the_store(tmp_path, store):
     count = len(first.labels)
     said = command("store", "add", first.directory).stdout
     assert f"{count} labels added to {store}" in said
-    second = run_of(tmp_path / "second", crystal(layers=2), learn_from=["store"])
+    second = run_of(tmp_path / "second", crystal(layers=2), learn_from="store")
     ((of, known),) = second.summary.earlier.items()
     assert known == count
     assert of.startswith(f"{store}/")
