@@ -18,6 +18,7 @@ _COMMANDS = {
     "cancel": "Stop the job of a run at its next safe point.",
     "fit": "Fit a model to labelled structures and test it.",
     "refit": "Fit a model anew to all labels of a run, for production.",
+    "estimate": "Estimate how many labels a run will take, before any is computed.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "report": "Write an HTML report of a run that needs no network.",

@@ -1,0 +1,159 @@
+"""How many labels a run will take, by running it with xTB in the place of its engine.
+
+How often the model needs a label depends on the motion of the atoms, on the target and on the
+model; the engine matters less. The simulation has the structure, dynamics, model and policy of the
+configuration, and the noise of the engine's labels if it is known. What it leaves out: labels of
+earlier runs, and a baseline, which is closer to xTB than to the engine.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ase import Atoms
+
+from otf.config import Config
+from otf.config.engine_section import EngineSection
+from otf.config.replicas import Replicas
+from otf.config.schema import Output, Stop
+from otf.driver.records import Segment
+from otf.errors import EngineError, RunError
+from otf.postprocess.noisy_engine import NoisyEngine
+from otf.runs.assemble import make_engine
+from otf.runs.create import write_run
+from otf.runs.directory import read_run
+from otf.runs.session import open_session
+
+_UNCERTAIN = 1.25  # factor by which the engine's own labels may be more or fewer
+
+Progress = Callable[[int, int, int], None]
+"""Called with the number of the simulation, its step and its labels."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Labels that a run will take.
+
+    Attributes
+    ----------
+    method
+        In the place of the engine.
+    steps
+        Steps of the run.
+    simulated, labels
+        Steps of each simulation, and its labels.
+    lowest, highest
+        Labels to expect in the run.
+    """
+
+    method: str
+    steps: int
+    simulated: tuple[int, ...]
+    labels: tuple[int, ...]
+    lowest: int
+    highest: int
+
+
+def estimate(
+    config: Config,
+    atoms: Atoms,
+    *,
+    steps: int,
+    seeds: int,
+    noise: float | None,
+    progress: Progress,
+) -> Estimate:
+    """Simulate the beginning of a run several times, and extrapolate its labels.
+
+    Parameters
+    ----------
+    atoms
+        The starting structure.
+    steps
+        Steps to simulate, at most.
+    seeds
+        Number of simulations; the first has the seed of the configuration.
+    noise
+        Mean absolute noise of the engine's forces, eV/Angstrom, if it is known.
+
+    Raises
+    ------
+    RunError
+        If xTB cannot compute such structures.
+    """
+    total = config.dynamics.total_steps
+    steps = min(steps, total)
+    cheap, method = _at_cheap_level(config, atoms)
+    atoms = atoms.copy()
+    if atoms.cell.rank == 3 and atoms.pbc.any():  # tblite is periodic in all directions or in none
+        atoms.pbc = True
+    simulated, labels, expected = [], [], []
+    for number in range(seeds):
+        dynamics = cheap.dynamics.model_copy(update={"seed": cheap.dynamics.seed + number})
+        own = cheap.model_copy(update={"dynamics": dynamics})
+        try:
+            course = _simulated(own, atoms, noise, steps, lambda *at, n=number: progress(n, *at))
+        except EngineError as error:
+            raise RunError(f"no estimate: {method} cannot do this system ({error})") from error
+        simulated.append(course[-1][0])
+        labels.append(course[-1][1])
+        expected.append(_extrapolated(course, total))
+    return Estimate(
+        method,
+        total,
+        tuple(simulated),
+        tuple(labels),
+        round(min(expected) / _UNCERTAIN),
+        round(max(expected) * _UNCERTAIN),
+    )
+
+
+def _at_cheap_level(config: Config, atoms: Atoms) -> tuple[Config, str]:
+    """The configuration with xTB as the engine, and without a baseline."""
+    method = "GFN1-xTB" if atoms.pbc.any() else "GFN2-xTB"
+    return config.model_copy(
+        update={
+            "engine": EngineSection.model_validate({"kind": "tblite", "method": method}),
+            "model": config.model.model_copy(update={"baseline": []}),
+            "learn_from": [],
+            "replicas": Replicas(),
+            "stop": Stop(),
+            "output": Output(every=1000),
+        }
+    ), method
+
+
+def _simulated(
+    config: Config,
+    atoms: Atoms,
+    noise: float | None,
+    steps: int,
+    progress: Callable[[int, int], None],
+) -> list[tuple[int, int]]:
+    """Steps and numbers of labels in the course of a run."""
+    course = [(0, 0)]
+    with TemporaryDirectory(prefix="otf-estimate-") as folder:
+        run, config, atoms = read_run(write_run(config, atoms, Path(folder) / "run").path)
+        engine = make_engine(config)
+        engine = engine if noise is None else NoisyEngine(engine, noise)
+        with open_session(run, config, atoms, engine=engine) as session:
+            for record in session.records():
+                if isinstance(record, Segment):
+                    course.append((record.state.step, record.state.trainer.n_labels))
+                    progress(*course[-1])
+                    if course[-1][0] >= steps:
+                        break
+    return course
+
+
+def _extrapolated(course: list[tuple[int, int]], total: int) -> float:
+    """Labels in all steps, if they come on as in the later half of the course.
+
+    >>> _extrapolated([(0, 0), (100, 20), (200, 30)], 400)
+    50.0
+    """
+    step, labels = course[-1]
+    middle = next(at for at in course if at[0] >= step / 2)
+    rate = (labels - middle[1]) / max(1, step - middle[0])
+    return labels + rate * max(0, total - step)
