@@ -110,6 +110,7 @@ def test_forces_and_stress_are_the_derivatives_of_the_energy(corrected):
     assert np.trace(found.stress) == pytest.approx(slope, abs=1e-6)
 
 
+@pytest.mark.full
 def test_a_baseline_spares_labels():
     cheap = {"kind": "tblite", "method": "GFN1-xTB"}
     rng = np.random.default_rng(3)

@@ -37,6 +37,7 @@ def estimated(tmp_path, *, noise=None, steps=100, seeds=1, **sections):
     return found, told
 
 
+@pytest.mark.full
 def test_the_labels_of_a_simulation_are_extrapolated(tmp_path):
     found, told = estimated(tmp_path, seeds=2)
     assert [at[0] for at in told] == sorted(at[0] for at in told)
@@ -49,6 +50,7 @@ def test_the_labels_of_a_simulation_are_extrapolated(tmp_path):
     assert found.lowest < whole.labels[0] < found.highest
 
 
+@pytest.mark.full
 def test_noise_takes_labels(tmp_path):
     assert estimated(tmp_path, noise=0.03)[0].labels > estimated(tmp_path)[0].labels
 

@@ -106,6 +106,7 @@ def test_what_is_damaged_or_unfinished_is_left_out(tmp_path, store, caplog):
     assert f"{two}: left out, since two-" in caplog.text
 
 
+@pytest.mark.full
 def test_several_writers_need_no_lock(tmp_path, store):
     runs = [run_of(tmp_path / f"run{i}", crystal(layers=i + 1)) for i in range(3)]
     threads = [threading.Thread(target=add_run, args=(run.directory, store)) for run in runs * 2]
