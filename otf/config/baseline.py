@@ -1,8 +1,8 @@
 """The ``model.baseline`` key: engines whose energy the model corrects."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator
+from pydantic import BeforeValidator, Field
 
 from otf.config.engine_section import EngineSection
 
@@ -16,5 +16,15 @@ def _as_list(given: Any) -> Any:
     return [given] if isinstance(given, dict) else given
 
 
-Baseline = Annotated[list[EngineSection], BeforeValidator(_as_list)]
+class BaselineTerm(EngineSection):
+    """An engine as a term of the baseline; further keys are its options."""
+
+    use: Literal["exact", "prior_mean"] = Field(
+        "exact",
+        description="exact: the engine is evaluated at every step; prior_mean: a model of it is, "
+        "which is trained by a simulation with this engine before the first step",
+    )
+
+
+Baseline = Annotated[list[BaselineTerm], BeforeValidator(_as_list)]
 """Sections of engines; a single one needs no list, and the word auto is one of this kind."""

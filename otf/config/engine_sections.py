@@ -8,6 +8,9 @@ from otf.config.document import Document, Keys, validate
 from otf.engines.registry import load_engine, path_options
 from otf.errors import EngineError
 
+_OURS: dict[Any, tuple[str, ...]] = {"engine": ("kind",), "model": ("kind", "use")}
+"""Keys of a section that are not the engine's, by the first key that leads to it."""
+
 
 def check_engines(document: Document, folder: Path) -> None:
     """Validate the keys of each engine by its own schema, and make its paths absolute.
@@ -50,12 +53,24 @@ def _check(document: Document, folder: Path, at: Keys, section: dict[str, Any]) 
     except EngineError as error:
         document.problems.append((document.values[(*at, "kind")], f"{name}.kind: {error}"))
         return
-    kind = section.pop("kind")
+    ours = {key: section.pop(key) for key in _OURS[at[0]] if key in section}
     options = validate(engine.Options, document, at)
-    section["kind"] = kind
-    if options is None:
-        return
-    for option in path_options(engine.Options):
+    if options is not None:
+        _make_absolute(document, folder, at, section, path_options(engine.Options))
+        section.update(engine.found_beside(section, folder))
+        # Values derived from a path are stored: a copy of the file elsewhere would give others.
+        checked = engine.Options.model_validate(section)
+        implied = checked.model_dump(mode="json", exclude_unset=True)
+        section.update({key: value for key, value in implied.items() if key not in section})
+    section.update(ours)
+
+
+def _make_absolute(
+    document: Document, folder: Path, at: Keys, section: dict[str, Any], options: list[str]
+) -> None:
+    """Make the paths of an engine absolute; missing files are problems."""
+    name = ".".join(str(key) for key in at)
+    for option in options:
         given = section.get(option)
         if not isinstance(given, str):
             continue
@@ -67,9 +82,3 @@ def _check(document: Document, folder: Path, at: Keys, section: dict[str, Any]) 
                     f"{name}.{option}: there is no {section[option]}",
                 )
             )
-    section.update(engine.found_beside(section, folder))
-    # Values derived from a path are stored: a copy of the file elsewhere would give others.
-    options_given = {key: value for key, value in section.items() if key != "kind"}
-    checked = engine.Options.model_validate(options_given)
-    implied = checked.model_dump(mode="json", exclude_unset=True)
-    section.update({key: value for key, value in implied.items() if key not in options_given})

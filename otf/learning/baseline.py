@@ -12,7 +12,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -53,6 +53,29 @@ class TermSettings:
     spin: int = 0
 
 
+class Term(Protocol):
+    """A term of a baseline."""
+
+    @property
+    def name(self) -> str:
+        """Name for messages."""
+        ...
+
+    def label(self, atoms: Atoms) -> Labels:
+        """Energy, forces and stress of a structure, by these alone.
+
+        Raises
+        ------
+        EngineError
+            If there are none for this structure.
+        """
+        ...
+
+    def close(self) -> None:
+        """Release resources; it may be used again."""
+        ...
+
+
 class EngineTerm:
     """An engine as a term of a baseline, opened at its first use.
 
@@ -72,6 +95,11 @@ class EngineTerm:
         self._engine: Engine | None = None
         self._opened_for: tuple[bytes, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """Kind of the engine."""
+        return self.settings.kind
+
     def label(self, atoms: Atoms) -> Labels:
         """Energy, forces and stress of a structure.
 
@@ -82,7 +110,7 @@ class EngineTerm:
         BaselineError
             If it fails at this one.
         """
-        answer = ask(self._engine_for(atoms), atoms, index=0)
+        answer = ask(self.engine_for(atoms), atoms, index=0)
         if isinstance(answer, LabelFailure):
             raise BaselineError(
                 f"model.baseline, {self.settings.kind}: no forces at this structure: "
@@ -90,7 +118,14 @@ class EngineTerm:
             )
         return answer
 
-    def _engine_for(self, atoms: Atoms) -> Engine:
+    def engine_for(self, atoms: Atoms) -> Engine:
+        """The engine, opened for structures like this one.
+
+        Raises
+        ------
+        EngineError
+            If it cannot be opened.
+        """
         kind = (atoms.numbers.tobytes(), atoms.pbc.tobytes())
         if self._engine is None or self._opened_for != kind:
             self.close()
@@ -158,17 +193,17 @@ class Baseline:
     Attributes
     ----------
     terms
-        Its engines.
+        Engines, and models of engines.
     optional
         Whether it is dropped where it does not make the left-out errors smaller.
     """
 
-    terms: Sequence[EngineTerm] = ()
+    terms: Sequence[Term] = ()
     optional: bool = False
     _latest: dict[tuple[bytes, ...], Labels] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:
-        return " + ".join(term.settings.kind for term in self.terms)
+        return " + ".join(term.name for term in self.terms)
 
     def added_to(self, prediction: Prediction, atoms: Atoms) -> Prediction:
         """A prediction of the tensor model with the baseline of the structure added.

@@ -16,6 +16,7 @@ from otf.io.dataclass_file import read_dataclass, write_dataclass
 from otf.kernels.rows import Standard
 from otf.learning.baseline import Baseline, EngineTerm, TermSettings
 from otf.learning.force_model import ForceModel, Posterior
+from otf.learning.prior_mean import ModelTerm
 from otf.learning.uncertainty import ErrorScale
 from otf.model.descriptor import Descriptor, DescriptorSettings
 from otf.model.sharing import Groups, Sharing
@@ -35,8 +36,8 @@ class _StoredTerm:
 
 
 @dataclass(frozen=True, eq=False)
-class _Stored:
-    """The fields of a model file; see :class:`ForceModel`."""
+class _StoredModel:
+    """The fields of a model without baseline; see :class:`ForceModel`."""
 
     descriptor: DescriptorSettings
     groups: Groups
@@ -47,7 +48,22 @@ class _Stored:
     reference_energy: float
     scale: ErrorScale
     posterior: Posterior | None
+
+
+@dataclass(frozen=True, eq=False)
+class _StoredPrior:
+    """A term of the baseline that is a model of an engine."""
+
+    of: str
+    model: _StoredModel
+
+
+@dataclass(frozen=True, eq=False)
+class _Stored(_StoredModel):
+    """The fields of a model file."""
+
     baseline: tuple[_StoredTerm, ...] = ()
+    prior_means: tuple[_StoredPrior, ...] = ()
 
 
 def write_model(path: Path, model: ForceModel) -> None:
@@ -58,18 +74,13 @@ def write_model(path: Path, model: ForceModel) -> None:
     FileError
         If the file cannot be written.
     """
-    energy_model = model.energy_model
+    terms = model.baseline.terms
     stored = _Stored(
-        energy_model.descriptor.settings,
-        energy_model.sharing.groups,
-        energy_model.coupling,
-        energy_model.standard,
-        model.theta,
-        model.order,
-        model.reference_energy,
-        model.scale,
-        model.posterior,
-        tuple(_stored(term.settings, path) for term in model.baseline.terms),
+        **vars(_stored_model(model)),
+        baseline=tuple(_stored(t.settings, path) for t in terms if isinstance(t, EngineTerm)),
+        prior_means=tuple(
+            _StoredPrior(t.of, _stored_model(t.model)) for t in terms if isinstance(t, ModelTerm)
+        ),
     )
     write_dataclass(path, _KIND, stored)
 
@@ -91,26 +102,46 @@ def read_model(path: Path) -> ForceModel:
             "copy the file if it may run as you"
         )
     try:
-        energy_model = TensorEnergy(
-            Descriptor(np.array(stored.groups.species), stored.descriptor),
-            Sharing(stored.groups),
-            stored.standard,
-            coupling=stored.coupling,
-        )
-        tensors = energy_model.tensors(stored.theta, order=stored.order)
+        prior_means = [ModelTerm(prior.of, _model(prior.model)) for prior in stored.prior_means]
+        model = _model(stored)
     except ValueError as error:
         raise FileError(
             f"{path}: holds no model ({error}); use the version that wrote it"
         ) from error
+    engines = [EngineTerm(_settings(term, path)) for term in stored.baseline]
+    return replace(model, baseline=Baseline([*engines, *prior_means]))
+
+
+def _stored_model(model: ForceModel) -> _StoredModel:
+    energy_model = model.energy_model
+    return _StoredModel(
+        energy_model.descriptor.settings,
+        energy_model.sharing.groups,
+        energy_model.coupling,
+        energy_model.standard,
+        model.theta,
+        model.order,
+        model.reference_energy,
+        model.scale,
+        model.posterior,
+    )
+
+
+def _model(stored: _StoredModel) -> ForceModel:
+    energy_model = TensorEnergy(
+        Descriptor(np.array(stored.groups.species), stored.descriptor),
+        Sharing(stored.groups),
+        stored.standard,
+        coupling=stored.coupling,
+    )
     return ForceModel(
         energy_model,
         stored.theta,
         stored.order,
-        tensors,
+        energy_model.tensors(stored.theta, order=stored.order),
         stored.reference_energy,
         stored.scale,
         stored.posterior,
-        Baseline([EngineTerm(_settings(term, path)) for term in stored.baseline]),
     )
 
 

@@ -77,7 +77,8 @@ def make_room(path: Path) -> None:
             )
         with sole_owner(run.lock):  # begun, but no label was computed: reuse it
             _LOG.info("%s holds no label yet and is used again", path)
-            for folder in filter(Path.exists, (*replicas_below(path), run.earlier)):
+            made = (*replicas_below(path), run.earlier, *path.glob("baseline-*"))
+            for folder in filter(Path.exists, made):
                 shutil.rmtree(folder)
 
 

@@ -99,6 +99,10 @@ class RunDirectory:
         """Labels of earlier runs that the run started with; see :mod:`otf.runs.earlier`."""
         return self.path / "earlier"
 
+    def prior_mean(self, number: int) -> Path:
+        """Folder of the model of a term of the baseline; see :mod:`otf.runs.prior_mean`."""
+        return self.path / f"baseline-{number}"
+
     @property
     def matrices(self) -> Path:
         """Hamiltonian and density matrix of every label, if the engine returns them."""

@@ -11,10 +11,12 @@ import otf
 from otf.config.reader import config_of
 from otf.errors import ConfigError
 from otf.learning.baseline import EngineTerm, TermSettings
+from otf.learning.model_file import read_model
 from otf.postprocess.audit import Audit, audit_summary
 from otf.runs.create import create_run
 from otf.runs.directory import read_run
 from otf.runs.drop_label import drop_label
+from otf.runs.prior_mean import prior_mean
 from otf.runs.replicas import run_replicas
 from tests.learning.test_baseline import MORSE
 
@@ -59,6 +61,49 @@ def test_a_run_left_and_continued_is_the_same(tmp_path):
     assert whole.summary.labels == again.summary.labels
     audited = audit_summary(list(Audit(again.directory, every=20).frames()))
     assert audited.force_mae_meV_A < 30.0
+
+
+def test_a_prior_mean_is_trained_once_and_kept(tmp_path):
+    term = {**CHEAP, "use": "prior_mean"}
+    whole = run_of(tmp_path / "whole", steps=30, baseline=term)
+    summary = whole.run()
+    assert "baseline tblite as prior mean" in summary.model
+    folder = tmp_path / "whole" / "baseline-0"
+    trained = (folder / "model.h5").read_bytes()
+    cheap, frame = EngineTerm(TermSettings("tblite", {"method": "GFN1-xTB"})), whole.trajectory[-1]
+    prior = read_model(folder / "model.h5").predict(frame)
+    assert np.abs(prior.forces - cheap.label(frame).forces).mean() < 0.02
+    parts = run_of(tmp_path / "parts", steps=30, baseline=term)
+    for number, _ in enumerate(parts):
+        if number == 3:
+            break
+    again = otf.open_run(tmp_path / "parts")
+    again.run()
+    assert again.trajectory[-1].positions.tobytes() == frame.positions.tobytes()
+    assert (folder / "model.h5").read_bytes() == trained
+    loaded = whole.model  # needs neither the folder nor the engine
+    found = loaded.model.predict(frame)
+    assert np.abs(found.forces - forces_of(frame)).mean() < 0.03
+    (term_of_file,) = loaded.model.baseline.terms
+    assert term_of_file.label(frame).forces.tobytes() == prior.forces.tobytes()
+
+
+def test_labels_of_a_prior_mean_are_not_computed_twice(tmp_path):
+    term = {**CHEAP, "use": "prior_mean"}
+    run = run_of(tmp_path / "run", steps=20, baseline=term)
+    files, config, atoms = read_run(run.directory)
+    engine = EngineTerm(TermSettings("tblite", {"method": "GFN1-xTB"}))
+    model = prior_mean(config, files, atoms, 0, engine)
+    labels = (tmp_path / "run" / "baseline-0" / "labels.extxyz").read_bytes()
+    (tmp_path / "run" / "baseline-0" / "model.h5").unlink()
+    again = prior_mean(config, files, atoms, 0, engine)
+    assert (tmp_path / "run" / "baseline-0" / "labels.extxyz").read_bytes() == labels
+    assert again.predict(atoms).forces.tobytes() == model.predict(atoms).forces.tobytes()
+
+
+def test_a_prior_mean_needs_a_run():
+    with pytest.raises(ConfigError, match=r"prior_mean needs the dynamics of a run"):
+        otf.fit([molecule("CH4")], baseline={**CHEAP, "use": "prior_mean"})
 
 
 def test_another_baseline_needs_a_new_run(tmp_path):
