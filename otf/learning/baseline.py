@@ -112,6 +112,7 @@ class EngineTerm:
         """
         answer = ask(self.engine_for(atoms), atoms, index=0)
         if isinstance(answer, LabelFailure):
+            _LOG.warning("model.baseline: %s gives no forces: %s", self.name, answer.reason)
             raise BaselineError(
                 f"model.baseline, {self.settings.kind}: no forces at this structure: "
                 f"{answer.reason}. {answer.advice}; or leave the baseline out"
