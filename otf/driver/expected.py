@@ -1,8 +1,8 @@
 """What the model expects of a label, and what speaks against a label that was computed.
 
 The forces and the energy are judged by their own predicted errors, but never more strictly than
-by the errors that recent labels have shown (examples/validation/README.md, "Engines that are
-wrong", has the number of clean labels that are doubted).
+by the errors that recent labels have shown. Of 42 000 clean labels of eight systems none was
+doubted (examples/validation/README.md).
 """
 
 from collections.abc import Callable
