@@ -29,19 +29,19 @@ def estimated(tmp_path, *, noise=None, steps=100, seeds=1, **sections):
         },
         tmp_path,
     )
-    told = []
+    reported = []
     atoms = make_structure(config, tmp_path)
     found = estimate(
-        config, atoms, steps=steps, seeds=seeds, noise=noise, progress=lambda *at: told.append(at)
+        config, atoms, steps=steps, seeds=seeds, noise=noise, progress=lambda *at: reported.append(at)
     )
-    return found, told
+    return found, reported
 
 
 @pytest.mark.full
 def test_the_labels_of_a_simulation_are_extrapolated(tmp_path):
-    found, told = estimated(tmp_path, seeds=2)
-    assert [at[0] for at in told] == sorted(at[0] for at in told)
-    assert told[-1][1:] == (found.simulated[1], found.labels[1])
+    found, reported = estimated(tmp_path, seeds=2)
+    assert [at[0] for at in reported] == sorted(at[0] for at in reported)
+    assert reported[-1][1:] == (found.simulated[1], found.labels[1])
     assert (found.method, found.steps) == ("GFN2-xTB", 200)
     assert min(found.simulated) >= 100
     assert min(found.labels) / 1.5 < found.lowest < found.highest
