@@ -32,7 +32,12 @@ def estimated(tmp_path, *, noise=None, steps=100, seeds=1, **sections):
     reported = []
     atoms = make_structure(config, tmp_path)
     found = estimate(
-        config, atoms, steps=steps, seeds=seeds, noise=noise, progress=lambda *at: reported.append(at)
+        config,
+        atoms,
+        steps=steps,
+        seeds=seeds,
+        noise=noise,
+        progress=lambda *at: reported.append(at),
     )
     return found, reported
 
