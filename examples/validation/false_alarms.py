@@ -71,7 +71,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("configurations", nargs="+", type=Path)
     parser.add_argument("--every", type=int, default=1, help="label one step in so many")
-    parser.add_argument("--steps", type=int, help="replaces dynamics.steps; runs with stages end there")
+    parser.add_argument(
+        "--steps", type=int, help="replaces dynamics.steps; runs with stages end there"
+    )
     arguments = parser.parse_args()
     print("| run | labels | doubted | largest deviation of a force | of an energy |")
     print("|---|---|---|---|---|", flush=True)
