@@ -38,14 +38,14 @@ def command(
     from otf.runs.structure import make_structure
     from otf.units import MEV
 
-    trial = try_job(config, compute=compute, trusted=trust)
+    trial = try_job(config, compute=True, trusted=trust) if compute else None
     parsed = read_config(config)
     found = estimate(
         parsed,
         make_structure(parsed, config.parent),
         steps=steps,
         seeds=seeds,
-        noise=None if trial.noise_meV_A is None else trial.noise_meV_A * MEV,
+        noise=None if trial is None or trial.noise_meV_A is None else trial.noise_meV_A * MEV,
         progress=lambda number, step, labels: click.echo(
             f"\rsimulation {number + 1} of {seeds}: step {step}, {labels} labels ",
             nl=False,
@@ -53,7 +53,7 @@ def command(
         ),
     )
     click.echo(err=True)
-    label_s = trial.wall_warm_s
+    label_s = None if trial is None else trial.wall_warm_s
     if as_json:
         click.echo(json.dumps({**asdict(found), "label_s": label_s}, indent=2))
         return

@@ -44,7 +44,7 @@ def changes(before: Settings, now: Settings, *, kind: str, source: str) -> list[
     changed, refused = [], []
     for name in sorted({*before, *now}):
         old, new = before.get(name, "not set"), now.get(name, "not set")
-        if old == new:
+        if old == new or (name not in before and new == []):  # a key of a later version, not in use
             continue
         longer = name == "dynamics.steps" or (
             name == "dynamics.stages" and _same_but_for_the_end(old, new)
