@@ -18,6 +18,7 @@ from otf.runs.directory import read_run
 from otf.runs.drop_label import drop_label
 from otf.runs.prior_mean import prior_mean
 from otf.runs.replicas import run_replicas
+from otf.runs.settings import changes
 from tests.learning.test_baseline import MORSE
 
 CHEAP = {"kind": "tblite", "method": "GFN1-xTB"}
@@ -155,3 +156,10 @@ def test_constant_pressure_hybrid_monte_carlo_and_replicas(tmp_path):
 
 def forces_of(frame):
     return EngineTerm(TermSettings("tblite", {})).label(frame).forces
+
+
+def test_a_run_of_a_version_without_baselines_is_resumed():
+    now = {"model.baseline": [], "dynamics.steps": 5}
+    assert changes({"dynamics.steps": 5}, now, kind="tblite", source="c") == []
+    with pytest.raises(ConfigError, match=r"model\.baseline: was not set"):
+        changes({}, {"model.baseline": [CHEAP]}, kind="tblite", source="c")
