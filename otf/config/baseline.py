@@ -1,8 +1,8 @@
 """The ``model.baseline`` key: engines whose energy the model corrects."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
 from otf.config.engine_section import EngineSection
 
@@ -19,11 +19,23 @@ def _as_list(given: Any) -> Any:
 class BaselineTerm(EngineSection):
     """An engine as a term of the baseline; further keys are its options."""
 
-    use: Literal["exact", "prior_mean"] = Field(
+    use: Literal["exact", "prior_mean", "respa"] = Field(
         "exact",
         description="exact: the engine is evaluated at every step; prior_mean: a model of it is, "
-        "which is trained by a simulation with this engine before the first step",
+        "which is trained by a simulation with this engine before the first step; respa: such a "
+        "model at every step, and the engine at some of them (multiple time steps)",
     )
+    every: Literal["auto"] | PositiveInt = Field(
+        "auto",
+        description="respa: steps between evaluations of the engine; auto: as many as leave the "
+        "fluctuation of the total energy as it is with every step",
+    )
+
+    @model_validator(mode="after")
+    def _every_is_of_respa(self) -> Self:
+        if self.every != "auto" and self.use != "respa":
+            raise ValueError(f"every has no meaning with use: {self.use}; leave it out")
+        return self
 
 
 Baseline = Annotated[list[BaselineTerm], BeforeValidator(_as_list)]

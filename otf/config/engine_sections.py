@@ -8,7 +8,7 @@ from otf.config.document import Document, Keys, validate
 from otf.engines.registry import load_engine, path_options
 from otf.errors import EngineError
 
-_OURS: dict[Any, tuple[str, ...]] = {"engine": ("kind",), "model": ("kind", "use")}
+_OURS: dict[Any, tuple[str, ...]] = {"engine": ("kind",), "model": ("kind", "use", "every")}
 """Keys of a section that are not the engine's, by the first key that leads to it."""
 
 

@@ -333,6 +333,16 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _multiple_time_steps_are_of_constant_volume(self) -> Self:
+        respa = any(term.use == "respa" for term in self.model.baseline)
+        if respa and self.dynamics.constant_pressure:
+            raise ValueError(
+                "model.baseline.use: respa is not available at constant pressure; use exact or "
+                "prior_mean"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _replicas_are_of_one_kind(self) -> Self:
         replicas = self.replicas
         for name in ("temperatures_K", "structures"):

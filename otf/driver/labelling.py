@@ -9,6 +9,7 @@ and not learned.
 
 import logging
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -20,6 +21,7 @@ from otf.driver.expected import Doubts, Expected
 from otf.engines.asking import ask
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import Disbelieved, LabelFailure, Labels
+from otf.engines.late import warned_when_late
 from otf.engines.protocol import ForceCheck, LabelSource
 from otf.errors import RunError
 from otf.io.labels import QUARANTINE, StoredLabel
@@ -36,6 +38,8 @@ _FIRST, _FEWEST = 5, 3  # labels that show the usual net force, and the fewest o
 _UNUSUAL = 5.0  # times the usual net force
 _NEGLIGIBLE_NET_FORCE = 0.02  # eV/Angstrom per atom
 _NOTABLE_NET_FORCE = 0.05
+_LATE_S = 60.0  # before which no answer is late
+_LATE_FIRST_S = 600.0  # the same for a first label, whose usual time is unknown
 
 
 class LabelStore(Protocol):
@@ -86,6 +90,8 @@ class Labeller:
         Whether the mean force is subtracted from that of every atom.
     warns_of_net_force
         Whether a notable mean force of the first label is warned of.
+    late_s
+        Seconds before which no answer is late; by default 60, and 600 for the first one.
     """
 
     engine: LabelSource
@@ -93,6 +99,7 @@ class Labeller:
     needs_stress: bool = False
     subtracts_net_force: bool = False
     warns_of_net_force: bool = True
+    late_s: float | None = None
 
     def check_forces(self, atoms: Atoms, *, index: int) -> ForceCheck | None:
         """Non-self-consistent forces from a learned density matrix; None if there is none."""
@@ -117,7 +124,8 @@ class Labeller:
         reason = self.file.refusal(step, atoms)
         if reason:
             return _disbelieved(reason)
-        answer = self._answer(atoms, index, expected)
+        with self._warned_when_late(index):
+            answer = self._answer(atoms, index, expected)
         if isinstance(answer, Refused):
             self.file.refuse(step, atoms, answer.labels, answer.reason)
             return _disbelieved(answer.reason)
@@ -134,6 +142,13 @@ class Labeller:
                 answer = answer.without_net_force()
             self.file.append(step, atoms, answer)
         return answer
+
+    def _warned_when_late(self, index: int) -> AbstractContextManager[None]:
+        longest_s = max((self.file[i].labels.wall_s for i in range(len(self.file))), default=0.0)
+        after_s = self.late_s
+        if after_s is None:
+            after_s = _LATE_S if len(self.file) else _LATE_FIRST_S
+        return warned_when_late(index, longest_s=longest_s, after_s=after_s)
 
     def _answer(
         self, atoms: Atoms, index: int, expected: Expected | None

@@ -13,10 +13,12 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.driver.multiple_time_steps import MultipleTimeSteps
 from otf.driver.policy import Reason
 from otf.driver.records import Activity, Phase
 from otf.driver.residual_correction import ResidualCorrection
 from otf.dynamics.ensembles import DynamicsState
+from otf.dynamics.integrators import Acting
 from otf.dynamics.ledger import Ledger
 from otf.dynamics.stages import StagedEnsemble
 from otf.engines.labels import Labels
@@ -54,8 +56,8 @@ class DrivingForces(Protocol):
         """Work done since :meth:`begin` by forces that have no potential, eV."""
         ...
 
-    def begin(self, atoms: Atoms, step: int) -> Driving:
-        """Forces at the start of a segment."""
+    def begin(self, atoms: Atoms, step: int, length: int) -> Driving:
+        """Forces at the start of a segment of a number of steps."""
         ...
 
     def at(self, atoms: Atoms, step: int) -> Driving:
@@ -66,6 +68,10 @@ class DrivingForces(Protocol):
         FloatingPointError
             If the positions are not finite.
         """
+        ...
+
+    def acting(self, driving: Driving) -> Acting:
+        """What moves the atoms at the latest step: other forces with multiple time steps."""
         ...
 
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
@@ -79,22 +85,28 @@ class ModelForces:
     def __init__(self, learner: Learner, correction: ResidualCorrection) -> None:
         self._learner = learner
         self.correction = correction
+        self._steps = MultipleTimeSteps(learner.force_model, 0)
 
     @property
     def work(self) -> float:
         """See :class:`DrivingForces`."""
         return self.correction.work
 
-    def begin(self, atoms: Atoms, step: int) -> Prediction:
+    def begin(self, atoms: Atoms, step: int, length: int) -> Prediction:
         """See :class:`DrivingForces`."""
         self.correction.begin()
+        self._steps = MultipleTimeSteps(self._learner.force_model, length)
         return self.at(atoms, step)
 
     def at(self, atoms: Atoms, step: int) -> Prediction:
         """See :class:`DrivingForces`."""
         if not np.isfinite(atoms.positions).all():
             raise FloatingPointError
-        return self.correction.applied(self._learner.predict(atoms), atoms.positions, step)
+        return self.correction.applied(self._steps.predict(atoms), atoms.positions, step)
+
+    def acting(self, driving: Driving) -> Acting:
+        """See :class:`DrivingForces`."""
+        return self._steps.acting(driving)
 
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
         """See :class:`DrivingForces`."""
@@ -118,7 +130,7 @@ class EngineForces:
         self.latest = latest
         self._label = label
 
-    def begin(self, atoms: Atoms, step: int) -> Labels:
+    def begin(self, atoms: Atoms, step: int, length: int) -> Labels:
         """See :class:`DrivingForces`."""
         return self.latest
 
@@ -126,6 +138,10 @@ class EngineForces:
         """See :class:`DrivingForces`."""
         self.latest = self._label(step)
         return self.latest
+
+    def acting(self, driving: Driving) -> Acting:
+        """See :class:`DrivingForces`."""
+        return driving
 
     def diverged(self, before: Floats, atoms: Atoms, driving: Driving) -> bool:
         """Never: engines check their own results."""
@@ -242,16 +258,19 @@ class SegmentIntegrator:
         """
         self.go_to(start)
         atoms, frames, passed = self._ensemble.atoms, list[Frame](), None
-        driving = forces.begin(atoms, self.step)
+        driving = forces.begin(atoms, self.step, length)
+        acting = forces.acting(driving)
         self.ledger = self.ledger.switched(driving.energy)
 
-        def forces_ahead(moved: Atoms) -> Driving:
-            return forces.at(moved, self.step + 1)
+        def forces_ahead(moved: Atoms) -> Acting:
+            nonlocal driving
+            driving = forces.at(moved, self.step + 1)
+            return forces.acting(driving)
 
         for done in range(1, length + 1):
             before, worked = atoms.get_positions(), forces.work
             try:
-                driving = self._ensemble.step(self.step, driving, forces_ahead)
+                acting = self._ensemble.step(self.step, acting, forces_ahead)
             except (FloatingPointError, ValueError) as error:
                 if type(error) is ValueError and not self._has_collapsed():
                     raise

@@ -188,6 +188,26 @@ class BaselineGain:
 
 
 @dataclass(frozen=True, eq=False)
+class Stepping:
+    """Multiple time steps of the dynamics: engines of a baseline are not evaluated at every one.
+
+    Attributes
+    ----------
+    fast
+        The baseline of the steps between, with models of these engines in their place.
+    every
+        Most steps between evaluations of the engines.
+    most_change
+        Largest usual change of the other forces between evaluations, root mean square, eV/Angstrom.
+        The engines are evaluated more often where it is exceeded.
+    """
+
+    fast: "Baseline"
+    every: int
+    most_change: float = float("inf")
+
+
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """Sum of terms that the model corrects; without terms it is zero and costs nothing.
 
@@ -197,10 +217,13 @@ class Baseline:
         Engines, and models of engines.
     optional
         Whether it is dropped where it does not make the left-out errors smaller.
+    stepping
+        Multiple time steps of the dynamics; None if it is evaluated at every step.
     """
 
     terms: Sequence[Term] = ()
     optional: bool = False
+    stepping: Stepping | None = None
     _latest: dict[tuple[bytes, ...], Labels] = field(default_factory=dict, repr=False)
 
     def __str__(self) -> str:

@@ -79,6 +79,15 @@ class ForceModel:
         """
         return self.baseline.added_to(self.learned(atoms), atoms)
 
+    def predict_fast(self, atoms: Atoms) -> Prediction:
+        """The same with models in the place of the engines of the baseline that have one.
+
+        See :attr:`otf.learning.baseline.Baseline.stepping`.
+        """
+        stepping = self.baseline.stepping
+        baseline = self.baseline if stepping is None else stepping.fast
+        return baseline.added_to(self.learned(atoms), atoms)
+
     def learned(self, atoms: Atoms) -> Prediction:
         """Energy, forces and stress without the baseline."""
         raw = self.energy_model.evaluate(atoms, self.tensors)

@@ -1,6 +1,7 @@
 """The baseline of a configuration: engines whose energy the model corrects."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,9 +12,16 @@ from otf.config.baseline import AUTO_BASELINE
 from otf.config.engine_section import EngineSection
 from otf.config.schema import Model
 from otf.errors import ConfigError, EngineError
-from otf.learning.baseline import NO_BASELINE, Baseline, EngineTerm, Term, TermSettings
+from otf.learning.baseline import (
+    NO_BASELINE,
+    Baseline,
+    EngineTerm,
+    Term,
+    TermSettings,
+)
 from otf.learning.prior_mean import ModelTerm
 from otf.runs.directory import RunDirectory
+from otf.runs.outer_steps import stepping_of
 from otf.runs.prior_mean import prior_mean
 
 _LOG = logging.getLogger("otf.baseline")
@@ -32,13 +40,22 @@ def baseline_of(config: Config, run: RunDirectory, atoms: Atoms) -> Baseline:
         return NO_BASELINE
     system = config.system
     engines = _engines(config.model, atoms, system.charge, system.spin, run.scratch / "baseline")
-    terms = list[Term](engines.terms)
+    if not engines.terms:
+        return NO_BASELINE
+    terms, fast = list[Term](engines.terms), list[Term](engines.terms)
     for number, section in enumerate(config.model.baseline):
+        if section.use == "exact":
+            continue
+        engine = engines.terms[number]
+        fast[number] = ModelTerm(section.kind, prior_mean(config, run, atoms, number, engine))
         if section.use == "prior_mean":
-            engine = engines.terms[number]
-            terms[number] = ModelTerm(section.kind, prior_mean(config, run, atoms, number, engine))
+            terms[number] = fast[number]
             engine.close()
-    return Baseline(terms, optional=engines.optional) if terms else NO_BASELINE
+    baseline = Baseline(terms, optional=engines.optional)
+    if any(section.use == "respa" for section in config.model.baseline):
+        stepping = stepping_of(config, run, atoms, baseline, Baseline(fast))
+        baseline = replace(baseline, stepping=stepping)
+    return baseline
 
 
 def make_baseline(model: Model, atoms: Atoms) -> Baseline:
@@ -49,10 +66,11 @@ def make_baseline(model: Model, atoms: Atoms) -> Baseline:
     ConfigError
         If it needs the dynamics of a run.
     """
-    if any(section.use == "prior_mean" for section in model.baseline):
-        raise ConfigError(
-            ["model.baseline.use: prior_mean needs the dynamics of a run; use exact here"]
-        )
+    for section in model.baseline:
+        if section.use != "exact":
+            raise ConfigError(
+                [f"model.baseline.use: {section.use} needs the dynamics of a run; use exact here"]
+            )
     engines = _engines(model, atoms, 0, 0, None)
     return Baseline(engines.terms, optional=engines.optional) if engines.terms else NO_BASELINE
 

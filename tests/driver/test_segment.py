@@ -29,8 +29,11 @@ class FailsAtThird:
 
     work = 0.0
 
-    def begin(self, atoms, step):
+    def begin(self, atoms, step, length):
         return self.at(atoms, step)
+
+    def acting(self, driving):
+        return driving
 
     def at(self, atoms, step):
         if step == 3:

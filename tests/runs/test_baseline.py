@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import yaml
 from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 
@@ -102,9 +103,37 @@ def test_labels_of_a_prior_mean_are_not_computed_twice(tmp_path):
     assert again.predict(atoms).forces.tobytes() == model.predict(atoms).forces.tobytes()
 
 
-def test_a_prior_mean_needs_a_run():
-    with pytest.raises(ConfigError, match=r"prior_mean needs the dynamics of a run"):
-        otf.fit([molecule("CH4")], baseline={**CHEAP, "use": "prior_mean"})
+@pytest.mark.parametrize("use", ["prior_mean", "respa"])
+def test_a_model_of_an_engine_needs_a_run(use):
+    with pytest.raises(ConfigError, match=rf"{use} needs the dynamics of a run"):
+        otf.fit([molecule("CH4")], baseline={**CHEAP, "use": use})
+
+
+def test_multiple_time_steps_left_and_continued_are_the_same(tmp_path):
+    term = {**CHEAP, "use": "respa"}
+    whole = run_of(tmp_path / "whole", steps=40, baseline=term)
+    assert whole.run().energy_conservation.problem == ""
+    measured = yaml.safe_load((tmp_path / "whole/baseline-0/outer_steps.yaml").read_text())
+    assert [one["every"] for one in measured][:2] == [1, 2]
+    parts = run_of(tmp_path / "parts", steps=40, baseline=term)
+    for number, _ in enumerate(parts):
+        if number == 3:
+            break
+    again = otf.open_run(tmp_path / "parts")
+    again.run()
+    frame = whole.trajectory[-1]
+    assert again.trajectory[-1].positions.tobytes() == frame.positions.tobytes()
+    assert again.trajectory[-1].get_momenta().tobytes() == frame.get_momenta().tobytes()
+    forces = whole.model.model.predict(frame).forces  # the engine itself, at every structure
+    assert np.abs(forces - forces_of(frame)).mean() < 0.03
+
+
+def test_multiple_time_steps_have_conditions(tmp_path):
+    term = {**CHEAP, "use": "respa"}
+    with pytest.raises(ConfigError, match=r"respa is not available at constant pressure"):
+        run_of(tmp_path / "npt", baseline=term, ensemble="npt")
+    with pytest.raises(ConfigError, match=r"every has no meaning with use: exact"):
+        run_of(tmp_path / "every", baseline={**CHEAP, "every": 3})
 
 
 def test_another_baseline_needs_a_new_run(tmp_path):
