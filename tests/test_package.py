@@ -22,7 +22,8 @@ def wheel(tmp_path_factory) -> zipfile.ZipFile:
 def test_top_level_names_of_the_wheel(wheel):
     names = {n.split("/")[0] for n in wheel.namelist() if ".dist-info" not in n}
     assert names == {
-        "otf", "otf_ase", "otf_ipi", "otf_openmx", "otf_pyscf", "otf_siesta", "otf_tblite",
+        "otf", "otf_ase", "otf_corrections", "otf_ipi", "otf_openmx", "otf_pyscf", "otf_siesta",
+        "otf_tblite",
     }  # fmt: skip
 
 
@@ -39,3 +40,5 @@ def test_entry_points(wheel):
     assert "otf = otf.cli.main:main" in text
     for kind in ("ase", "ipi", "openmx", "pyscf", "siesta", "tblite"):
         assert f"{kind} = otf_{kind}.engine:" in text
+    for kind in ("d3", "d4", "zbl"):
+        assert f"{kind} = otf_corrections." in text

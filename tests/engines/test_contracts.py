@@ -60,6 +60,42 @@ class TestAse(EngineContract):
     crystal = crystal("Cu")
 
 
+def squeezed(atoms: Atoms, scale: float) -> Atoms:
+    atoms.positions *= scale
+    atoms.cell = scale * atoms.cell.array
+    return atoms
+
+
+class TestZbl(EngineContract):
+    """Distances below half a bond length, within the switch and below it."""
+
+    kind = "zbl"
+    options: ClassVar = {"range": 1.0}
+    structure = squeezed(molecule("CH3OH"), 0.7)
+    crystal = squeezed(crystal("Cu"), 0.7)
+    step = 1e-4
+    stress_tolerance = 1e-3  # of 2 eV/A^3
+    known = Atoms("H2", [(0, 0, 0), (0, 0, 0.4)])
+    energy_eV = 36.0 * 0.2636  # e^2/r times phi(1.708), by hand
+    energy_tolerance_eV = 0.01
+
+
+@pytest.mark.full
+class TestD3(EngineContract):
+    kind = "d3"
+    options: ClassVar = {"method": "PBE"}
+    structure = molecule("C6H6")
+    crystal = crystal("Cu")
+
+
+@pytest.mark.full
+class TestD4(EngineContract):
+    kind = "d4"
+    options: ClassVar = {"method": "PBE"}
+    structure = molecule("C6H6")
+    crystal = crystal("Cu")
+
+
 def test_tblite_labels_are_the_same_to_the_last_bit():
     engine_class = load_engine("tblite")
     engine = engine_class(engine_class.Options(), charge=0, spin=0)
@@ -214,3 +250,23 @@ def test_odd_electrons_without_spin_are_named(tmp_path):
     engine = engine_class(engine_class.Options(), charge=1, spin=0)
     with pytest.raises(EngineError, match="spin"):
         engine.open(molecule("H2O"), tmp_path)
+
+
+def test_cores_repel_only_within_half_a_bond():
+    engine_class = load_engine("zbl")
+    engine = engine_class(engine_class.Options(), charge=0, spin=0)
+    engine.open(molecule("CO"), None)
+    for distance, repels in ((0.5, True), (0.76, False), (1.1, False)):
+        label = engine.label(Atoms("CO", [(0, 0, 0), (0, 0, distance)]), index=0)
+        assert (label.energy > 1.0) == repels
+        assert (label.forces[0, 2] < -1.0) == repels
+        assert repels or not label.forces.any()
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("kind", ["d3", "d4"])
+def test_a_functional_without_dispersion_parameters_is_named(kind, tmp_path):
+    engine_class = load_engine(kind)
+    engine = engine_class(engine_class.Options(method="LDX"), charge=0, spin=0)
+    with pytest.raises(EngineError, match=rf"engine {kind}: .*method is the name of a density"):
+        engine.open(molecule("CH4"), tmp_path)

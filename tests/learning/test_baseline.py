@@ -77,6 +77,17 @@ def test_nothing_is_left_to_learn_of_the_engine_itself():
     assert np.abs(model.learned(copper(50)).forces).max() < 1e-6
 
 
+def test_terms_are_added():
+    alone, both = trained(MORSE, count=2), trained(MORSE, {"kind": "zbl", "range": 1.0}, count=2)
+    close = copper(3)
+    close.positions[1] = close.positions[0] + [1.6, 0, 0]
+    (morse,), (_, zbl) = (t.force_model.baseline.terms for t in (alone, both))
+    wanted = morse.label(close).forces + zbl.label(close).forces
+    predicted, learned = both.predict(close), both.force_model.learned(close)
+    assert np.abs(zbl.label(close).forces).max() > 1.0
+    assert np.abs(predicted.forces - learned.forces - wanted).max() < 1e-9
+
+
 def test_a_prediction_is_the_baseline_plus_what_was_learned(corrected):
     model, atoms = corrected.force_model, copper(60)
     learned, found = model.learned(atoms), model.predict(atoms)
