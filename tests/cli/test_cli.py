@@ -215,7 +215,9 @@ def test_schema_is_json(tmp_path):
 
 def test_doctor_lists_the_engines(tmp_path):
     report = json.loads(otf("doctor", "--json", cwd=tmp_path).stdout)
-    assert set(report["engines"]) == {"ase", "ipi", "openmx", "pyscf", "siesta", "tblite"}
+    assert set(report["engines"]) == {
+        "ase", "d3", "d4", "ipi", "openmx", "pyscf", "siesta", "tblite", "zbl",
+    }  # fmt: skip
     assert report["engines"]["tblite"]["available"]
     assert "tblite" in otf("doctor", cwd=tmp_path).stdout
 
