@@ -11,6 +11,7 @@ import argparse
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from otf.driver.generators import exhausted
 from otf.driver.residual_correction import ResidualCorrection
 from otf.driver.segment import ModelForces, SegmentIntegrator
 from otf.errors import RunError
+from otf.learning.force_model import ForceModel
 from otf.learning.model_file import read_model
 from otf.runs.assemble import make_ensemble
 from otf.runs.baseline import baseline_of
@@ -26,11 +28,10 @@ from otf.runs.directory import read_run
 _COMMON = 12  # steps between the compared energies: all the tried numbers divide it
 
 
-class _Fixed:
+class _Fixed(NamedTuple):
     """A model that learns no more, as the dynamics uses it."""
 
-    def __init__(self, force_model):
-        self.force_model = force_model
+    force_model: ForceModel
 
 
 def main() -> None:

@@ -4,7 +4,7 @@
 formula                                                            code
 =================================================================  ====================
 C(t) = sum_i m_i <v_i(0) . v_i(t)>, divided by C(0)                 :func:`vacf`
-I(f) = |FT of sqrt(m_i) v_i|^2, summed over atoms, integral 1       :func:`vdos`
+``I(f) = |FT of sqrt(m_i) v_i|^2``, summed over atoms, integral 1   :func:`vdos`
 =================================================================  ====================
 
 Every mode is weighted by its kinetic energy, whether it is infrared or Raman active or not.

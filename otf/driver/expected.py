@@ -2,7 +2,7 @@
 
 The forces and the energy are judged by their own predicted errors, but never more strictly than
 by the errors that recent labels have shown. Of 42 000 clean labels of eight systems none was
-doubted (examples/validation/README.md).
+doubted (docs/background/validation.md).
 """
 
 from collections.abc import Callable

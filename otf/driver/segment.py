@@ -24,7 +24,7 @@ from otf.dynamics.stages import StagedEnsemble
 from otf.engines.labels import Labels
 from otf.engines.sanity import blown_up
 from otf.io.committed import Frame
-from otf.learning.learner import Learner
+from otf.learning.force_model import ForceModel
 from otf.model.tensor_energy import Prediction
 from otf.units import GPA
 
@@ -79,10 +79,19 @@ class DrivingForces(Protocol):
         ...
 
 
+class HasForceModel(Protocol):
+    """What holds the present force model, such as a learner."""
+
+    @property
+    def force_model(self) -> ForceModel:
+        """The present model."""
+        ...
+
+
 class ModelForces:
     """Forces of the model, with the autoregressive residual where it is propagated."""
 
-    def __init__(self, learner: Learner, correction: ResidualCorrection) -> None:
+    def __init__(self, learner: HasForceModel, correction: ResidualCorrection) -> None:
         self._learner = learner
         self.correction = correction
         self._steps = MultipleTimeSteps(learner.force_model, 0)

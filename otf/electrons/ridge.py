@@ -1,12 +1,12 @@
 r"""Ridge regression with a prior that grows with the degree of the features.
 
-==================================================  ==================================
-formula                                             code
-==================================================  ==================================
-(X^T X + s L) theta = X^T y,                        :func:`ridge_solution`
+======================================================  ==================================
+formula                                                 code
+======================================================  ==================================
+(X^T X + s L) theta = X^T y,                            :func:`ridge_solution`
 L = diag(X^T X) 5^degree
-s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1  :meth:`RidgeProblem.choose`
-==================================================  ==================================
+``s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1``  :meth:`RidgeProblem.choose`
+======================================================  ==================================
 
 with each label B left out in turn; sources in :mod:`otf.model.normal_equations`. There is no
 forgetting: it did not improve predictions of the next labels of a trajectory of C2H6.

@@ -9,20 +9,20 @@ Rows and targets are times the square roots of their weights, and
    \theta = \Lambda^{-1} X^T \alpha, \quad
    A^{-1} = (\Lambda^{-1} - \Lambda^{-1} X^T C X \Lambda^{-1}) / \lambda
 
-==========================================================  =====================================
-formula                                                     code
-==========================================================  =====================================
-K, extended by the rows of each label                       :meth:`DualEquations.solve`
-(K + lambda) alpha = y, Cholesky                            :meth:`DualEquations.solve`
-e_B = C_BB^-1 alpha_B                                       :meth:`DualSolution.left_out`
-de_B / dln(lambda) = lambda C_BB^-1 (C (C_:B e_B - a))_B    :meth:`DualSolution.left_out`
-diag((lambda C_BB)^-1) - 1                                  :meth:`DualSolution.left_out_leverage`
-m log s^2 + log|K + lambda| - m log(lambda),                :meth:`DualSolution.evidence`
+============================================================  =====================================
+formula                                                       code
+============================================================  =====================================
+K, extended by the rows of each label                         :meth:`DualEquations.solve`
+(K + lambda) alpha = y, Cholesky                              :meth:`DualEquations.solve`
+e_B = C_BB^-1 alpha_B                                         :meth:`DualSolution.left_out`
+``de_B / dln(lambda) = lambda C_BB^-1 (C (C_:B e_B - a))_B``  :meth:`DualSolution.left_out`
+diag((lambda C_BB)^-1) - 1                                    :meth:`DualSolution.left_out_leverage`
+m log s^2 + log|K + lambda| - m log(lambda),                  :meth:`DualSolution.evidence`
 m s^2 = lambda y^T alpha
-lambda alpha^T K alpha / s^2 - m + lambda tr C              :meth:`DualSolution.evidence_slope`
-x^T A^-1 x                                                  :meth:`DualSolution.leverage`
-t - Lambda^-1 X^T C (X t + z), t of the prior, z normal     :meth:`DualSolution.samples`
-==========================================================  =====================================
+lambda alpha^T K alpha / s^2 - m + lambda tr C                :meth:`DualSolution.evidence_slope`
+x^T A^-1 x                                                    :meth:`DualSolution.leverage`
+t - Lambda^-1 X^T C (X t + z), t of the prior, z normal       :meth:`DualSolution.samples`
+============================================================  =====================================
 
 Sources: Bishop, Pattern Recognition and Machine Learning (2006), secs. 6.1 and 6.4 (dual form,
 evidence); Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leave-out residuals);

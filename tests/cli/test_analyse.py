@@ -133,6 +133,7 @@ def test_mistakes_are_named(run, tmp_path):
     assert otf("analyse", "rdf", run, "--bin", -1, rc=2).stderr
 
 
+@pytest.mark.full
 def test_compare_says_equal_and_not(run, tmp_path):
     picture = tmp_path / "both.svg"
     same = otf("compare", run, run, "--output", picture)

@@ -102,7 +102,7 @@ BROKEN = {
         GOOD.replace("tblite", "tblight"),
         [
             "config.yaml:4:9: engine.kind: no engine is called 'tblight'; did you mean 'tblite'? "
-            "installed: ase, ipi, openmx, pyscf, siesta, tblite"
+            "installed: ase, d3, d4, ipi, openmx, pyscf, siesta, tblite, zbl"
         ],
     ),
     "two sources": (
@@ -196,7 +196,7 @@ def test_any_text_is_read_or_refused_cleanly(tmp_path, text):
 def test_schema_knows_the_options_of_every_engine():
     schema = config_schema()
     engines = {e["title"]: e for e in schema["$defs"]["EngineSection"]["oneOf"]}
-    assert set(engines) == {"ase", "ipi", "openmx", "pyscf", "siesta", "tblite"}
+    assert {"ase", "ipi", "openmx", "pyscf", "siesta", "tblite"} < set(engines)
     assert "accuracy" in engines["tblite"]["properties"]
     assert "basis" in engines["pyscf"]["properties"]
 

@@ -80,6 +80,7 @@ def test_the_books_of_a_moving_cell_balance(finished):
     assert summary.energy_conservation.barostat_meV > 20.0  # compression does work on the atoms
 
 
+@pytest.mark.full
 def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
     whole = read_trajectory(finished[0] / "trajectory.h5")
     for labels in (5, 9, 12):

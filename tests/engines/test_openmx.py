@@ -791,6 +791,7 @@ def test_matrices_that_cannot_be_learned_are_refused(tmp_path, options, more, sy
         opened(options(keep_matrices=True, **more), molecule("CH4"), tmp_path, **system)
 
 
+@pytest.mark.full
 def test_a_run_keeps_the_matrices_of_its_labels(tmp_path, options):
     given = options(keep_matrices=True)
     (tmp_path / "c.yaml").write_text(f"""\

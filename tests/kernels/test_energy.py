@@ -386,7 +386,8 @@ def second_difference(model: Model, first: int, second: int, step: float) -> flo
     return float(np.abs(np.diff(energies, n=2)).max())
 
 
-@pytest.mark.parametrize("size", ["environment", pytest.param("atom", marks=pytest.mark.full)])
+@pytest.mark.full
+@pytest.mark.parametrize("size", ["environment", "atom"])
 def test_energies_have_no_step_where_bonds_break_and_form(size):
     """Second differences fall as the square of the step; at a step of the energy they stay as they
     are, at a step of the force they fall by half.

@@ -100,7 +100,14 @@ def test_momentum_is_conserved(aluminium):
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("kind", "conserved"), [("csvr", 3), ("langevin", 0), ("nhc", 3), ("npt", 3), ("npt_full", 3)]
+    ("kind", "conserved"),
+    [
+        ("csvr", 3),
+        ("langevin", 0),
+        ("nhc", 3),
+        pytest.param("npt", 3, marks=pytest.mark.full),
+        pytest.param("npt_full", 3, marks=pytest.mark.full),
+    ],
 )
 def test_kinetic_energy_has_the_canonical_distribution(aluminium, kind, conserved, long):
     atoms, rng = moving(3)

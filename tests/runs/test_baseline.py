@@ -109,6 +109,7 @@ def test_a_model_of_an_engine_needs_a_run(use):
         otf.fit([molecule("CH4")], baseline={**CHEAP, "use": use})
 
 
+@pytest.mark.full
 def test_multiple_time_steps_left_and_continued_are_the_same(tmp_path):
     term = {**CHEAP, "use": "respa"}
     whole = run_of(tmp_path / "whole", steps=40, baseline=term)

@@ -148,6 +148,7 @@ def test_a_label_can_be_dropped_from_a_run_with_earlier_labels(tmp_path, first):
     assert again.summary.labels >= count - 1
 
 
+@pytest.mark.full
 def test_replicas_share_earlier_labels(tmp_path, first):
     copper().write(tmp_path / "cu.extxyz")
     config = config_of(

@@ -228,6 +228,7 @@ def test_a_session_too_short_for_a_label_says_so(tmp_path):
         assert "stopped by a wall time shorter than a label takes" in said
 
 
+@pytest.mark.full
 def test_a_run_of_replicas_keeps_what_it_must(tmp_path):
     run = tmp_path / "run"
     config = written(tmp_path)
@@ -255,6 +256,7 @@ def test_a_run_of_replicas_keeps_what_it_must(tmp_path):
     assert "policy.gap_max: 20 → 5" in (run / "run.log").read_text()
 
 
+@pytest.mark.full
 def test_temperatures_and_structures_of_their_own(tmp_path):
     for number in range(2):
         atoms = molecule("CH4")
