@@ -7,13 +7,16 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from otf.cli.mpi import with_mpi_ranks
+from otf.cli.run_options import run_options
 
 if TYPE_CHECKING:
     from otf.model.tensor_energy import Ranks
+    from otf.runs.starting_point import RunOptions
 
 
 @click.command("run")
 @click.argument("config", type=click.Path(path_type=Path))
+@run_options
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
@@ -30,24 +33,27 @@ if TYPE_CHECKING:
 def command(
     *,
     config: Path,
+    options: "RunOptions",
     output: Path | None,
     seed: int | None,
     again: Literal["requeue", "chain"] | None,
     as_json: bool,
     ranks: "Ranks | None",
 ) -> None:
-    """Run molecular dynamics from a configuration.
+    """Run molecular dynamics from a configuration, a structure or an input file of an engine.
 
-    All files go to a new run directory, from which `otf resume` continues after a stop or a kill.
+    The options of engine and dynamics belong to the latter two; `otf init` writes what they make,
+    as a configuration to edit. All files go to a new run directory, from which `otf resume`
+    continues after a stop or a kill.
     """
     from otf.cli.progress import warnings_shown
     from otf.cli.session import run_to_end
-    from otf.config import read_config
     from otf.runs.create import create_run
     from otf.runs.learn_from import fitting_runs
     from otf.runs.session import default_directory
+    from otf.runs.starting_point import configuration_of
 
-    parsed = read_config(config)
+    parsed = configuration_of(config, options)
     if seed is not None:
         dynamics = parsed.dynamics.model_copy(update={"seed": seed})
         parsed = parsed.model_copy(update={"dynamics": dynamics})

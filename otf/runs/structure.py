@@ -13,12 +13,14 @@ from ase.constraints import FixAtoms, FixBondLengths, FixCartesian
 from ase.neighborlist import neighbor_list
 
 from otf.config.schema import Config, System
+from otf.dynamics.timestep import usual_timestep_fs
 from otf.engines.registry import load_engine
 from otf.engines.sanity import CLOSEST_A
 from otf.errors import ConfigError, EngineError, FileError
 from otf.io.structure_file import read_structure
 
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
+_LONG = 2.0  # times the usual timestep
 _FARTHEST_A = 1e5  # no structure is that large
 
 
@@ -178,5 +180,12 @@ def notes_on(config: Config, atoms: Atoms) -> list[str]:
         notes.append(
             "the velocities of the structure are not used: new ones are drawn; dynamics.velocities:"
             " structure takes them"
+        )
+    usual_fs = usual_timestep_fs(atoms)
+    if config.dynamics.timestep_fs > _LONG * usual_fs:
+        notes.append(
+            f"dynamics.timestep_fs: {config.dynamics.timestep_fs:g} is long for the lightest "
+            f"atoms, whose vibrations need about {usual_fs:g}; use that, or heavier isotopes "
+            "(system.masses)"
         )
     return notes

@@ -138,7 +138,7 @@ def test_broken_config_exits_1_with_every_problem(tmp_path):
 def test_init_writes_a_config_that_runs_and_never_overwrites(tmp_path):
     assert "otf run first.yaml" in otf("init", "first", cwd=tmp_path).stdout
     config = tmp_path / "first.yaml"
-    config.write_text(config.read_text().replace("steps: 4000", "steps: 5"))
+    config.write_text(config.read_text().replace("steps: 20000", "steps: 5"))
     otf("run", "first.yaml", cwd=tmp_path)
     refused = otf("init", "first", cwd=tmp_path, check=False)
     assert refused.returncode == 1

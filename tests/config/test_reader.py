@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from otf.config import Config, read_config
 from otf.config.json_schema import config_schema
-from otf.config.template import TEMPLATE
 from otf.errors import ConfigError
+from otf.runs.starting_point import RunOptions, example
 
 CONFIGS = sorted((Path(__file__).parents[2] / "configs").glob("*.yaml"))
 
@@ -165,7 +165,7 @@ def test_shipped_configs_are_valid(path, tmp_path):
 
 
 def test_template_is_valid(tmp_path):
-    assert read(tmp_path, TEMPLATE).system.molecule == "CH4"
+    assert read(tmp_path, str(example(RunOptions()))).system.molecule == "CH4"
 
 
 @pytest.mark.parametrize(
