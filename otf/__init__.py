@@ -1,7 +1,7 @@
 """On-the-fly acceleration of ab-initio molecular dynamics with a closed-form force model.
 
-The public interface: :class:`Run`, :func:`open_run`, :func:`fit` and :func:`load_model`. What is
-not named here may change from one minor version to the next.
+The public interface: :class:`Run`, :class:`LearningCalculator`, :func:`open_run`, :func:`fit` and
+:func:`load_model`. What is not named here may change from one minor version to the next.
 """
 
 import importlib
@@ -17,15 +17,18 @@ if TYPE_CHECKING:
 
     from otf.learning.calculator import ModelCalculator
     from otf.postprocess.fit import Fitted
+    from otf.runs.learning_calculator import LearningCalculator
     from otf.runs.run import Run
 
-__all__ = ["Run", "__version__", "fit", "load_model", "open_run"]
+__all__ = ["LearningCalculator", "Run", "__version__", "fit", "load_model", "open_run"]
+
+_CLASSES = {"LearningCalculator": "otf.runs.learning_calculator", "Run": "otf.runs.run"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import ``Run`` at its first use, so that ``import otf`` stays quick."""
-    if name == "Run":
-        return importlib.import_module("otf.runs.run").Run
+    """Import a class at its first use, so that ``import otf`` stays quick."""
+    if name in _CLASSES:
+        return getattr(importlib.import_module(_CLASSES[name]), name)
     raise AttributeError(f"module 'otf' has no attribute '{name}'")
 
 

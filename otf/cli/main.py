@@ -16,6 +16,8 @@ _COMMANDS = {
     "submit": "Submit a run to Slurm, as one batch job or several in succession.",
     "queue": "List your runs in the queue of Slurm.",
     "cancel": "Stop the job of a run at its next safe point.",
+    "relax": "Relax a structure on a model that learns from the engine where it must.",
+    "neb": "Find the barrier between two minima, likewise.",
     "fit": "Fit a model to labelled structures and test it.",
     "refit": "Fit a model anew to all labels of a run, for production.",
     "estimate": "Estimate how many labels a run will take, before any is computed.",

@@ -66,7 +66,7 @@ class System(Section):
         return self
 
 
-_STRESS_NOISE_GPA = 0.1  # fits to DFT reach a fifth of it
+STRESS_NOISE_GPA = 0.1  # fits to DFT reach a fifth of it
 
 
 class Model(Section):
@@ -168,7 +168,7 @@ class Model(Section):
     stress_noise_GPa: PositiveFloat | None = Field(
         None,
         description="expected misfit of the stress; by default the stress is learned only at "
-        f"constant pressure, with {_STRESS_NOISE_GPA}",
+        f"constant pressure, with {STRESS_NOISE_GPA}",
     )
     atomic_energy_noise_meV: PositiveFloat | None = Field(
         None, description="expected misfit of atomic energies, if the engine provides them"
@@ -378,5 +378,5 @@ class Config(Section):
     def effective_model(self) -> Model:
         """The model section, with a stress noise if the dynamics needs the stress."""
         if self.model.stress_noise_GPa is None and self.dynamics.constant_pressure:
-            return self.model.model_copy(update={"stress_noise_GPa": _STRESS_NOISE_GPA})
+            return self.model.model_copy(update={"stress_noise_GPa": STRESS_NOISE_GPA})
         return self.model

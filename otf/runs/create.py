@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
-import numpy as np
 from ase import Atoms
 
 from otf.config import Config
@@ -20,7 +19,7 @@ from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
 from otf.runs.earlier import EarlierLabels, write_earlier
 from otf.runs.learn_from import absolute, gathered
 from otf.runs.resolved import engine_files, resolved_yaml
-from otf.runs.structure import make_structure, notes_on
+from otf.runs.structure import counterpart, make_structure, notes_on
 
 _LOG = logging.getLogger("otf.directory")
 
@@ -134,17 +133,8 @@ def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[
     """Read the replicas' own structures, with the masses and constraints of ``system``."""
     out = []
     for number, name in enumerate(config.replicas.structures):
-        named = {"structure": name, "from_": None, "molecule": None, "bulk": None}
-        system = config.system.model_copy(update={**named, "repeat": (1, 1, 1)})
-        atoms = make_structure(config.model_copy(update={"system": system}), folder)
-        if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
-            raise ConfigError(
-                [
-                    f"replicas.structures: {name}, of replica {number}, holds {atoms.symbols}, and "
-                    f"the system {first.symbols}; all need the same atoms in the same order"
-                ]
-            )
-        out.append(atoms)
+        where = f"replicas.structures, replica {number}"
+        out.append(counterpart(config, first, folder / name, where=where))
     return out
 
 

@@ -101,7 +101,7 @@ class Run:
             if "force_target_meV_A" in policy:
                 raise ConfigError(["policy.force_target_meV_A: given twice; keep one"])
             policy["force_target_meV_A"] = float(force_target_meV_A)
-        sections["engine"] = _engine_section(engine)
+        sections["engine"] = engine_section(engine)
         # Placeholder source: the structure is given, and its file in the directory replaces this.
         sections["system"] = {"molecule": "H", **sections.get("system", {})}
         checked = config_of(sections, Path())
@@ -231,17 +231,31 @@ class Run:
         """The engine of a configuration, or one that wraps the calculator object."""
         if self._calculator is None:
             return make_engine(config)
-        if config.system.charge or config.system.spin:
-            raise EngineError(
-                "system.charge, system.spin: set them in the calculator, and leave them at 0 here"
-            )
-        return CalculatorEngine(self._calculator, name=_name_of(self._calculator))
+        return engine_of(config, self._calculator)
 
     def __repr__(self) -> str:
         return f"Run({str(self.directory)!r})"
 
 
-def _engine_section(engine: EngineSpec) -> dict[str, Any]:
+def engine_of(config: Config, engine: EngineSpec) -> Engine:
+    """The engine of a configuration, or one that wraps the calculator object.
+
+    Raises
+    ------
+    EngineError
+        If it cannot be created, or charge and spin are given for a calculator.
+    """
+    if isinstance(engine, str | Mapping):
+        return make_engine(config)
+    if config.system.charge or config.system.spin:
+        raise EngineError(
+            "system.charge, system.spin: set them in the calculator, and leave them at 0 here"
+        )
+    return CalculatorEngine(engine, name=_name_of(engine))
+
+
+def engine_section(engine: EngineSpec) -> dict[str, Any]:
+    """The ``engine`` section of a configuration."""
     if isinstance(engine, str):
         return {"kind": engine}
     if isinstance(engine, Mapping):

@@ -72,6 +72,34 @@ def make_structure(config: Config, folder: Path) -> Atoms:
     return prepared(system, atoms, where)
 
 
+def counterpart(config: Config, first: Atoms, path: Path, *, where: str) -> Atoms:
+    """Another structure of the same system, with its masses and constraints.
+
+    Parameters
+    ----------
+    first
+        The structure of the system.
+    where
+        What names the file, for messages.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be read, or has other atoms.
+    """
+    own = {"structure": path, "from_": None, "molecule": None, "bulk": None, "repeat": (1, 1, 1)}
+    system = config.system.model_copy(update=own)
+    atoms = make_structure(config.model_copy(update={"system": system}), Path())
+    if not np.array_equal(atoms.numbers, first.numbers) or (atoms.pbc != first.pbc).any():
+        raise ConfigError(
+            [
+                f"{where}: {path} holds {atoms.symbols}, and the system {first.symbols}; both need "
+                "the same atoms in the same order"
+            ]
+        )
+    return atoms
+
+
 def prepared(system: System, atoms: Atoms, where: str) -> Atoms:
     """A structure as the dynamics takes it: repeated, with masses and constraints, and checked.
 
