@@ -19,7 +19,7 @@ author = "the otf developers"
 html_title = f"otf {release}"
 html_theme = "furo"
 html_theme_options = {"source_edit_link": None}
-exclude_patterns = ["_build"]
+exclude_patterns = ["_build", "jupyter_execute"]
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
