@@ -2,11 +2,13 @@
 
 import logging
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import yaml
 from ase import Atoms
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
@@ -19,13 +21,15 @@ from otf.driver.expected import expected_by
 from otf.driver.labelling import Labeller
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
-from otf.io.durable import sole_owner
+from otf.errors import FileError
+from otf.io.durable import replace_file, sole_owner
 from otf.io.labels import LabelFile
 from otf.learning.calculator import ModelCalculator
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
 from otf.runs.assemble import make_trainer
 from otf.runs.directory import RunDirectory
+from otf.runs.earlier import digest_of
 from otf.runs.run import EngineSpec, engine_of, engine_section
 from otf.units import MEV
 
@@ -59,6 +63,13 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
     ----------
     answers
         How often the model has answered.
+
+    Raises
+    ------
+    ConfigError, EngineError
+        If the engine or the model cannot be made.
+    FileError
+        If the directory is in use, or has labels of another engine.
 
     Examples
     --------
@@ -97,9 +108,12 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         self._known: dict[bytes, Labels] = {}
         self.answers = 0
         self._files.path.mkdir(parents=True, exist_ok=True)
-        self._lock = sole_owner(self._files.lock)
-        self._lock.__enter__()
-        self._labels = LabelFile(self._files.labels)
+        with ExitStack() as stack:
+            stack.enter_context(sole_owner(self._files.lock))
+            self._require_same_engine()
+            self._labels = stack.enter_context(closing(LabelFile(self._files.labels)))
+            stack.callback(self._engine.close)
+            self._open_files = stack.pop_all()
 
     @property
     def n_labels(self) -> int:
@@ -178,9 +192,33 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
 
     def close(self) -> None:
         """End the engine, and let others use the directory."""
-        self._engine.close()
-        self._labels.close()
-        self._lock.__exit__(None, None, None)
+        self._open_files.close()
+
+    def _require_same_engine(self) -> None:
+        """Refuse a folder with labels that are not of this engine with these settings.
+
+        Raises
+        ------
+        FileError
+            If it is one, or a run.
+        """
+        folder, system = self._files.path, self._config.system
+        if self._files.config.exists():
+            raise FileError(f"{folder}: is a run; choose another directory")
+        engine = {
+            "engine": self._config.engine.kind,
+            "settings": digest_of(self._config),
+            "charge": system.charge,
+            "spin": system.spin,
+        }
+        file = folder / "engine.yaml"
+        if not file.exists():
+            replace_file(file, lambda aside: aside.write_text(yaml.safe_dump(engine)))
+        elif yaml.safe_load(file.read_text()) != engine:
+            raise FileError(
+                f"{folder}: has labels of another engine, or of other settings (engine.yaml); "
+                "choose another directory"
+            )
 
     def _trainer_for(self, atoms: Atoms) -> Trainer:
         """The trainer, made at the first structure, with the stored labels learned."""

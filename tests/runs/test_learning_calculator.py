@@ -135,6 +135,19 @@ def test_what_cannot_be_is_named(tmp_path):
             calculator.by_engine(molecule("H2O"))
         with pytest.raises(FileError, match="another otf is running here"):
             otf.LearningCalculator(EMT(), tmp_path / "c")
+    with pytest.raises(FileError, match="labels of another engine"):
+        otf.LearningCalculator("tblite", tmp_path / "c")
+    with otf.LearningCalculator("tblite", tmp_path / "d") as calculator:
+        calculator.by_engine(molecule("CH4"))
+    with pytest.raises(FileError, match="of other settings"):
+        otf.LearningCalculator("tblite", tmp_path / "d", config={"system": {"charge": 2}})
+    run = otf.Run(molecule("CH4"), engine="tblite", directory=tmp_path / "run", steps=1)
+    with pytest.raises(FileError, match="is a run; choose another directory"):
+        otf.LearningCalculator("tblite", run.directory)
+
+
+def test_a_relaxation_that_does_not_converge_says_so(tmp_path):
+    with otf.LearningCalculator(EMT(), tmp_path) as calculator:
         stretched = molecule("C2H6")
         stretched.rattle(0.3, seed=2)
         with pytest.raises(RunError, match=r"not converged.*--steps"):
