@@ -91,7 +91,6 @@ def load_model(path: str | Path) -> "ModelCalculator":
     FileError
         If it is not a model file, or of a version this one does not support.
     """
-    from otf.learning.calculator import ModelCalculator
+    from otf.learning.calculator import learned
 
-    file = Path(path)
-    return ModelCalculator.read(file / "model.h5" if file.is_dir() else file)
+    return learned(str(path))

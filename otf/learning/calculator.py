@@ -70,3 +70,20 @@ class ModelCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
     def atomic_error(self, atoms: Atoms) -> Floats:
         """Expected force error of each atom (N,), RMS over its components, eV/Angstrom."""
         return np.asarray(np.sqrt(np.mean(self.predicted_error(atoms) ** 2, axis=1)))
+
+
+def learned(path: str) -> ModelCalculator:
+    """A learned model as a calculator, for configurations that name it, as a baseline does.
+
+    Parameters
+    ----------
+    path
+        A run directory, its ``model.h5``, or what ``otf fit`` wrote.
+
+    Raises
+    ------
+    FileError
+        If it is not a model file.
+    """
+    file = Path(path)
+    return ModelCalculator.read(file / "model.h5" if file.is_dir() else file)

@@ -114,8 +114,10 @@ def _of_run(config: Config, source: LearnFrom, path: Path) -> EarlierLabels:
     run, theirs, _ = read_run(path)
     if not source.same_engine and (other := differences(config, theirs)):
         raise FileError(
-            f"{path}: its labels are of another {other}; they cannot be learned together (if "
-            f"they can, write {{path: {source.path}, same_engine: true}})"
+            f"{path}: its labels are of another {other}; they cannot be learned together. Its "
+            "model can be the baseline: model.baseline: {kind: ase, calculator: "
+            f"otf.learning.calculator:learned, keywords: {{path: {path.resolve()}}}}}. If they can "
+            f"be, write {{path: {source.path}, same_engine: true}}"
         )
     labels = labels_of(run)
     if not labels:

@@ -103,6 +103,26 @@ def test_labels_of_a_prior_mean_are_not_computed_twice(tmp_path):
     assert again.predict(atoms).forces.tobytes() == model.predict(atoms).forces.tobytes()
 
 
+def test_the_model_of_a_run_with_another_engine_is_a_baseline(tmp_path):
+    cheap = otf.Run(
+        molecule("CH3OH"), engine={"kind": "tblite", "method": "GFN1-xTB"}, steps=60,
+        directory=tmp_path / "cheap", temperature_K=300, timestep_fs=0.5, ensemble="csvr",
+    )  # fmt: skip
+    cheap.run()
+    with pytest.raises(ConfigError, match=r"otf\.learning\.calculator:learned, keywords"):
+        otf.Run(
+            molecule("CH3OH"), engine="tblite", directory=tmp_path / "no", steps=1,
+            learn_from=[cheap.directory],
+        )  # fmt: skip
+    calculator = "otf.learning.calculator:learned"
+    term = {"kind": "ase", "calculator": calculator, "keywords": {"path": str(cheap.directory)}}
+    run = run_of(tmp_path / "run", steps=40, baseline=term)
+    assert "; baseline ase: left-out error" in run.run().model
+    frame = run.trajectory[-1]
+    learned = run.model.model.learned(frame).forces + cheap.model.model.predict(frame).forces
+    assert np.abs(run.model.model.predict(frame).forces - learned).max() < 1e-9
+
+
 @pytest.mark.parametrize("use", ["prior_mean", "respa"])
 def test_a_model_of_an_engine_needs_a_run(use):
     with pytest.raises(ConfigError, match=rf"{use} needs the dynamics of a run"):
