@@ -47,7 +47,7 @@ def command(
         seeds=seeds,
         noise=None if trial is None or trial.noise_meV_A is None else trial.noise_meV_A * MEV,
         progress=lambda number, step, labels: click.echo(
-            f"\rsimulation {number + 1} of {seeds}: step {step}, {labels} labels ",
+            f"\rsimulation {number + 1} of {seeds + 1}: step {step}, {labels} labels ",
             nl=False,
             err=True,
         ),
@@ -66,6 +66,9 @@ def command(
     click.echo(
         f"expected    {found.lowest} to {found.highest} labels in {found.steps} steps, "
         f"{share[0]:.2g} to {share[1]:.2g} %"
+    )
+    click.echo(
+        f"replicas    a second one would add {found.replica} labels, for as many steps again"
     )
     if label_s is not None:
         hours = [count * label_s / 3600.0 for count in (found.lowest, found.highest)]

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from ase import Atoms
 
@@ -23,6 +24,7 @@ from otf.postprocess.noisy_engine import NoisyEngine
 from otf.runs.assemble import make_engine
 from otf.runs.create import write_run
 from otf.runs.directory import read_run
+from otf.runs.earlier import EarlierLabels, labels_of
 from otf.runs.session import open_session
 
 _UNCERTAIN = 1.25  # factor by which the engine's own labels may be more or fewer
@@ -45,6 +47,9 @@ class Estimate:
         Steps of each simulation, and its labels.
     lowest, highest
         Labels to expect in the run.
+    replica
+        Labels that a replica beside it would add: those of a simulation with another seed, which
+        starts with the labels of the first one.
     """
 
     method: str
@@ -53,6 +58,7 @@ class Estimate:
     labels: tuple[int, ...]
     lowest: int
     highest: int
+    replica: int
 
 
 def estimate(
@@ -88,24 +94,28 @@ def estimate(
     atoms = atoms.copy()
     if atoms.cell.rank == 3 and atoms.pbc.any():  # tblite is periodic in all directions or in none
         atoms.pbc = True
-    simulated, labels, expected = [], [], []
-    for number in range(seeds):
+    found = list[_Simulation]()
+    for number in range(seeds + 1):  # the last one is a replica of the first
         dynamics = cheap.dynamics.model_copy(update={"seed": cheap.dynamics.seed + number})
         own = cheap.model_copy(update={"dynamics": dynamics})
+        earlier = found[0].labels if number == seeds else None
         try:
-            course = _simulated(own, atoms, noise, steps, lambda *at, n=number: progress(n, *at))
+            found.append(
+                _simulated(
+                    own, atoms, noise, steps, lambda *at, n=number: progress(n, *at), earlier
+                )
+            )
         except EngineError as error:
             raise RunError(f"no estimate: {method} cannot do this system ({error})") from error
-        simulated.append(course[-1][0])
-        labels.append(course[-1][1])
-        expected.append(_extrapolated(course, total))
+    *single, replica = [_extrapolated(one.course, total) for one in found]
     return Estimate(
         method,
         total,
-        tuple(simulated),
-        tuple(labels),
-        round(min(expected) / _UNCERTAIN),
-        round(max(expected) * _UNCERTAIN),
+        tuple(one.course[-1][0] for one in found[:-1]),
+        tuple(one.course[-1][1] for one in found[:-1]),
+        round(min(single) / _UNCERTAIN),
+        round(max(single) * _UNCERTAIN),
+        round(replica),
     )
 
 
@@ -124,17 +134,26 @@ def _at_cheap_level(config: Config, atoms: Atoms) -> tuple[Config, str]:
     ), method
 
 
+class _Simulation(NamedTuple):
+    """Steps and numbers of labels in the course of a run, and its labels."""
+
+    course: list[tuple[int, int]]
+    labels: EarlierLabels
+
+
 def _simulated(
     config: Config,
     atoms: Atoms,
     noise: float | None,
     steps: int,
     progress: Callable[[int, int], None],
-) -> list[tuple[int, int]]:
-    """Steps and numbers of labels in the course of a run."""
+    earlier: EarlierLabels | None,
+) -> _Simulation:
     course = [(0, 0)]
     with TemporaryDirectory(prefix="otf-estimate-") as folder:
-        run, config, atoms = read_run(write_run(config, atoms, Path(folder) / "run").path)
+        known = [] if earlier is None else [earlier]
+        made = write_run(config, atoms, Path(folder) / "run", earlier=known)
+        run, config, atoms = read_run(made.path)
         engine = make_engine(config)
         engine = engine if noise is None else NoisyEngine(engine, noise)
         with open_session(run, config, atoms, engine=engine) as session:
@@ -144,7 +163,9 @@ def _simulated(
                     progress(*course[-1])
                     if course[-1][0] >= steps:
                         break
-    return course
+        return _Simulation(
+            course, EarlierLabels("simulation", config.dynamics.timestep_fs, labels_of(run))
+        )
 
 
 def _extrapolated(course: list[tuple[int, int]], total: int) -> float:
