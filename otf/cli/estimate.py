@@ -67,9 +67,8 @@ def command(
         f"expected    {found.lowest} to {found.highest} labels in {found.steps} steps, "
         f"{share[0]:.2g} to {share[1]:.2g} %"
     )
-    click.echo(
-        f"replicas    a second one would add {found.replica} labels, for as many steps again"
-    )
+    more = f"{found.replica} labels for as many steps again"
+    click.echo(f"replicas    a second one would add {more}")
     if label_s is not None:
         hours = [count * label_s / 3600.0 for count in (found.lowest, found.highest)]
         click.echo(

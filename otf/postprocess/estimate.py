@@ -100,13 +100,17 @@ def estimate(
         own = cheap.model_copy(update={"dynamics": dynamics})
         earlier = found[0].labels if number == seeds else None
         try:
-            found.append(
-                _simulated(
-                    own, atoms, noise, steps, lambda *at, n=number: progress(n, *at), earlier
-                )
+            course = _simulated(
+                own,
+                atoms,
+                noise=noise,
+                steps=steps,
+                progress=lambda *at, n=number: progress(n, *at),
+                earlier=earlier,
             )
         except EngineError as error:
             raise RunError(f"no estimate: {method} cannot do this system ({error})") from error
+        found.append(course)
     *single, replica = [_extrapolated(one.course, total) for one in found]
     return Estimate(
         method,
@@ -144,6 +148,7 @@ class _Simulation(NamedTuple):
 def _simulated(
     config: Config,
     atoms: Atoms,
+    *,
     noise: float | None,
     steps: int,
     progress: Callable[[int, int], None],
