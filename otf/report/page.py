@@ -7,6 +7,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import numpy as np
+from ase import Atoms
 
 from otf.analysis.rdf import rdf
 from otf.config import Config
@@ -21,6 +22,8 @@ from otf.io.trajectory import read_scalars, read_trajectory
 from otf.learning.model_file import read_model
 from otf.postprocess.status import Overview, overview
 from otf.report import pictures
+from otf.report.audited import audited
+from otf.report.facts import facts_of
 from otf.report.viewer import shown, viewer
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, one_run, read_run
@@ -86,6 +89,7 @@ def _page(
 ) -> str:
     sections = [
         *_errors(run, config, state),
+        *_audit(run, config, t),
         *_energies(config, state, t),
         _found(run, t),
         _atoms(run, t),
@@ -95,7 +99,7 @@ def _page(
         f"<section><h2>{html.escape(s.title)}</h2><p>{s.text}</p>{_figure(s.figure)}</section>"
         for s in sections
     )
-    title = html.escape(f"{t.atoms.symbols} by {config.engine.kind}")
+    title = html.escape(_title(config, t.atoms))
     seen = overview(run.path)
     # While the run is in progress the page is rewritten, and reloaded by the browser.
     again = f'<meta http-equiv="refresh" content="{refresh_s:.0f}">' if refresh_s else ""
@@ -103,9 +107,13 @@ def _page(
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">{_POLICY}'
         f'<meta name="viewport" content="width=device-width, initial-scale=1">{again}'
         f"<title>otf: {title}</title><style>{_STYLE}</style></head><body><main>"
-        f"{_head(run, config, state, title, seen)}{body}"
+        f"{_head(run, config, state, t.atoms, seen)}{body}"
         f"<footer>otf {__version__}</footer></main></body></html>\n"
     )
+
+
+def _title(config: Config, atoms: Atoms) -> str:
+    return f"{atoms.get_chemical_formula()} by {config.engine.kind}"
 
 
 _POLICY = (
@@ -119,7 +127,8 @@ def _figure(drawn: str) -> str:
     return f"<figure>{drawn}</figure>" if drawn else ""
 
 
-def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: Overview) -> str:
+def _head(run: RunDirectory, config: Config, state: RunState, atoms: Atoms, seen: Overview) -> str:
+    title = html.escape(_title(config, atoms))
     history = state.history
     stages = " → ".join(
         f"{html.escape(name)}: {d.ensemble}, {d.total_steps} steps, {d.temperature_K:g} K"
@@ -154,11 +163,15 @@ def _head(run: RunDirectory, config: Config, state: RunState, title: str, seen: 
         if verdict is None
         else verdict.in_words()
     )
+    facts = "".join(
+        f"<dt>{name}</dt><dd>{html.escape(fact)}</dd>"
+        for name, fact in facts_of(run, config, state, atoms).items()
+    )
     tiles = "".join(f"<div><b>{html.escape(v)}</b><span>{k}</span></div>" for k, v in cards)
     return (
         f"<header><h1>{title}</h1><p>{html.escape(str(run.path))}: {seen.state}; {stages}</p>"
         f'<p class="verdict {state_of}">{html.escape(words)}</p><div class="cards">{tiles}</div>'
-        "</header>"
+        f"<dl>{facts}</dl></header>"
     )
 
 
@@ -190,9 +203,16 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
             ),
         ),
         _Section(
+            "Labels over time",
+            "Labels so far: most of them are computed while the model knows little.",
+            pictures.picture(
+                pictures.labels_so_far(history, timestep_fs=dt, steps=state.step), name="labels"
+            ),
+        ),
+        _Section(
             "Growth of the errors",
             "The same errors over the steps since the previous label.",
-            pictures.picture(pictures.by_distance(history), name="distance"),
+            pictures.picture(pictures.by_distance(history, target=target), name="distance"),
         ),
         _Section(
             "Calibration of the predicted errors",
@@ -207,6 +227,19 @@ def _errors(run: RunDirectory, config: Config, state: RunState) -> list[_Section
         svg = pictures.picture(pictures.iterations(history), name="scf")
         sections.append(_Section("Self-consistency", text, svg))
     return sections
+
+
+def _audit(run: RunDirectory, config: Config, t: Trajectory) -> list[_Section]:
+    found = audited(run, config, t)
+    if found is None:
+        return []
+    text = (
+        f"{found.frames} frames of the trajectory, labelled afterwards by <code>otf audit</code>: "
+        f"force MAE {found.force_mae_meV_A:.2f} meV/Å. Every force component by the model that "
+        "moved the atoms, and by the engine."
+    )
+    draw = pictures.parity(found.predicted, found.true)
+    return [_Section("Audit", text, pictures.picture(draw, name="audit", square=True))]
 
 
 def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
@@ -225,7 +258,8 @@ def _energies(config: Config, state: RunState, t: Trajectory) -> list[_Section]:
         out.append(_Section("Energy", text, pictures.picture(draw, name="ledger")))
     temperature = temperature_of(config, t)
     mean = "" if temperature is None else f"{temperature.in_words()}, over the last stage."
-    draw = pictures.series(t.time_fs, t.temperature, "temperature, K")
+    target = None if temperature is None else temperature.target_K
+    draw = pictures.series(t.time_fs, t.temperature, "temperature, K", target=target)
     out.append(_Section("Temperature", mean, pictures.picture(draw, name="temperature")))
     if np.isfinite(t.pressure_GPa).any():
         draw = pictures.series(t.time_fs, t.pressure_GPa, "pressure, GPa")
@@ -240,7 +274,7 @@ def _found(run: RunDirectory, t: Trajectory) -> _Section:
     curves = rdf([frames_of_run(run.trajectory, rows)], cutoff_A=_CUTOFF_A, bin_A=0.05)
     text = (
         f"Over {len(rows)} frames of the last stage, with two standard errors. "
-        f"<code>otf analyse rdf {html.escape(str(run.path))} --correct</code> corrects them for "
+        f"<code>otf analyse rdf {html.escape(str(run.path))} --reweight</code> corrects them for "
         "the error of the model."
     )
     draw = pictures.distributions(curves)
@@ -251,7 +285,7 @@ def _atoms(run: RunDirectory, t: Trajectory) -> _Section:
     model = read_model(run.model) if run.model.exists() else None
     text = "Drawn by 3Dmol; turn it with the mouse or a finger."
     if model is not None:
-        text += " The colours show the force errors predicted by the final model."
+        text += " The colours are those of the elements, or the errors that the model predicts."
     frames = read_trajectory(run.trajectory, shown(t))
     return _Section("The atoms", text, viewer(frames, model))
 
@@ -276,6 +310,10 @@ figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(8.5rem, 1fr)); gap: .6rem; }
 .cards div { background: var(--soft); border: 1px solid var(--line); border-radius: .5rem;
   padding: .5rem .7rem; } .cards b { display: block; } .cards span { font-size: .8rem; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: .1rem 1rem; font-size: .9rem; }
+dt { opacity: .7; } dd { margin: 0; overflow-wrap: anywhere; }
+.narrow { display: none; } .square { max-width: 30rem; }
+@media screen and (max-width: 34rem) { .wide { display: none; } .narrow { display: block; } }
 .verdict { border-left: .4rem solid gray; background: var(--soft); padding: .5rem .8rem;
   margin: .8rem 0; }
 .verdict.kept { border-color: #2a9d60; } .verdict.broken, .verdict.void { border-color: #d03b3b; }
@@ -286,6 +324,9 @@ figure { margin: .5rem 0; } figure svg { width: 100%; height: auto; }
   font-size: .9rem; } .controls input[type=range] { flex: 1 1 10rem; }
 .legend i { display: inline-block; width: 5rem; height: .7rem;
   background: linear-gradient(90deg, #3b82d0, #f0c83c, #d03b3b); }
+#elements { display: flex; flex-wrap: wrap; gap: .1rem .6rem; }
+#elements i { display: inline-block; width: .8rem; height: .8rem; border-radius: 50%;
+  border: 1px solid var(--line); vertical-align: -1px; }
 footer { margin-top: 3rem; font-size: .8rem; border-top: 1px solid var(--line); }
 @media print {
   section { break-inside: avoid; } body { font-size: 11pt; }

@@ -18,21 +18,32 @@ _INK = "#010203"  # placeholder for the text colour of the page
 _COLOURS = {"scheduled": "#3b82d0", "audits": "#2a9d60", "triggered": "#d9822b"} | {
     "proposals": "#3b82d0"
 }
-_MOST_POINTS = 1500
+_MOST_POINTS = 700
 
 Draw = Callable[[Any], None]
 
 
-def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
-    """Draw a figure and return it as an SVG element.
+def picture(draw: Draw, *, name: str, height: float = 2.9, square: bool = False) -> str:
+    """Draw a figure and return it as SVG: one for wide and one for narrow screens.
 
     Parameters
     ----------
     draw
         Function that draws on the axes.
     name
-        Prefix of all ids in the element, to make them unique in the page.
+        Prefix of all ids in the elements, to make them unique in the page.
+    square
+        Whether both axes have the same length.
     """
+    wide, narrow = (4.6, 4.2) if square else (6.4, height), (3.6, 3.4 if square else 2.7)
+    shape = " square" if square else ""
+    return (
+        f'<div class="wide{shape}">{_svg(draw, name, wide)}</div>'
+        f'<div class="narrow">{_svg(draw, f"narrow-{name}", narrow)}</div>'
+    )
+
+
+def _svg(draw: Draw, name: str, size: tuple[float, float]) -> str:
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -46,7 +57,7 @@ def picture(draw: Draw, *, name: str, height: float = 2.9) -> str:
         "svg.hashsalt": name,
     }
     with mpl.rc_context(style):
-        figure = Figure(figsize=(6.4, height), layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.subplots()
         draw(axes)
         stream = io.StringIO()
@@ -74,10 +85,12 @@ def timeline(history: tuple[LabelRecord, ...], *, timestep_fs: float, target: fl
     return draw
 
 
-def by_distance(history: tuple[LabelRecord, ...]) -> Draw:
+def by_distance(history: tuple[LabelRecord, ...], *, target: float | None) -> Draw:
     """Measured errors over the steps since the previous label."""
 
     def draw(axes: Any) -> None:
+        if target is not None:
+            axes.axhline(target, color=_INK, lw=0.8, ls="--", label="target")
         axes.set_xlabel("steps since the previous label")
         _errors_over(axes, history, lambda r: float(r.elapsed))
 
@@ -98,8 +111,39 @@ def _errors_over(
     axes.legend(frameon=False, fontsize="small")
 
 
+def labels_so_far(history: tuple[LabelRecord, ...], *, timestep_fs: float, steps: int) -> Draw:
+    """Number of labels over time."""
+
+    def draw(axes: Any) -> None:
+        times = [1e-3 * timestep_fs * step for step in sorted(r.step for r in history)]
+        counts = np.arange(1, len(times) + 1)
+        end = 1e-3 * timestep_fs * steps
+        axes.step([*times, end], [*counts, len(times)], where="post", color="#3b82d0")
+        axes.set_xlabel("time, ps")
+        axes.set_ylabel("labels so far")
+        axes.set_ylim(bottom=0.0)
+
+    return draw
+
+
+def parity(predicted: Floats, true: Floats) -> Draw:
+    """Force components of the model against those of the engine, eV/Angstrom."""
+
+    def draw(axes: Any) -> None:
+        low, high = float(min(predicted.min(), true.min())), float(max(predicted.max(), true.max()))
+        axes.plot([low, high], [low, high], color=_INK, lw=0.8)
+        every = max(1, len(true) // _MOST_POINTS)
+        axes.plot(true[::every], predicted[::every], ".", ms=3, color="#3b82d0")
+        axes.set_aspect("equal")
+        axes.set_xlabel("engine, eV/Å")
+        axes.set_ylabel("model, eV/Å")
+
+    return draw
+
+
 def coverage(history: tuple[LabelRecord, ...]) -> Draw:
     """Measured against predicted errors."""
+    from matplotlib.ticker import LogLocator, NullFormatter
 
     def draw(axes: Any) -> None:
         known = [r for r in history if kind_of(r) and np.isfinite(r.predicted) and r.force_mae > 0]
@@ -112,6 +156,9 @@ def coverage(history: tuple[LabelRecord, ...]) -> Draw:
             axes.loglog([low, high], [low, high], color=_INK, lw=0.8)
             axes.fill_between([low, high], [low / 2, high / 2], [low * 2, high * 2], alpha=0.15)
             axes.loglog(predicted, measured, ".", color=_COLOURS["scheduled"])
+            for axis in (axes.xaxis, axes.yaxis):  # few, so that they do not collide
+                axis.set_major_locator(LogLocator(numticks=4))
+                axis.set_minor_formatter(NullFormatter())
         axes.set_xlabel("predicted error, meV/Å")
         axes.set_ylabel("measured, meV/Å")
 
@@ -142,10 +189,13 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
     return draw
 
 
-def series(time_fs: Floats, values: Floats, label: str) -> Draw:
+def series(time_fs: Floats, values: Floats, label: str, *, target: float | None = None) -> Draw:
     """A scalar quantity over time."""
 
     def draw(axes: Any) -> None:
+        if target is not None:
+            axes.axhline(target, color=_INK, lw=0.8, ls="--", label="thermostat")
+            axes.legend(frameon=False, fontsize="small")
         axes.plot(*thinned(1e-3 * time_fs, values), lw=0.8, color="#3b82d0")
         axes.set_xlabel("time, ps")
         axes.set_ylabel(label)

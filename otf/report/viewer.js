@@ -58,6 +58,15 @@
     paint();
   };
 
+  const elements = find("elements");
+  for (const symbol of new Set(scene.symbols)) {
+    const entry = document.createElement("span"), swatch = document.createElement("i");
+    const colour = $3Dmol.elementColors.Jmol[symbol] ?? 0xff1493;
+    swatch.style.background = `#${colour.toString(16).padStart(6, "0")}`;
+    entry.append(swatch, ` ${symbol}`);
+    elements.append(entry);
+  }
+
   let timer = null;
   const stop = () => { clearInterval(timer); timer = null; play.textContent = "play"; };
   play.onclick = () => {
@@ -74,5 +83,5 @@
     find("printed").src = viewer.pngURI();
   });
 
-  show(0).then(() => { viewer.zoomTo(); viewer.render(); stage.dataset.drawn = "yes"; });
+  show(0).then(() => { viewer.zoomTo(); viewer.zoom(scene.cells.length ? 1.15 : 1.6); viewer.render(); stage.dataset.drawn = "yes"; });
 })();

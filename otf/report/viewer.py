@@ -86,14 +86,14 @@ def _hundredths(lengths: Floats) -> list[int]:
 
 def _controls(found: dict[str, Any]) -> str:
     legend = (
-        '<label><input type="checkbox" id="by-error" checked> expected error</label>'
+        '<label><input type="checkbox" id="by-error"> expected error</label>'
         f'<span class="legend">0 <i></i> {found["most"]:g} meV/Å</span>'
     )
     return (
         '<div class="controls"><button id="play">play</button>'
         f'<input type="range" id="frame" min="0" max="{len(found["times"]) - 1}" value="0" '
         'aria-label="frame"><output id="when"></output>'
-        f"{legend if found['errors'] else ''}</div>"
+        f'<span id="elements"></span>{legend if found["errors"] else ""}</div>'
     )
 
 

@@ -186,7 +186,7 @@ def summarise(
         labels_percent=labelled_percent(len(history), moves),
         error=error_of(config, history),
         by_kind=by_kind(history),
-        model=_model(config, state),
+        model=model_in_words(config, state),
         scf_first=history[0].scf_iterations if history else None,
         scf_later=_mean_cycles(history[1:]),
         gains=gains(run.matrices, history),
@@ -210,7 +210,7 @@ def summarise(
     )
 
 
-def _model(config: Config, state: RunState | None) -> str:
+def model_in_words(config: Config, state: RunState | None) -> str:
     """Size of the model, and the baseline that it corrects."""
     if state is None or not state.history:
         return "nothing learned yet"

@@ -85,6 +85,7 @@ def read(page: str) -> Reader:
 def test_a_page_holds_all_its_sections(page):
     assert read(page).headings == [
         "Labels",
+        "Labels over time",
         "Growth of the errors",
         "Calibration of the predicted errors",
         "Energy",
@@ -95,6 +96,9 @@ def test_a_page_holds_all_its_sections(page):
         "Files",
     ]
     assert "<span>saved</span>" in page
+    assert "<dt>system</dt><dd>Al4, 4 atoms, periodic in 3 directions</dd>" in page
+    assert re.search(r"<dt>method</dt><dd>ase [\d.]+ ase.calculators.emt:EMT</dd>", page)
+    assert "<dt>timestep</dt><dd>2 fs</dd><dt>seed</dt><dd>1</dd>" in page
     assert "press &amp; hold: npt, 200 steps, 300 K" in page
     assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
 
@@ -126,7 +130,7 @@ def test_the_page_and_the_summary_show_the_same_numbers(tmp_path):
 
 def test_pictures_are_drawn_and_take_the_colours_of_the_page(page):
     pictures = re.findall(r"<svg.*?</svg>", page, flags=re.DOTALL)
-    assert len(pictures) == 7
+    assert len(pictures) == 2 * 8  # for wide and for narrow screens
     for picture in pictures:
         drawn = ElementTree.fromstring(picture)
         assert len(list(drawn.iter("{http://www.w3.org/2000/svg}path"))) > 5
@@ -166,3 +170,13 @@ def test_a_run_in_progress_and_one_not_begun(tmp_path, page):
         (tmp_path / "run" / name).unlink()
     assert "nothing to report" in otf("report", tmp_path / "run", rc=1).stderr
     assert "is not a run of otf" in otf("report", tmp_path, rc=1).stderr
+
+
+def test_an_audit_has_a_section_of_its_own(tmp_path):
+    reported(tmp_path, MD)
+    said = otf("audit", tmp_path / "run", "--every", 40).stdout
+    otf("report", tmp_path / "run")
+    page = (tmp_path / "run/report.html").read_text()
+    assert "Audit" in read(page).headings
+    error = re.search(r"force +MAE ([\d.]+) meV/A", said).group(1)
+    assert f"force MAE {error} meV/Å. Every force component" in page
