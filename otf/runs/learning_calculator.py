@@ -76,9 +76,8 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
     >>> from tempfile import TemporaryDirectory
     >>> from ase.build import molecule
     >>> from ase.optimize import BFGS
-    >>> with TemporaryDirectory() as folder:
-    ...     atoms = molecule("H2O")
-    ...     atoms.calc = LearningCalculator("tblite", folder)
+    >>> atoms = molecule("H2O")
+    >>> with TemporaryDirectory() as folder, LearningCalculator("tblite", folder) as atoms.calc:
     ...     converged = BFGS(atoms, logfile=None).run(fmax=0.02)
     ...     confirmed = atoms.calc.by_engine(atoms).forces
     >>> bool(converged), bool(np.abs(confirmed).max() < 0.04)

@@ -172,6 +172,7 @@ def test_a_run_in_progress_and_one_not_begun(tmp_path, page):
     assert "is not a run of otf" in otf("report", tmp_path, rc=1).stderr
 
 
+@pytest.mark.full
 def test_an_audit_has_a_section_of_its_own(tmp_path):
     reported(tmp_path, MD)
     said = otf("audit", tmp_path / "run", "--every", 40).stdout

@@ -56,15 +56,16 @@ def test_an_odd_number_of_electrons_has_one_unpaired(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("source", "kind"),
+    ("source", "kind", "reader"),
     [
-        (DECKS / "siesta/decks/siesta_origin.fdf", "siesta"),
-        (DECKS / "openmx/decks/openmx_base.dat", "openmx"),
-        (ROOT / "configs/espresso_si8.in", "ipi"),
-        (ROOT / "configs/cp2k_water.inp", "ipi"),
+        (DECKS / "siesta/decks/siesta_origin.fdf", "siesta", "ase"),
+        (DECKS / "openmx/decks/openmx_base.dat", "openmx", "ase"),
+        (ROOT / "configs/espresso_si8.in", "ipi", "qe_tools"),
+        (ROOT / "configs/cp2k_water.inp", "ipi", "cp2k_input_tools"),
     ],
 )
-def test_a_configuration_for_an_input_file(tmp_path, source, kind):
+def test_a_configuration_for_an_input_file(tmp_path, source, kind, reader):
+    pytest.importorskip(reader)
     shutil.copy(source, tmp_path)
     options = RunOptions(command="prog")
     text = str(starter_of(tmp_path / source.name, options, folder=tmp_path))

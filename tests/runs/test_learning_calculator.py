@@ -78,6 +78,7 @@ def test_labels_are_kept_and_no_structure_is_labelled_twice(tmp_path):
     assert results[1][1] == pytest.approx(results[0][1], abs=1e-3)
 
 
+@pytest.mark.full
 def test_the_barrier_of_an_adatom(tmp_path):
     with otf.LearningCalculator(EMT(), tmp_path) as calculator:
         ends = [adatom(), adatom(column=1.0)]
@@ -90,6 +91,7 @@ def test_the_barrier_of_an_adatom(tmp_path):
     assert curves.y["energy_eV"].mean.argmax() == 2
 
 
+@pytest.mark.full
 def test_a_cell_is_relaxed_by_the_engines_stress(tmp_path):
     crystal = bulk("Cu", cubic=True, a=3.75)
     crystal.rattle(0.02, seed=1)
