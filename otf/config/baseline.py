@@ -25,15 +25,15 @@ class BaselineTerm(EngineSection):
         "which is trained by a simulation with this engine before the first step; respa: such a "
         "model at every step, and the engine at some of them (multiple time steps)",
     )
-    every: Literal["auto"] | PositiveInt = Field(
-        "auto",
-        description="respa: steps between evaluations of the engine; auto: as many as leave the "
-        "fluctuation of the total energy as it is with every step",
+    every: PositiveInt | None = Field(
+        None,
+        description="respa: steps between evaluations of the engine; default: as many as leave the "
+        "fluctuation of the total energy as it is with every step, but no more than 4",
     )
 
     @model_validator(mode="after")
     def _every_is_of_respa(self) -> Self:
-        if self.every != "auto" and self.use != "respa":
+        if self.every is not None and self.use != "respa":
             raise ValueError(f"every has no meaning with use: {self.use}; leave it out")
         return self
 

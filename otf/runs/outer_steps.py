@@ -19,7 +19,7 @@ from otf.driver.multiple_time_steps import MultipleTimeSteps
 from otf.dynamics.integrators import Acting
 from otf.errors import RunError
 from otf.io.durable import replace_file
-from otf.learning.baseline import Baseline, Stepping
+from otf.learning.baseline import Baseline, BaselineError, Stepping
 from otf.learning.force_model import ForceModel
 from otf.runs.assemble import make_ensemble, trainer_of
 from otf.runs.directory import RunDirectory
@@ -56,8 +56,9 @@ def stepping_of(
         If an engine fails.
     """
     terms = {i: t for i, t in enumerate(config.model.baseline) if t.use == "respa"}
-    given = [term.every for term in terms.values() if isinstance(term.every, int)]
-    tried = (min(given),) if len(given) == len(terms) else (1, *_TRIED)
+    given = [term.every for term in terms.values() if term.every is not None]
+    most = min(given, default=max(_TRIED))
+    tried = (most,) if len(given) == len(terms) else (1, *(k for k in _TRIED if k <= most))
     file = run.prior_mean(min(terms)) / "outer_steps.yaml"
     if not file.exists():
         found = _measured(config, atoms, baseline, fast, tried)
@@ -86,7 +87,12 @@ def _measured(
         if asked_to_stop() is not None:
             raise RunError("stopped while the baseline was measured; resume the run")
         model = replace(zero, baseline=replace(baseline, stepping=Stepping(fast, every)))
-        found.append(_trajectory(config, atoms.copy(), model, every))
+        try:
+            found.append(_trajectory(config, atoms.copy(), model, every))
+        except BaselineError:  # atoms where the engine has no forces: the models led astray
+            if not found:
+                raise
+            break
         _LOG.info(
             "model.baseline: evaluated at every %d steps, the total energy varies by %.2g meV",
             every,
