@@ -10,6 +10,7 @@ from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
 from otf.engines.calculator import CalculatorEngine
+from otf.engines.extras import install_command
 from otf.engines.labels import EngineReport
 from otf.engines.protocol import Capabilities
 from otf.errors import EngineError
@@ -65,7 +66,7 @@ class _Dispersion(CalculatorEngine):
             module = importlib.import_module(f"{self.package}.ase")
         except ImportError as error:
             raise EngineError(
-                f"engine {self.kind} needs {self.package}: pip install 'otf-aimd[dispersion]'"
+                f"engine {self.kind} needs {self.package}: {install_command('dispersion')}"
             ) from error
         self._calculator = self._made(module)
         structure = atoms.copy()
@@ -84,7 +85,7 @@ class _Dispersion(CalculatorEngine):
         try:
             return EngineReport(True, version(cls.package), [])
         except PackageNotFoundError:
-            return EngineReport(False, "", ["pip install 'otf-aimd[dispersion]'"])
+            return EngineReport(False, "", [install_command("dispersion")])
 
 
 class D3Engine(_Dispersion):

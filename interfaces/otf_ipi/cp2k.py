@@ -17,6 +17,7 @@ from ase import Atoms, units
 from ase.cell import Cell
 from ase.data import chemical_symbols
 
+from otf.engines.extras import install_command
 from otf.engines.failures import MORE_ITERATIONS
 from otf.engines.ipi_client import Listener
 from otf.engines.job import Given, InputJob, fix_components
@@ -132,7 +133,7 @@ class Cp2kInput(ProgramInput):
         if CP2KInputParser is None:
             raise EngineError(
                 f"{self.source}: input files of CP2K are read by cp2k-input-tools: "
-                "pip install 'otf-aimd[cp2k]'"
+                f"{install_command('cp2k')}"
             )
         try:
             tree = _parser(str(self.folder)).parse(io.StringIO(self.text))

@@ -17,6 +17,7 @@ from ase.data import atomic_numbers
 from ase.io.espresso import Namelist, label_to_symbol, read_fortran_namelist
 
 from otf.arrays import Floats
+from otf.engines.extras import install_command
 from otf.engines.failures import MORE_ITERATIONS, SAFE_MIXING
 from otf.engines.ipi_client import Listener
 from otf.engines.job import Given, InputJob, fix_components
@@ -161,7 +162,7 @@ class EspressoInput(ProgramInput):
         if PwInputFile is None:
             raise EngineError(
                 f"{self.source}: input files of pw.x are read by qe-tools: "
-                "pip install 'otf-aimd[espresso]'"
+                f"{install_command('espresso')}"
             )
         try:
             parsed = PwInputFile(_single_quotes(self.text), validate_species_names=False)

@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
 
+from otf.engines.extras import install_command
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from otf.arrays import Floats
 
 LEVEL_SHIFT = "level shift and more iterations"
-_INSTALL = "pip install 'otf-aimd[dft]'"
 
 
 class Options(BaseModel):
@@ -117,7 +117,9 @@ class PyscfEngine(Engine):
         try:
             from pyscf import dft, gto, lib
         except ImportError as error:
-            raise EngineError(f"engine 'pyscf' needs PySCF ({error}): {_INSTALL}") from error
+            raise EngineError(
+                f"engine 'pyscf' needs PySCF ({error}): {install_command('dft')}"
+            ) from error
         if self._options.mode == "one_shot" and self.warm_start == "previous":
             raise EngineError(
                 "engine.mode: one_shot needs learned density matrices: closed shells, and "
@@ -223,7 +225,7 @@ class PyscfEngine(Engine):
         try:
             found = version("pyscf")
         except PackageNotFoundError:
-            return EngineReport(False, "", [_INSTALL])
+            return EngineReport(False, "", [install_command("dft")])
         threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
 

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats
+from otf.engines.extras import install_command
 from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
@@ -58,8 +59,8 @@ def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
         importlib.import_module("sisl")
     except ImportError as error:
         raise EngineError(
-            f"engine.warm_start: learned density matrices need sisl ({error}): pip install "
-            "'otf-aimd[siesta]', or leave it at true"
+            f"engine.warm_start: learned density matrices need sisl ({error}): "
+            f"{install_command('siesta')}, or leave it at true"
         ) from error
     unpolarised = (deck.value("Spin") or "none").lower() in ("none", "non-polarized")
     if spin or not unpolarised or deck.flag("SpinPolarized"):

@@ -23,6 +23,7 @@ from ase import Atoms
 from ase import parallel as ase_parallel
 
 from otf.arrays import Floats
+from otf.engines.extras import install_command
 from otf.errors import RunError
 from otf.kernels.energy import Tensors
 from otf.model.descriptor import Descriptor
@@ -80,7 +81,7 @@ def world_of(started: int) -> Any:
         world = importlib.import_module("mpi4py.MPI").COMM_WORLD
     except ImportError as error:
         raise RunError(
-            f"{started} ranks were started, but mpi4py is missing: pip install 'otf-aimd[mpi]'"
+            f"{started} ranks were started, but mpi4py is missing: {install_command('mpi')}"
         ) from error
     if world.size == 1:
         raise RunError(

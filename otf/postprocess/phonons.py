@@ -17,6 +17,7 @@ from otf.analysis.blocks import Estimate
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
 from otf.engines.asking import ask
+from otf.engines.extras import install_command
 from otf.engines.labels import LabelFailure
 from otf.errors import RunError
 from otf.learning.calculator import ModelCalculator
@@ -109,9 +110,7 @@ def _displaced(rest: Atoms, supercell: tuple[int, int, int], displacement_A: flo
         structure = importlib.import_module("phonopy.structure.atoms")
         cells = importlib.import_module("phonopy.structure.cells")
     except ImportError as error:
-        raise RunError(
-            f"phonons need phonopy ({error}): pip install 'otf-aimd[phonons]'"
-        ) from error
+        raise RunError(f"phonons need phonopy ({error}): {install_command('phonons')}") from error
     unit = structure.PhonopyAtoms(
         symbols=list(rest.symbols),
         cell=rest.cell.array,

@@ -20,6 +20,7 @@ from ase import Atoms
 
 from otf.config import Config
 from otf.engines.allocation import Allocation
+from otf.engines.extras import install_command
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, LabelSource, WarmStart
 from otf.errors import EngineError, RunError
@@ -53,7 +54,7 @@ class EngineProcesses:
         except ImportError as error:
             raise RunError(
                 f"replicas.backend: executorlib is missing ({error}): "
-                "pip install 'otf-aimd[executorlib]'"
+                f"{install_command('executorlib')}"
             ) from error
         resources: dict[str, object] = {"cores": 1, "threads_per_core": cores}
         kind = executorlib.SingleNodeExecutor
