@@ -119,6 +119,13 @@ class Cp2kInput(ProgramInput):
         return "\n".join(_generator().line_iter(tree)) + "\n"
 
     @property
+    def field(self) -> str:
+        """See :class:`ProgramInput`."""
+        dft = self._force.get("+dft", {})
+        found = [name for name in ("efield", "periodic_efield") if f"+{name}" in dft]
+        return f"&{found[0].upper()}" if found else ""
+
+    @property
     def changes(self) -> list[str]:
         """See :class:`ProgramInput`."""
         return ["STRESS_TENSOR ANALYTICAL: the stress is part of labels"] * self._adds_stress

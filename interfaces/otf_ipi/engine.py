@@ -13,6 +13,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.engines.external_field import warn_of_field
 from otf.engines.failures import diagnose
 from otf.engines.job import InputJob
 from otf.engines.labels import EngineReport, LabelFailure, Labels
@@ -93,6 +94,8 @@ class IpiEngine(Engine):
         self._cell = cell_for(
             atoms, vacuum_A=options.vacuum_A, template=template, source=given.source
         )
+        if given.field:
+            warn_of_field(given.source, given.field)
         for line in given.changes:
             _LOG.info("input: %s", line)
         scratch.mkdir(parents=True, exist_ok=True)

@@ -144,6 +144,14 @@ class EspressoInput(ProgramInput):
         )
 
     @property
+    def field(self) -> str:
+        """See :class:`ProgramInput`; ``tefield`` alone may be a dipole correction."""
+        if self._setting("control", "lelfield", default=False):
+            return "lelfield"
+        amplitude = self._setting("system", "eamp", default=0.001)
+        return "tefield" if self._setting("control", "tefield", default=False) and amplitude else ""
+
+    @property
     def changes(self) -> list[str]:
         """See :class:`ProgramInput`."""
         if self._setting("system", "nosym", default=False):

@@ -86,6 +86,11 @@ class ProgramInput(ABC):
         target.write_text(self.prepared(atoms, species, listener, remedies), encoding="utf-8")
 
     @property
+    def field(self) -> str:
+        """What sets an external electric field in it; empty if there is none."""
+        return ""
+
+    @property
     def changes(self) -> Sequence[str]:
         """What a run changes besides the structure and the type of the run, in words."""
         return ()

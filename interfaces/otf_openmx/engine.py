@@ -14,6 +14,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.engines.external_field import is_field, warn_of_field
 from otf.engines.failures import FROM_SCRATCH, diagnose
 from otf.engines.input_deck import Deck
 from otf.engines.job import InputJob
@@ -55,6 +56,7 @@ from otf_openmx.output import (
 
 _LOG = logging.getLogger("otf.openmx")
 
+_FIELD = "scf.Electric.Field"
 _ECHO_A = 2e-5  # positions are echoed with five decimals
 _LAUNCH_S = 20.0
 
@@ -124,6 +126,8 @@ class OpenmxEngine(Engine):
         )
         for line in original.repeated:
             _LOG.warning("%s", line)
+        if is_field((original.value(_FIELD) or "").split()):
+            warn_of_field(original.source, _FIELD)
         self._deck = original.copy()
         self._cell = cell_for(
             atoms,

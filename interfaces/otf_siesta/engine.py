@@ -14,6 +14,7 @@ from ase import Atoms
 from pydantic import BaseModel
 
 from otf.arrays import Floats
+from otf.engines.external_field import is_field, warn_of_field
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.input_deck import Deck
 from otf.engines.job import InputJob
@@ -40,6 +41,7 @@ from otf_siesta.options import Options, gamma_only, make_deck
 from otf_siesta.output import LEGACY, constants_of, read_version
 
 _LOG = logging.getLogger("otf.siesta")
+_FIELD = "ExternalElectricField"
 _LAUNCH_S = 20.0
 
 
@@ -129,6 +131,8 @@ class SiestaEngine(Engine):
             self._patience,
         )
         job.check_files()
+        if is_field(word for line in deck.block(_FIELD) or () for word in line.split()):
+            warn_of_field(deck.source, _FIELD)
         self._basis = fingerprint(deck, species)
         self._job = job
         self._strategy = (

@@ -19,6 +19,7 @@ from otf.engines.ipi_client import Listener
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
+from otf_ipi.cp2k import Cp2kInput
 from otf_ipi.espresso import EspressoInput
 from tests.cli.command import otf
 
@@ -378,3 +379,28 @@ def test_densities_of_quantum_espresso_are_learned(inputs, tmp_path):
         density = ase.io.cube.read_cube(file)["data"]
     electrons = density.mean() * bulk("Si").get_volume() / units.Bohr**3
     assert electrons == pytest.approx(8.0, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ("", ""),
+        ("lelfield = .true.,", "lelfield"),
+        ("tefield = .true.,", "tefield"),
+        ("dipfield = .true., tefield = .true.,", "tefield"),
+    ],
+)
+def test_external_fields_are_found(settings, field):
+    text = SILICON.format(pseudo="/p").replace("&CONTROL\n", f"&CONTROL\n{settings}\n")
+    assert EspressoInput(text, "pw.in", Path()).field == field
+    corrected = text.replace("ibrav = 2,", "ibrav = 2, eamp = 0.0,")  # a dipole correction
+    assert EspressoInput(corrected, "pw.in", Path()).field == field.replace("tefield", "")
+    found = (
+        Cp2kInput(WATER, "a.inp", Path()).field,
+        Cp2kInput(
+            WATER.replace("&DFT\n", "&DFT\n&PERIODIC_EFIELD\nINTENSITY 0.01\n&END\n"),
+            "a.inp",
+            Path(),
+        ).field,
+    )
+    assert found == ("", "&PERIODIC_EFIELD")

@@ -585,6 +585,12 @@ policy:
 """
 
 
+@pytest.mark.parametrize(("field", "warned"), [("0.0 0.0 0.1", True), ("0.0 0.0 0.0", False)])
+def test_an_external_field_is_warned_of(tmp_path, options, caplog, field, warned):
+    opened(options(keywords={"scf.Electric.Field": field}), molecule("CH4"), tmp_path / "s").close()
+    assert ("scf.Electric.Field: in an external field" in caplog.text) == warned
+
+
 def test_job_of_ones_own_is_taken_over(tmp_path):
     (tmp_path / "job.dat").write_text(TEMPLATE.format(data=data_path(tmp_path / "data")))
     source = tmp_path / "run.yaml"

@@ -419,6 +419,12 @@ AtomicCoordinatesFormat Ang
     np.testing.assert_allclose(np.delete(whole.positions, 1, axis=0), atoms.positions)
 
 
+@pytest.mark.parametrize(("field", "warned"), [("0.0 0.0 0.5 V/Ang", True), ("0 0 0 V/Ang", False)])
+def test_an_external_field_is_warned_of(siesta, open_siesta, caplog, field, warned):
+    open_siesta(siesta(keywords={"ExternalElectricField": [field]}), molecule("CH4"))
+    assert ("ExternalElectricField: in an external field" in caplog.text) == warned
+
+
 def test_server_is_said_goodbye(tmp_path, siesta, open_siesta):
     atoms = molecule("CH4")
     engine = open_siesta(siesta(), atoms)
