@@ -105,6 +105,7 @@ def test_audit_reports_true_errors(folder):
     assert "MAE" in otf("audit", "runs/water", cwd=folder).stdout
 
 
+@pytest.mark.full
 def test_summary_as_json_and_in_words(folder, tmp_path):
     out = otf("run", "water.yaml", "--json", "--output", tmp_path / "j", cwd=folder).stdout
     summary = json.loads(out)
@@ -145,6 +146,7 @@ def test_init_writes_a_config_that_runs_and_never_overwrites(tmp_path):
     assert "already exists" in refused.stderr
 
 
+@pytest.mark.full
 def test_changed_settings_are_taken_over_or_refused_by_name(folder, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(folder / "runs/water", run)

@@ -2,6 +2,7 @@
 
 import re
 
+import pytest
 from ase.build import bulk
 
 from tests.cli.command import otf
@@ -13,6 +14,7 @@ dynamics: {steps: 2}
 """
 
 
+@pytest.mark.full
 def test_a_fitting_run_beside_a_new_one_is_suggested(tmp_path):
     atoms = bulk("Cu", cubic=True)
     atoms.rattle(0.1, seed=1)

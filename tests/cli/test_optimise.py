@@ -16,6 +16,7 @@ def otf(*words: object, cwd, rc: int = 0) -> subprocess.CompletedProcess[str]:
     return done
 
 
+@pytest.mark.full
 def test_a_structure_is_relaxed_and_its_labels_are_used_again(tmp_path):
     atoms = molecule("H2O")
     atoms.rattle(0.1, seed=1)

@@ -103,6 +103,7 @@ def test_a_page_holds_all_its_sections(page):
     assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
 
 
+@pytest.mark.full
 def test_the_page_and_the_summary_show_the_same_numbers(tmp_path):
     text = html.unescape(reported(tmp_path, MD))
     said = otf("resume", tmp_path / "run").stdout  # the summary of the finished run
@@ -153,6 +154,7 @@ def test_a_page_needs_nothing_else_and_is_small(page):
     assert len(page) < 2_000_000
 
 
+@pytest.mark.full
 def test_a_page_of_monte_carlo(tmp_path):
     page = reported(tmp_path, MONTE_CARLO)
     assert "exact sampling: no error target" in page

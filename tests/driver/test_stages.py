@@ -96,6 +96,7 @@ def test_a_stopped_run_goes_on_to_the_same_bits(finished, tmp_path):
             assert getattr(again, name).tobytes() == getattr(whole, name).tobytes()
 
 
+@pytest.mark.full
 def test_the_last_stage_may_become_longer(tmp_path):
     path = make(tmp_path)
     with pytest.raises(ConfigError, match="the last of the stages begins at 200"):

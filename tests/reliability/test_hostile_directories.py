@@ -196,9 +196,8 @@ class Hanging(EMT):
 """
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.full)]
-)
+@pytest.mark.full
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_second_signal_ends_a_run_whose_engine_hangs(tmp_path, number):
     (tmp_path / "hanging.py").write_text(HANGING)
     source = written(tmp_path, "hanging:Hanging")

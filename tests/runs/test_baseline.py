@@ -65,6 +65,7 @@ def test_a_run_left_and_continued_is_the_same(tmp_path):
     assert audited.force_mae_meV_A < 30.0
 
 
+@pytest.mark.full
 def test_a_prior_mean_is_trained_once_and_kept(tmp_path):
     term = {**CHEAP, "use": "prior_mean"}
     whole = run_of(tmp_path / "whole", steps=30, baseline=term)

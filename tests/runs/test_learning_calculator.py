@@ -101,6 +101,7 @@ def test_a_cell_is_relaxed_by_the_engines_stress(tmp_path):
     assert crystal.cell.lengths() == pytest.approx([3.59, 3.59, 3.59], abs=0.01)
 
 
+@pytest.mark.full
 def test_fixed_atoms_do_not_hide_small_forces(tmp_path):
     slab = adatom()
     with otf.LearningCalculator(EMT(), tmp_path) as calculator:

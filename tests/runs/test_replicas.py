@@ -204,6 +204,7 @@ def test_labels_in_processes_return_their_matrices_too(tmp_path):
         assert len(list((replica / "matrices").glob("0*.h5"))) == len(labels) > 2
 
 
+@pytest.mark.full
 def test_who_waits_for_a_free_engine_labels_nothing_after_a_stop(tmp_path):
     config = written(tmp_path, wait=1.0, replicas="count: 4, labels_at_once: 1")
     process = started("run", config, "--output", tmp_path / "run")
