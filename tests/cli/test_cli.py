@@ -67,6 +67,7 @@ def test_second_run_is_refused_and_says_how_to_go_on(folder):
     assert "Traceback" not in refused.stderr
 
 
+@pytest.mark.full
 def test_resume_of_a_finished_run_changes_nothing(folder):
     before = (folder / "runs/water/labels.extxyz").read_bytes()
     out = otf("resume", "runs/water", cwd=folder).stdout
@@ -74,6 +75,7 @@ def test_resume_of_a_finished_run_changes_nothing(folder):
     assert (folder / "runs/water/labels.extxyz").read_bytes() == before
 
 
+@pytest.mark.full
 def test_resume_makes_a_run_longer(folder, tmp_path):
     shutil.copytree(folder / "runs/water", tmp_path / "w")
     assert "230 of 230 steps" in otf("resume", "w", "--steps", 230, cwd=tmp_path).stdout
@@ -117,6 +119,7 @@ def test_summary_as_json_and_in_words(folder, tmp_path):
     assert f"labels      {summary['labels']}" in words
 
 
+@pytest.mark.full
 def test_resolved_config_repeats_the_run(folder, tmp_path):
     resolved = folder / "runs/water/config.resolved.yaml"
     otf("run", resolved, "--output", tmp_path / "again", cwd=folder)
@@ -136,6 +139,7 @@ def test_broken_config_exits_1_with_every_problem(tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.full
 def test_init_writes_a_config_that_runs_and_never_overwrites(tmp_path):
     assert "otf run first.yaml" in otf("init", "first", cwd=tmp_path).stdout
     config = tmp_path / "first.yaml"
@@ -168,6 +172,7 @@ def test_changed_settings_are_taken_over_or_refused_by_name(folder, tmp_path):
 STOP = CONFIG.replace("steps: 200", "steps: 100000")
 
 
+@pytest.mark.full
 def test_enough_labels_end_a_run_well(tmp_path):
     (tmp_path / "job.yaml").write_text(STOP + "stop:\n  labels: 5\n")
     done = otf("run", "job.yaml", cwd=tmp_path)

@@ -163,6 +163,7 @@ def test_a_page_of_monte_carlo(tmp_path):
     assert "Radial distributions" in headings
 
 
+@pytest.mark.full
 def test_a_run_in_progress_and_one_not_begun(tmp_path, page):
     config = MD + "stop: {labels: 3}\n"
     page = reported(tmp_path, config)

@@ -80,6 +80,7 @@ def test_ase_drives_a_model_and_gets_what_the_model_says(run, kind, tmp_path):
     assert said.endswith("structures computed\n")
 
 
+@pytest.mark.full
 def test_what_cannot_be_served_is_named(run, tmp_path):
     model = run / "model.h5"
     assert "--structure FILE" in otf("serve", model, rc=1).stderr

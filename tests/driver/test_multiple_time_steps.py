@@ -116,6 +116,7 @@ def test_it_is_reversible(zero, fast):
     assert np.abs(there.atoms.positions - start).max() < 1e-9
 
 
+@pytest.mark.full
 def test_fast_forces_that_are_far_off_are_corrected_more_often(zero):
     options = {key: value for key, value in MORSE.items() if key != "kind"}
     poor = EngineTerm(TermSettings("ase", options))

@@ -378,6 +378,7 @@ def test_keywords_of_earlier_versions_are_warned_of(caplog):
 # The program as a subprocess
 
 
+@pytest.mark.full
 class TestOpenmxContract(EngineContract):
     kind = "openmx"
     structure = molecule("H2O")
@@ -500,6 +501,7 @@ def test_bad_restart_files_are_dropped(tmp_path, options):
     assert list((tmp_path / "s" / "label-000001" / "otf_rst").glob("*.ft1"))
 
 
+@pytest.mark.full
 def test_hanging_program_is_ended_with_its_children(tmp_path, options):
     atoms = molecule("CH4")
     engine = opened(options("hang", timeout_s=3.0), atoms, tmp_path / "s")

@@ -611,6 +611,7 @@ policy:
 """
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("mode", ["compute", "once-dies"])
 def test_job_of_ones_own_is_taken_over(tmp_path, mode):
     job = tmp_path / "job"

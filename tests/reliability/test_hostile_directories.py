@@ -79,6 +79,7 @@ def test_what_makes_no_calculator_is_not_called(tmp_path, capsys, name):
     assert capsys.readouterr().out == ""
 
 
+@pytest.mark.full
 def test_the_engine_of_another_users_directory_needs_consent(tmp_path):
     source = written(tmp_path, "ase.calculators.emt:EMT")
     config = read_config(source)

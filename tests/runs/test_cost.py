@@ -31,6 +31,7 @@ def test_a_step_of_the_engine_costs_what_labels_right_after_another_do():
     assert cost_of((first, *far), wall_s=1.0, steps=9).step_s == pytest.approx(17.0 / 3)
 
 
+@pytest.mark.full
 def test_no_session_is_forgotten_and_all_places_say_the_same(tmp_path):
     (tmp_path / "run.yaml").write_text(CONFIG)
     path = tmp_path / "runs" / "run"

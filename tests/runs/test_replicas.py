@@ -67,6 +67,7 @@ def replicas_of(run: Path) -> list[Path]:
     return sorted(run.glob("replica-?"))
 
 
+@pytest.mark.full
 def test_replicas_teach_each_other_and_each_is_a_run(tmp_path):
     said = json.loads(otf("run", written(tmp_path), "--output", tmp_path / "run", "--json"))
     assert [w["steps"] for w in said["replicas"]] == [150, 150, 150]
