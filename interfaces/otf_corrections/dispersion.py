@@ -1,10 +1,9 @@
 """Dispersion corrections D3 and D4, by the libraries of their authors (dftd3, dftd4)."""
 
 import importlib
-from abc import abstractmethod
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from ase import Atoms
 from pydantic import BaseModel, ConfigDict, Field
@@ -15,24 +14,19 @@ from otf.engines.labels import EngineReport
 from otf.engines.protocol import Capabilities
 from otf.errors import EngineError
 
-_METHOD = "density functional whose dispersion is missing, such as PBE"
-
-
-class D3Options(BaseModel):
-    """Keys of the ``engine`` section."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-    method: str = Field(description=_METHOD)
-    damping: Literal["d3bj", "d3zero", "d3bjm", "d3zerom", "d3op"] = "d3bj"
-
 
 class D4Options(BaseModel):
     """Keys of the ``engine`` section."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
-    method: str = Field(description=_METHOD)
+    method: str = Field(description="density functional whose dispersion is missing, such as PBE")
+
+
+class D3Options(D4Options):
+    """Keys of the ``engine`` section."""
+
+    damping: Literal["d3bj", "d3zero", "d3bjm", "d3zerom", "d3op"] = "d3bj"
 
 
 class _Dispersion(CalculatorEngine):
@@ -44,10 +38,6 @@ class _Dispersion(CalculatorEngine):
     def __init__(self, options: BaseModel, *, charge: int, spin: int) -> None:
         super().__init__(None, name=self.kind, level="dispersion")
         self._options = options
-
-    @abstractmethod
-    def _made(self, module: Any) -> Any:
-        """The calculator of the package's module."""
 
     @property
     def capabilities(self) -> Capabilities:
@@ -68,7 +58,8 @@ class _Dispersion(CalculatorEngine):
             raise EngineError(
                 f"engine {self.kind} needs {self.package}: {install_command('dispersion')}"
             ) from error
-        self._calculator = self._made(module)
+        made = getattr(module, self.package.upper())  # DFTD3, DFTD4
+        self._calculator = made(**self._options.model_dump())
         structure = atoms.copy()
         structure.calc = self._calculator
         try:
@@ -95,10 +86,6 @@ class D3Engine(_Dispersion):
     Options: ClassVar[type[BaseModel]] = D3Options
     package: ClassVar[str] = "dftd3"
 
-    def _made(self, module: Any) -> Any:
-        assert isinstance(self._options, D3Options)
-        return module.DFTD3(method=self._options.method, damping=self._options.damping)
-
 
 class D4Engine(_Dispersion):
     """DFT-D4 (Caldeweyher et al., J. Chem. Phys. 150, 154122 (2019))."""
@@ -106,7 +93,3 @@ class D4Engine(_Dispersion):
     kind: ClassVar[str] = "d4"
     Options: ClassVar[type[BaseModel]] = D4Options
     package: ClassVar[str] = "dftd4"
-
-    def _made(self, module: Any) -> Any:
-        assert isinstance(self._options, D4Options)
-        return module.DFTD4(method=self._options.method)

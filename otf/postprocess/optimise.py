@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.filters import FrechetCellFilter
 from ase.mep import NEB
 from ase.optimize import BFGS
@@ -155,13 +156,21 @@ def find_path(
         start = calculator.by_engine(band[0]).energy
         barrier = calculator.by_engine(band[top]).energy - start
         if converged and abs(barrier - (energies[top] - energies[0])) < _SAME_EV:
-            return Path(band, barrier)
+            return Path([_as_found(image) for image in band], barrier)
         if left <= 0:
             break
     raise RunError(
         f"not converged after {steps - left} steps; allow more steps (--steps), or a larger force "
         "(--fmax)"
     )
+
+
+def _as_found(image: Atoms) -> Atoms:
+    """A copy with its energy and forces, which needs no calculator."""
+    found = image.copy()
+    results = {"energy": image.get_potential_energy(), "forces": image.get_forces()}
+    found.calc = SinglePointCalculator(found, **results)
+    return found
 
 
 def progress_curves(course: Sequence[Step]) -> Curves:

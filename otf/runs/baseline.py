@@ -58,7 +58,7 @@ def baseline_of(config: Config, run: RunDirectory, atoms: Atoms) -> Baseline:
     return baseline
 
 
-def make_baseline(model: Model, atoms: Atoms) -> Baseline:
+def make_baseline(model: Model, atoms: Atoms, *, charge: int = 0, spin: int = 0) -> Baseline:
     """Create the baseline of a model that is fitted to structures like ``atoms``.
 
     Raises
@@ -71,7 +71,7 @@ def make_baseline(model: Model, atoms: Atoms) -> Baseline:
             raise ConfigError(
                 [f"model.baseline.use: {section.use} needs the dynamics of a run; use exact here"]
             )
-    engines = _engines(model, atoms, 0, 0, None)
+    engines = _engines(model, atoms, charge, spin, None)
     return Baseline(engines.terms, optional=engines.optional) if engines.terms else NO_BASELINE
 
 

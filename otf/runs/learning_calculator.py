@@ -18,16 +18,16 @@ from otf.config import Config
 from otf.config.reader import config_of
 from otf.config.schema import STRESS_NOISE_GPA
 from otf.driver.expected import expected_by
-from otf.driver.labelling import Labeller
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import Engine
-from otf.errors import FileError
+from otf.errors import FileError, RunError
 from otf.io.durable import replace_file, sole_owner
 from otf.io.labels import LabelFile
 from otf.learning.calculator import ModelCalculator
 from otf.learning.trainer import Trainer
 from otf.model.descriptor import displaced
-from otf.runs.assemble import make_trainer
+from otf.runs.assemble import make_labeller, make_trainer
+from otf.runs.baseline import make_baseline
 from otf.runs.directory import RunDirectory
 from otf.runs.earlier import digest_of
 from otf.runs.run import EngineSpec, engine_of, engine_section
@@ -38,6 +38,10 @@ _LOG = logging.getLogger("otf.calculator")
 _FEWEST = 2  # labels, before which the model has no errors
 _WORST = 2.0  # targets that the predicted error of an atom may reach
 _SHARE = 0.5  # of the largest force: errors beyond it would lead astray
+
+
+class NoAnswerError(RunError, CalculationFailed):  # type: ignore[misc]  # ase is not typed
+    """The engine gives no label of a structure, or the model cannot describe it."""
 
 
 class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
@@ -125,11 +129,11 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
 
         Raises
         ------
-        CalculationFailed
+        NoAnswerError
             If it has learned nothing yet.
         """
         if self._trainer is None or not self._trainer.has_learned:
-            raise CalculationFailed("there is no model yet: nothing was learned")
+            raise NoAnswerError("there is no model yet: nothing was learned")
         return ModelCalculator(self._trainer.force_model)
 
     def calculate(
@@ -142,7 +146,7 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
 
         Raises
         ------
-        CalculationFailed
+        NoAnswerError
             If the engine gives no label.
         """
         super().calculate(atoms, list(properties), list(system_changes))
@@ -164,7 +168,7 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
 
         Raises
         ------
-        CalculationFailed
+        NoAnswerError
             If the engine gives none.
         """
         trainer = self._trainer_for(atoms)
@@ -173,11 +177,11 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             return known
         self._open(atoms)
         index = len(self._labels)
-        labels = Labeller(self._engine, self._labels).label(
+        labels = make_labeller(self._config, self._engine, self._labels).label(
             atoms, index=index, step=index, expected=expected_by(trainer, atoms, noise=0.0)
         )
         if isinstance(labels, LabelFailure):
-            raise CalculationFailed(f"{labels.reason}. {labels.advice}")
+            raise NoAnswerError(f"{labels.reason}. {labels.advice}")
         self._learn(trainer, index, atoms, labels)
         return labels
 
@@ -225,14 +229,17 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             section = self._config.model
             if atoms.pbc.all() and self._engine.capabilities.stress:
                 section = section.model_copy(update={"stress_noise_GPa": STRESS_NOISE_GPA})
-            self._trainer = make_trainer(section, displaced(atoms, seed=0))
+            system = self._config.system
+            baseline = make_baseline(section, atoms, charge=system.charge, spin=system.spin)
+            self._open_files.callback(baseline.close)
+            self._trainer = make_trainer(section, displaced(atoms, seed=0), baseline=baseline)
             for stored in (self._labels[i] for i in range(len(self._labels))):
                 self._learn(self._trainer, stored.index, stored.atoms, stored.labels)
         species = self._trainer.model.descriptor.species
         unknown = sorted(set(atoms.numbers.tolist()) - set(np.asarray(species).tolist()))
         if unknown:
             names = " ".join(Atoms(unknown).get_chemical_symbols())
-            raise CalculationFailed(
+            raise NoAnswerError(
                 f"the model in {self._files.path} has no {names}; use another LearningCalculator, "
                 "in another directory"
             )

@@ -56,3 +56,17 @@ def test_a_barrier_with_a_configuration(tmp_path):
     molecule("H2O").write(tmp_path / "other.xyz")
     refused = otf("neb", "hop.yaml", "other.xyz", cwd=tmp_path, rc=1).stderr
     assert "LAST: other.xyz holds OH2" in refused
+
+
+def test_an_engine_without_an_answer_is_named_without_a_traceback(tmp_path):
+    (tmp_path / "no.py").write_text(
+        "from ase.calculators.emt import EMT\n\n\nclass No(EMT):\n"
+        "    def calculate(self, *arguments, **keywords):\n"
+        "        raise RuntimeError('no licence')\n"
+    )
+    (tmp_path / "c.yaml").write_text(
+        "system: {molecule: CH4}\nengine: {kind: ase, calculator: 'no:No'}\ndynamics: {steps: 1}\n"
+    )
+    refused = otf("relax", "c.yaml", cwd=tmp_path, rc=1).stderr
+    assert refused.splitlines()[-1].startswith("otf: RuntimeError: no licence")
+    assert "Traceback" not in refused

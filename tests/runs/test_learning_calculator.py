@@ -155,3 +155,21 @@ def test_a_relaxation_that_does_not_converge_says_so(tmp_path):
         stretched.rattle(0.3, seed=2)
         with pytest.raises(RunError, match=r"not converged.*--steps"):
             list(relax(stretched, calculator, fmax_eV_A=1e-3, steps=2))
+
+
+def test_a_baseline_and_a_net_force_are_those_of_the_configuration(tmp_path):
+    cheap = {"kind": "ase", "calculator": "ase.calculators.emt:EMT"}
+    sections = {"model": {"baseline": cheap, "net_force": "subtract"}}
+    with otf.LearningCalculator("tblite", tmp_path, config=sections) as calculator:
+        atoms = molecule("CH4")
+        atoms.rattle(0.05, seed=1)
+        label = calculator.by_engine(atoms)
+        (term,) = calculator.model.model.baseline.terms
+        assert term.name == "ase"
+        assert np.abs(label.forces.sum(axis=0)).max() < 1e-12
+    prior = {"model": {"baseline": {**cheap, "use": "prior_mean"}}}
+    with (
+        otf.LearningCalculator("tblite", tmp_path / "b", config=prior) as calculator,
+        pytest.raises(ConfigError, match="needs the dynamics of a run"),
+    ):
+        calculator.by_engine(molecule("CH4"))
