@@ -8,3 +8,6 @@ import numpy.typing as npt
 Floats: TypeAlias = npt.NDArray[np.float64]
 Ints: TypeAlias = npt.NDArray[np.int64]
 Complex: TypeAlias = npt.NDArray[np.complex128]
+
+Indices: TypeAlias = npt.NDArray[np.uint64]
+"""Indices of arrays in loops where the test for negative ones costs time."""

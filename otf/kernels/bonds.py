@@ -23,28 +23,26 @@ SWITCH = 0.08
 
 
 @kernel
-def _distance(i: int, slot: int, positions: Floats, cell: Floats, neighbours: Neighbours) -> float:
+def _distance(i: int, slot: int, positions: Floats, neighbours: Neighbours) -> float:
     """Distance from atom i to its neighbour in a slot of the list, Angstrom."""
     j = neighbours.indices[slot]
     r2 = 0.0
     for c in range(3):
-        delta = positions[j, c] - positions[i, c]
-        for d in range(3):
-            delta += neighbours.shifts[slot, d] * cell[d, c]
+        delta = positions[j, c] - positions[i, c] + neighbours.offsets[slot, c]
         r2 += delta * delta
     return float(np.sqrt(r2))
 
 
 @kernel
 def bonded_pairs(
-    positions: Floats, cell: Floats, radii: Floats, longest: float, neighbours: Neighbours
+    positions: Floats, radii: Floats, longest: float, neighbours: Neighbours
 ) -> npt.NDArray[np.bool_]:
     """Whether the atoms of each pair (P,) are bonded.
 
     Parameters
     ----------
-    positions, cell
-        (N, 3) and (3, 3), Angstrom.
+    positions
+        (N, 3), Angstrom.
     radii, longest
         (N,) R and b, Angstrom.
     neighbours
@@ -54,7 +52,7 @@ def bonded_pairs(
     for i in range(positions.shape[0]):
         for slot in range(neighbours.first[i], neighbours.first[i + 1]):
             limit = min(radii[i] + radii[neighbours.indices[slot]], longest)
-            out[slot] = _distance(i, slot, positions, cell, neighbours) < limit
+            out[slot] = _distance(i, slot, positions, neighbours) < limit
     return out
 
 
@@ -63,7 +61,6 @@ def bond_weights(
     start: int,
     stop: int,
     positions: Floats,
-    cell: Floats,
     radii: Floats,
     longest: float,
     neighbours: Neighbours,
@@ -74,7 +71,7 @@ def bond_weights(
 
     Parameters
     ----------
-    positions, cell, radii, longest, neighbours
+    positions, radii, longest, neighbours
         See :func:`bonded_pairs`; the list covers the bonds and their switching range.
     weights, slopes
         (N,) and (P,) 1/Angstrom; those of the range are filled.
@@ -83,7 +80,7 @@ def bond_weights(
         weight = 1.0
         for slot in range(neighbours.first[i], neighbours.first[i + 1]):
             limit = min(radii[i] + radii[neighbours.indices[slot]], longest)
-            stretch = (_distance(i, slot, positions, cell, neighbours) / limit - 1.0) / SWITCH
+            stretch = (_distance(i, slot, positions, neighbours) / limit - 1.0) / SWITCH
             u = abs(stretch)
             slopes[slot] = 0.0
             if u < 1.0:

@@ -73,11 +73,21 @@ class Basis(NamedTuple):
 
 
 class Neighbours(NamedTuple):
-    """The neighbour list of a structure (see :func:`otf.kernels.neighbours.neighbour_list`)."""
+    """The neighbour list of a structure (see :func:`otf.kernels.neighbours.neighbour_list`).
+
+    Attributes
+    ----------
+    first, indices
+        (N + 1,) and (P,).
+    offsets
+        (P, 3) shifts of the periodic images, Angstrom.
+    reverse
+        (P,) index of the pair in the other direction.
+    """
 
     first: Ints
     indices: Ints
-    shifts: Ints
+    offsets: Floats
     reverse: Ints
 
 
@@ -101,12 +111,6 @@ class Workspace(NamedTuple):
     moments: Floats
     features: Floats
     four_jacobian: Floats
-    gradient: Floats
-    adjoint: Floats
-    by_species: Floats
-    z: Floats
-    bz: Floats
-    pair: Floats
 
 
 def make_basis(
@@ -170,8 +174,8 @@ def feature_count(basis: Basis) -> int:
     return low_count(basis) + len(basis.four.first) - 1
 
 
-def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> Workspace:
-    """Allocate buffers for up to ``most_neighbours`` neighbours and ``components`` components z."""
+def make_workspace(basis: Basis, most_neighbours: int) -> Workspace:
+    """Allocate buffers for up to ``most_neighbours`` neighbours."""
     n_two = basis.two_table.shape[0]
     n_three = basis.three_table.shape[0]
     degrees = basis.norm.shape[0]
@@ -192,12 +196,6 @@ def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> W
         moments=np.empty((channels, n_lm)),
         features=np.empty(feature_count(basis)),
         four_jacobian=np.empty(len(basis.four.touched)),
-        gradient=np.empty(low_count(basis)),
-        adjoint=np.empty((channels, n_lm)),
-        by_species=np.empty((basis.n_species * n_three, n_lm)),
-        z=np.empty(components),
-        bz=np.empty(components),
-        pair=np.empty(3),
     )
 
 
@@ -205,7 +203,6 @@ def make_workspace(basis: Basis, most_neighbours: int, components: int = 0) -> W
 def visit_neighbours(
     i: int,
     positions: Floats,
-    cell: Floats,
     species: Ints,
     neighbours: Neighbours,
     basis: Basis,
@@ -227,9 +224,7 @@ def visit_neighbours(
         j = neighbours.indices[slot]
         r2 = 0.0
         for c in range(3):
-            delta = positions[j, c] - positions[i, c]
-            for d in range(3):
-                delta += neighbours.shifts[slot, d] * cell[d, c]
+            delta = positions[j, c] - positions[i, c] + neighbours.offsets[slot, c]
             work.vector[count, c] = delta
             r2 += delta * delta
         if r2 >= cutoff * cutoff:

@@ -12,9 +12,10 @@ species, :math:`w E_g + (1 - w) E_s`. With
 ==========================================  =======================
 formula                                     code
 ==========================================  =======================
-E_i and dE_i/dV                             :func:`_atom_energy`
-dE_i/dA_{c,lm}, and by species              :func:`_moment_adjoint`, :func:`_adjoint_by_species`
-dE_i/dr_j and the virial                    :func:`energies_and_pairs`
+E_i and dE_i/dV                             :func:`_low_energy`
+w E_g + (1 - w) E_s                         :func:`_blended_energy`
+dE_i/dA_{c,lm}, and by species              :func:`_group_energy`
+dE_i/dr_j                                   :func:`_fill_gradients`
 F_i                                         :func:`gather_forces`, :func:`scatter_forces`
 ==========================================  =======================
 
@@ -25,15 +26,12 @@ with bitwise identical results. They do not allocate.
 from typing import NamedTuple
 
 from otf.arrays import Floats, Ints
-from otf.kernels.descriptor import (
-    Basis,
-    Neighbours,
-    Workspace,
-    power_spectrum,
-    visit_neighbours,
-)
+from otf.kernels.descriptor import Basis, Neighbours
 from otf.kernels.four_body import four_body_adjoint
-from otf.kernels.jit import kernel, ordered_kernel
+from otf.kernels.generated import add_virial, pair_gradients, spectrum_adjoint
+from otf.kernels.jit import inlined, kernel, ordered_kernel
+from otf.kernels.pages import Pages, fill_pages, groups, low_features
+from otf.kernels.shapes import FX, FY, FZ, X
 
 
 class Tensors(NamedTuple):
@@ -52,7 +50,7 @@ class Tensors(NamedTuple):
     quadratic
         (groups, components, components), symmetric, eV.
     four
-        (groups, four-body features), eV; no columns if they are not used.
+        (groups, terms of the four-body features), eV; no columns if they are not used.
     """
 
     constant: Floats
@@ -81,10 +79,10 @@ class Membership(NamedTuple):
     slope: Floats
 
 
-@kernel
-def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
-    """E_i without its four-body part; stores dE_i/dV in ``work.gradient``."""
-    features, gradient, z, bz = work.features, work.gradient, work.z, work.bz
+@inlined
+def _low_energy(group: int, tensors: Tensors, pages: Pages) -> float:
+    """E_i without its four-body part; stores dE_i/dV in ``pages.gradient``."""
+    features, gradient, z, bz = pages.features, pages.gradient, pages.z, pages.bz
     low = gradient.shape[0]
     energy = float(tensors.constant[group])
     # Sums and stores in loops of their own: a loop with both is compiled in two orders of
@@ -111,89 +109,67 @@ def _atom_energy(group: int, tensors: Tensors, work: Workspace) -> float:
     return energy
 
 
-@kernel
-def _moment_adjoint(basis: Basis, work: Workspace) -> None:
-    """dE_i/dA_{c,lm} from dE_i/dV_{cc'l}."""
-    gradient, adjoint = work.gradient, work.adjoint
-    degrees = basis.norm.shape[0]
-    channels = work.moments.shape[0]
-    adjoint[:] = 0.0
-    f = basis.n_species * basis.two_table.shape[0]
-    for c in range(channels):
-        for other in range(c, channels):
-            for degree in range(degrees):
-                g = gradient[f]
-                f += 1
-                for lm in range(degree * degree, (degree + 1) * (degree + 1)):
-                    adjoint[c, lm] += g * work.moments[other, lm]
-                    adjoint[other, lm] += g * work.moments[c, lm]
-
-
-@kernel
-def _adjoint_by_species(basis: Basis, work: Workspace) -> None:
-    """dE_i/dA of the channels, summed with the weights of each species."""
-    n_three, mixing = basis.three_table.shape[0], basis.mixing
-    work.by_species[:] = 0.0
-    for s in range(basis.n_species):
-        for e in range(mixing.first[s], mixing.first[s + 1]):
-            channel, weight = mixing.channel[e] * n_three, mixing.weight[e]
-            for k in range(n_three):
-                for lm in range(work.adjoint.shape[1]):
-                    work.by_species[s * n_three + k, lm] += weight * work.adjoint[channel + k, lm]
-
-
-@kernel
-def _pair_gradient(slot: int, s: int, basis: Basis, work: Workspace, pair: Floats) -> None:
-    """dE_i/dr_j for the neighbour in row ``slot`` of the workspace, of species s, into ``pair``."""
-    gradient, adjoint = work.gradient, work.by_species
-    n_two = basis.two_table.shape[0]
-    n_three = basis.three_table.shape[0]
-    degrees = basis.norm.shape[0]
-    r = work.distance[slot]
-    radial = 0.0
-    for k in range(n_two):
-        radial += gradient[s * n_two + k] * work.two_slope[slot, k]
-    tx, ty, tz = 0.0, 0.0, 0.0
-    if r < basis.cutoff_three:
-        for degree in range(degrees):
-            for lm in range(degree * degree, (degree + 1) * (degree + 1)):
-                by_value, by_slope = 0.0, 0.0
-                for k in range(n_three):
-                    a = adjoint[s * n_three + k, lm]
-                    by_value += a * work.three[slot, k]
-                    by_slope += a * work.three_slope[slot, k]
-                radial += (by_slope - degree * by_value / r) * work.harmonic[slot, lm]
-                tx += by_value * work.harmonic_gradient[slot, lm, 0]
-                ty += by_value * work.harmonic_gradient[slot, lm, 1]
-                tz += by_value * work.harmonic_gradient[slot, lm, 2]
-    pair[0] = (radial * work.vector[slot, 0] + tx) / r
-    pair[1] = (radial * work.vector[slot, 1] + ty) / r
-    pair[2] = (radial * work.vector[slot, 2] + tz) / r
-
-
-@kernel
-def _group_energy(group: int, basis: Basis, tensors: Tensors, work: Workspace) -> float:
-    """E_i with the coefficients of a group; stores its derivatives in the workspace."""
-    energy = _atom_energy(group, tensors, work)
-    _moment_adjoint(basis, work)
+@inlined
+def _group_energy(group: int, basis: Basis, tensors: Tensors, pages: Pages) -> float:
+    """E_i with the coefficients of a group; stores dE_i/dV and dE_i/dA in the pages."""
+    energy = _low_energy(group, tensors, pages)
+    channels = basis.mixing.channels * basis.three_table.shape[0]
+    two = basis.n_species * basis.two_table.shape[0]
+    spectrum_adjoint(pages.shape, channels, pages.moments, pages.gradient, two, pages.adjoint)
     if tensors.four.shape[1] > 0:
-        energy += four_body_adjoint(
-            basis.four, tensors.four[group], work.moments.ravel(), work.adjoint.ravel()
-        )
-    _adjoint_by_species(basis, work)
+        energy += four_body_adjoint(basis.four, tensors.four[group], pages.moments, pages.adjoint)
     return float(energy)
 
 
+@inlined
+def _blended_energy(
+    i: int, species_i: int, membership: Membership, basis: Basis, tensors: Tensors, pages: Pages
+) -> tuple[float, float]:
+    """E_i, its derivatives by V and A in the pages, and its derivative by the weight of i."""
+    weight, group = membership.weight[i], membership.group[i]
+    energy = by_weight = 0.0
+    for own in range(1 if weight >= 1.0 else 2):  # the energy of its group, then of its species
+        if own > 0:
+            by_weight, group = energy, species_i
+            for k in range(pages.gradient.shape[0]):
+                pages.kept_gradient[k] = weight * pages.gradient[k]
+            for k in range(pages.adjoint.shape[0]):
+                pages.kept_adjoint[k] = weight * pages.adjoint[k]
+        energy = _group_energy(group, basis, tensors, pages)
+    if weight < 1.0:
+        for k in range(pages.gradient.shape[0]):
+            pages.gradient[k] = pages.kept_gradient[k] + (1.0 - weight) * pages.gradient[k]
+        for k in range(pages.adjoint.shape[0]):
+            pages.adjoint[k] = pages.kept_adjoint[k] + (1.0 - weight) * pages.adjoint[k]
+        by_weight -= energy
+    return energy + weight * by_weight, by_weight
+
+
+@inlined
+def _fill_gradients(basis: Basis, pages: Pages) -> None:
+    """dE_i/dr_j of all neighbours in the pages, from dE_i/dV and dE_i/dA."""
+    mixing, own = basis.mixing, pages.own
+    for s in range(basis.n_species):
+        for k in range(own.shape[0]):
+            own[k] = 0.0
+        for e in range(mixing.first[s], mixing.first[s + 1]):
+            start, weight = mixing.channel[e] * own.shape[0], mixing.weight[e]
+            for k in range(own.shape[0]):
+                own[k] += weight * pages.adjoint[start + k]
+        every, near, two = groups(pages.within[s]), groups(pages.near[s]), basis.two_table.shape[0]
+        pair_gradients(pages.shape, every, near, pages.page[s], pages.gradient, s * two, own)
+
+
 @kernel
-def _add_pairs(
-    count: int, share: float, species: Ints, basis: Basis, work: Workspace, pairs: Floats
-) -> None:
-    """Add a share of the derivatives by the ``count`` neighbours in the workspace to the pairs."""
-    pair = work.pair
-    for row in range(count):
-        _pair_gradient(row, species[work.atom[row]], basis, work, pair)
-        for c in range(3):
-            pairs[work.slot[row], c] += share * pair[c]
+def _add_by_weight(by_weight: float, slope: Floats, basis: Basis, pages: Pages) -> None:
+    """Add the derivatives through the weight of the atom, with that of E_i by the weight."""
+    width = pages.slot.shape[1]
+    for s in range(basis.n_species):
+        for column in range(pages.within[s]):
+            along = by_weight * slope[pages.slot[s, column]]
+            for axis in range(3):
+                unit = pages.page[s, (X + axis) * width + column]
+                pages.page[s, (FX + axis) * width + column] += along * unit
 
 
 @kernel
@@ -201,13 +177,12 @@ def energies_and_pairs(
     start: int,
     stop: int,
     positions: Floats,
-    cell: Floats,
     species: Ints,
     membership: Membership,
     neighbours: Neighbours,
     basis: Basis,
     tensors: Tensors,
-    work: Workspace,
+    pages: Pages,
     energies: Floats,
     pairs: Floats,
     virial: Floats,
@@ -218,15 +193,15 @@ def energies_and_pairs(
     ----------
     start, stop
         The range of atoms.
-    positions, cell
-        (N, 3) and (3, 3), Angstrom.
+    positions
+        (N, 3), Angstrom.
     species
         (N,) channel of each atom when it is a neighbour, and row of the tensors of its species.
     membership
         Row of the tensors for each atom when it is a centre, with its weight.
     neighbours, basis, tensors
         The neighbour list (covering the cutoffs), the descriptor, the coefficients.
-    work
+    pages
         Buffers, not shared with concurrent calls.
     energies
         (N,) eV; the range is filled.
@@ -235,28 +210,25 @@ def energies_and_pairs(
     virial
         (3, 3) dE/dstrain of the range, eV; filled.
     """
+    width = pages.slot.shape[1]
     virial[:] = 0.0
     for i in range(start, stop):
-        count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
-        power_spectrum(basis, work)
-        pairs[neighbours.first[i] : neighbours.first[i + 1]] = 0.0
-        weight = membership.weight[i]
-        energy = _group_energy(membership.group[i], basis, tensors, work)
-        _add_pairs(count, weight, species, basis, work, pairs)
-        if weight < 1.0:
-            plain = _group_energy(species[i], basis, tensors, work)
-            _add_pairs(count, 1.0 - weight, species, basis, work, pairs)
-            for row in range(count):
-                slot = work.slot[row]
-                by_length = (energy - plain) * membership.slope[slot] / work.distance[row]
-                for c in range(3):
-                    pairs[slot, c] += by_length * work.vector[row, c]
-            energy = weight * energy + (1.0 - weight) * plain
-        energies[i] = energy
-        for row in range(count):
-            for c in range(3):
-                for d in range(3):
-                    virial[c, d] += pairs[work.slot[row], c] * work.vector[row, d]
+        fill_pages(i, positions, species, neighbours, basis, pages)
+        low_features(basis, pages)
+        energies[i], by_weight = _blended_energy(i, species[i], membership, basis, tensors, pages)
+        _fill_gradients(basis, pages)
+        if by_weight != 0.0:
+            _add_by_weight(by_weight, membership.slope, basis, pages)
+        for slot in range(neighbours.first[i], neighbours.first[i + 1]):
+            pairs[slot, 0], pairs[slot, 1], pairs[slot, 2] = 0.0, 0.0, 0.0
+        for s in range(basis.n_species):
+            page = pages.page[s]
+            for column in range(pages.within[s]):
+                slot = pages.slot[s, column]
+                pairs[slot, 0] = page[FX * width + column]
+                pairs[slot, 1] = page[FY * width + column]
+                pairs[slot, 2] = page[FZ * width + column]
+            add_virial(pages.shape, groups(pages.within[s]), page, virial)
 
 
 @ordered_kernel

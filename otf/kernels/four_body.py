@@ -28,7 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from otf.arrays import Floats, Ints
+from otf.arrays import Floats, Indices, Ints
 from otf.kernels.harmonics import normalisation, solid_harmonics
 from otf.kernels.jit import kernel
 
@@ -52,6 +52,12 @@ class FourBody(NamedTuple):
         (features + 1,) and (entries,): the moments each feature depends on.
     entry
         (products, 3) indices of the factors in ``touched``.
+    term
+        (products,) the term of the energy each product belongs to: those of the same factors are
+        one term.
+    pairs, pair_first, third
+        (pairs, 2) two factors that terms have in common, (pairs + 1,) where these terms begin, and
+        (terms,) their third factor.
     """
 
     first: Ints
@@ -60,6 +66,10 @@ class FourBody(NamedTuple):
     touched_first: Ints
     touched: Ints
     entry: Ints
+    term: Ints
+    pairs: Indices
+    pair_first: Indices
+    third: Indices
 
 
 def gaunt_coefficients(l_max: int) -> Floats:
@@ -126,14 +136,47 @@ def make_four_body(
         first.append(len(factors))
         touched += mine
         touched_first.append(len(touched))
+    of_products = np.array(factors, dtype=np.int64).reshape(-1, 3)
     return FourBody(
         np.array(first, dtype=np.int64),
-        np.array(factors, dtype=np.int64).reshape(-1, 3),
+        of_products,
         np.array(weight, dtype=float),
         np.array(touched_first, dtype=np.int64),
         np.array(touched, dtype=np.int64),
         np.array(entry, dtype=np.int64).reshape(-1, 3),
+        *_terms(of_products),
     )
+
+
+def _terms(factors: Ints) -> tuple[Ints, Indices, Indices, Indices]:
+    """The terms of products (products, 3): see ``term`` to ``third`` of :class:`FourBody`.
+
+    Each is assigned to the most frequent of its three pairs. Pairs with as many terms are adjacent,
+    so that the length of the inner loop of :func:`four_body_adjoint` can be predicted.
+    """
+    terms, of_product = np.unique(factors, axis=0, return_inverse=True)
+    splits = np.stack([terms, terms[:, [0, 2, 1]], terms[:, [1, 2, 0]]], axis=1)
+    _, code, count = np.unique(
+        splits[..., :2].reshape(-1, 2), axis=0, return_inverse=True, return_counts=True
+    )
+    each, best = np.arange(len(terms)), count[code].reshape(-1, 3).argmax(axis=1)
+    chosen, pair = splits[each, best], code.reshape(-1, 3)[each, best]
+    order = np.lexsort((chosen[:, 2], pair, np.bincount(pair, minlength=len(count))[pair]))
+    chosen, place = chosen[order], np.empty(len(terms), np.int64)
+    place[order] = each
+    begins = np.flatnonzero(np.diff(pair[order], prepend=-1))
+    return (
+        place[of_product.ravel()],
+        chosen[begins, :2].astype(np.uint64),
+        np.append(begins, len(terms)).astype(np.uint64),
+        chosen[:, 2].astype(np.uint64),
+    )
+
+
+def term_weights(four: FourBody, coefficients: Floats) -> Floats:
+    """Weights (terms,) of the products in the energy, from coefficients (features,) in eV."""
+    of_products = np.repeat(coefficients, np.diff(four.first)) * four.weight
+    return np.bincount(four.term, of_products, minlength=len(four.third)).astype(float)
 
 
 def _products(
@@ -157,35 +200,33 @@ def _products(
 
 
 @kernel
-def four_body_features(four: FourBody, moments: Floats, out: Floats) -> None:
-    """Fill the features (features,) from the moments (channels * n_lm,)."""
-    for f in range(out.shape[0]):
+def four_body_features(four: FourBody, moments: Floats, features: Floats) -> None:
+    """Fill the last of the features from the moments (channels * n_lm,)."""
+    count = four.first.shape[0] - 1
+    start = features.shape[0] - count
+    for f in range(count):
         total = 0.0
         for k in range(four.first[f], four.first[f + 1]):
             a, b, c = four.factors[k, 0], four.factors[k, 1], four.factors[k, 2]
             total += four.weight[k] * moments[a] * moments[b] * moments[c]
-        out[f] = total
+        features[start + f] = total
 
 
 @kernel
-def four_body_adjoint(
-    four: FourBody, coefficient: Floats, moments: Floats, adjoint: Floats
-) -> float:
-    """Sum of coefficient * feature; adds its derivatives by the moments to ``adjoint``."""
+def four_body_adjoint(four: FourBody, weights: Floats, moments: Floats, adjoint: Floats) -> float:
+    """The energy of the products with their weights; adds its derivatives to ``adjoint``."""
     energy = 0.0
-    for f in range(coefficient.shape[0]):
-        g = coefficient[f]
-        total = 0.0
-        for k in range(four.first[f], four.first[f + 1]):
-            i, j, k3 = four.factors[k, 0], four.factors[k, 1], four.factors[k, 2]
-            a, b, c = moments[i], moments[j], moments[k3]
-            weight = g * four.weight[k]
-            wa, wb = weight * a, weight * b
-            total += wa * b * c
-            adjoint[i] += wb * c
-            adjoint[j] += wa * c
-            adjoint[k3] += wa * b
-        energy += total
+    for p in range(four.pairs.shape[0]):
+        i, j = four.pairs[p, 0], four.pairs[p, 1]
+        a, b = moments[i], moments[j]
+        product, total = a * b, 0.0
+        for t in range(four.pair_first[p], four.pair_first[p + 1]):
+            k = four.third[t]
+            total += weights[t] * moments[k]
+            adjoint[k] += weights[t] * product
+        energy += product * total
+        adjoint[i] += b * total
+        adjoint[j] += a * total
     return energy
 
 

@@ -12,19 +12,31 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 
+OPTIONS = {"fastmath": _FASTMATH, "nogil": True, "error_model": "numpy"}
+"""Options of the compiler for every kernel."""
+
+
 def kernel(function: Function) -> Function:
     """Compile with numba, cached on disk, releasing the interpreter lock."""
-    return _compiled(function, fastmath=_FASTMATH)
+    return _compiled(function, OPTIONS)
+
+
+def inlined(function: Function) -> Function:
+    """Compile as :func:`kernel`, into every kernel that calls it.
+
+    For functions called for every atom: a call passes each member of a tuple of arrays.
+    """
+    return _compiled(function, OPTIONS | {"inline": "always"})
 
 
 def ordered_kernel(function: Function) -> Function:
     """Compile as :func:`kernel`, with sums in the order written: adding zeros changes no bit."""
-    return _compiled(function)
+    return _compiled(function, OPTIONS | {"fastmath": False})
 
 
-def _compiled(function: Function, **options: Any) -> Function:
+def _compiled(function: Function, options: dict[str, Any]) -> Function:
     def compiled(*, cache: bool) -> Function:
-        made = njit(cache=cache, nogil=True, error_model="numpy", **options)(function)
+        made = njit(cache=cache, **options)(function)
         return cast(Function, made)
 
     try:

@@ -5,36 +5,41 @@ sorted by (index, shift), so that sums over them are bitwise independent of when
 was built.
 """
 
+import math
+
 import numpy as np
 
 from otf.arrays import Floats, Ints
 from otf.kernels.jit import kernel
 
-
-@kernel
-def _comes_before(j: int, s: Ints, k: int, t: Ints) -> bool:
-    if j != k:
-        return j < k
-    for d in range(3):
-        if s[d] != t[d]:
-            return bool(s[d] < t[d])
-    return False
+_BITS = 21
+_ZERO = 1 << _BITS - 1  # shifts from -2**20 to 2**20 - 1
 
 
 @kernel
-def _sort_row(start: int, end: int, index: Ints, shift: Ints) -> None:
+def _packed(s0: int, s1: int, s2: int) -> int:
+    """A shift as one integer, in the order of the components."""
+    return ((s0 + _ZERO << _BITS) + s1 + _ZERO << _BITS) + s2 + _ZERO
+
+
+@kernel
+def _sort_row(start: int, end: int, index: Ints, packed: Ints) -> None:
     """Insertion sort: rows are short and arrive nearly ordered."""
-    moved = np.empty(3, np.int64)
     for a in range(start + 1, end):
-        j = index[a]
-        moved[:] = shift[a]
-        b = a - 1
-        while b >= start and _comes_before(j, moved, index[b], shift[b]):
-            index[b + 1] = index[b]
-            shift[b + 1] = shift[b]
+        j, s, b = index[a], packed[a], a - 1
+        while b >= start and (index[b] > j or (index[b] == j and packed[b] > s)):
+            index[b + 1], packed[b + 1] = index[b], packed[b]
             b -= 1
-        index[b + 1] = j
-        shift[b + 1] = moved
+        index[b + 1], packed[b + 1] = j, s
+
+
+@kernel
+def _grown(array: Ints) -> Ints:
+    """A copy with twice the length."""
+    out = np.empty(2 * array.shape[0], np.int64)
+    for k in range(array.shape[0]):
+        out[k] = array[k]
+    return out
 
 
 @kernel
@@ -47,17 +52,38 @@ def _bins(
     reach = np.zeros(3, np.int64)
     low = np.zeros(3)
     span = np.ones(3)
-    most = max(1, int(np.ceil((8.0 * n) ** (1.0 / 3.0))))
+    most = max(1, math.ceil((8.0 * n) ** (1.0 / 3.0)))
     for d in range(3):
         if not periodic[d]:
-            low[d] = np.min(fractional[:, d])
-            span[d] = np.max(fractional[:, d]) - low[d] + 1e-9
-        height = span[d] / np.sqrt(np.sum(inverse_cell[:, d] ** 2))
+            low[d] = high = fractional[0, d]
+            for i in range(1, n):
+                low[d] = min(low[d], fractional[i, d])
+                high = max(high, fractional[i, d])
+            span[d] = high - low[d] + 1e-9
+        square = inverse_cell[0, d] ** 2 + inverse_cell[1, d] ** 2 + inverse_cell[2, d] ** 2
+        height = span[d] / math.sqrt(square)
         bins[d] = min(max(1, int(height / cutoff)), most)
-        reach[d] = int(np.ceil(cutoff * bins[d] / height))
+        reach[d] = math.ceil(cutoff * bins[d] / height)
         if not periodic[d]:
             reach[d] = min(reach[d], bins[d] - 1)
     return bins, reach, low, span
+
+
+@kernel
+def _into_the_cell(positions: Floats, inverse_cell: Floats, periodic: Ints) -> tuple[Floats, Ints]:
+    """Fractional positions (N, 3), between 0 and 1 in periodic directions, and shifts (N, 3)."""
+    n = positions.shape[0]
+    fractional, wrap = np.empty((n, 3)), np.zeros((n, 3), np.int64)
+    for i in range(n):
+        for d in range(3):
+            x = 0.0
+            for c in range(3):
+                x += positions[i, c] * inverse_cell[c, d]
+            if periodic[d]:
+                wrap[i, d] = math.floor(x)
+                x -= wrap[i, d]
+            fractional[i, d] = x
+    return fractional, wrap
 
 
 @kernel
@@ -112,62 +138,64 @@ def neighbour_list(
         Cell vectors added to atom j: d = positions[j] - positions[i] + shift @ cell.
     """
     n = positions.shape[0]
-    fractional = positions @ inverse_cell
-    wrap = np.zeros((n, 3), np.int64)
-    for d in range(3):
-        if periodic[d]:
-            for i in range(n):
-                wrap[i, d] = np.int64(np.floor(fractional[i, d]))
-                fractional[i, d] -= wrap[i, d]
+    fractional, wrap = _into_the_cell(positions, inverse_cell, periodic)
     bins, reach, low, span = _bins(fractional, inverse_cell, periodic, cutoff)
     place, start, members = sort_into_bins(fractional, bins, low, span)
 
-    first = np.zeros(n + 1, np.int64)
-    capacity = 64 * n
-    index = np.empty(capacity, np.int64)
-    shift = np.empty((capacity, 3), np.int64)
-    total = 0
-    raw = np.empty(3, np.int64)
-    image = np.empty(3, np.int64)
-    s = np.empty(3, np.int64)
+    wrapped = np.empty((n, 3))
     for i in range(n):
-        for cube in range((2 * reach[0] + 1) * (2 * reach[1] + 1) * (2 * reach[2] + 1)):
-            rest = cube // (2 * reach[2] + 1)
-            raw[2] = place[i, 2] + cube % (2 * reach[2] + 1) - reach[2]
-            raw[1] = place[i, 1] + rest % (2 * reach[1] + 1) - reach[1]
-            raw[0] = place[i, 0] + rest // (2 * reach[1] + 1) - reach[0]
-            outside = False
-            for d in range(3):
-                image[d] = raw[d] // bins[d]
-                outside = outside or (image[d] != 0 and periodic[d] == 0)
-            if outside:
-                continue
-            at = raw - image * bins
-            b = (at[0] * bins[1] + at[1]) * bins[2] + at[2]
-            for slot in range(start[b], start[b + 1]):
-                j = members[slot]
-                for d in range(3):
-                    s[d] = image[d] - wrap[j, d] + wrap[i, d]
-                r2 = 0.0
-                for c in range(3):
-                    r2 += (
-                        positions[j, c]
-                        - positions[i, c]
-                        + (s[0] * cell[0, c] + s[1] * cell[1, c] + s[2] * cell[2, c])
-                    ) ** 2
-                itself = i == j and s[0] == 0 and s[1] == 0 and s[2] == 0
-                if itself or r2 >= cutoff * cutoff:
-                    continue
-                if total == capacity:
-                    index = np.concatenate((index, np.empty(capacity, np.int64)))
-                    shift = np.concatenate((shift, np.empty((capacity, 3), np.int64)))
-                    capacity *= 2
-                index[total] = j
-                shift[total] = s
-                total += 1
+        for c in range(3):
+            back = wrap[i, 0] * cell[0, c] + wrap[i, 1] * cell[1, c] + wrap[i, 2] * cell[2, c]
+            wrapped[i, c] = positions[i, c] - back
+    first = np.zeros(n + 1, np.int64)
+    index, packed = np.empty(64 * n, np.int64), np.empty(64 * n, np.int64)
+    total = 0
+    for i in range(n):
+        for x in range(place[i, 0] - reach[0], place[i, 0] + reach[0] + 1):
+            for y in range(place[i, 1] - reach[1], place[i, 1] + reach[1] + 1):
+                for z in range(place[i, 2] - reach[2], place[i, 2] + reach[2] + 1):
+                    a, b, c = x // bins[0], y // bins[1], z // bins[2]
+                    if (
+                        (a and not periodic[0])
+                        or (b and not periodic[1])
+                        or (c and not periodic[2])
+                    ):
+                        continue
+                    at = ((x - a * bins[0]) * bins[1] + y - b * bins[1]) * bins[2] + z - c * bins[2]
+                    dx = a * cell[0, 0] + b * cell[1, 0] + c * cell[2, 0] - wrapped[i, 0]
+                    dy = a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1] - wrapped[i, 1]
+                    dz = a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2] - wrapped[i, 2]
+                    while total + start[at + 1] - start[at] > index.shape[0]:
+                        index, packed = _grown(index), _grown(packed)
+                    for slot in range(start[at], start[at + 1]):
+                        j = members[slot]
+                        square = (
+                            (wrapped[j, 0] + dx) ** 2
+                            + (wrapped[j, 1] + dy) ** 2
+                            + (wrapped[j, 2] + dz) ** 2
+                        )
+                        itself = i == j and a == 0 and b == 0 and c == 0
+                        if square < cutoff * cutoff and not itself:
+                            index[total] = j
+                            packed[total] = _packed(
+                                a - wrap[j, 0] + wrap[i, 0],
+                                b - wrap[j, 1] + wrap[i, 1],
+                                c - wrap[j, 2] + wrap[i, 2],
+                            )
+                            total += 1
         first[i + 1] = total
-        _sort_row(first[i], total, index, shift)
-    return first, index[:total].copy(), shift[:total].copy()
+        _sort_row(first[i], total, index, packed)
+    return first, index[:total].copy(), _unpacked(packed, total)
+
+
+@kernel
+def _unpacked(packed: Ints, total: int) -> Ints:
+    """The first shifts (total, 3)."""
+    out = np.empty((total, 3), np.int64)
+    for k in range(total):
+        for d in range(3):
+            out[k, d] = (packed[k] >> (2 - d) * _BITS & 2 * _ZERO - 1) - _ZERO
+    return out
 
 
 @kernel
@@ -176,16 +204,16 @@ def reverse_slots(first: Ints, index: Ints, shift: Ints) -> Ints:
 
     It is found by bisection of the sorted rows.
     """
-    out = np.empty(index.shape[0], np.int64)
-    back = np.empty(3, np.int64)
+    out, packed = np.empty(index.shape[0], np.int64), np.empty(index.shape[0], np.int64)
+    for slot in range(index.shape[0]):
+        packed[slot] = _packed(shift[slot, 0], shift[slot, 1], shift[slot, 2])
     for i in range(first.shape[0] - 1):
         for slot in range(first[i], first[i + 1]):
-            j = index[slot]
-            back[:] = -shift[slot]
-            low, high = first[j], first[j + 1]
+            back = _packed(-shift[slot, 0], -shift[slot, 1], -shift[slot, 2])
+            low, high = first[index[slot]], first[index[slot] + 1]
             while low < high:
                 middle = (low + high) // 2
-                if _comes_before(index[middle], shift[middle], i, back):
+                if index[middle] < i or (index[middle] == i and packed[middle] < back):
                     low = middle + 1
                 else:
                     high = middle

@@ -62,7 +62,6 @@ def quadratic_width(standard: Standard) -> int:
 @kernel
 def all_features(
     positions: Floats,
-    cell: Floats,
     species: Ints,
     neighbours: Neighbours,
     basis: Basis,
@@ -72,12 +71,11 @@ def all_features(
     n = positions.shape[0]
     out = np.empty((n, work.features.shape[0]))
     for i in range(n):
-        visit_neighbours(i, positions, cell, species, neighbours, basis, work)
+        visit_neighbours(i, positions, species, neighbours, basis, work)
         power_spectrum(basis, work)
-        four_body_features(
-            basis.four, work.moments.ravel(), work.features[work.gradient.shape[0] :]
-        )
-        out[i] = work.features
+        four_body_features(basis.four, work.moments.ravel(), work.features)
+        for f in range(work.features.shape[0]):
+            out[i, f] = work.features[f]
     return out
 
 
@@ -100,35 +98,65 @@ def _columns(g: int, standard: Standard, work: Workspace, z: Floats, out: Floats
 
 
 @kernel
-def _column_gradient(
-    g: int, standard: Standard, raw: Floats, z: Floats, dz: Floats, out: Floats
+def _standard_gradient(
+    g: int, standard: Standard, raw: Floats, by_features: Floats, by_components: Floats
 ) -> None:
-    """Convert dV/dr_j (features, 3) to d phi/dr_j (3, columns without the constant)."""
-    n_features = raw.shape[0]
+    """Convert dV/dr_j (features, 3) to dv/dr_j (3, features) and dz/dr_j (3, components)."""
     for c in range(3):
-        for f in range(n_features):
-            out[c, f] = raw[f, c] / standard.scale[g, f]
-    for p in range(z.shape[0]):
-        for c in range(3):
+        for f in range(raw.shape[0]):
+            by_features[c, f] = raw[f, c] / standard.scale[g, f]
+        for p in range(by_components.shape[1]):
             total = 0.0
             for f in range(standard.components.shape[2]):
-                total += standard.components[g, p, f] * out[c, f]
-            dz[c, p] = total
-    for c in range(3):
-        column = n_features
-        for p in range(z.shape[0]):
-            for q in range(p, z.shape[0]):
-                out[c, column] = z[p] * dz[c, q] + z[q] * dz[c, p]
-                column += 1
+                total += standard.components[g, p, f] * by_features[c, f]
+            by_components[c, p] = total
 
 
 @kernel
-def _scatter(row: Floats, sign: float, values: Floats, linear: int, quadratic: int, n: int) -> None:
-    """Add the columns of one block (without the constant) to a row."""
+def _accumulate(
+    factor: float, by_features: Floats, by_components: Floats, sum_v: Floats, sum_z: Floats
+) -> None:
+    """Add a multiple of the derivatives to their sums."""
+    for f in range(by_features.shape[0]):
+        sum_v[f] += factor * by_features[f]
+    for p in range(by_components.shape[0]):
+        sum_z[p] += factor * by_components[p]
+
+
+@kernel
+def _add(
+    row: Floats,
+    constant: int,
+    quadratic: int,
+    weight: float,
+    by_features: Floats,
+    by_components: Floats,
+    by_weight: float,
+    phi: Floats,
+    z: Floats,
+) -> None:
+    """Add w d phi + dw phi to the columns of one block of a row.
+
+    Parameters
+    ----------
+    constant, quadratic
+        First columns of the block.
+    weight, by_features, by_components
+        w, and the derivatives of the features and of the principal components.
+    by_weight, phi, z
+        dw, the columns without the constant, and the principal components.
+    """
+    n = by_features.shape[0]
+    row[constant] += by_weight
     for f in range(n):
-        row[linear + f] += sign * values[f]
-    for f in range(values.shape[0] - n):
-        row[quadratic + f] += sign * values[n + f]
+        row[constant + 1 + f] += weight * by_features[f] + by_weight * phi[f]
+    column = n
+    for p in range(z.shape[0]):
+        zp, dzp = weight * z[p], weight * by_components[p]
+        for q in range(p, z.shape[0]):
+            product = zp * by_components[q] + dzp * z[q]
+            row[quadratic - n + column] += product + by_weight * phi[column]
+            column += 1
 
 
 @kernel
@@ -136,7 +164,6 @@ def design_rows(
     start: int,
     stop: int,
     positions: Floats,
-    cell: Floats,
     species: Ints,
     blocks: Ints,
     weight: Floats,
@@ -153,8 +180,8 @@ def design_rows(
     ----------
     start, stop
         The range of atoms whose energies contribute; rows of disjoint ranges add up.
-    positions, cell
-        (N, 3) and (3, 3), Angstrom.
+    positions
+        (N, 3), Angstrom.
     species
         (N,) channel of each atom when it is a neighbour.
     blocks
@@ -178,27 +205,27 @@ def design_rows(
     rows = np.zeros((1 + 3 * n + 9, n_blocks * (1 + n_features + pairs)))
     moment = np.empty((basis.three_table.shape[0], basis.norm.shape[0] ** 2, 3))
     raw = np.empty((n_features, 3))
-    columns = np.empty((3, n_features + pairs))
     levels = blocks.shape[1]
     phi = np.empty((levels, n_features + pairs))
     z = np.empty((levels, components))
-    dz = np.empty((3, components))
-    low = work.gradient.shape[0]
+    dv, dz = np.empty((3, n_features)), np.empty((3, components))
+    # Sums over the neighbours for the rows of the atom itself (3) and of the strain (9).
+    sum_v = np.empty((levels, 12, n_features))
+    sum_z = np.empty((levels, 12, components))
+    sum_w = np.empty((levels, 12))
     for i in range(start, stop):
-        count = visit_neighbours(i, positions, cell, species, neighbours, basis, work)
+        count = visit_neighbours(i, positions, species, neighbours, basis, work)
         power_spectrum(basis, work)
         moments = work.moments.ravel()
-        four_body_features(basis.four, moments, work.features[low:])
+        four_body_features(basis.four, moments, work.features)
         four_body_jacobian(basis.four, moments, work.four_jacobian)
+        sum_v.fill(0.0)
+        sum_z.fill(0.0)
+        sum_w.fill(0.0)
         for level in range(levels):
             g = blocks[i, level]
-            if g < 0:
-                continue
-            share = weight[i] if level else 1.0
-            linear, quadratic = g * (1 + n_features), n_blocks * (1 + n_features) + g * pairs
-            _columns(g, standard, work, z[level], phi[level])
-            rows[0, linear] += share
-            _scatter(rows[0], share, phi[level], linear + 1, quadratic, n_features)
+            if g >= 0:
+                _columns(g, standard, work, z[level], phi[level])
         for neighbour in range(count):
             j = work.atom[neighbour]
             feature_gradient(neighbour, species[j], basis, work, moment, raw)
@@ -206,27 +233,52 @@ def design_rows(
                 g = blocks[i, level]
                 if g < 0:
                     continue
-                linear = g * (1 + n_features) + 1
-                quadratic = n_blocks * (1 + n_features) + g * pairs
-                _column_gradient(g, standard, raw, z[level], dz, columns)
-                share = weight[i] if level else 1.0
-                by_length = slope[work.slot[neighbour]] / work.distance[neighbour]
+                _standard_gradient(g, standard, raw, dv, dz)
+                by_length = 0.0
+                if level > 0:
+                    by_length = slope[work.slot[neighbour]] / work.distance[neighbour]
                 for a in range(3):
-                    # d(w phi) = w dphi + phi dw; the constant has only the second term.
-                    turned = by_length * work.vector[neighbour, a] if level else 0.0
-                    values = columns[a]
-                    if share < 1.0:
-                        for f in range(values.shape[0]):
-                            values[f] = share * values[f] + turned * phi[level, f]
-                    rows[1 + 3 * i + a, linear - 1] += turned
-                    _scatter(rows[1 + 3 * i + a], 1.0, values, linear, quadratic, n_features)
+                    by_weight = by_length * work.vector[neighbour, a]
+                    _accumulate(1.0, dv[a], dz[a], sum_v[level, a], sum_z[level, a])
+                    sum_w[level, a] += by_weight
                     if own_only:
                         continue
-                    rows[1 + 3 * j + a, linear - 1] -= turned
-                    _scatter(rows[1 + 3 * j + a], -1.0, values, linear, quadratic, n_features)
+                    _add(
+                        rows[1 + 3 * j + a],
+                        g * (1 + n_features),
+                        n_blocks * (1 + n_features) + g * pairs,
+                        -weight[i] if level else -1.0,
+                        dv[a],
+                        dz[a],
+                        -by_weight,
+                        phi[level],
+                        z[level],
+                    )
                     for b in range(3):
-                        strain = rows[1 + 3 * n + 3 * a + b]
-                        length = work.vector[neighbour, b]
-                        strain[linear - 1] += length * turned
-                        _scatter(strain, length, values, linear, quadratic, n_features)
+                        k, length = 3 + 3 * a + b, work.vector[neighbour, b]
+                        _accumulate(length, dv[a], dz[a], sum_v[level, k], sum_z[level, k])
+                        sum_w[level, k] += length * by_weight
+        for level in range(levels):
+            g = blocks[i, level]
+            if g < 0:
+                continue
+            constant, quadratic = g * (1 + n_features), n_blocks * (1 + n_features) + g * pairs
+            share = weight[i] if level else 1.0
+            rows[0, constant] += share
+            for f in range(n_features):
+                rows[0, constant + 1 + f] += share * phi[level, f]
+            for f in range(pairs):
+                rows[0, quadratic + f] += share * phi[level, n_features + f]
+            for k in range(3 if own_only else 12):
+                _add(
+                    rows[1 + 3 * i + k if k < 3 else 1 + 3 * n + k - 3],
+                    constant,
+                    quadratic,
+                    share,
+                    sum_v[level, k],
+                    sum_z[level, k],
+                    sum_w[level, k],
+                    phi[level],
+                    z[level],
+                )
     return rows

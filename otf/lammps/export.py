@@ -10,6 +10,7 @@ from ase import Atoms
 from otf.errors import FileError, RunError
 from otf.io.frames import right_handed
 from otf.lammps.attach import NO_BASELINE_HERE
+from otf.lammps.plugin import write_source
 from otf.learning.force_model import ForceModel
 from otf.model.domain import Domain
 
@@ -49,6 +50,32 @@ run 1000
 """)
 '''
 
+_INPUT = """\
+# Molecular dynamics by LAMMPS with a model of otf as a pair style.
+#
+#     mpirun -n 4 lmp -in in.lammps
+
+plugin load ./otfplugin.so
+units metal
+newton on
+atom_style atomic
+boundary {boundary}
+read_data structure.data
+replicate 1 1 1                 # larger numbers: a supercell
+pair_style otf
+pair_coeff * * model.otf {symbols}
+neighbor 1.0 bin
+timestep 0.0005                 # ps
+velocity all create 300 1 mom yes
+fix move all nve                # or nvt, npt, langevin, any integrator of LAMMPS
+thermo 100
+thermo_style custom step temp pe etotal press
+thermo_modify format float %.10g
+dump frames all custom 100 dump.lammpstrj id type element xu yu zu
+dump_modify frames element {symbols} sort id
+run 1000
+"""
+
 
 def _holds(atoms: Atoms, axis: int) -> bool:
     """Whether all atoms lie between the faces of the cell along an axis."""
@@ -58,7 +85,9 @@ def _holds(atoms: Atoms, axis: int) -> bool:
     return bool(along.min() > 0.0 and along.max() < 1.0)
 
 
-def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
+def export(
+    model: ForceModel, source: Path, atoms: Atoms, folder: Path, *, plugin: bool = False
+) -> None:
     """Write ``model.h5``, ``structure.data`` and ``run.py``.
 
     Parameters
@@ -69,6 +98,8 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
         Initial structure.
     folder
         New folder.
+    plugin
+        Also write the source of a pair style, with its coefficients and ``in.lammps``.
 
     Raises
     ------
@@ -103,12 +134,15 @@ def export(model: ForceModel, source: Path, atoms: Atoms, folder: Path) -> None:
             masses=True,
             specorder=elements,
         )
-        text = _SCRIPT.format(
-            boundary=" ".join("p" if periodic else "m" for periodic in boxed.pbc),
-            elements=elements,
-            symbols=" ".join(elements),
-        )
-        (folder / "run.py").write_text(text, encoding="utf-8")
+        words = {
+            "boundary": " ".join("p" if periodic else "m" for periodic in boxed.pbc),
+            "symbols": " ".join(elements),
+        }
+        script = _SCRIPT.format(elements=elements, **words)
+        (folder / "run.py").write_text(script, encoding="utf-8")
+        if plugin:
+            write_source(model, folder)
+            (folder / "in.lammps").write_text(_INPUT.format(**words), encoding="utf-8")
     except FileExistsError as error:
         raise FileError(f"{folder}: already exists; choose another folder, or remove it") from error
     except OSError as error:

@@ -49,12 +49,11 @@ class BondGraph:
         """Class of each atom, such as ``C(HHHO)``."""
         if not self.longest_A:
             return tuple(atoms.symbols)
-        cell, neighbours = self._cache.of(atoms)
-        bonded = bonded_pairs(
-            atoms.positions, cell, _radii(atoms.numbers), self.longest_A, neighbours
-        )
+        neighbours = self._cache.of(atoms)
+        bonded = bonded_pairs(atoms.positions, _radii(atoms.numbers), self.longest_A, neighbours)
         known = (
-            neighbours is self._neighbours
+            self._neighbours is not None
+            and neighbours.indices is self._neighbours.indices
             and np.array_equal(bonded, self._bonded)
             and np.array_equal(atoms.numbers, self._numbers)
         )
@@ -65,14 +64,14 @@ class BondGraph:
         return self._classes
 
     def weights(
-        self, atoms: Atoms, cell: Floats, neighbours: Neighbours, start: int, stop: int
+        self, atoms: Atoms, neighbours: Neighbours, start: int, stop: int
     ) -> tuple[Floats, Floats]:
         """Weights of the bonds of atoms start to stop, and their derivatives.
 
         Parameters
         ----------
-        cell, neighbours
-            Full-rank cell, and a list of neighbours that covers the switching range of bonds.
+        neighbours
+            A list that covers the switching range of bonds.
 
         Returns
         -------
@@ -86,7 +85,6 @@ class BondGraph:
             start,
             stop,
             atoms.positions,
-            cell,
             _radii(atoms.numbers),
             self.longest_A,
             neighbours,

@@ -16,6 +16,7 @@ from otf.kernels.descriptor import (
     make_basis,
     make_workspace,
 )
+from otf.kernels.pages import Pages, make_pages
 from otf.kernels.rows import Standard, all_features
 from otf.model.mixing import mixing
 from otf.model.neighbours import NeighbourCache
@@ -90,8 +91,11 @@ class Descriptor:
         self.n_low = low_count(self.basis)
         self._species = Sharing(Groups(tuple(int(z) for z in self.species)))
         self._neighbours = NeighbourCache(max(settings.cutoff_two, settings.cutoff_three))
-        self._workspaces: list[Workspace] = []
+        self._workspace: Workspace | None = None
+        self._pages: list[Pages] = []
         self._sizes = (0, 0)
+        self._first: Ints = np.zeros(0, np.int64)  # of the list with self._most neighbours
+        self._most = 0
 
     def channels(self, atoms: Atoms) -> Ints:
         """Channel (index into ``species``) of each atom.
@@ -103,32 +107,42 @@ class Descriptor:
         """
         return self._species.channels(atoms)
 
-    def neighbours(self, atoms: Atoms) -> tuple[Floats, Neighbours]:
-        """Full-rank cell and neighbour list."""
+    def neighbours(self, atoms: Atoms) -> Neighbours:
+        """Neighbour list of a structure."""
         return self._neighbours.of(atoms)
 
-    def workspaces(
-        self, neighbours: Neighbours, *, count: int = 1, components: int = 0
-    ) -> list[Workspace]:
-        """Buffers for ``count`` workers, kept between calls and reallocated only to grow."""
-        most = int(np.diff(neighbours.first).max(initial=1))
+    def workspace(self, neighbours: Neighbours) -> Workspace:
+        """Buffers for features and rows, kept between calls and reallocated only to grow."""
+        most = self._most_neighbours(neighbours)
+        if self._workspace is None or most > len(self._workspace.distance):
+            self._workspace = make_workspace(self.basis, most)
+        return self._workspace
+
+    def pages(self, neighbours: Neighbours, *, count: int, components: int) -> list[Pages]:
+        """Buffers for energies by ``count`` workers, reallocated only to grow."""
+        most = self._most_neighbours(neighbours)
         if most > self._sizes[0] or components > self._sizes[1]:
             self._sizes = (max(most, self._sizes[0]), max(components, self._sizes[1]))
-            self._workspaces = []
-        while len(self._workspaces) < count:
-            self._workspaces.append(make_workspace(self.basis, *self._sizes))
-        return self._workspaces
+            self._pages = []
+        while len(self._pages) < count:
+            self._pages.append(make_pages(self.basis, *self._sizes))
+        return self._pages
+
+    def _most_neighbours(self, neighbours: Neighbours) -> int:
+        if neighbours.first is not self._first:
+            self._first = neighbours.first
+            self._most = int(np.diff(neighbours.first).max(initial=1))
+        return self._most
 
     def features(self, atoms: Atoms) -> Floats:
         """Raw features (N, n_features)."""
-        cell, neighbours = self.neighbours(atoms)
+        neighbours = self.neighbours(atoms)
         return all_features(
             atoms.positions,
-            cell,
             self.channels(atoms),
             neighbours,
             self.basis,
-            self.workspaces(neighbours)[0],
+            self.workspace(neighbours),
         )
 
 

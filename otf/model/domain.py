@@ -110,11 +110,9 @@ class Domain:
         atoms = Atoms(kinds, placed)
         descriptor, neighbours = self._model.descriptor, layout.neighbours
         channels = descriptor.channels(atoms)
-        membership = self._model.sharing.membership(
-            atoms, _NO_CELL, neighbours, 0, layout.n_centres
-        )
+        membership = self._model.sharing.membership(atoms, neighbours, 0, layout.n_centres)
         components = self._tensors.offset.shape[1]
-        work = descriptor.workspaces(neighbours, components=components)[0]
+        pages = descriptor.pages(neighbours, count=1, components=components)[0]
         energies = np.empty(layout.n_centres)
         pairs = np.empty((neighbours.first[layout.n_centres], 3))
         forces = np.zeros((len(placed), 3))
@@ -124,13 +122,12 @@ class Domain:
                 start,
                 stop,
                 placed,
-                _NO_CELL,
                 channels,
                 membership,
                 neighbours,
                 descriptor.basis,
                 self._tensors,
-                work,
+                pages,
                 energies,
                 pairs,
                 virial,
@@ -164,7 +161,7 @@ class Domain:
             np.zeros(3, dtype=np.int64),
             reach,
         )
-        neighbours = Neighbours(first, index, shift, np.zeros(0, dtype=np.int64))
+        neighbours = Neighbours(first, index, np.zeros(shift.shape), np.zeros(0, dtype=np.int64))
         self._layout = _Layout(
             positions.copy(),
             np.array(numbers, dtype=np.int64),

@@ -107,14 +107,12 @@ class Sharing:
             self._numbers, self._channels, self._names = numbers, channels, ()
         return self._channels
 
-    def membership(
-        self, atoms: Atoms, cell: Floats, neighbours: Neighbours, start: int, stop: int
-    ) -> Membership:
+    def membership(self, atoms: Atoms, neighbours: Neighbours, start: int, stop: int) -> Membership:
         """The rows of :attr:`leaves` of all atoms, with the weights of atoms start to stop."""
         leaf = self.leaf(atoms)
         if self._graph is None:
             return Membership(leaf, np.ones(len(atoms)), np.zeros(len(neighbours.indices)))
-        weights, slopes = self._graph.weights(atoms, cell, neighbours, start, stop)
+        weights, slopes = self._graph.weights(atoms, neighbours, start, stop)
         return Membership(leaf, weights, slopes)
 
     def leaf(self, atoms: Atoms) -> Ints:

@@ -12,6 +12,7 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
 from otf.kernels.energy import Tensors, energies_and_pairs, gather_forces, scatter_forces
+from otf.kernels.four_body import term_weights
 from otf.kernels.rows import Standard, design_rows, linear_width, quadratic_width
 from otf.model.descriptor import Descriptor
 from otf.model.sharing import Sharing
@@ -137,13 +138,12 @@ class TensorEnergy:
 
     def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
         """Contribution of the energies of atoms start to stop to the rows of a structure."""
-        cell, neighbours = self.descriptor.neighbours(atoms)
-        membership = self.sharing.membership(atoms, cell, neighbours, start, stop)
+        neighbours = self.descriptor.neighbours(atoms)
+        membership = self.sharing.membership(atoms, neighbours, start, stop)
         return design_rows(
             start,
             stop,
             atoms.positions,
-            cell,
             self.descriptor.channels(atoms),
             self.sharing.blocks(atoms),
             membership.weight,
@@ -152,7 +152,7 @@ class TensorEnergy:
             neighbours,
             self.descriptor.basis,
             self.standard,
-            self.descriptor.workspaces(neighbours)[0],
+            self.descriptor.workspace(neighbours),
         )
 
     def atomic_rows(self, atoms: Atoms) -> Floats:
@@ -161,8 +161,8 @@ class TensorEnergy:
         linear = np.zeros((n, n_blocks, linear_width(self.standard)))
         quadratic = np.zeros((n, n_blocks, quadratic_width(self.standard)))
         features, standard = self.descriptor.features(atoms), self.standard
-        cell, neighbours = self.descriptor.neighbours(atoms)
-        weights = self.sharing.membership(atoms, cell, neighbours, 0, n).weight
+        neighbours = self.descriptor.neighbours(atoms)
+        weights = self.sharing.membership(atoms, neighbours, 0, n).weight
         for level, blocks in enumerate(self.sharing.blocks(atoms).T):
             mine = np.flatnonzero(blocks >= 0)
             g, share = blocks[mine], weights[mine, None] if level else 1.0
@@ -203,7 +203,7 @@ class TensorEnergy:
             projection=np.zeros((n_leaves, levels * kept, low)),
             offset=np.zeros((n_leaves, levels * kept)),
             quadratic=np.zeros((n_leaves, levels * kept, levels * kept)),
-            four=np.zeros((n_leaves, self.descriptor.n_features - low)),
+            four=np.zeros((n_leaves, len(self.descriptor.basis.four.third))),
         )
         for leaf, blocks in enumerate(leaves):
             for level, g in enumerate(blocks):
@@ -212,7 +212,7 @@ class TensorEnergy:
                 span = slice(level * kept, (level + 1) * kept)
                 out.constant[leaf] += constant[g]
                 out.linear[leaf] += slope[g, :low]
-                out.four[leaf] += slope[g, low:]
+                out.four[leaf] += term_weights(self.descriptor.basis.four, slope[g, low:])
                 out.projection[leaf, span] = projection[g]
                 out.offset[leaf, span] = offset[g]
                 out.quadratic[leaf, span, span] = quadratic[g]
@@ -267,12 +267,12 @@ class TensorEnergy:
         self, atoms: Atoms, tensors: Tensors, begin: int, end: int
     ) -> tuple[Neighbours, _Buffers]:
         """Compute energies of atoms begin to end and their derivatives into the buffers."""
-        cell, neighbours = self.descriptor.neighbours(atoms)
+        neighbours = self.descriptor.neighbours(atoms)
         positions, channels = atoms.positions, self.descriptor.channels(atoms)
-        membership = self.sharing.membership(atoms, cell, neighbours, begin, end)
+        membership = self.sharing.membership(atoms, neighbours, begin, end)
         basis = self.descriptor.basis
         buffers = self._buffers_for(len(atoms), len(neighbours.indices))
-        works = self.descriptor.workspaces(
+        pages = self.descriptor.pages(
             neighbours, count=self.workers.threads, components=tensors.offset.shape[1]
         )
 
@@ -281,13 +281,12 @@ class TensorEnergy:
                 begin + start,
                 begin + stop,
                 positions,
-                cell,
                 channels,
                 membership,
                 neighbours,
                 basis,
                 tensors,
-                works[worker],
+                pages[worker],
                 buffers.energies,
                 buffers.pairs,
                 buffers.virials[chunk],

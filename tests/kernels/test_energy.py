@@ -108,7 +108,11 @@ def next_to_each_other(one: np.ndarray, other: np.ndarray) -> list[np.ndarray]:
     return [memory[: one.size].reshape(one.shape), memory[one.size :].reshape(other.shape)]
 
 
-@pytest.mark.parametrize("radial_two", [2, 8, 20])
+def float_arrays(buffers) -> list[str]:
+    return [n for n in buffers._fields if getattr(getattr(buffers, n), "dtype", None) == np.float64]
+
+
+@pytest.mark.parametrize("radial_two", [2, 20])
 def test_bits_do_not_depend_on_where_arrays_are_in_memory(radial_two):
     """A loop that stores and sums has two orders of summation; addresses choose between them.
 
@@ -118,24 +122,27 @@ def test_bits_do_not_depend_on_where_arrays_are_in_memory(radial_two):
     model = Model(bulk("Al", cubic=True), SIZES["three-body"], settings=settings)
     atoms, descriptor = model.atoms, model.energy_model.descriptor
     expected, rows = model(atoms), model.energy_model.design(atoms)
-    work = descriptor.workspaces(descriptor.neighbours(atoms)[1])[0]
-    stored = [name for name in work._fields if getattr(work, name).dtype == np.float64]
+    pages, work = descriptor._pages[0], descriptor.workspace(descriptor.neighbours(atoms))
     changed = set()
+    stored = float_arrays(pages)
     for first, second in itertools.permutations([*stored, *model.tensors._fields], 2):
         if first not in stored:
             continue
-        arrays = work._asdict() | model.tensors._asdict()
+        arrays = pages._asdict() | model.tensors._asdict()
         arrays[first], arrays[second] = next_to_each_other(arrays[first], arrays[second])
-        descriptor._workspaces[0] = work._replace(**{n: arrays[n] for n in work._fields})
+        descriptor._pages[0] = pages._replace(**{n: arrays[n] for n in stored})
         tensors = model.tensors._replace(**{n: arrays[n] for n in model.tensors._fields})
         found = model.energy_model.evaluate(atoms, tensors)
         if found.atomic_energies.tobytes() != expected.atomic_energies.tobytes():
             changed.add((first, second, "energies"))
         if found.forces.tobytes() != expected.forces.tobytes():
             changed.add((first, second, "forces"))
+    for first, second in itertools.permutations(float_arrays(work), 2):
+        arrays = work._asdict()
+        arrays[first], arrays[second] = next_to_each_other(arrays[first], arrays[second])
+        descriptor._workspace = work._replace(**arrays)
         if model.energy_model.design(atoms).tobytes() != rows.tobytes():
             changed.add((first, second, "rows"))
-    descriptor._workspaces[0] = work
     assert changed == set()
 
 
@@ -285,22 +292,22 @@ def test_bits_do_not_depend_on_the_age_of_the_neighbour_list():
 def test_a_list_of_another_cell_is_used_only_where_it_is_complete(strain, moves, seed):
     model, atoms = _MODELS["crystal"], _MODELS["crystal"].atoms.copy()
     cache = NeighbourCache(4.0)
-    before = cache.of(atoms)[1]
+    before = cache.of(atoms)
     atoms.set_cell(atoms.cell @ (np.eye(3) + np.reshape(strain, (3, 3))), scale_atoms=True)
     atoms.positions += np.random.default_rng(seed).uniform(-moves, moves, atoms.positions.shape)
-    _, kept = cache.of(atoms)
-    if kept is before:
-        fresh = NeighbourCache(4.0, skin=1e-9).of(atoms)[1]
+    kept = cache.of(atoms)
+    if kept.indices is before.indices:
+        fresh = NeighbourCache(4.0, skin=1e-9).of(atoms)
         pairs = [set(map(tuple, _pairs(n))) for n in (fresh, kept)]
         assert pairs[0] <= pairs[1]
     if moves == 0.0 and np.abs(strain).max() < 0.02:
-        assert kept is before
+        assert kept.indices is before.indices
     assert model(atoms).forces.tobytes() == Model(quartz_like())(atoms).forces.tobytes()
 
 
 def _pairs(neighbours):
     centre = np.repeat(np.arange(len(neighbours.first) - 1), np.diff(neighbours.first))
-    return np.column_stack([centre, neighbours.indices, neighbours.shifts])
+    return np.column_stack([centre, neighbours.indices, neighbours.offsets.round(6)])
 
 
 def test_skin_is_invalidated_exactly_when_it_must_be():

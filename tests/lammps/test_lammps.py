@@ -30,6 +30,12 @@ engine: {kind: tblite}
 dynamics: {steps: 100, timestep_fs: 0.5}
 model: {sharing: environment}
 """
+ALLOY = """\
+system: {structure: alloy.xyz}
+engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}
+dynamics: {steps: 60, timestep_fs: 2.0}
+model: {body_order: 4, channels: 2, decay: 2}
+"""
 PROBE = """
 import json
 import numpy as np
@@ -55,10 +61,16 @@ if world.rank == 0:
 """
 
 
-@pytest.fixture(scope="module", params=[CRYSTAL, MOLECULE], ids=["crystal", "molecule"])
+SYSTEMS = {"crystal": CRYSTAL, "molecule": MOLECULE, "alloy": ALLOY}
+
+
+@pytest.fixture(scope="module", params=SYSTEMS)
 def folder(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lammps")
-    (folder / "c.yaml").write_text(request.param)
+    (folder / "c.yaml").write_text(SYSTEMS[request.param])
+    alloy = ase.build.bulk("Cu", cubic=True).repeat((2, 2, 2))
+    alloy.symbols[1::3], alloy.symbols[2::3] = "Ag", "Au"
+    ase.io.write(folder / "alloy.xyz", alloy)
     otf("run", folder / "c.yaml", "--output", folder / "run")
     atoms = ase.io.read(folder / "run/start.traj")
     atoms.set_constraint()
@@ -67,16 +79,19 @@ def folder(request, tmp_path_factory):
         atoms.set_cell(atoms.cell.array @ np.diag([1.0, 1.02, 0.99]), scale_atoms=True)
     ase.io.write(folder / "moved.traj", atoms)
     said = otf(
-        "export-lammps", folder / "run", folder / "lmp", "--structure", folder / "moved.traj"
+        *("export-lammps", folder / "run", folder / "lmp", "--plugin"),
+        *("--structure", folder / "moved.traj"),
     )
-    assert said.stdout == f"{folder / 'lmp'}: mpirun -n 4 python run.py\n"
+    assert said.stdout == f"{folder / 'lmp'}: mpirun -n 4 lmp -in in.lammps\n"
     return folder
 
 
 @functools.cache
-def run(folder: Path, ranks: int) -> dict:
-    script = (folder / "lmp/run.py").read_text()
-    head, _ = script.split("run 1000")
+def run(folder: Path, ranks: int, script: str = "run.py") -> dict:
+    head, _ = (folder / "lmp" / script).read_text().split("run 1000")
+    if script == "in.lammps":
+        opened = "from mpi4py import MPI\nfrom lammps import lammps\nlmp = lammps()\n"
+        head = opened + 'lmp.commands_string("""' + head
     head = head.replace("lmp = lammps()", 'lmp = lammps(cmdargs=["-screen", "none"])')
     head = head.replace("atom_style atomic", "atom_style atomic\natom_modify map yes")
     head = head.replace("velocity all create 300 1 mom yes\n", "")
@@ -89,9 +104,10 @@ def run(folder: Path, ranks: int) -> dict:
     return json.loads(done.stdout.split("FOUND ")[1])
 
 
+@pytest.mark.parametrize("script", ["run.py", "in.lammps"])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_lammps_says_what_we_say(folder, ranks):
-    found = run(folder, ranks)
+def test_lammps_says_what_we_say(folder, ranks, script):
+    found = run(folder, ranks, script)
     assert found["size"] == ranks
     atoms = ase.io.read(folder / "moved.traj")
     atoms.calc = package.load_model(folder / "run/model.h5")
@@ -119,9 +135,10 @@ def test_lammps_says_what_we_say(folder, ranks):
     np.testing.assert_allclose(forces, expected, atol=1e-8)
 
 
+@pytest.mark.parametrize("script", ["run.py", "in.lammps"])
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_energy_is_conserved_to_the_square_of_the_timestep(folder, ranks):
-    coarse, fine = run(folder, ranks)["drift"]
+def test_energy_is_conserved_to_the_square_of_the_timestep(folder, ranks, script):
+    coarse, fine = run(folder, ranks, script)["drift"]
     assert coarse / fine == pytest.approx(4.0, rel=0.5)
 
 
@@ -144,8 +161,9 @@ def test_an_error_in_the_middle_ends_all_ranks(folder):
 
 def test_more_ranks_than_atoms_need(folder):
     """Some ranks have no atoms."""
-    one, many = run(folder, 1), run(folder, 5)
-    assert many["energy"] == pytest.approx(one["energy"], abs=1e-8)
+    for script in ("run.py", "in.lammps"):
+        one, many = run(folder, 1, script), run(folder, 5, script)
+        assert many["energy"] == pytest.approx(one["energy"], abs=1e-8)
 
 
 def test_atoms_beyond_the_faces_of_an_open_cell_are_put_into_a_box(tmp_path):
@@ -164,3 +182,15 @@ def test_what_cannot_be_exported_is_named(folder, tmp_path):
     assert "already exists" in otf("export-lammps", folder / "run", folder / "lmp", rc=1).stderr
     model = folder / "run/model.h5"
     assert "--structure FILE" in otf("export-lammps", model, tmp_path / "a", rc=1).stderr
+
+
+def test_a_plugin_is_refused_with_the_coefficients_of_another_model(folder, tmp_path):
+    shutil.copytree(folder / "lmp", tmp_path / "lmp")
+    text = (folder / "lmp/model.otf").read_text()
+    (tmp_path / "lmp/model.otf").write_text(text.replace("otf-1-", "otf-1-9", 1))
+    done = subprocess.run(
+        [MPIRUN, "-n", "1", Path(sys.executable).parent / "lmp", "-in", "in.lammps"],
+        cwd=tmp_path / "lmp", capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "the plugin was compiled for another model" in done.stdout + done.stderr
