@@ -199,6 +199,18 @@ def _unpacked(packed: Ints, total: int) -> Ints:
 
 
 @kernel
+def offsets_of(shift: Ints, cell: Floats) -> Floats:
+    """Shifts (P, 3) of the periodic images, Angstrom."""
+    out = np.empty((shift.shape[0], 3))
+    for k in range(shift.shape[0]):
+        for c in range(3):
+            out[k, c] = (
+                shift[k, 0] * cell[0, c] + shift[k, 1] * cell[1, c] + shift[k, 2] * cell[2, c]
+            )
+    return out
+
+
+@kernel
 def reverse_slots(first: Ints, index: Ints, shift: Ints) -> Ints:
     """Index (P,) of pair (j, i, -shift) for every pair (i, j, shift) of a full list.
 

@@ -8,7 +8,7 @@ from ase import Atoms
 
 from otf.arrays import Floats, Ints
 from otf.kernels.descriptor import Neighbours
-from otf.kernels.neighbours import neighbour_list, reverse_slots
+from otf.kernels.neighbours import neighbour_list, offsets_of, reverse_slots
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ class NeighbourCache:
             self.cutoff + self.skin,
         )
         reverse = reverse_slots(first, index, shift)
-        neighbours = Neighbours(first, index, _offsets(shift, cell), reverse)
+        neighbours = Neighbours(first, index, offsets_of(shift, cell), reverse)
         positions = atoms.positions.copy()
         return _Built(
             positions, cell, atoms.pbc.copy(), shift, neighbours, box, positions, self.skin / 2
@@ -101,14 +101,9 @@ class NeighbourCache:
         shrunk = float(np.linalg.norm(np.linalg.inv(strain), 2))
         return replace(
             built,
-            neighbours=built.neighbours._replace(offsets=_offsets(built.shifts, cell)),
+            neighbours=built.neighbours._replace(offsets=offsets_of(built.shifts, cell)),
             box=box,
             carried=built.positions @ strain,
             # Pairs within the cutoff now were within shrunk * (cutoff + 2 * farthest) at that time.
             farthest=0.5 * ((self.cutoff + self.skin) / shrunk - self.cutoff),
         )
-
-
-def _offsets(shifts: Ints, cell: Floats) -> Floats:
-    """Shifts (P, 3) of periodic images, Angstrom; the same bits whatever the number of pairs."""
-    return np.asarray(sum(shifts[:, d, None] * cell[d] for d in range(3)))

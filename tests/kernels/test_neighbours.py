@@ -62,3 +62,16 @@ def test_rows_are_sorted_whatever_the_order_of_discovery():
     centre, index, shift, _ = listed(positions, CELLS["cubic"], (True,) * 3, 4.5)
     keys = [tuple(k) for k in np.column_stack([centre, index, shift])]
     assert keys == sorted(keys)
+
+
+def test_atoms_that_have_travelled_far_keep_their_neighbours():
+    rng = np.random.default_rng(1)
+    cell, periodic = CELLS["triclinic"], (True,) * 3
+    positions = rng.uniform(0, 1, (8, 3)) @ cell
+    far = positions + rng.integers(-9000, 9000, size=(8, 3)) @ cell
+    near, found = (listed(p, cell, periodic, 3.1) for p in (positions, far))
+    np.testing.assert_array_equal(near[0], found[0])
+    np.testing.assert_array_equal(near[1], found[1])
+    # The images of one neighbour are in the order of their shifts, which another one begins.
+    lengths = [sorted(np.linalg.norm(v, axis=1).round(6)) for v in (near[3], found[3])]
+    np.testing.assert_allclose(lengths[0], lengths[1], atol=2e-6)
