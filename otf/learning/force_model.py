@@ -14,6 +14,7 @@ from otf.arrays import Floats
 from otf.kernels.energy import Tensors
 from otf.learning.baseline import NO_BASELINE, Baseline
 from otf.learning.uncertainty import ErrorScale
+from otf.model.one_thread import in_one_thread
 from otf.model.tensor_energy import Prediction, TensorEnergy
 
 SAMPLES = 64
@@ -101,6 +102,7 @@ class ForceModel:
         """Leverage of each force component (N, 3); infinite before anything was learned."""
         return self._leverages(atoms)[1]
 
+    @in_one_thread
     def _leverages(self, atoms: Atoms) -> tuple[float, Floats]:
         """Leverage of the energy, Angstrom^2, and of each force component (N, 3).
 
