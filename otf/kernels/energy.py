@@ -160,7 +160,7 @@ def _fill_gradients(basis: Basis, pages: Pages) -> None:
         pair_gradients(pages.shape, every, near, pages.page[s], pages.gradient, s * two, own)
 
 
-@kernel
+@inlined
 def _add_by_weight(by_weight: float, slope: Floats, basis: Basis, pages: Pages) -> None:
     """Add the derivatives through the weight of the atom, with that of E_i by the weight."""
     width = pages.slot.shape[1]

@@ -84,7 +84,7 @@ def make_pages(basis: Basis, most_neighbours: int, components: int) -> Pages:
     )
 
 
-@kernel
+@inlined
 def _append(s: int, slot: int, x: float, y: float, z: float, pages: Pages) -> None:
     """Add a neighbour to the page of its species."""
     width, column = pages.slot.shape[1], pages.within[s]

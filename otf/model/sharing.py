@@ -70,6 +70,7 @@ class Sharing:
         self._numbers: Ints = np.zeros(0, dtype=np.int64)
         self._channels: Ints = np.zeros(0, dtype=np.int64)
         self._names: tuple[str, ...] = ()
+        self._plain: Membership | None = None  # of atoms without bonds, kept between calls
         self._leaf: Ints = np.zeros(0, dtype=np.int64)
         self.leaves = self._all_leaves()
         self.species_of_block = self._species_of_block()
@@ -111,7 +112,10 @@ class Sharing:
         """The rows of :attr:`leaves` of all atoms, with the weights of atoms start to stop."""
         leaf = self.leaf(atoms)
         if self._graph is None:
-            return Membership(leaf, np.ones(len(atoms)), np.zeros(len(neighbours.indices)))
+            plain, pairs = self._plain, len(neighbours.indices)
+            if plain is None or plain.group is not leaf or len(plain.slope) < pairs:
+                plain = self._plain = Membership(leaf, np.ones(len(leaf)), np.zeros(pairs))
+            return plain
         weights, slopes = self._graph.weights(atoms, neighbours, start, stop)
         return Membership(leaf, weights, slopes)
 
