@@ -128,8 +128,8 @@ def _blended_energy(
     """E_i, its derivatives by V and A in the pages, and its derivative by the weight of i."""
     weight, group = membership.weight[i], membership.group[i]
     energy = by_weight = 0.0
-    for own in range(1 if weight >= 1.0 else 2):  # the energy of its group, then of its species
-        if own > 0:
+    for plain in range(1 if weight >= 1.0 else 2):  # the energy of its group, then of its species
+        if plain > 0:
             by_weight, group = energy, species_i
             for k in range(pages.gradient.shape[0]):
                 pages.kept_gradient[k] = weight * pages.gradient[k]

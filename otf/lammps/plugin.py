@@ -27,6 +27,7 @@ from otf.model.bond_graph import STRETCH
 
 LIBRARY = "otfplugin.so"
 _MOST_NEIGHBOURS = 250
+_A_LINE = 8  # words
 _OPTIONS = (
     *("-O3", "-march=native", "-std=c++17", "-fPIC", "-shared", "-DLAMMPS_SMALLBIG"),
     # Sums may be reordered, which lets the loops vectorise.
@@ -67,8 +68,9 @@ def write_source(model: ForceModel, folder: Path) -> None:
     }
     name = "otf-1-" + "-".join(str(size) for size in sizes.values())
     (folder / "otf_model.h").write_text(_header(rows, sizes, name), encoding="utf-8")
-    numbers = " ".join(_numbers(model, name))
-    (folder / "model.otf").write_text(re.sub(r"(?:\S+ ){9}\S+ ", r"\g<0>\n", numbers) + "\n")
+    words = list(_words(model, name))
+    lines = (" ".join(words[k : k + _A_LINE]) for k in range(0, len(words), _A_LINE))
+    (folder / "model.otf").write_text("\n".join(lines) + "\n", encoding="utf-8")
     source = files("otf.lammps").joinpath("pair_otf.cpp").read_text(encoding="utf-8")
     (folder / "pair_otf.cpp").write_text(source, encoding="utf-8")
 
@@ -85,7 +87,7 @@ def _header(rows: Rows, sizes: dict[str, int], name: str) -> str:
     return "\n".join(lines)
 
 
-def _numbers(model: ForceModel, name: str) -> Iterator[str]:
+def _words(model: ForceModel, name: str) -> Iterator[str]:
     """The words of model.otf, in the order in which ``Model::read`` asks for them."""
     energy_model, tensors = model.energy_model, model.tensors
     descriptor, groups = energy_model.descriptor, energy_model.sharing.groups

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 import otf as package
+from otf.lammps.plugin import compile_command, compile_plugin
 from tests.cli.command import otf
 
 pytestmark = pytest.mark.full  # LAMMPS
@@ -194,3 +195,10 @@ def test_a_plugin_is_refused_with_the_coefficients_of_another_model(folder, tmp_
     )  # fmt: skip
     assert done.returncode != 0
     assert "the plugin was compiled for another model" in done.stdout + done.stderr
+
+
+def test_a_plugin_that_does_not_compile_is_named_with_the_command(tmp_path):
+    (tmp_path / "pair_otf.cpp").write_text("no C++\n")
+    failure = compile_plugin(tmp_path)
+    assert failure.startswith(" ".join(compile_command()))
+    assert "pair_otf.cpp:1" in failure
