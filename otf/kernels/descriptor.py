@@ -159,6 +159,8 @@ def make_basis(
 def _sparse(mixing: Floats) -> Mixing:
     species, channel = np.nonzero(mixing.T)
     first = np.searchsorted(species, np.arange(mixing.shape[1] + 1))
+    # Contiguous: kernels are compiled anew for arrays that are not.
+    channel = np.ascontiguousarray(channel)
     return Mixing(len(mixing), first.astype(np.int64), channel, mixing[channel, species])
 
 

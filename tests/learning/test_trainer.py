@@ -142,7 +142,7 @@ def test_fitted_at_once_it_knows_its_errors_too():
 
 def test_one_symmetric_structure_teaches_its_energy_and_claims_no_more():
     start = bulk("Al", cubic=True) * (2, 2, 2)
-    descriptor = DescriptorSettings(5.0, 4.0, 0.0, 4, 2, 2)
+    descriptor = DescriptorSettings(5.0, 4.0, 0.0, 8, 2, 2)
     model = Trainer(Blueprint(descriptor, [start, *displaced(start, seed=0)]), TrainerSettings())
     labels = Labels(-3.0 * len(start), np.zeros((len(start), 3)))
     learn_all(model, [(start, labels)])

@@ -10,7 +10,7 @@ from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.sharing import DEVIATION
 
 SETTINGS = DescriptorSettings(
-    radial_two=4, radial_three=2, l_max=2, radial_four=2, l_four=2, degree_four=4
+    radial_two=8, radial_three=2, l_max=2, radial_four=2, l_four=2, degree_four=4
 )
 
 

@@ -30,7 +30,7 @@ def aluminium() -> Trainer:
     """A model of fcc aluminium trained on 25 EMT labels."""
     start = bulk("Al", cubic=True) * (2, 2, 2)
     choices = Choices(("species",), components=(4,), four_body=(False,))
-    descriptor = DescriptorSettings(4.5, 4.0, 0.0, 6, 2, 2)
+    descriptor = DescriptorSettings(4.5, 4.0, 0.0, 8, 2, 2)
     blueprint = Blueprint(descriptor, displaced(start, seed=0), choices)
     trainer = Trainer(blueprint, TrainerSettings(stress_noise=1e-3))
     rng = np.random.default_rng(0)

@@ -17,7 +17,7 @@ from otf.postprocess.fit import fit
 from otf.postprocess.hindcast import hindcast_file, hindcast_summary
 from tests.cli.command import otf
 
-SMALL = Model(radial_two=6, radial_three=2, l_max=2)
+SMALL = Model(radial_three=2, l_max=2)
 
 CONFIG = """\
 system:
@@ -28,7 +28,7 @@ engine:
 dynamics:
   steps: 300
   timestep_fs: 2.0
-model: {{radial_two: 6, radial_three: 2, l_max: 2}}
+model: {{radial_three: 2, l_max: 2}}
 policy: {policy}
 """
 
