@@ -34,39 +34,26 @@ def _sort_row(start: int, end: int, index: Ints, packed: Ints) -> None:
 
 
 @kernel
-def _grown(array: Ints) -> Ints:
-    """A copy with twice the length."""
-    out = np.empty(2 * array.shape[0], np.int64)
-    for k in range(array.shape[0]):
+def _leading(array: Ints, count: int, room: int = 0) -> Ints:
+    """A copy of the first numbers of an array, with room for more."""
+    out = np.empty(count + room, np.int64)
+    for k in range(count):
         out[k] = array[k]
     return out
 
 
-@kernel
 def _bins(
     fractional: Floats, inverse_cell: Floats, periodic: Ints, cutoff: float
 ) -> tuple[Ints, Ints, Floats, Floats]:
     """Number of bins, search range in bins, origin and span of the bins along each direction."""
-    n = fractional.shape[0]
-    bins = np.ones(3, np.int64)
-    reach = np.zeros(3, np.int64)
-    low = np.zeros(3)
-    span = np.ones(3)
-    most = max(1, math.ceil((8.0 * n) ** (1.0 / 3.0)))
-    for d in range(3):
-        if not periodic[d]:
-            low[d] = high = fractional[0, d]
-            for i in range(1, n):
-                low[d] = min(low[d], fractional[i, d])
-                high = max(high, fractional[i, d])
-            span[d] = high - low[d] + 1e-9
-        square = inverse_cell[0, d] ** 2 + inverse_cell[1, d] ** 2 + inverse_cell[2, d] ** 2
-        height = span[d] / math.sqrt(square)
-        bins[d] = min(max(1, int(height / cutoff)), most)
-        reach[d] = math.ceil(cutoff * bins[d] / height)
-        if not periodic[d]:
-            reach[d] = min(reach[d], bins[d] - 1)
-    return bins, reach, low, span
+    wrapped = periodic.astype(bool)
+    low = np.where(wrapped, 0.0, fractional.min(axis=0))
+    span = np.where(wrapped, 1.0, fractional.max(axis=0) - low + 1e-9)
+    height = span / np.sqrt((inverse_cell**2).sum(axis=0))
+    most = max(1, math.ceil((8.0 * len(fractional)) ** (1.0 / 3.0)))
+    bins = np.clip((height / cutoff).astype(np.int64), 1, most)
+    reach = np.ceil(cutoff * bins / height).astype(np.int64)
+    return bins, np.where(wrapped, reach, np.minimum(reach, bins - 1)), low, span
 
 
 @kernel
@@ -110,7 +97,6 @@ def sort_into_bins(
     return place, start, members
 
 
-@kernel
 def neighbour_list(
     positions: Floats, cell: Floats, inverse_cell: Floats, periodic: Ints, cutoff: float
 ) -> tuple[Ints, Ints, Ints]:
@@ -137,11 +123,27 @@ def neighbour_list(
     shift : (P, 3)
         Cell vectors added to atom j: d = positions[j] - positions[i] + shift @ cell.
     """
-    n = positions.shape[0]
     fractional, wrap = _into_the_cell(positions, inverse_cell, periodic)
     bins, reach, low, span = _bins(fractional, inverse_cell, periodic, cutoff)
     place, start, members = sort_into_bins(fractional, bins, low, span)
+    return _search(positions, cell, periodic, cutoff, wrap, bins, reach, place, start, members)
 
+
+@kernel
+def _search(
+    positions: Floats,
+    cell: Floats,
+    periodic: Ints,
+    cutoff: float,
+    wrap: Ints,
+    bins: Ints,
+    reach: Ints,
+    place: Ints,
+    start: Ints,
+    members: Ints,
+) -> tuple[Ints, Ints, Ints]:
+    """The pairs of :func:`neighbour_list` between atoms in bins near each other."""
+    n = positions.shape[0]
     wrapped = np.empty((n, 3))
     for i in range(n):
         for c in range(3):
@@ -166,7 +168,8 @@ def neighbour_list(
                     dy = a * cell[0, 1] + b * cell[1, 1] + c * cell[2, 1] - wrapped[i, 1]
                     dz = a * cell[0, 2] + b * cell[1, 2] + c * cell[2, 2] - wrapped[i, 2]
                     while total + start[at + 1] - start[at] > index.shape[0]:
-                        index, packed = _grown(index), _grown(packed)
+                        index = _leading(index, total, total)
+                        packed = _leading(packed, total, total)
                     for slot in range(start[at], start[at + 1]):
                         j = members[slot]
                         square = (
@@ -185,7 +188,7 @@ def neighbour_list(
                             total += 1
         first[i + 1] = total
         _sort_row(first[i], total, index, packed)
-    return first, index[:total].copy(), _unpacked(packed, total)
+    return first, _leading(index, total), _unpacked(packed, total)
 
 
 @kernel
