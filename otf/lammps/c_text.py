@@ -78,7 +78,7 @@ class _Scope:
                 yield from self.block(statement.orelse)
                 yield "}"
             case _:
-                raise NotImplementedError(ast.unparse(statement))
+                raise TypeError(f"no C++ for the statement: {ast.unparse(statement)}")
 
     def _assignment(self, target: ast.expr, value: ast.expr) -> str:
         line = f"{_c(target)} = {_c(value)};"
@@ -120,4 +120,4 @@ def _c(node: ast.expr) -> str:
         case ast.Call(func=ast.Name(id=name), args=arguments):
             return f"otf_{name}({', '.join(_c(a) for a in arguments)})"
         case _:
-            raise NotImplementedError(ast.unparse(node))
+            raise TypeError(f"no C++ for the expression: {ast.unparse(node)}")

@@ -16,6 +16,17 @@ from otf.model.domain import Domain
 
 _VACUUM_A = 10.0  # in directions without a cell vector
 
+_DYNAMICS = """\
+velocity all create 300 1 mom yes
+fix move all nve                # or nvt, npt, langevin, any integrator of LAMMPS
+thermo 100
+thermo_style custom step temp pe etotal press
+thermo_modify format float %.10g
+dump frames all custom 100 dump.lammpstrj id type element xu yu zu
+dump_modify frames element {symbols} sort id
+run 1000
+"""
+
 _SCRIPT = '''\
 """Molecular dynamics by LAMMPS with a model of otf.
 
@@ -39,15 +50,7 @@ timestep 0.0005                 # ps
 """)
 attach(lmp, "model.h5", {elements})
 lmp.commands_string("""
-velocity all create 300 1 mom yes
-fix move all nve                # or nvt, npt, langevin, any integrator of LAMMPS
-thermo 100
-thermo_style custom step temp pe etotal press
-thermo_modify format float %.10g
-dump frames all custom 100 dump.lammpstrj id type element xu yu zu
-dump_modify frames element {symbols} sort id
-run 1000
-""")
+{dynamics}""")
 '''
 
 _INPUT = """\
@@ -66,15 +69,7 @@ pair_style otf
 pair_coeff * * model.otf {symbols}
 neighbor 1.0 bin
 timestep 0.0005                 # ps
-velocity all create 300 1 mom yes
-fix move all nve                # or nvt, npt, langevin, any integrator of LAMMPS
-thermo 100
-thermo_style custom step temp pe etotal press
-thermo_modify format float %.10g
-dump frames all custom 100 dump.lammpstrj id type element xu yu zu
-dump_modify frames element {symbols} sort id
-run 1000
-"""
+{dynamics}"""
 
 
 def _holds(atoms: Atoms, axis: int) -> bool:
@@ -134,9 +129,11 @@ def export(
             masses=True,
             specorder=elements,
         )
+        symbols = " ".join(elements)
         words = {
             "boundary": " ".join("p" if periodic else "m" for periodic in boxed.pbc),
-            "symbols": " ".join(elements),
+            "dynamics": _DYNAMICS.format(symbols=symbols),
+            "symbols": symbols,
         }
         script = _SCRIPT.format(elements=elements, **words)
         (folder / "run.py").write_text(script, encoding="utf-8")
