@@ -16,13 +16,13 @@ import numpy.typing as npt
 
 from otf.arrays import Floats
 from otf.kernels.descriptor import Neighbours
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel, kernel
 
 SWITCH = 0.08
 """delta: half of the range of a bond in which the weight differs from 1, relative to its limit."""
 
 
-@kernel
+@inner_kernel
 def _distance(i: int, slot: int, positions: Floats, neighbours: Neighbours) -> float:
     """Distance from atom i to its neighbour in a slot of the list, Angstrom."""
     j = neighbours.indices[slot]

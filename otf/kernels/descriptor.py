@@ -34,7 +34,7 @@ import numpy as np
 from otf.arrays import Floats, Ints
 from otf.kernels.four_body import FourBody, make_four_body
 from otf.kernels.harmonics import normalisation, solid_harmonics
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel
 from otf.kernels.radial import radial_values, recursion_table
 
 
@@ -201,7 +201,7 @@ def make_workspace(basis: Basis, most_neighbours: int) -> Workspace:
     )
 
 
-@kernel
+@inner_kernel
 def visit_neighbours(
     i: int,
     positions: Floats,
@@ -275,7 +275,7 @@ def visit_neighbours(
     return count
 
 
-@kernel
+@inner_kernel
 def power_spectrum(basis: Basis, work: Workspace) -> None:
     """Fill the three-body features from the moments."""
     degrees = basis.norm.shape[0]
@@ -291,7 +291,7 @@ def power_spectrum(basis: Basis, work: Workspace) -> None:
                 f += 1
 
 
-@kernel
+@inner_kernel
 def feature_gradient(
     neighbour: int, species_j: int, basis: Basis, work: Workspace, moment: Floats, out: Floats
 ) -> None:
@@ -350,7 +350,7 @@ def feature_gradient(
         _four_body_gradient(mine, n_three, weight, basis, work, moment, out)
 
 
-@kernel
+@inner_kernel
 def _four_body_gradient(
     first_channel: int,
     n_three: int,

@@ -30,7 +30,7 @@ import numpy as np
 
 from otf.arrays import Floats, Indices, Ints
 from otf.kernels.harmonics import normalisation, solid_harmonics
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel
 
 _NEGLIGIBLE = 1e-12
 
@@ -199,7 +199,7 @@ def _products(
     return {product: value for product, value in products.items() if abs(value) > _NEGLIGIBLE}
 
 
-@kernel
+@inner_kernel
 def four_body_features(four: FourBody, moments: Floats, features: Floats) -> None:
     """Fill the last of the features from the moments (channels * n_lm,)."""
     count = four.first.shape[0] - 1
@@ -212,7 +212,7 @@ def four_body_features(four: FourBody, moments: Floats, features: Floats) -> Non
         features[start + f] = total
 
 
-@kernel
+@inner_kernel
 def four_body_adjoint(four: FourBody, weights: Floats, moments: Floats, adjoint: Floats) -> float:
     """The energy of the products with their weights; adds its derivatives to ``adjoint``."""
     energy = 0.0
@@ -230,7 +230,7 @@ def four_body_adjoint(four: FourBody, weights: Floats, moments: Floats, adjoint:
     return energy
 
 
-@kernel
+@inner_kernel
 def four_body_jacobian(four: FourBody, moments: Floats, out: Floats) -> None:
     """Fill the derivatives of each feature by the moments it depends on, (entries,)."""
     out[:] = 0.0

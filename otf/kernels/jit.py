@@ -14,11 +14,18 @@ _FASTMATH = {"reassoc", "contract", "arcp", "nsz"}
 
 OPTIONS = {"fastmath": _FASTMATH, "nogil": True, "error_model": "numpy"}
 """Options of the compiler for every kernel."""
+INNER_OPTIONS = OPTIONS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+"""Those of kernels that only kernels call: a wrapper for Python takes long to compile."""
 
 
 def kernel(function: Function) -> Function:
     """Compile with numba, cached on disk, releasing the interpreter lock."""
     return _compiled(function, OPTIONS)
+
+
+def inner_kernel(function: Function) -> Function:
+    """Compile as :func:`kernel`, for calls by other kernels only."""
+    return _compiled(function, INNER_OPTIONS)
 
 
 def inlined(function: Function) -> Function:

@@ -10,19 +10,19 @@ import math
 import numpy as np
 
 from otf.arrays import Floats, Ints
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel, kernel
 
 _BITS = 21
 _ZERO = 1 << _BITS - 1  # shifts from -2**20 to 2**20 - 1
 
 
-@kernel
+@inner_kernel
 def _packed(s0: int, s1: int, s2: int) -> int:
     """A shift as one integer, in the order of the components."""
     return ((s0 + _ZERO << _BITS) + s1 + _ZERO << _BITS) + s2 + _ZERO
 
 
-@kernel
+@inner_kernel
 def _sort_row(start: int, end: int, index: Ints, packed: Ints) -> None:
     """Insertion sort: rows are short and arrive nearly ordered."""
     for a in range(start + 1, end):
@@ -33,7 +33,7 @@ def _sort_row(start: int, end: int, index: Ints, packed: Ints) -> None:
         index[b + 1], packed[b + 1] = j, s
 
 
-@kernel
+@inner_kernel
 def _leading(array: Ints, count: int, room: int = 0) -> Ints:
     """A copy of the first numbers of an array, with room for more."""
     out = np.empty(count + room, np.int64)
@@ -56,21 +56,11 @@ def _bins(
     return bins, np.where(wrapped, reach, np.minimum(reach, bins - 1)), low, span
 
 
-@kernel
 def _into_the_cell(positions: Floats, inverse_cell: Floats, periodic: Ints) -> tuple[Floats, Ints]:
     """Fractional positions (N, 3), between 0 and 1 in periodic directions, and shifts (N, 3)."""
-    n = positions.shape[0]
-    fractional, wrap = np.empty((n, 3)), np.zeros((n, 3), np.int64)
-    for i in range(n):
-        for d in range(3):
-            x = 0.0
-            for c in range(3):
-                x += positions[i, c] * inverse_cell[c, d]
-            if periodic[d]:
-                wrap[i, d] = math.floor(x)
-                x -= wrap[i, d]
-            fractional[i, d] = x
-    return fractional, wrap
+    fractional: Floats = positions @ inverse_cell
+    wrap = np.where(periodic.astype(bool), np.floor(fractional), 0.0)
+    return fractional - wrap, wrap.astype(np.int64)
 
 
 @kernel
@@ -126,7 +116,10 @@ def neighbour_list(
     fractional, wrap = _into_the_cell(positions, inverse_cell, periodic)
     bins, reach, low, span = _bins(fractional, inverse_cell, periodic, cutoff)
     place, start, members = sort_into_bins(fractional, bins, low, span)
-    return _search(positions, cell, periodic, cutoff, wrap, bins, reach, place, start, members)
+    first, index, packed = _search(
+        positions, cell, periodic, cutoff, wrap, bins, reach, place, start, members
+    )
+    return first, index, _unpacked(packed)
 
 
 @kernel
@@ -142,7 +135,7 @@ def _search(
     start: Ints,
     members: Ints,
 ) -> tuple[Ints, Ints, Ints]:
-    """The pairs of :func:`neighbour_list` between atoms in bins near each other."""
+    """The pairs of :func:`neighbour_list` between atoms in bins near each other, shifts packed."""
     n = positions.shape[0]
     wrapped = np.empty((n, 3))
     for i in range(n):
@@ -188,17 +181,14 @@ def _search(
                             total += 1
         first[i + 1] = total
         _sort_row(first[i], total, index, packed)
-    return first, _leading(index, total), _unpacked(packed, total)
+    return first, _leading(index, total), _leading(packed, total)
 
 
-@kernel
-def _unpacked(packed: Ints, total: int) -> Ints:
-    """The first shifts (total, 3)."""
-    out = np.empty((total, 3), np.int64)
-    for k in range(total):
-        for d in range(3):
-            out[k, d] = (packed[k] >> (2 - d) * _BITS & 2 * _ZERO - 1) - _ZERO
-    return out
+def _unpacked(packed: Ints) -> Ints:
+    """The shifts (P, 3)."""
+    places = np.array([2 * _BITS, _BITS, 0])
+    shifts: Ints = (packed[:, None] >> places & 2 * _ZERO - 1) - _ZERO
+    return shifts
 
 
 @kernel

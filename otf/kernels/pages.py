@@ -20,7 +20,7 @@ import numpy as np
 from otf.arrays import Floats, Ints
 from otf.kernels.descriptor import Basis, Neighbours, feature_count, low_count
 from otf.kernels.generated import page_moments, pair_features, spectrum
-from otf.kernels.jit import inlined, kernel
+from otf.kernels.jit import inlined, inner_kernel
 from otf.kernels.shapes import LANES, Shape, X, Y, Z, make_shape, rows_of
 
 
@@ -95,7 +95,7 @@ def _append(s: int, slot: int, x: float, y: float, z: float, pages: Pages) -> No
     pages.within[s] = column + 1
 
 
-@kernel
+@inner_kernel
 def groups(count: int) -> int:
     """Columns of the groups that hold this many neighbours."""
     return (count + LANES - 1) // LANES * LANES

@@ -4,6 +4,8 @@ The cutoff may exceed the cell: all images within it are counted. Atoms are sort
 half a cutoff wide; each pair of bins is visited once and each distance counted for both atoms.
 """
 
+import math
+
 import numpy as np
 
 from otf.arrays import Floats, Ints
@@ -13,41 +15,27 @@ from otf.kernels.neighbours import sort_into_bins
 _BINS_IN_CUTOFF = 2.0
 
 
-@kernel
 def _bins(heights: Floats, periodic: Ints, cutoff: float, n: int) -> tuple[Ints, Ints]:
     """Number of bins and search range in bins along each direction."""
-    bins = np.ones(3, np.int64)
-    reach = np.zeros(3, np.int64)
-    most = max(1, int(np.ceil(float(n) ** (1.0 / 3.0))))
-    for d in range(3):
-        bins[d] = min(max(1, int(heights[d] * _BINS_IN_CUTOFF / cutoff)), most)
-        reach[d] = int(np.ceil(cutoff * bins[d] / heights[d]))
-        if not periodic[d]:
-            reach[d] = min(reach[d], bins[d] - 1)
-    return bins, reach
+    most = max(1, math.ceil(n ** (1.0 / 3.0)))
+    bins = np.clip((heights * _BINS_IN_CUTOFF / cutoff).astype(np.int64), 1, most)
+    reach = np.ceil(cutoff * bins / heights).astype(np.int64)
+    return bins, np.where(periodic.astype(bool), reach, np.minimum(reach, bins - 1))
 
 
-@kernel
 def _wrapped(
     positions: Floats, inverse_cell: Floats, periodic: Ints
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Fractional coordinates, wrapped where periodic; their origin and span, and cell heights."""
-    fractional = positions @ inverse_cell
-    low = np.zeros(3)
-    span = np.ones(3)
-    heights = np.empty(3)
-    for d in range(3):
-        if periodic[d]:
-            for i in range(positions.shape[0]):
-                fractional[i, d] -= np.floor(fractional[i, d])
-        else:
-            low[d] = np.min(fractional[:, d])
-            span[d] = np.max(fractional[:, d]) - low[d] + 1e-9
-        heights[d] = span[d] / np.sqrt(np.sum(inverse_cell[:, d] ** 2))
+    fractional: Floats = positions @ inverse_cell
+    wrapped = periodic.astype(bool)
+    fractional -= np.where(wrapped, np.floor(fractional), 0.0)
+    low: Floats = np.where(wrapped, 0.0, fractional.min(axis=0))
+    span: Floats = np.where(wrapped, 1.0, fractional.max(axis=0) - low + 1e-9)
+    heights: Floats = span / np.sqrt((inverse_cell**2).sum(axis=0))
     return fractional, low, span, heights
 
 
-@kernel
 def count_pairs(
     positions: Floats,
     cell: Floats,
@@ -75,11 +63,28 @@ def count_pairs(
     counts
         (species, species, bins): entry (a, b) counts atoms b around atoms a.
     """
-    n = positions.shape[0]
-    n_bins = counts.shape[2]
     fractional, low, span, heights = _wrapped(positions, inverse_cell, periodic)
-    bins, reach = _bins(heights, periodic, cutoff, n)
+    bins, reach = _bins(heights, periodic, cutoff, len(positions))
     place, start, members = sort_into_bins(fractional, bins, low, span)
+    _count(fractional, cell, periodic, species, cutoff, bins, reach, place, start, members, counts)
+
+
+@kernel
+def _count(
+    fractional: Floats,
+    cell: Floats,
+    periodic: Ints,
+    species: Ints,
+    cutoff: float,
+    bins: Ints,
+    reach: Ints,
+    place: Ints,
+    start: Ints,
+    members: Ints,
+    counts: Floats,
+) -> None:
+    """The pairs of :func:`count_pairs` between atoms in bins near each other."""
+    n, n_bins = fractional.shape[0], counts.shape[2]
     sorted_positions = np.empty((3, n))  # wrapped
     sorted_species = np.empty(n, np.int64)
     for slot in range(n):

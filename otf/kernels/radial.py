@@ -26,7 +26,7 @@ van der Oord et al., Mach. Learn.: Sci. Technol. 1, 015004 (2020), sec. 2 (dista
 import numpy as np
 
 from otf.arrays import Floats
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel, kernel
 
 _ALPHA = 6.0
 
@@ -73,7 +73,7 @@ def expm1(y: float) -> float:
     return total
 
 
-@kernel
+@inner_kernel
 def coordinate(r: float, r_min: float, r_cut: float, decay: float) -> tuple[float, float]:
     """x(r) and dx/dr (1/Angstrom)."""
     inverse_range = 1.0 / (r_cut - r_min)

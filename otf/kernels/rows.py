@@ -29,7 +29,7 @@ from otf.kernels.descriptor import (
     visit_neighbours,
 )
 from otf.kernels.four_body import four_body_features, four_body_jacobian
-from otf.kernels.jit import kernel
+from otf.kernels.jit import inner_kernel, kernel
 
 
 class Standard(NamedTuple):
@@ -79,7 +79,7 @@ def all_features(
     return out
 
 
-@kernel
+@inner_kernel
 def _columns(g: int, standard: Standard, work: Workspace, z: Floats, out: Floats) -> None:
     """phi_i without its constant into ``out``, and the principal components into ``z``."""
     z[:] = 0.0
@@ -97,7 +97,7 @@ def _columns(g: int, standard: Standard, work: Workspace, z: Floats, out: Floats
             column += 1
 
 
-@kernel
+@inner_kernel
 def _standard_gradient(
     g: int, standard: Standard, raw: Floats, by_features: Floats, by_components: Floats
 ) -> None:
@@ -112,7 +112,7 @@ def _standard_gradient(
             by_components[c, p] = total
 
 
-@kernel
+@inner_kernel
 def _accumulate(
     factor: float, by_features: Floats, by_components: Floats, sum_v: Floats, sum_z: Floats
 ) -> None:
@@ -123,7 +123,7 @@ def _accumulate(
         sum_z[p] += factor * by_components[p]
 
 
-@kernel
+@inner_kernel
 def _add(
     row: Floats,
     constant: int,

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from numba.extending import overload
 
-from otf.kernels.jit import OPTIONS
+from otf.kernels.jit import INNER_OPTIONS
 from otf.kernels.radial import expm1
 
 Function = TypeVar("Function", bound=Callable[..., None])
@@ -130,7 +130,7 @@ def written_out(text: Callable[[Rows], list[str]]) -> Callable[[Function], Funct
             exec(text_of(function, rows_of(shape)), made)
             return cast(Callable[..., None], made[function.__name__])
 
-        overload(function, jit_options=OPTIONS, strict=False)(of_shape)
+        overload(function, jit_options=INNER_OPTIONS, strict=False)(of_shape)
         return function
 
     return decorate

@@ -1,4 +1,4 @@
-"""A learned model as a client of the i-PI socket protocol, driven by i-PI, ASE and others.
+"""A calculator as a client of the i-PI socket protocol, driven by i-PI, ASE and others.
 
 The protocol is that of Ceriotti, More and Manolopoulos, Comput. Phys. Commun. 185, 1019 (2014), in
 the implementation of ASE. Lengths and energies on the wire are atomic units.
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import Calculator
 from ase.calculators.socketio import SocketClient, SocketClosed
 
 from otf.errors import RunError
@@ -31,8 +32,25 @@ class Address:
         return f"unix socket {self.unix}" if self.unix else f"{self.host}:{self.port}"
 
 
-def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -> int:
-    """Serve the model until the driving program ends; return the number of structures.
+def serve_model(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -> int:
+    """Serve a learned model; see :func:`serve`.
+
+    Raises
+    ------
+    RunError
+        Also if the model cannot describe the structure, or its forces have no potential.
+    """
+    known = set(model.energy_model.descriptor.species.tolist())
+    strangers = sorted(set(atoms.symbols[[z not in known for z in atoms.numbers]]))
+    if strangers:
+        raise RunError(f"the model has not learned {', '.join(strangers)}; serve another one")
+    if model.energy_model.coupling == "self":
+        raise RunError("the model's forces have no potential (coupling: self); learn another one")
+    return serve(ModelCalculator(model), atoms, address, wait_s=wait_s)
+
+
+def serve(calculator: Calculator, atoms: Atoms, address: Address, *, wait_s: float) -> int:
+    """Answer until the driving program ends; return the number of structures.
 
     Parameters
     ----------
@@ -44,16 +62,10 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
     Raises
     ------
     RunError
-        If it does not listen, or requests what the model cannot compute.
+        If it does not listen, or requests what the calculator cannot compute.
     """
-    known = set(model.energy_model.descriptor.species.tolist())
-    strangers = sorted(set(atoms.symbols[[z not in known for z in atoms.numbers]]))
-    if strangers:
-        raise RunError(f"the model has not learned {', '.join(strangers)}; serve another one")
-    if model.energy_model.coupling == "self":
-        raise RunError("the model's forces have no potential (coupling: self); learn another one")
     atoms.set_constraint()
-    atoms.calc = ModelCalculator(model)
+    atoms.calc = calculator
     client = _connected(address, time.monotonic() + wait_s)
     answered = 0
     try:
@@ -68,7 +80,7 @@ def serve(model: ForceModel, atoms: Atoms, address: Address, *, wait_s: float) -
         ) from error
     except ValueError as error:
         raise RunError(
-            f"{address}: the driving program does not have the {len(atoms)} atoms of the model's "
+            f"{address}: the driving program does not have the {len(atoms)} atoms of the "
             f"structure ({error}); give a file with its own: --structure FILE"
         ) from error
     except (SocketClosed, ConnectionError) as error:

@@ -60,6 +60,9 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         Folder of the labels; those already there are learned first, and none is computed twice.
     force_target_meV_A
         Error of a force component that is small enough.
+    check_every
+        Number of answers of the model, on average, between those that the engine checks at random;
+        0 for no checks.
     config
         Further sections of a configuration: ``{"model": {…}, "system": {"charge": 1}}``.
 
@@ -67,6 +70,8 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
     ----------
     answers
         How often the model has answered.
+    checked_errors
+        Mean absolute force errors of the answers that were checked at random, eV/Angstrom.
 
     Raises
     ------
@@ -96,6 +101,7 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         directory: str | Path,
         *,
         force_target_meV_A: float = 20.0,
+        check_every: int = 0,
         config: Mapping[str, Mapping[str, Any]] = MappingProxyType({}),
     ) -> None:
         super().__init__()
@@ -110,6 +116,8 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         self._opened_for: tuple[bytes, bytes] | None = None
         self._known: dict[bytes, Labels] = {}
         self.answers = 0
+        self.checked_errors: list[float] = []
+        self._check_every, self._random = check_every, np.random.default_rng()
         self._files.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(sole_owner(self._files.lock))
@@ -155,9 +163,12 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         if known is None and trainer.n_labels >= _FEWEST:
             predicted = trainer.predict(self.atoms)
             limit = min(_WORST * self._target, _SHARE * _largest(predicted.forces, self.atoms))
-            calibration = max(1.0, trainer.force_model.scale.factor)
-            if calibration * trainer.worst_error(self.atoms) <= limit:
+            limit /= max(1.0, trainer.force_model.scale.factor)
+            if trainer.worst_error(self.atoms, enough=limit, turn=self.answers) <= limit:
                 self.answers += 1
+                if self._check_every and self._random.random() < 1.0 / self._check_every:
+                    error = predicted.forces - self.by_engine(self.atoms).forces
+                    self.checked_errors.append(float(np.abs(error).mean()))
                 self._answer(predicted.energy, predicted.forces, predicted.stress)
                 return
         labels = self.by_engine(self.atoms) if known is None else known
@@ -267,8 +278,8 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
 
-def learning(config: Config, directory: Path) -> LearningCalculator:
-    """A calculator with engine, model and target of a configuration.
+def learning(config: Config, directory: Path, *, check_every: int = 0) -> LearningCalculator:
+    """A calculator with engine, model and target of a configuration; see its parameters.
 
     Raises
     ------
@@ -280,6 +291,7 @@ def learning(config: Config, directory: Path) -> LearningCalculator:
         {"kind": config.engine.kind, **config.engine.options},
         directory,
         force_target_meV_A=config.policy.force_target_meV_A,
+        check_every=check_every,
         config={
             "system": {"charge": system.charge, "spin": system.spin},
             "model": config.model.model_dump(mode="json", exclude_unset=True),

@@ -1,6 +1,7 @@
 """``otf serve``: a model driven by ASE's server and by i-PI over real sockets."""
 
 import contextlib
+import re
 import shutil
 import socket
 import subprocess
@@ -11,9 +12,10 @@ import ase.io
 import numpy as np
 import pytest
 from ase import units
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.calculators.socketio import SocketIOCalculator
 from ase.md.verlet import VelocityVerlet
+from tblite.ase import TBLite
 
 import otf as package
 from tests.cli.command import otf
@@ -155,28 +157,75 @@ def test_a_driver_that_sends_garbage_is_named(run, name):
     assert expected in said
 
 
-@pytest.mark.full
-def test_ipi_moves_a_ring_polymer_on_the_model(run, tmp_path):
-    """Path integrals, which otf itself does not do."""
+def ring_polymer(folder, start, *arguments):
+    """Conserved and potential energies (steps, 2) of path integrals, and what the client said."""
     program = shutil.which("i-pi", path=str(sys.prefix) + "/bin")
     assert program is not None
-    atoms = ase.io.read(run / "start.traj")
+    atoms = start.copy()
     atoms.set_constraint()
     if not atoms.pbc.any():
         atoms.set_cell([20.0] * 3)
-    ase.io.write(tmp_path / "start.extxyz", atoms, columns=["symbols", "positions"])
-    address = f"otf_{tmp_path.name}"
-    (tmp_path / "input.xml").write_text(IPI.replace("ADDRESS", address))
+    ase.io.write(folder / "start.extxyz", atoms, columns=["symbols", "positions"])
+    address = f"otf_{folder.name}"
+    (folder / "input.xml").write_text(IPI.replace("ADDRESS", address))
     with subprocess.Popen(
         [sys.executable, program, "input.xml"],
-        cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     ) as driver:  # fmt: skip
-        client = served(run, "--unix", address)
+        client = served(*arguments, "--unix", address)
         said, _ = driver.communicate(timeout=120)
     assert driver.returncode == 0, said
-    _, error = client.communicate(timeout=30)
+    said, error = client.communicate(timeout=30)
     assert client.returncode == 0, error
-    table = np.loadtxt(tmp_path / "out.md")
+    table = np.loadtxt(folder / "out.md")
     assert len(table) == 41
-    assert np.ptp(table[:, 2]) > 3e-3
-    assert np.ptp(table[:, 1]) < 0.05 * np.ptp(table[:, 2])
+    return table[:, 1:], said
+
+
+@pytest.mark.full
+def test_ipi_moves_a_ring_polymer_on_the_model(run, tmp_path):
+    """Path integrals, which otf itself does not do."""
+    energies, _ = ring_polymer(tmp_path, ase.io.read(run / "start.traj"), run)
+    assert np.ptp(energies[:, 1]) > 3e-3
+    assert np.ptp(energies[:, 0]) < 0.05 * np.ptp(energies[:, 1])
+
+
+@pytest.mark.full
+def test_a_ring_polymer_teaches_the_model_that_moves_it(tmp_path):
+    methane = molecule("CH4")
+    ase.io.write(tmp_path / "methane.xyz", methane)
+    learn = [tmp_path / "methane.xyz", "--learn", "--directory", tmp_path / "labels"]
+    energies, said = ring_polymer(tmp_path, methane, *learn, "--check-every", 10)
+    assert np.ptp(energies[:, 1]) > 3e-3
+    error, checks = map(float, re.findall("MAE ([0-9.]+) meV/A at ([0-9]+)", said)[0])
+    assert checks >= 2
+    assert error < 20.0
+    labels = len(ase.io.read(tmp_path / "labels/labels.extxyz", index=":"))
+    assert f"{labels} labels" in said
+    assert labels - checks <= 12  # of 41 steps with two beads
+
+
+def test_a_driver_of_ase_teaches_the_model_and_goes_on_with_its_labels(tmp_path):
+    atoms = molecule("H2O")
+    ase.io.write(tmp_path / "water.xyz", atoms)
+    labels, found = [], []
+    for _ in range(2):
+        name, moved = f"{tmp_path.name}{len(labels)}", atoms.copy()
+        learn = ("--learn", "--directory", tmp_path / "labels", "--check-every", 0)
+        client = served(tmp_path / "water.xyz", *learn, "--unix", name)
+        with SocketIOCalculator(unixsocket=name, timeout=60) as moved.calc:
+            VelocityVerlet(moved, 0.5 * units.fs).run(30)
+            found.append(moved.get_forces())
+        said, error = client.communicate(timeout=30)
+        assert client.returncode == 0, error
+        labels.append(int(re.findall("([0-9]+) labels", said)[0]))
+        moved.calc = TBLite(method="GFN2-xTB", verbosity=0)
+        assert np.abs(moved.get_forces() - found[-1]).mean() < 2 * 0.02  # the limit of an atom
+    assert 2 <= labels[0] < 10
+    assert labels[1] <= labels[0] + 1
+
+
+def test_options_that_do_not_belong_together_are_refused(run, tmp_path):
+    assert "need --learn" in otf("serve", run, "--engine", "tblite", rc=2).stderr
+    structure = ("--learn", "--structure", tmp_path / "a.xyz")
+    assert "SOURCE has the atoms" in otf("serve", "a.yaml", *structure, rc=2).stderr
