@@ -126,5 +126,31 @@ def temperature(runs: list["Frames"]) -> "Curves":
     return series(runs, ("temperature_K", "pressure_GPa"))
 
 
+@command.command("free-energy")
+@click.option("--along", help="A variable, such as 'torsion 0 1 2 3'; default: that of the bias.")
+@click.option("--bins", type=click.IntRange(min=2), default=60, show_default=True)
+@functools.partial(of_frames, with_paths=True)
+def free_energy(
+    paths: tuple[Path, ...], runs: list["Frames"], along: str | None, bins: int
+) -> "Curves":
+    """Free energy of a run along a variable, with its bias taken out.
+
+    Variables are distance, difference, angle and torsion, followed by their atoms, from 0. With
+    metadynamics, leave out the time in which the wells are filled: --from 20000.
+    """
+    from otf.dynamics.collective_variables import variable_of
+    from otf.postprocess.free_energy import free_energy_along
+
+    if len(paths) > 1:
+        raise click.UsageError("free-energy takes one run: others have another bias")
+    variable = None
+    if along is not None:
+        try:
+            variable = variable_of(along)
+        except ValueError as error:
+            raise click.UsageError(f"--along: {error}") from error
+    return free_energy_along(paths[0], runs[0], variable, bins=bins)
+
+
 for _electronic in analyse_electronic.COMMANDS:
     command.add_command(_electronic)

@@ -128,7 +128,7 @@ def _describe(
     schema: type[BaseModel], document: Document, at: Keys, detail: ErrorDetails
 ) -> tuple[yaml.Mark | None, str]:
     """Position and text of one pydantic error."""
-    path: Keys = (*at, *detail["loc"])
+    path = _written(document, at, detail["loc"])
     while path not in document.values and len(path) > len(at) and detail["type"] != "missing":
         path = path[:-1]
     name = _dotted(path) or "the file"
@@ -154,15 +154,30 @@ def _describe(
     return mark, f"{name}: {text}"
 
 
+def _written(document: Document, at: Keys, loc: Keys) -> Keys:
+    """Path of an error below ``at``, without the names of variants that pydantic inserts."""
+    path = at
+    for number, key in enumerate(loc):
+        last = number == len(loc) - 1
+        if last or (*path, key) in document.values:
+            path = (*path, key)
+    return path
+
+
 def _fields_at(schema: type[BaseModel], path: Keys) -> list[str]:
     """Valid keys at a path of the schema."""
+    here = [schema]
     for key in path:
-        field_info = schema.model_fields.get(str(key))
-        if field_info is None:
-            break
-        candidates = (field_info.annotation, *get_args(field_info.annotation))
-        for candidate in candidates:
-            if isinstance(candidate, type) and issubclass(candidate, BaseModel):
-                schema = candidate
-                break
-    return list(schema.model_fields)
+        fields = [model.model_fields[str(key)] for model in here if str(key) in model.model_fields]
+        if fields:
+            here = [model for field in fields for model in _models(field.annotation)]
+        elif isinstance(key, str):  # the name of a variant
+            here = [m for m in here if key in get_args(m.model_fields["kind"].annotation)]
+    return list(dict.fromkeys(name for model in here for name in model.model_fields))
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The sections in a type: itself, or those in its list or union."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models(part)]

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
+from otf.config.bias import Bias, Metadynamics
 from otf.config.section import PositiveFloat, PositiveInt, Section
 
 EnsembleName = Literal["nve", "csvr", "langevin", "nhc", "npt", "npt_full", "slhmc"]
@@ -82,6 +83,10 @@ class Dynamics(Section):
     remove_rotation: bool = Field(
         False, description="also remove the rotation of an isolated molecule"
     )
+    bias: Bias = Field(
+        default_factory=list,
+        description="restraints, walls and metadynamics, added to the forces that move the atoms",
+    )
     seed: Annotated[int, Field(ge=0)] = 1
 
     @model_validator(mode="after")
@@ -96,6 +101,17 @@ class Dynamics(Section):
             raise ValueError(
                 f"pressure_end_GPa needs ensemble npt or npt_full, not '{self.ensemble}'"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _bias_suits_the_ensemble(self) -> Self:
+        if self.bias and self.ensemble == "slhmc":
+            raise ValueError("bias needs dynamics, not ensemble 'slhmc'; remove one of them")
+        growing = [term for term in self.bias if isinstance(term, Metadynamics)]
+        if len(growing) > 1:
+            raise ValueError("bias: give metadynamics once, along one or two variables")
+        if growing and growing[0].bias_factor and self.temperature_K == 0:
+            raise ValueError("bias: bias_factor needs a temperature_K above 0")
         return self
 
     @model_validator(mode="after")

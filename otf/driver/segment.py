@@ -267,14 +267,17 @@ class SegmentIntegrator:
         """
         self.go_to(start)
         atoms, frames, passed = self._ensemble.atoms, list[Frame](), None
-        driving = forces.begin(atoms, self.step, length)
+        driving, bias = forces.begin(atoms, self.step, length), self._ensemble.bias
         acting = forces.acting(driving)
+        if bias is not None:
+            acting = bias.begin(acting, atoms)
         self.ledger = self.ledger.switched(driving.energy)
 
         def forces_ahead(moved: Atoms) -> Acting:
             nonlocal driving
             driving = forces.at(moved, self.step + 1)
-            return forces.acting(driving)
+            unbiased = forces.acting(driving)
+            return unbiased if bias is None else bias.moved(unbiased, moved)
 
         for done in range(1, length + 1):
             before, worked = atoms.get_positions(), forces.work
@@ -292,7 +295,10 @@ class SegmentIntegrator:
                 heat=self._ensemble.heat,
                 barostat=self._ensemble.barostat,
                 work=forces.work - worked,
+                bias=0.0 if bias is None else bias.work,
             )
+            if bias is not None:
+                acting = bias.grown(self.step, forces.acting(driving), atoms) or acting
             if done == copy_at:
                 passed = atoms.copy()
             if keep is not None:
@@ -373,7 +379,7 @@ def make_frame(
         conserved_energy=ledger.conserved(kinetic),
         energy_discontinuity=ledger.energy_discontinuity,
         heat=ledger.heat,
-        work=ledger.work,
+        work=ledger.work + ledger.bias,
         barostat=ledger.barostat,
         pressure_GPa=pressure_GPa,
         stage=ensemble.stage,

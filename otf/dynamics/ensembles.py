@@ -68,6 +68,8 @@ class DynamicsState:
         Positions and momenta of thermostat and barostat, flat; empty if there are none.
     stage
         Index of the stage of the run.
+    hills
+        Those of :class:`otf.dynamics.bias.Bias`.
     """
 
     positions: Floats
@@ -76,6 +78,7 @@ class DynamicsState:
     random: Mapping[str, Any]
     baths: Floats = field(default_factory=lambda: np.zeros(0))
     stage: int = 0
+    hills: Floats = field(default_factory=lambda: np.zeros((0, 0)))
 
 
 class Ensemble:

@@ -1,6 +1,7 @@
 """Energy account of a run: the conserved energy and its contributions.
 
-H̃ = K + V − J − Q − W − B is conserved up to the integrator's error, also when the model is updated:
+H̃ = K + V − J − Q − W − B − U is conserved up to the integrator's error, also when the model is
+updated:
 
 ===  ==========================================================================================
 K    kinetic energy
@@ -10,6 +11,7 @@ Q    heat from the thermostat
 W    work of non-conservative forces (the autoregressive residual)
 B    work of the barostat on the atoms, taken from P·volume, from the kinetic energy of the cell
      and from its thermostat
+U    work of the bias on the atoms
 ===  ==========================================================================================
 """
 
@@ -24,8 +26,8 @@ class Ledger:
     ----------
     potential
         V; None before the first evaluation.
-    energy_discontinuity, heat, work, barostat
-        J, Q, W and B, accumulated since the start of the run.
+    energy_discontinuity, heat, work, barostat, bias
+        J, Q, W, B and U, accumulated since the start of the run.
     """
 
     potential: float | None = None
@@ -33,6 +35,7 @@ class Ledger:
     heat: float = 0.0
     work: float = 0.0
     barostat: float = 0.0
+    bias: float = 0.0
 
     def switched(self, potential: float) -> "Ledger":
         """Account after a change of the potential at fixed positions.
@@ -46,7 +49,13 @@ class Ledger:
         )
 
     def moved(
-        self, potential: float, *, heat: float, work: float = 0.0, barostat: float = 0.0
+        self,
+        potential: float,
+        *,
+        heat: float,
+        work: float = 0.0,
+        barostat: float = 0.0,
+        bias: float = 0.0,
     ) -> "Ledger":
         """Account after a step on the current potential."""
         return Ledger(
@@ -55,12 +64,13 @@ class Ledger:
             self.heat + heat,
             self.work + work,
             self.barostat + barostat,
+            self.bias + bias,
         )
 
     @property
     def given(self) -> float:
-        """Energy supplied by thermostat and barostat, eV."""
-        return self.heat + self.barostat
+        """Energy supplied by thermostat, barostat and bias, eV."""
+        return self.heat + self.barostat + self.bias
 
     def conserved(self, kinetic: float) -> float:
         """Conserved energy H̃, eV.

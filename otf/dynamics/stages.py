@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
+from otf.dynamics.bias import Bias
 from otf.dynamics.ensembles import A, DynamicsState, Ensemble, EnsembleSettings
 from otf.dynamics.velocities import remove_motion, thermal_momenta
 
@@ -42,6 +43,8 @@ class StagedEnsemble:
     translation, rotation
         Whether to remove centre-of-mass motion and rotation: from the initial velocities, and after
         a Langevin stage, whose noise excites them.
+    bias
+        Potentials added to the forces, or None.
 
     Atoms at rest are given thermal velocities at the start of a stage whose thermostat can only
     scale them.
@@ -55,8 +58,10 @@ class StagedEnsemble:
         *,
         translation: bool = False,
         rotation: bool = False,
+        bias: Bias | None = None,
     ) -> None:
         self.atoms = atoms
+        self.bias = bias
         self.stages = tuple(stages)
         self._ends = np.cumsum([stage.steps for stage in stages])
         self.rng = rng
@@ -134,10 +139,13 @@ class StagedEnsemble:
 
     def capture(self) -> DynamicsState:
         """A copy of the current state."""
-        return replace(self._now.capture(), stage=self._number)
+        state = replace(self._now.capture(), stage=self._number)
+        return state if self.bias is None else replace(state, hills=self.bias.hills)
 
     def restore(self, state: DynamicsState) -> None:
         """Restore a captured state bit by bit."""
         if state.stage != self._number:
             self._enter(state.stage)
         self._now.restore(state)
+        if self.bias is not None:
+            self.bias.hills = state.hills

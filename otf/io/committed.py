@@ -141,7 +141,7 @@ class Trajectory:
 
     @property
     def work(self) -> Floats:
-        """(frames,), eV: work of the forces that have no potential."""
+        """(frames,), eV: work of the forces that have no potential, and of the bias."""
         return self._series["work"]
 
     @property

@@ -30,6 +30,7 @@ from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.tensor_energy import Ranks
 from otf.model.workers import Workers
+from otf.runs.bias import make_bias
 from otf.runs.check import removed_motion
 from otf.units import GPA, MEV
 
@@ -224,6 +225,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
         rng,
         translation=translation,
         rotation=rotation,
+        bias=make_bias(dynamics),
     )
 
 

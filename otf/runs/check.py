@@ -8,6 +8,7 @@ from otf.config.schema import Config
 from otf.dynamics.velocities import remove_motion
 from otf.engines.protocol import Capabilities
 from otf.errors import ConfigError, EngineError
+from otf.runs.bias import potentials_of
 
 
 def check(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
@@ -31,6 +32,7 @@ def check(config: Config, atoms: Atoms, capabilities: Capabilities) -> None:
     if config.dynamics.constant_pressure:
         _check_pressure(config, atoms, capabilities)
     _check_constraints(config, atoms)
+    _check_bias(config, atoms)
     _check_velocities(config, atoms)
 
 
@@ -55,6 +57,20 @@ def _check_periodicity(config: Config, atoms: Atoms, capabilities: Capabilities)
                 f"{atoms.pbc.tolist()}; remove it"
             ]
         )
+
+
+def _check_bias(config: Config, atoms: Atoms) -> None:
+    """The variables exist, and have derivatives at the start."""
+    for number, potential in enumerate(potentials_of(config.dynamics)):
+        for variable in potential.variables:
+            key = f"dynamics.bias.{number}: {variable.kind} of atoms {list(variable.atoms)}"
+            if max(variable.atoms) >= len(atoms):
+                last = len(atoms) - 1
+                raise ConfigError([f"{key}: the atoms are numbered from 0 to {last}"])
+            try:
+                variable.of(atoms)
+            except ValueError as error:
+                raise ConfigError([f"{key}: {error}; choose other atoms"]) from error
 
 
 def _check_force_check(config: Config, capabilities: Capabilities) -> None:

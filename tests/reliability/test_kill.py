@@ -22,12 +22,16 @@ dynamics:
   ensemble: {ensemble}
   steps: 4000
   timestep_fs: 0.5
+  bias: {bias}
 policy:
   force_target_meV_A: {target}
   gap_max: 60
 """
 
 
+HILLS = """\
+{kind: metadynamics, along: [{angle: [1, 0, 2], width_degrees: 3}], height_meV: 5, every_fs: 10}
+"""
 SERVER = """\
 system:
   molecule: CH4
@@ -82,7 +86,8 @@ def undisturbed(tmp_path_factory):
             if job == "siesta":
                 config.write_text(server_config(folder))
             else:
-                text = CONFIG.format(engine="tblite", ensemble=job, target=5)
+                bias = HILLS if job == "langevin" else "[]"
+                text = CONFIG.format(engine="tblite", ensemble=job, target=5, bias=bias)
                 config.write_text(text if job != "slhmc" else text.replace("4000", "150"))
             subprocess.run(otf("run", config, "--output", folder / "run"), check=True)
             made[job] = (config, folder / "run")

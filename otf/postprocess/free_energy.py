@@ -1,0 +1,82 @@
+"""The free energy of a run along a collective variable, without the bias of the run."""
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from otf.analysis.blocks import Estimate
+from otf.analysis.curves import Curves
+from otf.analysis.free_energy import free_energy, weights_of
+from otf.dynamics.bias import Metadynamics
+from otf.dynamics.collective_variables import CollectiveVariable
+from otf.errors import RunError
+from otf.io.frames import Frames
+from otf.runs.bias import make_bias, potentials_of
+from otf.runs.checkpoint import read_checkpoint
+from otf.runs.directory import read_run
+from otf.units import MEV
+
+
+def free_energy_along(
+    path: Path, frames: Frames, variable: CollectiveVariable | None, *, bins: int
+) -> Curves:
+    """Free energy in meV, above its minimum, over the values of a variable.
+
+    Parameters
+    ----------
+    path
+        The run directory.
+    frames
+        Frames of its trajectory.
+    variable
+        By default the first one of its metadynamics, or of its bias.
+    bins
+        Number of bins; over the whole circle for a torsion.
+
+    Raises
+    ------
+    RunError
+        If there is no variable, or the temperature is not constant.
+    """
+    run, config, atoms = read_run(path)
+    dynamics = list(config.dynamics.staged().values())[-1]
+    if dynamics.ensemble == "nve" or dynamics.temperature_end_K is not None:
+        raise RunError(f"{path}: a free energy needs a thermostat of constant temperature")
+    potentials = potentials_of(config.dynamics)
+    growing = [p for p in potentials if isinstance(p, Metadynamics)]
+    if variable is None:
+        if not potentials:
+            raise RunError(f"{path}: has no bias; name a variable: --along 'torsion 0 1 2 3'")
+        variable = (growing or potentials)[0].variables[0]
+    if max(variable.atoms) >= len(atoms):
+        raise RunError(f"{path}: --along: the atoms are numbered from 0 to {len(atoms) - 1}")
+    structures = [frames.structure(row) for row in range(len(frames))]
+    values = np.array([variable.of(one).value for one in structures])
+    bias, energies, numbers = make_bias(config.dynamics), np.zeros(len(values)), {}
+    if bias is not None:
+        bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
+        energies = np.array([bias.energy(one) for one in structures])
+        weights = weights_of(energies, dynamics.temperature_K)
+        numbers["effective_frames"] = _exact(weights.sum() ** 2 / (weights**2).sum())
+    if growing:
+        heights = bias.hills[:, -1] if bias is not None else np.zeros(0)
+        numbers["hills"] = _exact(len(heights))
+        numbers["last_hill_meV"] = _exact(heights[-1] / MEV if len(heights) else math.nan)
+    if variable.kind == "torsion":
+        edges = np.linspace(-math.pi, math.pi, bins + 1)
+    else:
+        edges = np.linspace(values.min(), values.max(), bins + 1)
+    found = free_energy(values, energies, edges, temperature_K=dynamics.temperature_K)
+    unit, scale = ("degrees", 180.0 / math.pi) if variable.is_angle else ("A", 1.0)
+    centres = 0.5 * scale * (edges[1:] + edges[:-1])
+    name = "_".join([variable.kind, *map(str, variable.atoms), unit])
+    mean = np.where(np.isfinite(found.mean), found.mean / MEV, np.nan)
+    y = {"free_energy_meV": replace(found, mean=mean, error=found.error / MEV)}
+    notes = (f"{len(frames)} frames at {dynamics.temperature_K:g} K",)
+    return Curves(f"free energy of the {variable.kind}", name, centres, y, numbers, notes)
+
+
+def _exact(number: float) -> Estimate:
+    return Estimate(np.array(number), np.array(math.nan))

@@ -1,0 +1,55 @@
+"""The bias of a run, from its configuration."""
+
+import math
+
+from otf.config import bias as sections
+from otf.config.dynamics import Dynamics
+from otf.dynamics.bias import Bias, Metadynamics, Potential, Restraint, Walls
+from otf.dynamics.collective_variables import CollectiveVariable
+from otf.units import MEV
+
+
+def make_bias(dynamics: Dynamics) -> Bias | None:
+    """Create the bias; None if there is none."""
+    terms = potentials_of(dynamics)
+    return Bias(terms) if terms else None
+
+
+def potentials_of(dynamics: Dynamics) -> list[Potential]:
+    """The terms of the bias."""
+    return [_potential(term, dynamics) for term in dynamics.bias]
+
+
+def _potential(term: sections.Term, dynamics: Dynamics) -> Potential:
+    if isinstance(term, sections.Metadynamics):
+        return _metadynamics(term, dynamics)
+    variables = (_variable(term),)
+    constant = term.constant
+    assert constant is not None  # validated
+    if isinstance(term, sections.Restraint):
+        centre = term.in_radians("at")
+        assert centre is not None
+        return Restraint(variables, centre, constant)
+    low, high = term.in_radians("above"), term.in_radians("below")
+    return Walls(
+        variables,
+        -math.inf if low is None else low,
+        math.inf if high is None else high,
+        constant,
+    )
+
+
+def _metadynamics(term: sections.Metadynamics, dynamics: Dynamics) -> Metadynamics:
+    widths = [along.in_radians("width") for along in term.along]
+    factor = term.bias_factor
+    return Metadynamics(
+        tuple(_variable(along) for along in term.along),
+        tuple(width for width in widths if width is not None),
+        height=term.height_meV * MEV,
+        every=max(1, round(term.every_fs / dynamics.timestep_fs)),
+        tempering_K=math.inf if factor is None else (factor - 1.0) * dynamics.temperature_K,
+    )
+
+
+def _variable(section: sections.CollectiveVariable) -> CollectiveVariable:
+    return CollectiveVariable(section.variable, section.atoms)
