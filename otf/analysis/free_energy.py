@@ -35,20 +35,22 @@ def free_energy(values: Floats, bias: Floats, edges: Floats, *, temperature_K: f
     length = length_of_blocks(autocorrelation_time(values), len(values))
     length = max(length, len(values) // _MOST_BLOCKS)
     blocks = np.arange(len(values)) // length
-    sums = np.array(
-        [
-            np.histogram(values[blocks == b], edges, weights=weights[blocks == b])[0]
-            for b in range(int(blocks.max()) + 1)
-        ]
-    )
-    found = _of(sums.sum(axis=0), temperature_K)
-    n, unknown = len(sums), np.full(len(edges) - 1, np.nan)
-    if n < FEWEST_BLOCKS:
-        return Estimate(found - found.min(), unknown)
-    left = np.array([_of(sums.sum(axis=0) - one, temperature_K) for one in sums])
-    with np.errstate(invalid="ignore"):  # bins that only one block has
-        spread = np.sqrt((n - 1) / n * np.sum((left - left.mean(axis=0)) ** 2, axis=0))
-    return Estimate(found - found.min(), np.where(np.isfinite(spread), spread, np.nan))
+    parts = [(values[blocks == b], weights[blocks == b]) for b in range(int(blocks.max()) + 1)]
+    sums = np.array([np.histogram(v, edges, weights=w)[0] for v, w in parts])
+    n, kT = len(sums), KELVIN * temperature_K
+    with np.errstate(divide="ignore"):  # bins without frames
+        found = -kT * np.log(sums.sum(axis=0))
+        left = -kT * np.log(np.abs(sums.sum(axis=0) - sums))
+    result = Estimate(found - found.min(), np.full(len(found), np.nan))
+    always = (sums > 0.0).sum(axis=0) > 1
+    if n < FEWEST_BLOCKS or not always.any():
+        return result
+    # Free energies have no zero: their errors are those relative to where the frames are.
+    counts = np.histogram(values, edges)[0][always]
+    left = left[:, always] - (left[:, always] @ counts / counts.sum())[:, None]
+    spread = np.sum((left - left.mean(axis=0)) ** 2, axis=0)
+    result.error[always] = np.sqrt((n - 1) / n * spread)
+    return result
 
 
 def weights_of(bias: Floats, temperature_K: float) -> Floats:
@@ -56,10 +58,3 @@ def weights_of(bias: Floats, temperature_K: float) -> Floats:
     scaled = bias / (KELVIN * temperature_K)
     weights: Floats = np.exp(scaled - scaled.max())
     return weights
-
-
-def _of(sums: Floats, temperature_K: float) -> Floats:
-    """Free energies of a normalised distribution; infinite where it is zero."""
-    with np.errstate(divide="ignore"):
-        logarithms: Floats = np.log(np.maximum(sums, 0.0) / sums.sum())
-    return -KELVIN * temperature_K * logarithms

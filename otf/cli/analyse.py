@@ -129,7 +129,7 @@ def temperature(runs: list["Frames"]) -> "Curves":
 @command.command("free-energy")
 @click.option("--along", help="A variable, such as 'torsion 0 1 2 3'; default: that of the bias.")
 @click.option("--bins", type=click.IntRange(min=2), default=60, show_default=True)
-@functools.partial(of_frames, with_paths=True)
+@functools.partial(of_frames, with_paths=True, removes_bias=True)
 def free_energy(
     paths: tuple[Path, ...], runs: list["Frames"], along: str | None, bins: int
 ) -> "Curves":

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ _PICTURES = (".png", ".svg", ".pdf")
 
 
 def of_frames(
-    function: Callable[..., "Curves"], *, with_paths: bool = False
+    function: Callable[..., "Curves"], *, with_paths: bool = False, removes_bias: bool = False
 ) -> Callable[..., None]:
     """Decorator that passes trajectories to a command and prints or writes the returned curves.
 
@@ -26,6 +27,8 @@ def of_frames(
     ----------
     with_paths
         Whether to pass the paths, too, before the trajectories.
+    removes_bias
+        Whether the curves are those without the bias of the run.
     """
 
     @functools.wraps(function)
@@ -41,7 +44,7 @@ def of_frames(
         **options: Any,
     ) -> None:
         from otf.io.read_frames import read_frames
-        from otf.runs.directory import replicas_below
+        from otf.runs.directory import is_biased, replicas_below
 
         paths = tuple(p for path in paths for p in replicas_below(path) or [path])
         runs = [
@@ -53,7 +56,11 @@ def of_frames(
         if "reweight" in options:
             options["reweight"] = _run_of(paths) if options["reweight"] else None
         given = (paths, runs) if with_paths else (runs,)
-        show_or_write(function(*given, **options), output)
+        curves = function(*given, **options)
+        if not removes_bias and any(is_biased(path) for path in paths):
+            note = "averages with the bias of the run (dynamics.bias)"
+            curves = replace(curves, notes=(*curves.notes, note))
+        show_or_write(curves, output)
 
     for option in (
         click.option(

@@ -138,7 +138,7 @@ def _energy(s: Summary) -> list[str]:
         f"{found.total_change_meV:+.2f} meV",
         f"{'':12}discontinuities at model updates {found.discontinuity_meV:+.2f}, "
         f"heat {found.heat_meV:+.1f}, barostat {found.barostat_meV:+.1f}, "
-        f"work of the residual {found.work_meV:+.1f} meV",
+        f"work of residual and bias {found.work_meV:+.1f} meV",
     ]
 
 

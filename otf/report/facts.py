@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from ase import Atoms
 
 from otf.config import Config
+from otf.config.bias import Metadynamics, Term
 from otf.driver.records import RunState
 from otf.io.labels import first_label
 from otf.runs.directory import RunDirectory
@@ -19,7 +20,7 @@ def facts_of(run: RunDirectory, config: Config, state: RunState, atoms: Atoms) -
     charged = f", charge {config.system.charge:+d}" if config.system.charge else ""
     spin = f", {config.system.spin} unpaired electrons" if config.system.spin else ""
     latest = datetime.fromtimestamp(run.checkpoint.stat().st_mtime, tz=UTC)
-    return {
+    facts = {
         "system": f"{atoms.get_chemical_formula()}, {len(atoms)} atoms, {where}{charged}{spin}",
         "method": method or config.engine.kind,
         "timestep": f"{dynamics.timestep_fs:g} fs",
@@ -27,3 +28,13 @@ def facts_of(run: RunDirectory, config: Config, state: RunState, atoms: Atoms) -
         "model": model_in_words(config, state),
         "latest step": f"{latest:%Y-%m-%d %H:%M} UTC",
     }
+    if dynamics.bias:
+        facts["bias"] = ", ".join(_in_words(term) for term in dynamics.bias)
+    return facts
+
+
+def _in_words(term: Term) -> str:
+    """A term of the bias, such as ``walls of distance 0-5``."""
+    variables = term.along if isinstance(term, Metadynamics) else [term]
+    names = [f"{v.variable} {'-'.join(map(str, v.atoms))}" for v in variables]
+    return f"{term.kind} of {' and '.join(names)}"

@@ -2,11 +2,15 @@
 
 import math
 
+from ase import Atoms
+
 from otf.config import bias as sections
 from otf.config.dynamics import Dynamics
 from otf.dynamics.bias import Bias, Metadynamics, Potential, Restraint, Walls
 from otf.dynamics.collective_variables import CollectiveVariable
-from otf.units import MEV
+from otf.units import KELVIN, MEV
+
+_FAST = 3.0  # kT a picosecond; a tenfold rate moved the free energies of butane by 4 kT
 
 
 def make_bias(dynamics: Dynamics) -> Bias | None:
@@ -18,6 +22,30 @@ def make_bias(dynamics: Dynamics) -> Bias | None:
 def potentials_of(dynamics: Dynamics) -> list[Potential]:
     """The terms of the bias."""
     return [_potential(term, dynamics) for term in dynamics.bias]
+
+
+def notes_on_bias(dynamics: Dynamics, atoms: Atoms) -> list[str]:
+    """What may not be meant in the metadynamics of a run, a sentence each."""
+    notes = []
+    thermal_meV = KELVIN * dynamics.temperature_K / MEV
+    for term in dynamics.bias:
+        if not isinstance(term, sections.Metadynamics) or dynamics.ensemble == "nve":
+            continue
+        rate = 1000.0 * term.height_meV / term.every_fs
+        if rate > _FAST * thermal_meV:
+            notes.append(
+                f"dynamics.bias: hills add up to {rate:.0f} meV/ps to the variable, faster than "
+                "other motion takes it away: free energies will be distorted; raise every_fs "
+                f"above {1000.0 * term.height_meV / (_FAST * thermal_meV):.0f}"
+            )
+        global_thermostat = dynamics.ensemble in ("csvr", "nhc")
+        if global_thermostat and not atoms.pbc.any() and not dynamics.remove_rotation:
+            notes.append(
+                "dynamics.bias: the work of the hills goes to vibrations and is taken from all "
+                f"motion by {dynamics.ensemble}, so that the rotation of the molecule cools down; "
+                "use langevin, or remove_rotation: true"
+            )
+    return notes
 
 
 def _potential(term: sections.Term, dynamics: Dynamics) -> Potential:

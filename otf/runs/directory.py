@@ -211,3 +211,8 @@ def _change_steps(run: RunDirectory, config: Config, steps: int) -> None:
         changes(before, settings(changed), kind=config.engine.kind, source=str(run.config))
     text = resolved_yaml(changed, run.structure.name)
     replace_file(run.config, lambda aside: aside.write_text(text, encoding="utf-8"))
+
+
+def is_biased(path: Path) -> bool:
+    """Whether a path is the directory of a run with a bias."""
+    return RunDirectory(path).config.exists() and bool(read_run(path)[1].dynamics.bias)

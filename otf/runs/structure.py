@@ -18,6 +18,7 @@ from otf.engines.registry import load_engine
 from otf.engines.sanity import CLOSEST_A
 from otf.errors import ConfigError, EngineError, FileError
 from otf.io.structure_file import read_structure
+from otf.runs.bias import notes_on_bias
 
 _SMALLEST_VOLUME = 1e-6  # Angstrom^3
 _LONG = 2.0  # times the usual timestep
@@ -216,4 +217,4 @@ def notes_on(config: Config, atoms: Atoms) -> list[str]:
             f"atoms, whose vibrations need about {usual_fs:g}; use that, or heavier isotopes "
             "(system.masses)"
         )
-    return notes
+    return notes + notes_on_bias(config.dynamics, atoms)
