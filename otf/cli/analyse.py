@@ -11,6 +11,7 @@ from otf.cli.analyse_options import of_frames, positive, reweightable, reweighte
 
 if TYPE_CHECKING:
     from otf.analysis.curves import Curves
+    from otf.dynamics.collective_variables import CollectiveVariable
     from otf.io.frames import Frames
 
 
@@ -126,30 +127,49 @@ def temperature(runs: list["Frames"]) -> "Curves":
     return series(runs, ("temperature_K", "pressure_GPa"))
 
 
+def _variable(
+    _context: click.Context, _option: click.Parameter, text: str | None
+) -> "CollectiveVariable | None":
+    """A collective variable, such as ``torsion 0 1 2 3``."""
+    from otf.dynamics.collective_variables import variable_of
+
+    try:
+        return None if text is None else variable_of(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+
+
+@command.command("variable")
+@click.option("--along", callback=_variable, required=True, help="Such as 'distance 0 5'.")
+@of_frames
+def variable(runs: list["Frames"], along: "CollectiveVariable") -> "Curves":
+    """A distance, difference of distances, angle or torsion over time."""
+    from otf.postprocess.collective_variables import over_time
+
+    return over_time(runs, along)
+
+
 @command.command("free-energy")
-@click.option("--along", help="A variable, such as 'torsion 0 1 2 3'; default: that of the bias.")
+@click.option(
+    "--along",
+    callback=_variable,
+    help="Such as 'torsion 0 1 2 3'; default: the first one of the bias.",
+)
 @click.option("--bins", type=click.IntRange(min=2), default=60, show_default=True)
 @functools.partial(of_frames, with_paths=True, removes_bias=True)
 def free_energy(
-    paths: tuple[Path, ...], runs: list["Frames"], along: str | None, bins: int
+    paths: tuple[Path, ...], runs: list["Frames"], along: "CollectiveVariable | None", bins: int
 ) -> "Curves":
     """Free energy of a run along a variable, with its bias taken out.
 
     Variables are distance, difference, angle and torsion, followed by their atoms, from 0. With
     metadynamics, leave out the time in which the wells are filled: --from 20000.
     """
-    from otf.dynamics.collective_variables import variable_of
-    from otf.postprocess.free_energy import free_energy_along
+    from otf.postprocess.collective_variables import free_energy_along
 
     if len(paths) > 1:
         raise click.UsageError("free-energy takes one run: others have another bias")
-    variable = None
-    if along is not None:
-        try:
-            variable = variable_of(along)
-        except ValueError as error:
-            raise click.UsageError(f"--along: {error}") from error
-    return free_energy_along(paths[0], runs[0], variable, bins=bins)
+    return free_energy_along(paths[0], runs[0], along, bins=bins)
 
 
 for _electronic in analyse_electronic.COMMANDS:

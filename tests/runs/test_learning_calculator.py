@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
-from ase import Atoms
+from ase import Atoms, units
 from ase.build import add_adsorbate, bulk, fcc100, molecule
 from ase.calculators.calculator import CalculationFailed
 from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.optimize import BFGS
+from ase.phonons import Phonons
 from tblite.ase import TBLite
 
 import otf
@@ -60,6 +61,40 @@ def test_a_relaxation_ends_where_the_engines_does(tmp_path):
     assert end.energy_eV == pytest.approx(plain.get_potential_energy(), abs=1e-3)
     assert end.labels <= reference.nsteps / 2
     assert calculator.answers > end.labels
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of ase.phonons on acoustic modes
+def test_phonons_by_finite_displacements(tmp_path):
+    aluminium, found = bulk("Al", a=4.0), []
+    settings = {"force_target_meV_A": 1.0}
+    with otf.LearningCalculator(Counted(), tmp_path / "labels", **settings) as calculator:
+        for number, used in enumerate((EMT(), calculator)):
+            phonons = Phonons(
+                aluminium, used, supercell=(3, 3, 3), delta=0.05, name=str(tmp_path / f"{number}")
+            )
+            phonons.run()
+            phonons.read(acoustic=True)
+            found.append(phonons.band_structure([[0.5, 0, 0.5], [0.5, 0.5, 0.5]], verbose=False))
+        assert calculator.n_labels <= 3
+        assert calculator.n_labels + calculator.answers == 7
+    terahertz = 1e-12 / units._hplanck * units._e
+    np.testing.assert_allclose(terahertz * found[1], terahertz * found[0], atol=0.02)
+
+
+def test_answers_are_checked_at_random(tmp_path):
+    rng, answers = np.random.default_rng(0), []
+    with otf.LearningCalculator(EMT(), tmp_path, check_every=3) as calculator:
+        for _ in range(25):
+            atoms = bulk("Cu", cubic=True)
+            atoms.positions += rng.normal(scale=0.05, size=(4, 3))
+            atoms.calc = calculator
+            before = len(calculator.checked_errors)
+            answers.append(atoms.get_forces())
+            atoms.calc = EMT()
+            error = np.abs(atoms.get_forces() - answers[-1]).mean()
+            if len(calculator.checked_errors) > before:
+                assert calculator.checked_errors[-1] == pytest.approx(error)
+        assert 2 <= len(calculator.checked_errors) < calculator.answers
 
 
 def test_labels_are_kept_and_no_structure_is_labelled_twice(tmp_path):

@@ -1,14 +1,16 @@
-"""The free energy of a run along a collective variable, without the bias of the run."""
+"""Collective variables of trajectories, and free energies along them without a run's bias."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from otf.analysis.blocks import Estimate
+from otf.analysis.blocks import Estimate, block_estimate
 from otf.analysis.curves import Curves
 from otf.analysis.free_energy import free_energy, weights_of
+from otf.arrays import Floats
 from otf.dynamics.bias import Metadynamics
 from otf.dynamics.collective_variables import CollectiveVariable
 from otf.errors import RunError
@@ -17,6 +19,30 @@ from otf.runs.bias import make_bias, potentials_of
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import read_run
 from otf.units import MEV
+
+
+def over_time(runs: Sequence[Frames], variable: CollectiveVariable) -> Curves:
+    """A variable over the time of the frames, with its mean.
+
+    Raises
+    ------
+    RunError
+        If an atom of the variable does not exist, or there are several runs.
+    """
+    if len(runs) > 1:
+        raise RunError("a variable over time is that of one run; give one")
+    frames = runs[0]
+    values = _values(frames, variable)
+    unit, scale = _unit(variable)
+    times = np.arange(len(frames), dtype=float) if frames.time_fs is None else frames.time_fs
+    name = f"{variable.kind}_{unit}"
+    exact = Estimate(scale * values, np.full(len(values), math.nan))
+    # Torsions have no mean: they are counted around the circle.
+    numbers = {} if variable.kind == "torsion" else {name: block_estimate(scale * values)}
+    x_name = "frame" if frames.time_fs is None else "time_fs"
+    return Curves(
+        f"{variable.kind} of atoms {variable.atoms}", x_name, times, {name: exact}, numbers
+    )
 
 
 def free_energy_along(
@@ -40,7 +66,7 @@ def free_energy_along(
     RunError
         If there is no variable, or the temperature is not constant.
     """
-    run, config, atoms = read_run(path)
+    run, config, _ = read_run(path)
     dynamics = list(config.dynamics.staged().values())[-1]
     if dynamics.ensemble == "nve" or dynamics.temperature_end_K is not None:
         raise RunError(f"{path}: a free energy needs a thermostat of constant temperature")
@@ -50,14 +76,12 @@ def free_energy_along(
         if not potentials:
             raise RunError(f"{path}: has no bias; name a variable: --along 'torsion 0 1 2 3'")
         variable = (growing or potentials)[0].variables[0]
-    if max(variable.atoms) >= len(atoms):
-        raise RunError(f"{path}: --along: the atoms are numbered from 0 to {len(atoms) - 1}")
-    structures = [frames.structure(row) for row in range(len(frames))]
-    values = np.array([variable.of(one).value for one in structures])
+    values = _values(frames, variable)
     bias, energies, numbers = make_bias(config.dynamics), np.zeros(len(values)), {}
     if bias is not None:
         bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
-        energies = np.array([bias.energy(one) for one in structures])
+        rows = range(len(frames))
+        energies = np.array([bias.energy(frames.structure(row)) for row in rows])
         weights = weights_of(energies, dynamics.temperature_K)
         numbers["effective_frames"] = _exact(weights.sum() ** 2 / (weights**2).sum())
     if growing:
@@ -69,13 +93,25 @@ def free_energy_along(
     else:
         edges = np.linspace(values.min(), values.max(), bins + 1)
     found = free_energy(values, energies, edges, temperature_K=dynamics.temperature_K)
-    unit, scale = ("degrees", 180.0 / math.pi) if variable.is_angle else ("A", 1.0)
-    centres = 0.5 * scale * (edges[1:] + edges[:-1])
+    unit, scale = _unit(variable)
+    centres = np.round(0.5 * scale * (edges[1:] + edges[:-1]), 9)
     name = "_".join([variable.kind, *map(str, variable.atoms), unit])
     mean = np.where(np.isfinite(found.mean), found.mean / MEV, np.nan)
     y = {"free_energy_meV": replace(found, mean=mean, error=found.error / MEV)}
     notes = (f"{len(frames)} frames at {dynamics.temperature_K:g} K",)
     return Curves(f"free energy of the {variable.kind}", name, centres, y, numbers, notes)
+
+
+def _values(frames: Frames, variable: CollectiveVariable) -> Floats:
+    last = len(frames.atoms) - 1
+    if max(variable.atoms) > last:
+        raise RunError(f"{frames.name}: --along: the atoms are numbered from 0 to {last}")
+    return np.array([variable.of(frames.structure(row)).value for row in range(len(frames))])
+
+
+def _unit(variable: CollectiveVariable) -> tuple[str, float]:
+    """Unit of a variable in files, and its size in that of the variable."""
+    return ("degrees", 180.0 / math.pi) if variable.is_angle else ("A", 1.0)
 
 
 def _exact(number: float) -> Estimate:
