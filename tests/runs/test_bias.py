@@ -7,6 +7,7 @@ from tblite.ase import TBLite
 
 import otf as package
 from otf.io.labels import read_labels
+from otf.io.trajectory import read_trajectory
 from otf.runs.checkpoint import read_checkpoint
 from tests.cli.command import otf
 
@@ -36,13 +37,14 @@ def run(tmp_path_factory):
 
 
 def test_labels_model_and_frames_have_no_part_of_the_bias(run):
-    trajectory, engine = package.open_run(run).trajectory, TBLite(method="GFN2-xTB", verbosity=0)
+    trajectory = read_trajectory(run / "trajectory.h5")
+    engine = TBLite(method="GFN2-xTB", verbosity=0)
     labels = read_labels(run / "labels.extxyz")
     label = labels[-1]
     atoms = label.atoms.copy()
     atoms.calc = engine
     np.testing.assert_allclose(atoms.get_forces(), label.labels.forces, atol=1e-3)  # of SCF
-    frame = trajectory[-1]
+    frame = trajectory.frame(len(trajectory) - 1)
     frame.calc = engine
     pushed = read_checkpoint(run / "checkpoint.h5").state.dynamics.hills
     assert len(pushed) == 20
