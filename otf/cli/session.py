@@ -74,22 +74,27 @@ def _run_replicas(path: Path, *, as_json: bool, ranks: Ranks | None) -> Replicas
     with replicas_progress(config.replicas.count) as watch:
         summary = run_replicas(run, config, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
+    page = None
     if by_signal is None:
         for replica in summary.replicas:
             _report(Path(replica.directory))
+        page = _report(path)
     if as_json:
         click.echo(to_json(asdict(summary)))
     else:
         click.echo(describe_replicas(summary))
+        if page is not None:
+            click.echo(f"look at it  {page}")
     return summary
 
 
 def _report(path: Path) -> Path | None:
     """Write ``report.html``; an error in the report does not make the run fail."""
     from otf.report.page import write_report
+    from otf.report.replicas import write_replicas_report
 
     try:
-        return write_report(path)
+        return write_replicas_report(path) if replicas_below(path) else write_report(path)
     except Exception as error:
         click.echo(f"no report ({error}); once this is fixed: otf report {path}", err=True)
         return None

@@ -28,7 +28,7 @@ def describe_replicas(s: ReplicasSummary) -> str:
     if s.stopped_by is not None:
         lines.append(f"stopped by {s.stopped_by}; `otf resume {s.directory}` continues it")
     else:
-        lines.append(f"look at it  otf analyse rdf {s.directory}/replica-*")
+        lines.append(f"g(r)        otf analyse rdf {s.directory}")
     return "\n".join(lines)
 
 

@@ -2,7 +2,7 @@
 
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -191,12 +191,22 @@ def ledger(t: Trajectory, history: tuple[LabelRecord, ...], *, timestep_fs: floa
 
 def series(time_fs: Floats, values: Floats, label: str, *, target: float | None = None) -> Draw:
     """A scalar quantity over time."""
+    return several({"": (time_fs, values)}, label, target=target)
+
+
+def several(
+    curves: Mapping[str, tuple[Floats, Floats]], label: str, *, target: float | None = None
+) -> Draw:
+    """Times and values of a scalar quantity, by the names of what they are of."""
 
     def draw(axes: Any) -> None:
+        for name, (time_fs, values) in curves.items():
+            colour = {} if name else {"color": "#3b82d0"}
+            axes.plot(*thinned(1e-3 * time_fs, values), lw=0.8, label=name, **colour)
         if target is not None:
             axes.axhline(target, color=_INK, lw=0.8, ls="--", label="thermostat")
-            axes.legend(frameon=False, fontsize="small")
-        axes.plot(*thinned(1e-3 * time_fs, values), lw=0.8, color="#3b82d0")
+        if target is not None or len(curves) > 1:
+            axes.legend(frameon=False, fontsize="small", ncols=2)
         axes.set_xlabel("time, ps")
         axes.set_ylabel(label)
 
@@ -204,15 +214,19 @@ def series(time_fs: Floats, values: Floats, label: str, *, target: float | None 
 
 
 def distributions(curves: Curves) -> Draw:
-    """g(r) with two standard errors."""
+    """g(r) with two standard errors, and dotted where it is corrected for the model's error."""
 
     def draw(axes: Any) -> None:
         for name, found in curves.y.items():
-            if name.startswith("g_"):
+            shown = name.startswith("g_") and not name.endswith("_corrected")
+            if shown and found.mean.any():
                 label = name.removeprefix("g_").removesuffix("_per_A").replace("_", "-")
                 (line,) = axes.plot(curves.x, found.mean, lw=1.1, label=label)
                 low, high = found.mean - 2 * found.error, found.mean + 2 * found.error
                 axes.fill_between(curves.x, low, high, color=line.get_color(), alpha=0.3, lw=0)
+                corrected = curves.y.get(f"{name}_corrected")
+                if corrected is not None:
+                    axes.plot(curves.x, corrected.mean, ":", lw=1.1, color=line.get_color())
         axes.set_xlabel("r, Å")
         axes.set_ylabel("g(r)" if not curves.notes else "atoms per Å")
         axes.legend(frameon=False, fontsize="small", ncols=2)

@@ -103,6 +103,30 @@ def test_a_page_holds_all_its_sections(page):
     assert re.search(r'class="verdict (kept|undecided|broken)">target 20 meV/A', page)
 
 
+def test_replicas_are_on_one_page(tmp_path):
+    config = (
+        "system: {bulk: {name: Al, a_A: 4.05, cubic: true}}\n"
+        'engine: {kind: ase, calculator: "ase.calculators.emt:EMT"}\n'
+        "dynamics: {ensemble: langevin, steps: 60, timestep_fs: 2.0}\nreplicas: {count: 2}\n"
+    )
+    (tmp_path / "c.yaml").write_text(config)
+    said = otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run").stdout
+    written = tmp_path / "run/report.html"
+    assert said.endswith(f"look at it  {written}\n")
+    page = written.read_text()
+    reader = read(page)
+    assert reader.headings == ["Replicas", "Labels", "Temperature", "Radial distributions"]
+    links = [link for link in reader.links if not link.startswith("#")]
+    assert links == ["replica-0/report.html", "replica-1/report.html"]
+    assert all((written.parent / link).exists() for link in links)
+    assert "<h1>2 replicas of Al4 by ase</h1>" in page
+    assert "<b>120</b><span>steps</span>" in page
+    assert otf("report", tmp_path / "run").stdout.endswith(f"written: {written}\n")
+    assert written.read_text() == page
+    refused = otf("report", tmp_path / "run", "--watch", 5, rc=2).stderr
+    assert "--watch takes the directory of one replica" in refused
+
+
 @pytest.mark.full
 def test_the_page_and_the_summary_show_the_same_numbers(tmp_path):
     text = html.unescape(reported(tmp_path, MD))
