@@ -57,7 +57,8 @@ def _table(section: dict[str, Any], definitions: dict[str, Any], level: str = "#
         cells = (f"`{key}`", kind, default, described.get("description", ""))
         rows.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
         for definition in inner:
-            below.append(f"{level} {key}\n")
+            variant = definition["properties"].get("kind", {}).get("const")
+            below.append(f"{level} {key}{f', kind: {variant}' if variant else ''}\n")
             below += _table(definition, definitions, level)
     if len(rows) == 2:
         return ["It has no further keys.\n"]

@@ -103,10 +103,10 @@ class Walls(_Spring):
     """Harmonic walls, beyond which the variable is pushed back."""
 
     kind: Literal["walls"]
-    above_A: Finite | None = Field(None, description="lower wall: the variable stays above")
-    above_degrees: Finite | None = None
-    below_A: Finite | None = Field(None, description="upper wall: the variable stays below")
-    below_degrees: Finite | None = None
+    above_A: Finite | None = Field(None, description="lower wall, of a distance or difference")
+    above_degrees: Finite | None = Field(None, description="the same, of an angle or torsion")
+    below_A: Finite | None = Field(None, description="upper wall, of a distance or difference")
+    below_degrees: Finite | None = Field(None, description="the same, of an angle or torsion")
 
     @model_validator(mode="after")
     def _has_walls(self) -> Self:
@@ -123,8 +123,8 @@ class Walls(_Spring):
 class Along(CollectiveVariable):
     """A variable of metadynamics, with the width of the hills along it."""
 
-    width_A: PositiveFloat | None = Field(None, description="standard deviation of a hill")
-    width_degrees: PositiveFloat | None = None
+    width_A: PositiveFloat | None = Field(None, description="standard deviation of a hill, of a distance")
+    width_degrees: PositiveFloat | None = Field(None, description="the same, of an angle")
 
     @model_validator(mode="after")
     def _has_width(self) -> Self:
