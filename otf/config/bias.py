@@ -123,10 +123,8 @@ class Walls(_Spring):
 class Along(CollectiveVariable):
     """A variable of metadynamics, with the width of the hills along it."""
 
-    width_A: PositiveFloat | None = Field(None, description="width of a hill, a standard deviation")
-    width_degrees: PositiveFloat | None = Field(
-        None, description="the same, of an angle or torsion"
-    )
+    width_A: PositiveFloat | None = Field(None, description="width of a hill (standard deviation)")
+    width_degrees: PositiveFloat | None = Field(None, description="of an angle")
 
     @model_validator(mode="after")
     def _has_width(self) -> Self:
