@@ -98,6 +98,7 @@ def test_labels_of_other_stages_do_not_reweight(tmp_path):
         "{timestep_fs: 2.0, stages: [{name: hot, ensemble: csvr, steps: 200, temperature_K: 900}, "
         "{name: cold, ensemble: npt, steps: 200}]}",
     ).replace("target_meV_A: 20", "target_meV_A: 20, gap_max: 6")
+    text = text.replace(", repeat: [2, 2, 2]", "")
     (tmp_path / "c.yaml").write_text(text)
     otf("run", tmp_path / "c.yaml", "--output", tmp_path / "run")
     counts = {}
