@@ -6,6 +6,7 @@ array under the dotted name of its field.
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeVar, get_origin
 
 import cattrs
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from otf.errors import FileError
 from otf.io.array_file import read_arrays, write_arrays
 
+_SCALARS = (str, int, float, NoneType)
 _ARRAY = "$array"  # key of the reference that replaces an array
 _T = TypeVar("_T")
 _Arrays = dict[str, npt.NDArray[Any]]
@@ -77,7 +79,11 @@ def _take_out(value: Any, name: str, arrays: _Arrays) -> Any:
         return {_ARRAY: name}
     if isinstance(value, Mapping):
         return {
-            key: _take_out(item, f"{name}.{key}".lstrip("."), arrays) for key, item in value.items()
+            # Most are scalars: thousands of records of labels, at every commit.
+            key: item
+            if isinstance(item, _SCALARS)
+            else _take_out(item, f"{name}.{key}".lstrip("."), arrays)
+            for key, item in value.items()
         }
     if isinstance(value, list | tuple):
         return [_take_out(item, f"{name}.{i}", arrays) for i, item in enumerate(value)]
