@@ -25,9 +25,16 @@ if TYPE_CHECKING:
     show_default=True,
     help="Label every N-th frame.",
 )
+@click.option(
+    "--at-once",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Engines that label side by side; each with the ranks of the configuration.",
+)
 @trust_option
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON, with every frame.")
-def command(*, run_dir: Path, every: int, trust: bool, as_json: bool) -> None:
+def command(*, run_dir: Path, every: int, at_once: int, trust: bool, as_json: bool) -> None:
     """Measure the true errors of a run by labelling its frames afterwards.
 
     Only frames with forces of the model are counted. The labels are kept in labels.audit.extxyz; an
@@ -39,7 +46,7 @@ def command(*, run_dir: Path, every: int, trust: bool, as_json: bool) -> None:
     audit = Audit(run_dir, every=every)
     frames, failure = [], None
     try:
-        for frame in audit.frames():
+        for frame in audit.frames(at_once=at_once):
             frames.append(frame)
             show_progress(f"{len(frames)} of {len(audit)} frames labelled")
     except (KeyboardInterrupt, RunError) as error:
@@ -47,6 +54,7 @@ def command(*, run_dir: Path, every: int, trust: bool, as_json: bool) -> None:
             raise
         failure = str(error) or "interrupted"
     show_progress("")
+    frames.sort(key=lambda frame: frame.step)
     summary = audit_summary(frames)
     if as_json:
         per_frame = [

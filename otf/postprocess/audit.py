@@ -10,9 +10,9 @@ from tempfile import TemporaryDirectory
 import numpy as np
 from ase import Atoms
 
-from otf.engines.asking import ask
+from otf.engines.at_once import label_at_once
 from otf.engines.labels import LabelFailure, Labels
-from otf.engines.protocol import Engine
+from otf.engines.launch import UNBOUND
 from otf.errors import RunError
 from otf.io.committed import MODEL
 from otf.io.durable import sole_owner
@@ -104,8 +104,13 @@ class Audit:
         """Number of frames to label."""
         return len(self._trajectory)
 
-    def frames(self) -> Iterator[AuditedFrame]:
-        """The errors of each frame.
+    def frames(self, *, at_once: int = 1) -> Iterator[AuditedFrame]:
+        """The errors of each frame, as its label is done.
+
+        Parameters
+        ----------
+        at_once
+            Number of engines that label side by side.
 
         Raises
         ------
@@ -115,29 +120,39 @@ class Audit:
             If another process audits this run.
         """
         run, trajectory = self._run, self._trajectory
-        engine = make_engine(self._config)
+        if at_once > 1:  # else Open MPI binds the first rank of every engine to the same core
+            os.environ.update(UNBOUND)
         with TemporaryDirectory(prefix="otf-audit-") as scratch, ExitStack() as stack:
             path = run.audit if os.access(run.path, os.W_OK) else Path(scratch) / run.audit.name
             stack.enter_context(sole_owner(path.with_suffix(".lock")))
             file = stack.enter_context(closing(LabelFile(path)))
-            stack.callback(engine.close)
             stored = {s.step: s for s in (file[i] for i in range(len(file)))}
-            engine.open(self._start, Path(scratch))
+            missing = {}
             for i in range(len(trajectory)):
-                atoms, step = trajectory.frame(i), int(trajectory.step[i])
-                known = stored.get(step)
+                atoms, known = trajectory.frame(i), stored.get(int(trajectory.step[i]))
                 if known is not None and same_geometry(known.atoms, atoms):
-                    labels = known.labels
+                    yield self._errors(i, atoms, known.labels)
                 else:
-                    labels = self._label(engine, atoms, i, step)
-                    file.append(step, atoms, labels)
-                yield self._errors(i, atoms, labels)
-
-    def _label(self, engine: Engine, atoms: Atoms, index: int, step: int) -> Labels:
-        labels = ask(engine, atoms, index=index)
-        if isinstance(labels, LabelFailure):
-            raise RunError(f"step {step}: no label: {labels.reason}. {labels.advice}")
-        return labels
+                    missing[i] = atoms
+            if not missing:
+                return
+            engines = []
+            for number in range(min(at_once, len(missing))):
+                engine, own = make_engine(self._config), Path(scratch) / str(number)
+                own.mkdir()
+                stack.callback(engine.close)
+                engine.open(self._start, own)
+                engines.append(engine)
+            failure = ""
+            for i, labels in label_at_once(engines, missing):
+                step = int(trajectory.step[i])
+                if isinstance(labels, LabelFailure):
+                    failure = f"step {step}: no label: {labels.reason}. {labels.advice}"
+                    continue
+                file.append(step, missing[i], labels)
+                yield self._errors(i, missing[i], labels)
+            if failure:
+                raise RunError(failure)
 
     def _errors(self, i: int, atoms: Atoms, labels: Labels) -> AuditedFrame:
         trajectory = self._trajectory

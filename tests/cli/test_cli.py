@@ -294,6 +294,12 @@ def test_an_audit_keeps_its_labels_and_continues(folder, tmp_path):
     finer = json.loads(otf("audit", run, "--every", 20, "--json", cwd=folder).stdout)
     assert kept.read_bytes().startswith(written)
     assert kept.read_bytes().count(b"Properties") == finer["frames"] > first["frames"]
+    kept.unlink()
+    beside = ("--every", 20, "--at-once", 3, "--json")
+    together = json.loads(otf("audit", run, *beside, cwd=folder).stdout)
+    assert kept.read_bytes().count(b"Properties") == finer["frames"]
+    assert [f["step"] for f in together["per_frame"]] == [f["step"] for f in finer["per_frame"]]
+    assert together["force_mae_meV_A"] == pytest.approx(finer["force_mae_meV_A"], abs=0.1)  # of SCF
 
 
 @pytest.mark.full
