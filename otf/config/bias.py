@@ -115,8 +115,11 @@ class Walls(_Spring):
             raise ValueError("there is no wall: give above or below, with the unit")
         if low is not None and high is not None and low >= high:
             raise ValueError("above must be smaller than below")
-        if self.variable == "torsion" and max(abs(low or 0.0), abs(high or 0.0)) > math.pi:
-            raise ValueError("torsions are between -180 and 180 degrees")
+        if self.variable == "torsion":
+            if low is None or high is None:
+                raise ValueError("a torsion goes around: give both above_degrees and below_degrees")
+            if high - low >= 2.0 * math.pi:
+                raise ValueError("above and below must be less than 360 degrees apart")
         return self
 
 

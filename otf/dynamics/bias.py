@@ -70,7 +70,8 @@ class Walls(Potential):
     Attributes
     ----------
     low, high, constant
-        Positions of the walls, infinite where there is none, and k; Angstrom or radians, eV.
+        Positions of the walls, infinite where there is none, and k; Angstrom or radians, eV. A
+        torsion has both: it is kept in a part of the circle, and pushed to the nearer end.
     """
 
     variables: tuple[CollectiveVariable, ...]
@@ -80,7 +81,13 @@ class Walls(Potential):
 
     def at(self, values: Floats, hills: Floats) -> tuple[float, Floats]:
         """See :class:`Potential`."""
-        beyond = values - np.clip(values, self.low, self.high)
+        variable = self.variables[0]
+        if variable.kind == "torsion":
+            away = variable.difference(values, 0.5 * (self.low + self.high))
+            half = 0.5 * (self.high - self.low)
+            beyond = away - np.clip(away, -half, half)
+        else:
+            beyond = values - np.clip(values, self.low, self.high)
         return 0.5 * self.constant * float(beyond @ beyond), self.constant * beyond
 
 

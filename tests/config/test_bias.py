@@ -62,6 +62,13 @@ def test_terms_are_in_angstrom_and_radians(tmp_path):
         (WALLS.replace("walls", "wall"), "does not match any of the expected tags"),
         (WALLS.replace("below_A: 1.7, ", ""), "there is no wall"),
         (WALLS.replace("below_A", "above_A: 2, below_A"), "above must be smaller than below"),
+        (RESTRAINT.replace("restraint", "walls").replace("at_deg", "below_deg"), "give both above"),
+        (
+            RESTRAINT.replace("restraint", "walls").replace(
+                "at_degrees: 60", "above_degrees: -180, below_degrees: 180"
+            ),
+            "less than 360 degrees apart",
+        ),
         (HILLS.replace("width_degrees: 15", "width_deg: 15"), "did you mean 'width_degrees'?"),
         (HILLS.replace("every_fs", "every"), "7:7: dynamics.bias.0.every_fs: is missing"),
         (HILLS + HILLS, "give metadynamics once"),

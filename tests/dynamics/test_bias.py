@@ -87,6 +87,21 @@ def test_walls_push_downhill_across_their_ends(distance):
     assert (bias.energy(atoms) == 0.0) == (1.5 <= distance <= 3.0)
 
 
+@pytest.mark.parametrize("degrees", [-179.0, 179.9999, 100.0, 120.0, 180.0, -121.0, -60.0, 45.0])
+def test_walls_of_a_torsion_are_ends_of_an_arc(degrees):
+    """Kept between 120 and 240 degrees, on both sides of 180."""
+    atoms = Atoms("H4", [[1, 0, 0], [0, 0, 0], [0, 0, 1.2], [0, 0, 0]], cell=[9.0] * 3)
+    torsion = CollectiveVariable("torsion", (0, 1, 2, 3))
+    turned = np.radians(degrees)
+    atoms.positions[3] = [np.cos(turned), np.sin(turned), 1.3]
+    bias = Bias([Walls((torsion,), np.radians(120.0), np.radians(240.0), 2.0)])
+    beyond = max(0.0, 60.0 - degrees % 360.0 + 60.0, degrees % 360.0 - 240.0)
+    beyond = min(beyond, 240.0 - beyond)
+    assert bias.energy(atoms) == pytest.approx(np.radians(beyond) ** 2, abs=1e-9)
+    if degrees != 120.0:
+        assert_pushes_downhill(bias, atoms)
+
+
 @given(seed=st.integers(0, 10**6))
 def test_hills_along_two_variables_push_downhill(seed):
     rng = np.random.default_rng(seed)
