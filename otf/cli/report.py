@@ -28,8 +28,6 @@ def command(run_dir: Path, output: Path | None, every_s: float | None) -> None:
     if replicas_below(run_dir):
         if every_s is not None:
             raise click.UsageError("--watch takes the directory of one replica")
-        for replica in replicas_below(run_dir):
-            click.echo(f"written: {write_report(replica)}")
         click.echo(f"written: {write_replicas_report(run_dir, output)}")
         return
     while every_s is not None and overview(run_dir).state == "running":

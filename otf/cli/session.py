@@ -74,11 +74,7 @@ def _run_replicas(path: Path, *, as_json: bool, ranks: Ranks | None) -> Replicas
     with replicas_progress(config.replicas.count) as watch:
         summary = run_replicas(run, config, watch, ranks=ranks)
     by_signal = signal.Signals.__members__.get(summary.stopped_by or "")
-    page = None
-    if by_signal is None:
-        for replica in summary.replicas:
-            _report(Path(replica.directory))
-        page = _report(path)
+    page = _report(path) if by_signal is None else None
     if as_json:
         click.echo(to_json(asdict(summary)))
     else:

@@ -64,10 +64,13 @@ def free_energy_along(
     Raises
     ------
     RunError
-        If there is no variable, or the temperature is not constant.
+        If there is no variable, several stages, or no constant temperature.
     """
     run, config, _ = read_run(path)
-    dynamics = list(config.dynamics.staged().values())[-1]
+    stages = [-1] if frames.stage is None else np.unique(frames.stage)
+    if len(stages) != 1:
+        raise RunError(f"{path}: a free energy is that of one stage; name it: --stage NAME")
+    dynamics = list(config.dynamics.staged().values())[stages[0]]
     if dynamics.ensemble == "nve" or dynamics.temperature_end_K is not None:
         raise RunError(f"{path}: a free energy needs a thermostat of constant temperature")
     potentials = potentials_of(config.dynamics)

@@ -1,8 +1,10 @@
 """``report.html`` of a run of replicas: all of them on one page, with links to their own."""
 
 import html
+import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from otf.config import Config
 from otf.driver.records import RunState
@@ -13,6 +15,7 @@ from otf.io.trajectory import read_scalars
 from otf.postprocess.status import Overview, overview
 from otf.report import pictures
 from otf.report.document import Section, document, duration, tiles
+from otf.report.page import write_report
 from otf.report.radial import MOST_FRAMES, last_stage, radial
 from otf.runs.checkpoint import read_checkpoint
 from otf.runs.directory import RunDirectory, read_run, replicas_below
@@ -33,7 +36,7 @@ class _Replica:
 def write_replicas_report(
     path: Path, output: Path | None = None, *, refresh_s: float | None = None
 ) -> Path:
-    """Write the report of a run of replicas, also of one in progress, and return its path.
+    """Write the report of a run of replicas and those it links to; return its path.
 
     Parameters
     ----------
@@ -50,9 +53,16 @@ def write_replicas_report(
         raise RunError(f"{path}: no replica has a frame yet; there is nothing to report")
     formula = replicas[0].t.atoms.get_chemical_formula()
     title = f"{len(replicas)} replicas of {formula} by {replicas[0].config.engine.kind}"
-    sections = [_table(replicas), _errors(replicas), _temperatures(replicas), _radial(replicas)]
-    text = document(title, _head(path, title, replicas), sections, refresh_s=refresh_s)
     target = output or path / "report.html"
+    sections = [
+        _table(replicas, beside=target.parent),
+        _errors(replicas),
+        _temperatures(replicas),
+        _radial(replicas),
+    ]
+    text = document(title, _head(path, title, replicas), sections, refresh_s=refresh_s)
+    for replica in replicas:
+        write_report(replica.run.path, refresh_s=refresh_s)
     replace_file(target, lambda aside: aside.write_text(text, encoding="utf-8"))
     return target
 
@@ -95,8 +105,8 @@ def _head(path: Path, title: str, replicas: list[_Replica]) -> str:
     )
 
 
-def _table(replicas: list[_Replica]) -> Section:
-    rows = "".join(map(_row, replicas))
+def _table(replicas: list[_Replica], *, beside: Path) -> Section:
+    rows = "".join(_row(replica, beside) for replica in replicas)
     names = ("replica", "state", "steps", "engine calls", "force MAE, meV/Å", "mean temperature")
     head = "".join(f"<th>{name}</th>" for name in names)
     return Section(
@@ -106,12 +116,12 @@ def _table(replicas: list[_Replica]) -> Section:
     )
 
 
-def _row(replica: _Replica) -> str:
+def _row(replica: _Replica, beside: Path) -> str:
     error = error_of(replica.config, replica.state.history)
     temperature = temperature_of(replica.config, replica.t)
-    name = replica.run.path.name
+    page = os.path.relpath((replica.run.path / "report.html").absolute(), beside.absolute())
     cells = (
-        f'<a href="{html.escape(name)}/report.html">{html.escape(name)}</a>',
+        f'<a href="{quote(page)}">{html.escape(replica.run.path.name)}</a>',
         html.escape(replica.seen.state),
         f"{replica.state.step}",
         f"{len(replica.state.history)}",

@@ -117,7 +117,7 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
         self._known: dict[bytes, Labels] = {}
         self.answers = 0
         self.checked_errors: list[float] = []
-        self._check_every, self._random = check_every, np.random.default_rng()
+        self._check_every = check_every
         self._files.path.mkdir(parents=True, exist_ok=True)
         with ExitStack() as stack:
             stack.enter_context(sole_owner(self._files.lock))
@@ -125,6 +125,7 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             self._labels = stack.enter_context(closing(LabelFile(self._files.labels)))
             stack.callback(self._engine.close)
             self._open_files = stack.pop_all()
+        self._random = np.random.default_rng(self.n_labels)
 
     @property
     def n_labels(self) -> int:

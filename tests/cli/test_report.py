@@ -123,6 +123,9 @@ def test_replicas_are_on_one_page(tmp_path):
     assert "<b>120</b><span>steps</span>" in page
     assert otf("report", tmp_path / "run").stdout.endswith(f"written: {written}\n")
     assert written.read_text() == page
+    elsewhere = tmp_path / "elsewhere.html"
+    otf("report", tmp_path / "run", "--output", elsewhere)
+    assert "run/replica-1/report.html" in read(elsewhere.read_text()).links
     refused = otf("report", tmp_path / "run", "--watch", 5, rc=2).stderr
     assert "--watch takes the directory of one replica" in refused
 
