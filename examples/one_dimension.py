@@ -140,7 +140,7 @@ def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[Sna
     rng = np.random.default_rng(seed)
     found: list[Snapshot] = []
     each = 3 if options.system == "mixed" else count
-    gaps = []
+    gaps, apart = [], []
     while len(found) < count:
         kinds = {
             "insulator": np.zeros(n_atoms, dtype=int),
@@ -159,9 +159,11 @@ def snapshots(n_atoms: int, count: int, seed: int, skipped: int = 8) -> list[Sna
             if step >= skipped:
                 found.append((kinds, places, density))
                 gaps.append(chain.gap)
+                apart.append(np.diff([*places, places[0] + chain.length]))
     print(
         f"{count} snapshots of {n_atoms} atoms: gap {np.mean(gaps):.4f} Ha, "
-        f"displacements {np.std(places - SPACING * np.arange(n_atoms)):.2f}",
+        f"displacements {np.std(places - SPACING * np.arange(n_atoms)):.2f}, "
+        f"neighbours {np.min(apart):.2f} to {np.max(apart):.2f} apart",
         flush=True,
     )
     return found[:count]
