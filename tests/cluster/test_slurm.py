@@ -167,7 +167,7 @@ def test_a_run_longer_than_its_jobs_goes_on_to_the_same_end(longer, undisturbed,
 def test_a_cancelled_run_stops_at_a_safe_point_and_can_be_submitted_again(
     otf, slurm, undisturbed, tmp_path
 ):
-    job = number_of(otf("submit", written(tmp_path, seconds=0.5)))
+    job = number_of(otf("submit", written(tmp_path, seconds=1.0)))
     run = tmp_path / "runs/al"
     wait_for_labels(run, 3)
     line = otf("queue")

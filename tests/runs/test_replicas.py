@@ -88,7 +88,8 @@ def test_replicas_teach_each_other_and_each_is_a_run(tmp_path):
     assert "g_Al_Al" in together
     assert together == otf("analyse", "rdf", *replicas)
     assert "step 450 of 450" in otf("status", tmp_path / "run")
-    for words in (("report",), ("audit",), ("export", "a.xyz"), ("compare", replicas[0])):
+    assert f"written: {tmp_path / 'run/report.html'}" in otf("report", tmp_path / "run")
+    for words in (("audit",), ("export", "a.xyz"), ("compare", replicas[0])):
         command, *rest = words
         refused = otf(command, tmp_path / "run", *rest, rc=1)
         assert f"name one of them, such as {replicas[0]}" in refused
