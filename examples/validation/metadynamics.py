@@ -38,9 +38,9 @@ def main() -> None:
     parser.add_argument("run", type=Path, help="directory of a finished run")
     arguments = parser.parse_args()
     run, config, _ = read_run(arguments.run)
-    bias = make_bias(config.dynamics)
-    if bias is None:
+    if not config.dynamics.bias:
         raise RunError(f"{arguments.run}: has no bias")
+    bias = make_bias(config.dynamics)
     variable = potentials_of(config.dynamics)[-1].variables[0]
     bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
     frames = read_frames(arguments.run)
@@ -91,7 +91,6 @@ def _by_engine(run: Path) -> tuple[np.ndarray, Bias]:
         forces = EngineForces(label(0), label)
         done = exhausted(motion.integrate(motion.position, ensemble.steps, forces, keep=(0, 0)))
         engine.close()
-    assert ensemble.bias is not None
     return np.array([frame.positions for frame in done.frames]), ensemble.bias
 
 

@@ -268,16 +268,13 @@ class SegmentIntegrator:
         self.go_to(start)
         atoms, frames, passed = self._ensemble.atoms, list[Frame](), None
         driving, bias = forces.begin(atoms, self.step, length), self._ensemble.bias
-        acting = forces.acting(driving)
-        if bias is not None:
-            acting = bias.begin(acting, atoms)
+        acting = bias.begin(forces.acting(driving), atoms)
         self.ledger = self.ledger.switched(driving.energy)
 
         def forces_ahead(moved: Atoms) -> Acting:
             nonlocal driving
             driving = forces.at(moved, self.step + 1)
-            unbiased = forces.acting(driving)
-            return unbiased if bias is None else bias.moved(unbiased, moved)
+            return bias.moved(forces.acting(driving), moved)
 
         for done in range(1, length + 1):
             before, worked = atoms.get_positions(), forces.work
@@ -295,10 +292,10 @@ class SegmentIntegrator:
                 heat=self._ensemble.heat,
                 barostat=self._ensemble.barostat,
                 work=forces.work - worked,
-                bias=0.0 if bias is None else bias.work,
+                bias=bias.work,
             )
-            if bias is not None:
-                acting = bias.grown(self.step, forces.acting(driving), atoms) or acting
+            if bias.grows_at(self.step):
+                acting = bias.grown(forces.acting(driving), atoms)
             if done == copy_at:
                 passed = atoms.copy()
             if keep is not None:

@@ -144,7 +144,7 @@ class Pushed:
 
 
 class Bias:
-    """The sum of the biases of a run, with the hills of metadynamics.
+    """The sum of the biases of a run, with the hills of metadynamics; nothing without any.
 
     Parameters
     ----------
@@ -159,7 +159,7 @@ class Bias:
         Done on the atoms by the bias during the latest step, eV.
     """
 
-    def __init__(self, potentials: Sequence[Potential]) -> None:
+    def __init__(self, potentials: Sequence[Potential] = ()) -> None:
         self._potentials = tuple(potentials)
         self._growing = next((p for p in potentials if isinstance(p, Metadynamics)), None)
         width = 0 if self._growing is None else len(self._growing.variables) + 1
@@ -180,11 +180,14 @@ class Bias:
         self._energy = energy
         return pushed
 
-    def grown(self, step: int, acting: Acting, atoms: Atoms) -> Acting | None:
-        """What moves the atoms once a hill has been added after a step; None if there is none."""
+    def grows_at(self, step: int) -> bool:
+        """Whether a hill is added after a step."""
+        return self._growing is not None and step % self._growing.every == 0
+
+    def grown(self, acting: Acting, atoms: Atoms) -> Acting:
+        """What moves the atoms once a hill has been added at their positions."""
         growing = self._growing
-        if growing is None or step % growing.every:
-            return None
+        assert growing is not None
         values = np.array([variable.of(atoms).value for variable in growing.variables])
         self.hills = np.vstack([self.hills, growing.hill(values, self.hills)])
         self._energy, pushed = self._added(acting, atoms)
@@ -199,6 +202,8 @@ class Bias:
         return found
 
     def _added(self, acting: Acting, atoms: Atoms) -> tuple[float, Acting]:
+        if not self._potentials:
+            return 0.0, acting
         energy, forces, virial = 0.0, acting.forces.copy(), np.zeros((3, 3))
         for potential in self._potentials:
             found = [variable.of(atoms) for variable in potential.variables]

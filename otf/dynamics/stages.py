@@ -44,7 +44,7 @@ class StagedEnsemble:
         Whether to remove centre-of-mass motion and rotation: from the initial velocities, and after
         a Langevin stage, whose noise excites them.
     bias
-        Potentials added to the forces, or None.
+        Potentials added to the forces; None for no bias.
 
     Atoms at rest are given thermal velocities at the start of a stage whose thermostat can only
     scale them.
@@ -61,7 +61,7 @@ class StagedEnsemble:
         bias: Bias | None = None,
     ) -> None:
         self.atoms = atoms
-        self.bias = bias
+        self.bias = bias or Bias()
         self.stages = tuple(stages)
         self._ends = np.cumsum([stage.steps for stage in stages])
         self.rng = rng
@@ -139,13 +139,11 @@ class StagedEnsemble:
 
     def capture(self) -> DynamicsState:
         """A copy of the current state."""
-        state = replace(self._now.capture(), stage=self._number)
-        return state if self.bias is None else replace(state, hills=self.bias.hills)
+        return replace(self._now.capture(), stage=self._number, hills=self.bias.hills)
 
     def restore(self, state: DynamicsState) -> None:
         """Restore a captured state bit by bit."""
         if state.stage != self._number:
             self._enter(state.stage)
         self._now.restore(state)
-        if self.bias is not None:
-            self.bias.hills = state.hills
+        self.bias.hills = state.hills

@@ -80,15 +80,13 @@ def free_energy_along(
             raise RunError(f"{path}: has no bias; name a variable: --along 'torsion 0 1 2 3'")
         variable = (growing or potentials)[0].variables[0]
     values = _values(frames, variable)
-    bias, energies, numbers = make_bias(config.dynamics), np.zeros(len(values)), {}
-    if bias is not None:
-        bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
-        rows = range(len(frames))
-        energies = np.array([bias.energy(frames.structure(row)) for row in rows])
-        weights = weights_of(energies, dynamics.temperature_K)
-        numbers["effective_frames"] = _exact(weights.sum() ** 2 / (weights**2).sum())
+    bias = make_bias(config.dynamics)
+    bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
+    energies = np.array([bias.energy(frames.structure(row)) for row in range(len(frames))])
+    weights = weights_of(energies, dynamics.temperature_K)
+    numbers = {"effective_frames": _exact(weights.sum() ** 2 / (weights**2).sum())}
     if growing:
-        heights = bias.hills[:, -1] if bias is not None else np.zeros(0)
+        heights = bias.hills[:, -1]
         numbers["hills"] = _exact(len(heights))
         numbers["last_hill_meV"] = _exact(heights[-1] / MEV if len(heights) else math.nan)
     if variable.kind == "torsion":

@@ -13,10 +13,9 @@ from otf.units import KELVIN, MEV
 _FAST = 3.0  # kT a picosecond; a tenfold rate moved the free energies of butane by 4 kT
 
 
-def make_bias(dynamics: Dynamics) -> Bias | None:
-    """Create the bias; None if there is none."""
-    terms = potentials_of(dynamics)
-    return Bias(terms) if terms else None
+def make_bias(dynamics: Dynamics) -> Bias:
+    """Create the bias, without its hills."""
+    return Bias(potentials_of(dynamics))
 
 
 def potentials_of(dynamics: Dynamics) -> list[Potential]:
