@@ -42,21 +42,36 @@ def _leading(array: Ints, count: int, room: int = 0) -> Ints:
     return out
 
 
-def _bins(
-    fractional: Floats, inverse_cell: Floats, periodic: Ints, cutoff: float
+def bins_of(
+    fractional: Floats,
+    inverse_cell: Floats,
+    periodic: Ints,
+    cutoff: float,
+    *,
+    width: float,
+    most: int,
 ) -> tuple[Ints, Ints, Floats, Floats]:
-    """Number of bins, search range in bins, origin and span of the bins along each direction."""
+    """Number of bins, search range in bins, origin and span of the bins along each direction.
+
+    Parameters
+    ----------
+    fractional, inverse_cell, periodic, cutoff
+        See :func:`into_the_cell` and :func:`neighbour_list`.
+    width
+        Smallest width of a bin, Angstrom.
+    most
+        Largest number of bins along a direction.
+    """
     wrapped = periodic.astype(bool)
     low = np.where(wrapped, 0.0, fractional.min(axis=0))
     span = np.where(wrapped, 1.0, fractional.max(axis=0) - low + 1e-9)
     height = span / np.sqrt((inverse_cell**2).sum(axis=0))
-    most = max(1, math.ceil((8.0 * len(fractional)) ** (1.0 / 3.0)))
-    bins = np.clip((height / cutoff).astype(np.int64), 1, most)
+    bins = np.clip((height / width).astype(np.int64), 1, most)
     reach = np.ceil(cutoff * bins / height).astype(np.int64)
     return bins, np.where(wrapped, reach, np.minimum(reach, bins - 1)), low, span
 
 
-def _into_the_cell(positions: Floats, inverse_cell: Floats, periodic: Ints) -> tuple[Floats, Ints]:
+def into_the_cell(positions: Floats, inverse_cell: Floats, periodic: Ints) -> tuple[Floats, Ints]:
     """Fractional positions (N, 3), between 0 and 1 in periodic directions, and shifts (N, 3)."""
     fractional: Floats = positions @ inverse_cell
     wrap = np.where(periodic.astype(bool), np.floor(fractional), 0.0)
@@ -113,8 +128,11 @@ def neighbour_list(
     shift : (P, 3)
         Cell vectors added to atom j: d = positions[j] - positions[i] + shift @ cell.
     """
-    fractional, wrap = _into_the_cell(positions, inverse_cell, periodic)
-    bins, reach, low, span = _bins(fractional, inverse_cell, periodic, cutoff)
+    fractional, wrap = into_the_cell(positions, inverse_cell, periodic)
+    most = max(1, math.ceil((8.0 * len(positions)) ** (1.0 / 3.0)))
+    bins, reach, low, span = bins_of(
+        fractional, inverse_cell, periodic, cutoff, width=cutoff, most=most
+    )
     place, start, members = sort_into_bins(fractional, bins, low, span)
     first, index, packed = _search(
         positions, cell, periodic, cutoff, wrap, bins, reach, place, start, members

@@ -10,30 +10,9 @@ import numpy as np
 
 from otf.arrays import Floats, Ints
 from otf.kernels.jit import kernel
-from otf.kernels.neighbours import sort_into_bins
+from otf.kernels.neighbours import bins_of, into_the_cell, sort_into_bins
 
 _BINS_IN_CUTOFF = 2.0
-
-
-def _bins(heights: Floats, periodic: Ints, cutoff: float, n: int) -> tuple[Ints, Ints]:
-    """Number of bins and search range in bins along each direction."""
-    most = max(1, math.ceil(n ** (1.0 / 3.0)))
-    bins = np.clip((heights * _BINS_IN_CUTOFF / cutoff).astype(np.int64), 1, most)
-    reach = np.ceil(cutoff * bins / heights).astype(np.int64)
-    return bins, np.where(periodic.astype(bool), reach, np.minimum(reach, bins - 1))
-
-
-def _wrapped(
-    positions: Floats, inverse_cell: Floats, periodic: Ints
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Fractional coordinates, wrapped where periodic; their origin and span, and cell heights."""
-    fractional: Floats = positions @ inverse_cell
-    wrapped = periodic.astype(bool)
-    fractional -= np.where(wrapped, np.floor(fractional), 0.0)
-    low: Floats = np.where(wrapped, 0.0, fractional.min(axis=0))
-    span: Floats = np.where(wrapped, 1.0, fractional.max(axis=0) - low + 1e-9)
-    heights: Floats = span / np.sqrt((inverse_cell**2).sum(axis=0))
-    return fractional, low, span, heights
 
 
 def count_pairs(
@@ -63,8 +42,11 @@ def count_pairs(
     counts
         (species, species, bins): entry (a, b) counts atoms b around atoms a.
     """
-    fractional, low, span, heights = _wrapped(positions, inverse_cell, periodic)
-    bins, reach = _bins(heights, periodic, cutoff, len(positions))
+    fractional, _ = into_the_cell(positions, inverse_cell, periodic)
+    width, most = cutoff / _BINS_IN_CUTOFF, max(1, math.ceil(len(positions) ** (1.0 / 3.0)))
+    bins, reach, low, span = bins_of(
+        fractional, inverse_cell, periodic, cutoff, width=width, most=most
+    )
     place, start, members = sort_into_bins(fractional, bins, low, span)
     _count(fractional, cell, periodic, species, cutoff, bins, reach, place, start, members, counts)
 

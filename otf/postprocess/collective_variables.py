@@ -70,7 +70,8 @@ def free_energy_along(
     stages = [-1] if frames.stage is None else np.unique(frames.stage)
     if len(stages) != 1:
         raise RunError(f"{path}: a free energy is that of one stage; name it: --stage NAME")
-    dynamics = list(config.dynamics.staged().values())[stages[0]]
+    settings = list(config.dynamics.staged().values())
+    dynamics = settings[min(int(stages[0]), len(settings) - 1)]  # hybrid Monte Carlo has one
     if dynamics.ensemble == "nve" or dynamics.temperature_end_K is not None:
         raise RunError(f"{path}: a free energy needs a thermostat of constant temperature")
     potentials = potentials_of(config.dynamics)

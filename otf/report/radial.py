@@ -2,9 +2,11 @@
 
 import functools
 import html
+from dataclasses import replace
 
 import numpy as np
 
+from otf.analysis.blocks import Estimate
 from otf.analysis.curves import Curves
 from otf.analysis.rdf import rdf
 from otf.errors import RunError
@@ -34,29 +36,32 @@ def radial_distributions(run: RunDirectory, t: Trajectory) -> tuple[str, Curves]
     frames = last_stage(run, t, most=MOST_FRAMES)
     curves = radial([frames])
     text = f"Over {len(frames)} frames of the last stage, with two standard errors."
-    return f"{text} {_effect(run, frames, curves)}", curves
+    effect, corrected = _effect(run, frames, curves)
+    return f"{text} {effect}", replace(curves, y=curves.y | corrected)
 
 
-def _effect(run: RunDirectory, frames: Frames, curves: Curves) -> str:
-    """What the error of the model does to g(r), in words; adds the corrected curves."""
+def _effect(run: RunDirectory, frames: Frames, curves: Curves) -> tuple[str, dict[str, Estimate]]:
+    """What the error of the model does to g(r), in words, and the corrected curves."""
     try:
         found = reweighted(run.path, frames, lambda some: radial([some]))
     except RunError:  # exact sampling
-        return ""
-    changes = []
+        return "", {}
+    changes, corrected = [], {}
     for name in [name for name in curves.y if name.startswith("g_")]:
         shift = found.y.get(f"{name}_shift")
         if shift is None:
             why = next((note for note in found.notes if note.startswith("correction")), "")
-            return f"What the error of the model does to them is not known ({html.escape(why)})."
-        curves.y[f"{name}_corrected"] = found.y[name]
+            unknown = "What the error of the model does to them is not known"
+            return f"{unknown} ({html.escape(why)}).", {}
+        corrected[f"{name}_corrected"] = found.y[name]
         area = np.abs(curves.y[name].mean).sum()
         pair = name.removeprefix("g_").removesuffix("_per_A").replace("_", "-")
         moved = 100.0 * np.abs(shift.mean).sum() / area
         noise = 100.0 * _OF_NOISE * np.nansum(shift.error) / area
         changes.append(f"{pair} {moved:.1f} % (noise of this estimate {noise:.1f} %)")
-    return (
+    text = (
         "By the labels of the run, the error of the model moves this share of their area: "
         f"{', '.join(changes)}; dotted, the corrected curves "
         f"(<code>otf analyse rdf {html.escape(str(run.path))} --reweight</code>)."
     )
+    return text, corrected
