@@ -188,6 +188,8 @@ def test_a_page_of_monte_carlo(tmp_path):
     headings = read(page).headings
     assert "Energy" not in headings
     assert "Radial distributions" in headings
+    found = otf("analyse", "free-energy", tmp_path / "run", "--along", "distance 0 1").stdout
+    assert "# 30 frames at 300 K" in found
 
 
 @pytest.mark.full
