@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from otf.cli.main import main
 from otf.io.read_frames import read_frames
+from otf.postprocess.electronic.learned_matrices import sources_of
 from otf.postprocess.electronic.levels import gap
 
 parser = argparse.ArgumentParser(description=__doc__)
@@ -40,7 +41,7 @@ for temperature in options.temperatures:
         config.write_text(CONFIG.format(temperature=temperature, **vars(options)))
         main(["run", str(config), "--output", str(run)])
     frames = read_frames(run).between(options.start_fs, None, options.every)
-    found = gap([run], [frames])
+    found = gap(sources_of([run], None, None), [frames])
     mean = found.numbers["mean_gap_eV"]
     means.append(float(mean.mean))
     errors.append(float(mean.error))

@@ -25,7 +25,8 @@ from otf.arrays import Floats
 from otf.electrons import bloch
 from otf.electrons.density_matrix import of_hamiltonian, purified
 from otf.electrons.environment import Reach
-from otf.electrons.matrix_model import Description, MatrixModel
+from otf.electrons.matrix_features import Description
+from otf.electrons.matrix_model import MatrixModel
 from otf.engines.labels import LabelFailure
 from otf.engines.protocol import DensityGuess
 from otf.orbitals.block_matrices import BlockMatrix

@@ -23,7 +23,7 @@ from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import Launch, launch
 from otf.engines.placement import cell_for, name_species, placed
 from otf.engines.process import Finished, Patience, run_program
-from otf.engines.protocol import Capabilities, DensityGuess, Engine, WarmStart
+from otf.engines.protocol import Capabilities, DensityGuess, Engine, FinishedCalculation, WarmStart
 from otf.engines.sanity import impossible, misplaced, too_close
 from otf.errors import EngineError
 from otf.orbitals.atomic_densities import DensityOfAtoms
@@ -33,6 +33,7 @@ from otf_openmx.changes import NAME, NOT_OF_THE_METHOD, apply_remedies, set_outp
 from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
+from otf_openmx.finished import read_finished
 from otf_openmx.geometry import (
     AFTER_POSITION,
     Sites,
@@ -218,6 +219,11 @@ class OpenmxEngine(Engine):
     def close(self) -> None:
         """Close the engine; no process runs between labels."""
         self._directories = None
+
+    @classmethod
+    def finished(cls, folder: Path) -> FinishedCalculation | None:
+        """See :meth:`otf.engines.protocol.Engine.finished`."""
+        return read_finished(folder)
 
     @classmethod
     def doctor(cls) -> EngineReport:

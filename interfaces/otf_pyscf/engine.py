@@ -5,6 +5,7 @@ import time
 import warnings
 from collections.abc import Collection
 from contextlib import suppress
+from dataclasses import replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
@@ -16,12 +17,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from otf.engines.extras import install_command
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import EngineReport, LabelFailure, Labels
-from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
+from otf.engines.protocol import (
+    Capabilities,
+    DensityGuess,
+    Engine,
+    FinishedCalculation,
+    ForceCheck,
+    WarmStart,
+)
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices
 from otf.units import BOHR, HARTREE
+from otf_pyscf.finished import matrices_of, read_finished
 from otf_pyscf.one_shot import FORCE_ERROR_PER_ROTATION, take_as_answer
-from otf_pyscf.orbitals import from_blocks, radial_functions, to_blocks
+from otf_pyscf.orbitals import from_blocks
 
 if TYPE_CHECKING:
     from otf.arrays import Floats
@@ -220,6 +229,11 @@ class PyscfEngine(Engine):
         self._molecule = None
 
     @classmethod
+    def finished(cls, folder: Path) -> FinishedCalculation | None:
+        """See :meth:`otf.engines.protocol.Engine.finished`."""
+        return read_finished(folder)
+
+    @classmethod
     def doctor(cls) -> EngineReport:
         """Version and threads."""
         try:
@@ -314,19 +328,15 @@ def _is_stationary(environment: dict[str, Any]) -> bool:
 
 
 def _matrices(mean_field: Any, basis: str) -> Matrices:
-    """Matrices of a converged closed shell; the Hamiltonian from its orbitals, at no cost."""
-    molecule, overlap = mean_field.mol, np.asarray(mean_field.get_ovlp())
-    orbitals = overlap @ mean_field.mo_coeff
-    hamiltonian = orbitals * mean_field.mo_energy @ orbitals.T
-    return Matrices(
-        to_blocks(hamiltonian * HARTREE, molecule),
-        to_blocks(overlap, molecule),
-        to_blocks(np.asarray(mean_field.make_rdm1()), molecule),
-        float(molecule.nelectron),
-        np.asarray(molecule.atom_charges(), dtype=np.float64),
-        basis=basis,
-        orbitals=radial_functions(molecule),
+    """Matrices of a converged closed shell."""
+    found = matrices_of(
+        mean_field.mol,
+        np.asarray(mean_field.get_ovlp()),
+        mean_field.mo_energy,
+        mean_field.mo_coeff,
+        mean_field.mo_occ,
     )
+    return replace(found, basis=basis)
 
 
 def _core_potentials(basis: str, symbols: Collection[str]) -> dict[str, str]:

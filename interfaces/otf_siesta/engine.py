@@ -23,7 +23,14 @@ from otf.engines.labels import EngineReport, LabelFailure, Labels
 from otf.engines.launch import launch
 from otf.engines.placement import cell_for, name_species, placed
 from otf.engines.process import Patience, run_program
-from otf.engines.protocol import Capabilities, DensityGuess, Engine, ForceCheck, WarmStart
+from otf.engines.protocol import (
+    Capabilities,
+    DensityGuess,
+    Engine,
+    FinishedCalculation,
+    ForceCheck,
+    WarmStart,
+)
 from otf.engines.sanity import too_close
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices, RadialFunctions
@@ -32,6 +39,7 @@ from otf_siesta.by_process import ByProcess, diagonalise_once
 from otf_siesta.by_server import ByServer
 from otf_siesta.changes import NAME, NOT_OF_THE_METHOD, fingerprint, set_output
 from otf_siesta.fdf import NEW_IN_5, read, whole_text
+from otf_siesta.finished import read_finished
 from otf_siesta.geometry import cell_of, species_elements, species_of_sites
 from otf_siesta.ghosts import Ghosts, has_ghosts
 from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
@@ -258,6 +266,11 @@ class SiestaEngine(Engine):
         self.pause()
         self._strategy = None
         self._job = None
+
+    @classmethod
+    def finished(cls, folder: Path) -> FinishedCalculation | None:
+        """See :meth:`otf.engines.protocol.Engine.finished`."""
+        return read_finished(folder)
 
     @classmethod
     def doctor(cls) -> EngineReport:

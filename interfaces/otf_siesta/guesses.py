@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -106,40 +107,54 @@ def _grid(deck: Deck) -> Floats | None:
 def read_matrices(directory: Path, label: str, occupation: Occupation | None) -> Matrices | None:
     """Read the converged matrices of a label; None if SIESTA did not write them."""
     from otf_siesta.matrices import read_density, read_geometry, read_hamiltonian
-    from otf_siesta.orbitals import to_blocks
 
     paths = [directory / f"{label}.{end}" for end in ("TSHS", "DM")]
     if not all(path.exists() for path in paths):
         return None
     geometry = read_geometry(directory, label)
-    read = read_hamiltonian(paths[0], geometry)
-    found = [
-        to_blocks(read),
-        to_blocks(read, read.S_idx),
-        to_blocks(read_density(paths[1], geometry)),
-    ]
     with (directory / f"{label}.out").open(encoding="utf-8", errors="replace") as output:
         valences = read_valences(output.read(_HEADER))
-    cores = np.array([valences.get(int(z), np.nan) for z in geometry.atoms.Z])
-    if occupation is not None:
-        hamiltonian, overlap, density = found
-        electrons = float(np.vdot(overlap.values, density.on(overlap.pairs).values))
-        return Matrices(
-            hamiltonian,
-            overlap,
-            density,
-            electrons,
-            cores,
-            occupation.kpoints,
-            occupation.smearing_eV,
-            occupation.methfessel_paxton,
-        )
-    # Which blocks exist depends on the distances; for a molecule all are kept.
-    hamiltonian, overlap, density = (
-        BlockMatrix.of_dense(b.numbers, b.shells, b.dense()) for b in found
+    hamiltonian = read_hamiltonian(paths[0], geometry)
+    return matrices_of(hamiltonian, read_density(paths[1], geometry), valences, occupation)
+
+
+def matrices_of(
+    hamiltonian: Any, density: Any, valences: Mapping[int, float], occupation: Occupation | None
+) -> Matrices:
+    """Matrices of a label from the sparse ones of sisl.
+
+    Parameters
+    ----------
+    valences
+        Valence charges by atomic number; those of missing elements are unknown.
+    occupation
+        That of a crystal; None for a molecule.
+    """
+    from otf_siesta.orbitals import to_blocks
+
+    found = [
+        to_blocks(hamiltonian),
+        to_blocks(hamiltonian, hamiltonian.S_idx),
+        to_blocks(density),
+    ]
+    cores = np.array([valences.get(int(z), np.nan) for z in hamiltonian.geometry.atoms.Z])
+    if occupation is None:
+        # Which blocks exist depends on the distances; for a molecule all are kept.
+        found = [BlockMatrix.of_dense(b.numbers, b.shells, b.dense()) for b in found]
+    h, s, p = found
+    electrons = float(np.vdot(s.values, p.on(s.pairs).values))
+    if occupation is None:
+        return Matrices(h, s, p, electrons, cores)
+    return Matrices(
+        h,
+        s,
+        p,
+        electrons,
+        cores,
+        occupation.kpoints,
+        occupation.smearing_eV,
+        occupation.methfessel_paxton,
     )
-    electrons = float(np.vdot(overlap.values, density.values))
-    return Matrices(hamiltonian, overlap, density, electrons, cores)
 
 
 def read_orbitals(

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import sisl
+from ase import Atoms
 
 from otf.errors import EngineError
 from otf_siesta.fdf import read
@@ -52,7 +53,18 @@ def read_geometry(directory: Path, label: str = "otf") -> sisl.Geometry:
         If a file is missing.
     """
     atoms = read_structure(read(directory / f"{label}.fdf"))
-    path = _existing(directory / f"{label}.ORB_INDX", "SIESTA writes it at every start")
+    return geometry_of(atoms, directory / f"{label}.ORB_INDX")
+
+
+def geometry_of(atoms: Atoms, index: Path) -> sisl.Geometry:
+    """A structure with its orbitals, from a ``.ORB_INDX`` file.
+
+    Raises
+    ------
+    EngineError
+        If the file is missing.
+    """
+    path = _existing(index, "SIESTA writes it at every start")
     with _silent():
         basis = sisl.get_sile(path).read_basis()
     return sisl.Geometry(atoms.positions, basis, sisl.Lattice(atoms.cell.array))

@@ -1,8 +1,9 @@
-"""``otf analyse``: electronic structure and phonons, by what the labels of a run give."""
+"""``otf analyse``: electronic structure by learned matrices, and phonons."""
 
 import functools
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
@@ -13,39 +14,88 @@ from otf.cli.trust import require_trust, trust_option
 if TYPE_CHECKING:
     from otf.analysis.curves import Curves
     from otf.io.frames import Frames
+    from otf.postprocess.electronic.learned_matrices import MatrixSource
 
-_of_runs = functools.partial(of_frames, with_paths=True)
+_Grid = tuple[int, int, int] | None
+
+
+def _with_model(function: Callable[..., "Curves"]) -> Callable[..., None]:
+    """Decorator that passes paths, trajectories, and the model to use."""
+    command: Callable[..., None] = of_frames(function, with_paths=True)
+    for option in (
+        click.option(
+            "--kpoints",
+            "grid",
+            nargs=3,
+            type=click.IntRange(min=1),
+            help="K points for crystals, with --model.  [default: as dense as in the labels]",
+        ),
+        click.option(
+            "--model",
+            type=click.Path(path_type=Path),
+            help="A file from `otf electrons learn`, for any structures; default: the labels of "
+            "the run.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _by_matrices(function: Callable[..., "Curves"]) -> Callable[..., None]:
+    """Decorator that passes sources of matrices and trajectories to a command."""
+
+    @functools.wraps(function)
+    def analyse(
+        paths: tuple[Path, ...],
+        runs: list["Frames"],
+        *,
+        model: Path | None,
+        grid: _Grid,
+        **options: Any,
+    ) -> "Curves":
+        from otf.postprocess.electronic.learned_matrices import sources_of
+
+        return function(sources_of(paths, _checked(model, grid), grid), runs, **options)
+
+    return _with_model(analyse)
+
+
+def _checked(model: Path | None, grid: _Grid) -> Path | None:
+    if grid is not None and model is None:
+        raise click.UsageError("--kpoints needs --model: a run has the k points of its labels")
+    return model
 
 
 @click.command("gap")
-@_of_runs
-def gap(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+@_by_matrices
+def gap(sources: list["MatrixSource"], runs: list["Frames"]) -> "Curves":
     """Gap between occupied and empty levels over time, and its mean.
 
-    For runs whose engine provides its matrices (engine.warm_start: auto or learned).
+    For runs whose engine provides its matrices (engine.warm_start: auto or learned), or any
+    structures with a model from `otf electrons learn`.
     """
     from otf.postprocess.electronic.levels import gap as analyse
 
-    return analyse(paths, runs)
+    return analyse(sources, runs)
 
 
 @click.command("dos")
 @positive("--width", "width_eV", 0.1, "Broadening of a level, eV.")
 @positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
 @positive("--above", "above_eV", 10.0, "Range above it, eV.")
-@_of_runs
+@_by_matrices
 def dos(
-    paths: tuple[Path, ...],
+    sources: list["MatrixSource"],
     runs: list["Frames"],
     *,
     width_eV: float,
     below_eV: float,
     above_eV: float,
 ) -> "Curves":
-    """Electronic density of states, averaged over the frames; for the same runs as `gap`."""
+    """Electronic density of states, averaged over the frames; for the same as `gap`."""
     from otf.postprocess.electronic.levels import level_density
 
-    return level_density(paths, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
+    return level_density(sources, runs, width_eV=width_eV, below_eV=below_eV, above_eV=above_eV)
 
 
 @click.command("bands")
@@ -53,9 +103,9 @@ def dos(
 @click.option("--points", type=click.IntRange(min=2), default=60, show_default=True)
 @positive("--below", "below_eV", 20.0, "Range below the highest occupied level, eV.")
 @positive("--above", "above_eV", 10.0, "Range above it, eV.")
-@_of_runs
+@_by_matrices
 def bands(
-    paths: tuple[Path, ...],
+    sources: list["MatrixSource"],
     runs: list["Frames"],
     *,
     k_path: str | None,
@@ -63,28 +113,30 @@ def bands(
     below_eV: float,
     above_eV: float,
 ) -> "Curves":
-    """Band structure of a crystal, averaged over the frames; for the same runs as `gap`."""
+    """Band structure of a crystal, averaged over the frames; for the same as `gap`."""
     from otf.postprocess.electronic.levels import bands as analyse
 
-    return analyse(paths, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV)
+    return analyse(
+        sources, runs, k_path=k_path, points=points, below_eV=below_eV, above_eV=above_eV
+    )
 
 
 @click.command("charges")
-@_of_runs
-def charges(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+@_by_matrices
+def charges(sources: list["MatrixSource"], runs: list["Frames"]) -> "Curves":
     """Mulliken charges over time, and their means; for the same runs as `gap`."""
     from otf.postprocess.electronic.levels import charges as analyse
 
-    return analyse(paths, runs)
+    return analyse(sources, runs)
 
 
 @click.command("dipole")
-@_of_runs
-def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
+@_by_matrices
+def dipole(sources: list["MatrixSource"], runs: list["Frames"]) -> "Curves":
     """Dipole moment of a molecule over time, and its mean; for the same runs as `gap`."""
     from otf.postprocess.electronic.densities import dipoles
 
-    return dipoles(paths, runs)
+    return dipoles(sources, runs)
 
 
 @click.command("density")
@@ -109,7 +161,7 @@ def dipole(paths: tuple[Path, ...], runs: list["Frames"]) -> "Curves":
     help="A density to learn from (.cube, .RHO, .grid.nc) instead of those of the labels; may be "
     "given more than once.",
 )
-@_of_runs
+@_with_model
 def density(
     paths: tuple[Path, ...],
     runs: list["Frames"],
@@ -118,6 +170,8 @@ def density(
     spacing_A: float,
     route: Literal["dm", "points"] | None,
     files: tuple[Path, ...],
+    model: Path | None,
+    grid: _Grid,
 ) -> "Curves":
     """Electron density of every frame on a grid; for the same runs as `gap`.
 
@@ -128,6 +182,8 @@ def density(
 
     if files and route == "dm":
         raise click.UsageError("--learn needs --route points: a density gives no density matrix")
+    if model is not None and (files or route == "points"):
+        raise click.UsageError("--model gives density matrices: leave out --learn and --route")
     return densities(
         paths,
         runs,
@@ -135,6 +191,8 @@ def density(
         volume=volume,
         route=route or ("points" if files else "dm"),
         files=files,
+        model=_checked(model, grid),
+        grid=grid,
     )
 
 

@@ -22,6 +22,7 @@ _COMMANDS = {
     "refit": "Fit a model anew to all labels of a run, for production.",
     "estimate": "Estimate how many labels a run will take, before any is computed.",
     "hindcast": "Replay the protocol over a recorded trajectory, without an engine.",
+    "electrons": "Learn Hamiltonians from matrices of runs and of other calculations.",
     "analyse": "Distributions, transport and spectra of trajectories, with errors.",
     "report": "Write an HTML report of a run that needs no network.",
     "export": "Write frames or labels in the formats of other programs.",

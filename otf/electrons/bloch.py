@@ -86,7 +86,7 @@ def bands(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: Floats) -> Fl
     ValueError
         If the overlap is not positive definite at a k point.
     """
-    return _solved(hamiltonian, overlap, [(k, 1.0) for k in kpoints])[0]
+    return _energies(hamiltonian, overlap, list(kpoints))
 
 
 def levels(
@@ -100,21 +100,51 @@ def levels(
         If the overlap is not positive definite at a k point.
     """
     half = _one_of_each(kpoints)
-    return _solved(hamiltonian, overlap, half)[0], np.array([weight for _, weight in half])
+    energies = _energies(hamiltonian, overlap, [k for k, _ in half])
+    return energies, np.array([weight for _, weight in half])
+
+
+def fermi_level(
+    levels: Floats,
+    weights: Floats,
+    electrons: float,
+    smearing_eV: float,
+    *,
+    methfessel_paxton: int | None = None,
+) -> float:
+    """Fermi level in eV of band energies (K, orbitals) with weights (K,)."""
+    width = max(smearing_eV, _SHARPEST_EV)
+    return width * _fermi(levels / width, weights, electrons, methfessel_paxton)
+
+
+def _energies(hamiltonian: BlockMatrix, overlap: BlockMatrix, kpoints: list[Floats]) -> Floats:
+    """Eigenvalues (K, orbitals); without eigenvectors, which take most of the time."""
+    found = []
+    for k in kpoints:
+        try:
+            solved = scipy.linalg.eigh(_at(hamiltonian, k), _at(overlap, k), eigvals_only=True)
+        except np.linalg.LinAlgError as error:
+            raise ValueError("the overlap is not positive definite") from error
+        found.append(solved)
+    return np.array(found, dtype=np.float64)
 
 
 def _solved(
     hamiltonian: BlockMatrix, overlap: BlockMatrix, half: list[tuple[Floats, float]]
-) -> tuple[Floats, list[Complex]]:
+) -> tuple[Floats, list[Floats | Complex]]:
     """Eigenvalues (K, orbitals) and eigenvectors at each k point."""
-    energies, orbitals = [], []
+    energies: list[Floats] = []
+    orbitals: list[Floats | Complex] = []
     for k, _ in half:
         try:
             found = scipy.linalg.eigh(_at(hamiltonian, k), _at(overlap, k))
         except np.linalg.LinAlgError as error:
             raise ValueError("the overlap is not positive definite") from error
-        energies.append(found[0])
-        orbitals.append(np.asarray(found[1], dtype=np.complex128))
+        energies.append(np.asarray(found[0], dtype=np.float64))
+        if k.any():
+            orbitals.append(np.asarray(found[1], dtype=np.complex128))
+        else:
+            orbitals.append(np.asarray(found[1], dtype=np.float64))
     return np.array(energies, dtype=np.float64), orbitals
 
 
@@ -134,19 +164,30 @@ def _occupations(
     levels: Floats, weights: Floats, electrons: float, methfessel_paxton: int | None
 ) -> Floats:
     """Occupations of levels in units of their width."""
+    fermi = _fermi(levels, weights, electrons, methfessel_paxton)
+    return _filled(levels - fermi, methfessel_paxton)
 
-    def filled(fermi: float) -> Floats:
-        if methfessel_paxton is None:
-            return np.asarray(expit(fermi - levels))
-        return methfessel_paxton_step(levels - fermi, methfessel_paxton)
+
+def _filled(x: Floats, methfessel_paxton: int | None) -> Floats:
+    """Occupations of levels above the Fermi level by x widths."""
+    if methfessel_paxton is None:
+        return np.asarray(expit(-x))
+    return methfessel_paxton_step(x, methfessel_paxton)
+
+
+def _fermi(
+    levels: Floats, weights: Floats, electrons: float, methfessel_paxton: int | None
+) -> float:
+    """Fermi level in units of the width."""
 
     def missing(fermi: float) -> float:
-        return float(_SPIN * weights @ filled(fermi).sum(axis=1) - electrons)
+        filled = _filled(levels - fermi, methfessel_paxton).sum(axis=1)
+        return float(_SPIN * weights @ filled - electrons)
 
     # Occupations of Methfessel and Paxton may have several Fermi levels in a gap: by bisection of
     # this interval, it is that of SIESTA.
     margin = _MARGIN if methfessel_paxton is None else _MARGIN_OF_SIESTA
-    return filled(bisect(missing, levels.min() - margin, levels.max() + margin, xtol=1e-12))
+    return float(bisect(missing, levels.min() - margin, levels.max() + margin, xtol=1e-12))
 
 
 def methfessel_paxton_step(x: Floats, order: int) -> Floats:
@@ -161,8 +202,10 @@ def methfessel_paxton_step(x: Floats, order: int) -> Floats:
     return np.asarray(0.5 * erfc(x) + hermval(x, terms) * np.exp(-(x**2)))
 
 
-def _at(matrix: BlockMatrix, k: Floats) -> Complex:
-    """Bloch sum of a matrix at a k point."""
+def _at(matrix: BlockMatrix, k: Floats) -> Floats | Complex:
+    """Bloch sum of a matrix at a k point; real at the Gamma point."""
+    if not k.any():
+        return matrix.dense()
     pairs, starts = matrix.pairs, np.concatenate([[0], np.cumsum(matrix.widths)])
     phases = np.exp(2j * np.pi * (pairs.shifts @ k))
     out = np.zeros((starts[-1], starts[-1]), dtype=np.complex128)
@@ -173,7 +216,7 @@ def _at(matrix: BlockMatrix, k: Floats) -> Complex:
     return out
 
 
-def _add(values: Floats, like: BlockMatrix, density: Complex, phases: Complex) -> None:
+def _add(values: Floats, like: BlockMatrix, density: Floats | Complex, phases: Complex) -> None:
     """Add the contribution of a k point to the blocks."""
     pairs, starts = like.pairs, np.concatenate([[0], np.cumsum(like.widths)])
     for i, j, at, phase in zip(pairs.first, pairs.second, like.starts, phases, strict=True):

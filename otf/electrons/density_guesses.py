@@ -10,7 +10,8 @@ from ase import Atoms
 from otf.arrays import Floats
 from otf.electrons import bloch, density_matrix
 from otf.electrons.bond_features import BondFeatures
-from otf.electrons.matrix_model import Description, MatrixModel
+from otf.electrons.matrix_features import Description
+from otf.electrons.matrix_model import MatrixModel
 from otf.model.one_thread import in_one_thread
 from otf.orbitals.block_matrices import BlockMatrix, Matrices
 

@@ -16,20 +16,32 @@ from otf.kernels.jit import kernel
 from otf.kernels.neighbours import neighbour_list
 from otf.kernels.radial import radial_values, recursion_table
 
+_NEAR_A = 2.5  # a decay is one here: features of bonded atoms stay of order one
+
 
 @dataclass(frozen=True)
 class Reach:
-    """Number and range (Angstrom) of radial polynomials."""
+    """Number and range (Angstrom) of radial polynomials.
+
+    Attributes
+    ----------
+    decay_A
+        If given, the polynomials are multiplied by exp(-r / decay), as the effect of a neighbour on
+        a matrix element decays with its distance.
+    """
 
     count: int
     r_min: float
     cutoff: float
+    decay_A: float | None = None
 
     def values(self, distances: Floats) -> Floats:
         """R_n (…, count), zero from the cutoff on."""
         flat = np.ascontiguousarray(distances.ravel())
         out = np.zeros((len(flat), self.count))
         _radial(flat, self.r_min, self.cutoff, recursion_table(self.count), out)
+        if self.decay_A is not None:
+            out *= np.exp((_NEAR_A - flat) / self.decay_A)[:, None]
         return out.reshape(*distances.shape, self.count)
 
 

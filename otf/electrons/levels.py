@@ -12,6 +12,7 @@ from otf.electrons import bloch
 from otf.orbitals.block_matrices import BlockMatrix
 
 _HALFWAY = 0.5
+_WIDTHS = 10.0  # a gap of more widths has no thermally excited electrons
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +27,14 @@ class Levels:
         (levels,): 1 for a molecule; for a crystal those of one band sum to 1.
     occupied
         Number of doubly occupied levels; for a metal, of levels below the Fermi level.
+    fermi_level
+        eV; in a gap, its middle.
     """
 
     energies: Floats
     weights: Floats
     occupied: int
+    fermi_level: float
 
     @property
     def gap(self) -> float:
@@ -48,6 +52,9 @@ def levels_of(
     overlap: BlockMatrix,
     electrons: float,
     kpoints: Floats | None = None,
+    *,
+    smearing_eV: float = 0.0,
+    methfessel_paxton: int | None = None,
 ) -> Levels:
     """Orbital energies of a Hamiltonian.
 
@@ -55,6 +62,8 @@ def levels_of(
     ----------
     kpoints
         (K, 3), fractional, for a crystal; None for a molecule.
+    smearing_eV, methfessel_paxton
+        Occupations that determine the Fermi level of a metal, see :mod:`otf.electrons.bloch`.
 
     Raises
     ------
@@ -69,4 +78,10 @@ def levels_of(
     occupied = int(np.sum(np.cumsum(weights) < 0.5 * electrons + _HALFWAY * of_k.min()))
     if occupied >= len(energies):
         raise ValueError("there are no empty orbitals")
-    return Levels(energies, weights, occupied)
+    below, above = energies[occupied - 1 : occupied + 1]
+    fermi = 0.5 * float(below + above)
+    if kpoints is not None and above - below < _WIDTHS * smearing_eV:
+        fermi = bloch.fermi_level(
+            bands, of_k, electrons, smearing_eV, methfessel_paxton=methfessel_paxton
+        )
+    return Levels(energies, weights, occupied, fermi)

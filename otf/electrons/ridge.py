@@ -6,10 +6,14 @@ formula                                                 code
 (X^T X + s L) theta = X^T y,                            :func:`ridge_solution`
 L = diag(X^T X) 5^degree
 ``s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1``  :meth:`RidgeProblem.choose`
+theta + tau c (s / A)^(1/2) z, z normal                 :meth:`RidgeProblem.samples`
+tau^2 = theta^T L theta / (n - tr s L / A)              :class:`_Posterior`
+c^2 = sum (y - X theta)^2 / sum tau^2 s x^T x / A       :meth:`RidgeProblem.calibration`
 ======================================================  ==================================
 
-with each label B left out in turn; sources in :mod:`otf.model.normal_equations`. There is no
-forgetting: it did not improve predictions of the next labels of a trajectory of C2H6.
+with each label B left out in turn, A = X^T X + s L, n features, and c over unseen rows; sources in
+:mod:`otf.model.normal_equations`, and MacKay, Neural Comput. 4, 415 (1992), sec. 4, for tau. There
+is no forgetting: it did not improve predictions of the next labels of a trajectory of C2H6.
 """
 
 from collections.abc import Sequence
@@ -20,14 +24,15 @@ import numpy as np
 from otf.arrays import Floats, Ints
 from otf.model.equations import Block
 from otf.model.normal_equations import NormalEquations, NormalSolution
+from otf.model.triangular import back
 
 _FLOOR = 1e-12  # prior of a feature that never varied, relative to the largest
 _STRENGTHS = tuple(10.0**power for power in (-7, -9, -11, -13, -15))
 _USUAL = 1e-13  # if there are too few labels for cross-validation, or too many rows to keep
-_FINER = 5.0  # factor of the prior per degree: prevents overfitting with few labels
 _LEFT_OUT = 12  # most labels in the cross-validation
 _MOST_ROWS = 600
 _FEWEST_LABELS = 3
+_DRAWN = 32  # samples for the effective number of parameters
 
 
 def ridge_solution(
@@ -52,10 +57,17 @@ def ridge_solution(
     """
     if not np.diag(equations.gram).any():
         return np.zeros_like(equations.moment)
+    return _solution(equations, degrees, strength, finer).coefficients
+
+
+def _solution(
+    equations: NormalEquations, degrees: Ints, strength: float, finer: float
+) -> NormalSolution:
+    """Solution with the least strength from the given one on that floating point allows."""
     for tried in np.geomspace(strength, 1.0, 9):
         solution = _solved(equations, degrees, float(tried), finer)
         if solution is not None:
-            return solution.coefficients
+            return solution
     raise ValueError("the training data contain NaN or infinity")
 
 
@@ -81,10 +93,13 @@ class RidgeProblem:
         (features,) degree of each feature.
     n_matrices
         Number of matrices; each has equally many of the right-hand sides, one after the other.
+    finer
+        Factor of the prior for each degree.
     """
 
     degrees: Ints
     n_matrices: int
+    finer: float = 5.0
     _equations: NormalEquations | None = None
     _strengths: Sequence[float] = field(init=False)
     _coefficients: Floats | None = None
@@ -120,14 +135,15 @@ class RidgeProblem:
     def _left_out(self, blocks: Sequence[Block], strength: float) -> list[float]:
         """Sum of the left-out errors for each matrix."""
         assert self._equations is not None
-        solution = _solved(self._equations, self.degrees, strength, _FINER)
+        solution = _solved(self._equations, self.degrees, strength, self.finer)
         residuals = None if solution is None else solution.left_out_residuals(blocks)
         if residuals is None or not np.isfinite(residuals).all():
             return [np.inf] * self.n_matrices
         return [float(np.abs(r).sum()) for r in np.split(residuals, self.n_matrices, axis=1)]
 
-    def predict(self, rows: Floats) -> Floats:
-        """Predict right-hand sides (m, …); zero if there are no features.
+    @property
+    def coefficients(self) -> Floats:
+        """(features, right-hand sides); none if there are no features.
 
         Raises
         ------
@@ -138,7 +154,9 @@ class RidgeProblem:
             assert self._equations is not None
             solutions = {
                 strength: np.split(
-                    ridge_solution(self._equations, self.degrees, strength=strength, finer=_FINER),
+                    ridge_solution(
+                        self._equations, self.degrees, strength=strength, finer=self.finer
+                    ),
                     self.n_matrices,
                     axis=1,
                 )
@@ -146,4 +164,84 @@ class RidgeProblem:
             }
             own = [solutions[strength][k] for k, strength in enumerate(self._strengths)]
             self._coefficients = np.concatenate(own, axis=1)
-        return np.asarray(rows @ self._coefficients)
+        return self._coefficients
+
+    def predict(self, rows: Floats) -> Floats:
+        """Predict right-hand sides (m, …); zero if there are no features."""
+        return np.asarray(rows @ self.coefficients)
+
+    def calibration(self, rows: Floats, targets: Floats) -> Floats:
+        """Ratio (matrices,) of true to expected errors of unseen rows; one if both are zero."""
+        ratios = np.ones(self.n_matrices)
+        errors = np.split(targets - self.predict(rows), self.n_matrices, axis=1)
+        for k, posterior in enumerate(self._posteriors()):
+            expected = posterior.variances(rows).sum()
+            if expected > 0.0:
+                ratios[k] = np.sqrt((errors[k] ** 2).sum() / expected)
+        return ratios
+
+    def samples(self, count: int, ratios: Floats, rng: np.random.Generator) -> list[Floats]:
+        """Random coefficients from the posterior distribution.
+
+        Parameters
+        ----------
+        ratios
+            (matrices,) factors of the expected errors; those below one have no effect.
+        """
+        out = [self.coefficients.copy() for _ in range(count)]
+        width = self.coefficients.shape[1] // self.n_matrices
+        for k, posterior in enumerate(self._posteriors()):
+            for sample in out:
+                columns = sample[:, k * width : (k + 1) * width]
+                columns += max(float(ratios[k]), 1.0) * posterior.draw(rng)
+        return out
+
+    def _posteriors(self) -> "list[_Posterior]":
+        """The distribution of the coefficients of each matrix; none without features."""
+        if self._equations is None or not np.diag(self._equations.gram).any():
+            return []
+        solutions = {
+            s: _solution(self._equations, self.degrees, s, self.finer) for s in set(self._strengths)
+        }
+        width = self.coefficients.shape[1] // self.n_matrices
+        return [
+            _Posterior.of(solutions[s], slice(k * width, (k + 1) * width))
+            for k, s in enumerate(self._strengths)
+        ]
+
+
+@dataclass(frozen=True, eq=False)
+class _Posterior:
+    """Gaussian distribution of the coefficients of one matrix about their mean.
+
+    Attributes
+    ----------
+    solution
+        Mean and factor of the equations.
+    tau
+        (right-hand sides,) standard deviations of the prior for L = 1.
+    """
+
+    solution: NormalSolution
+    tau: Floats
+
+    @classmethod
+    def of(cls, solution: NormalSolution, columns: slice) -> "_Posterior":
+        """The distribution of these right-hand sides of a solution."""
+        prior = solution.equations.prior
+        theta = solution.coefficients[:, columns]
+        drawn = solution.samples(_DRAWN)
+        free = solution.strength * float((drawn**2 @ prior).mean())
+        determined = max(len(prior) - free, 1.0)
+        return cls(solution, np.sqrt(prior @ theta**2 / determined))
+
+    def variances(self, rows: Floats) -> Floats:
+        """Expected squares of the errors (m, right-hand sides) of rows."""
+        leverages = self.solution.strength * self.solution.leverage(rows)
+        return np.asarray(leverages[:, None] * self.tau**2)
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """Random deviation (features, right-hand sides) from the mean."""
+        normal = rng.standard_normal((self.solution.leading, len(self.tau)))
+        drawn = back(self.solution.factor, np.asfortranarray(normal))
+        return np.asarray(np.sqrt(self.solution.strength) * drawn * self.tau)

@@ -94,6 +94,14 @@ class ForceCheck:
     within: float
 
 
+@dataclass(frozen=True, eq=False)
+class FinishedCalculation:
+    """Structure and matrices of a calculation that was not run by otf."""
+
+    atoms: Atoms
+    matrices: Matrices
+
+
 class LabelSource(Protocol):
     """Source of labels during a run: an engine, or a wrapper around one.
 
@@ -228,6 +236,17 @@ class Engine(LabelSource, Protocol):
         raise EngineError(
             f"system.from: engine '{cls.kind}' reads no structures; use system.structure"
         )
+
+    @classmethod
+    def finished(cls, folder: Path) -> "FinishedCalculation | None":  # noqa: ARG003 -- a default
+        """Structure and matrices of a finished calculation; None if the folder has none.
+
+        Raises
+        ------
+        EngineError
+            If its files cannot be used; the message states why.
+        """
+        return None
 
     @classmethod
     def found_beside(cls, options: Mapping[str, Any], folder: Path) -> dict[str, str]:  # noqa: ARG003

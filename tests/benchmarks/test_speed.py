@@ -12,7 +12,8 @@ from ase.neighborlist import primitive_neighbor_list
 from otf.analysis.rdf import RdfSum
 from otf.electrons.density.local_functions import LocalFunctions
 from otf.electrons.environment import Reach
-from otf.electrons.matrix_model import Description, MatrixModel
+from otf.electrons.matrix_features import Description
+from otf.electrons.matrix_model import MatrixModel
 from otf.engines.labels import Labels
 from otf.kernels.neighbours import neighbour_list, reverse_slots
 from otf.learning import regularisation

@@ -11,7 +11,8 @@ from scipy.spatial.transform import Rotation
 from otf.electrons.bond_features import BondFeatures, frames, from_weights, to_weights, turned
 from otf.electrons.environment import Reach, moments
 from otf.electrons.harmonics import coupling, harmonics, rotation_matrices
-from otf.electrons.matrix_model import Description, MatrixModel
+from otf.electrons.matrix_features import Description
+from otf.electrons.matrix_model import MatrixModel
 from otf.electrons.site_features import SiteFeatures, from_tensors, to_tensors
 from otf.orbitals.block_matrices import BlockMatrix, width
 

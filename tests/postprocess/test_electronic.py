@@ -12,6 +12,7 @@ from otf.errors import RunError
 from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices, write_matrices
 from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs
+from otf.postprocess.electronic.learned_matrices import sources_of
 from otf.postprocess.electronic.levels import bands, charges
 
 CELL_A = 2.4
@@ -70,7 +71,14 @@ def frames(*strains: float) -> Frames:
 
 
 def test_bands_are_those_of_the_lattice(run):
-    found = bands([run], [frames(0.013)], k_path="GX", points=7, below_eV=9.0, above_eV=9.0)
+    found = bands(
+        sources_of([run], None, None),
+        [frames(0.013)],
+        k_path="GX",
+        points=7,
+        below_eV=9.0,
+        above_eV=9.0,
+    )
     side = 1.013 * CELL_A
     k = np.linspace(0, np.pi / side, 7)
     np.testing.assert_allclose(found.x, k)
@@ -80,13 +88,22 @@ def test_bands_are_those_of_the_lattice(run):
         truth = sign * np.sqrt(1.0 + t**2)
         np.testing.assert_allclose(found.y[name].mean + highest, truth, atol=1e-4)
     assert highest == pytest.approx(-1.0, abs=1e-4)  # the hopping vanishes at the zone boundary
+    assert float(found.numbers["fermi_level_eV"].mean) == pytest.approx(0.0, abs=1e-4)
+    assert "2x2x2 k points" in found.notes[1]
     assert found.notes[0] == f"path: G at 0.0000, X at {np.pi / side:.4f}"
-    few = bands([run], [frames(0.013)], k_path="GX", points=3, below_eV=9.0, above_eV=0.5)
+    few = bands(
+        sources_of([run], None, None),
+        [frames(0.013)],
+        k_path="GX",
+        points=3,
+        below_eV=9.0,
+        above_eV=0.5,
+    )
     assert list(few.y) == ["band_1_eV"]
 
 
 def test_charges_follow_the_density(run):
-    found = charges([run], [frames(0.0, 0.02)])
+    found = charges(sources_of([run], None, None), [frames(0.0, 0.02)])
     lithium, hydrogen = (found.y[f"charge_{s}_e"].mean for s in ("Li", "H"))
     np.testing.assert_allclose(lithium, -hydrogen, atol=1e-9)
     assert (lithium > 0.1).all()
@@ -95,8 +112,22 @@ def test_charges_follow_the_density(run):
 
 def test_what_has_no_bands_says_so(run):
     with pytest.raises(RunError, match=r"not a path in this lattice.*it has .*X"):
-        bands([run], [frames(0.0)], k_path="GZ", points=3, below_eV=9.0, above_eV=9.0)
+        bands(
+            sources_of([run], None, None),
+            [frames(0.0)],
+            k_path="GZ",
+            points=3,
+            below_eV=9.0,
+            above_eV=9.0,
+        )
     molecule = frames(0.0)
     molecule.atoms.pbc = False
     with pytest.raises(RunError, match="periodic in all directions"):
-        bands([run], [molecule], k_path=None, points=3, below_eV=9.0, above_eV=9.0)
+        bands(
+            sources_of([run], None, None),
+            [molecule],
+            k_path=None,
+            points=3,
+            below_eV=9.0,
+            above_eV=9.0,
+        )

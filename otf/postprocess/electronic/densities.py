@@ -15,6 +15,7 @@ from otf.arrays import Floats
 from otf.electrons.density.quadrature import quadrature
 from otf.electrons.density.samples import relative_errors
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues, density_on
+from otf.electrons.learned_matrices import ElectronicStructure
 from otf.errors import RunError
 from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices
@@ -23,12 +24,7 @@ from otf.model.one_thread import in_one_thread
 from otf.model.workers import available_cores
 from otf.orbitals.block_matrices import BlockMatrix
 from otf.orbitals.grids import Grid, grid_of
-from otf.postprocess.electronic.learned_matrices import (
-    LearnedFromRun,
-    LearnedMatrices,
-    known_orbitals,
-    learn_from,
-)
+from otf.postprocess.electronic.learned_matrices import MatrixSource, Quantity, sources_of
 from otf.postprocess.electronic.point_densities import learn_points
 from otf.units import DEBYE
 
@@ -44,10 +40,10 @@ Route = Literal["dm", "points"]
 
 @dataclass(frozen=True, eq=False)
 class _Source:
-    """A source of densities, and a note on its accuracy."""
+    """A source of densities, and a note on its accuracy for a trajectory."""
 
     density: Callable[[Atoms, Grid], Floats]
-    note: str
+    note: Callable[[Frames], str]
 
 
 def densities(
@@ -58,6 +54,8 @@ def densities(
     volume: Path,
     route: Route = "dm",
     files: Sequence[Path] = (),
+    model: Path | None = None,
+    grid: tuple[int, int, int] | None = None,
 ) -> Curves:
     """Write the density of every frame on a grid, and return its number of electrons.
 
@@ -69,6 +67,8 @@ def densities(
         Through density matrices, or point by point.
     files
         Densities to learn from point by point, instead of those of the run's labels.
+    model, grid
+        See :func:`~otf.postprocess.electronic.learned_matrices.sources_of`.
 
     Raises
     ------
@@ -85,18 +85,18 @@ def densities(
         if route == "points":
             source = _by_points(path, files, frames.structure(0))
         else:
-            source = _by_matrices(path, spacing_A)
+            source = _by_matrices(sources_of([path], model, grid)[0], spacing_A)
         electrons = np.empty(len(frames))
         for k in range(len(frames)):
             atoms = frames.structure(k)
-            grid = _grid(atoms, spacing_A)
-            values = source.density(atoms, grid)
-            electrons[k] = values.sum() * grid.volume
+            points = _grid(atoms, spacing_A)
+            values = source.density(atoms, points)
+            electrons[k] = values.sum() * points.volume
             name = volume.stem if total == 1 else f"{volume.stem}_{len(written):06d}"
             written.append(volume.with_name(name + volume.suffix))
-            write(written[-1], atoms, grid, values)
+            write(written[-1], atoms, points, values)
         out.append(replace(frames, series={"electrons_on_grid": electrons}))
-        notes.append(f"{path}: {source.note}")
+        notes.append(f"{path}: {source.note(frames)}")
     notes.append(f"written: {written[0]}" + (f" to {written[-1].name}" if total > 1 else ""))
     return replace(series(out, ["electrons_on_grid"]), title="density", notes=tuple(notes))
 
@@ -107,24 +107,24 @@ def _by_points(path: Path, files: Sequence[Path], atoms: Atoms) -> _Source:
     def density(atoms: Atoms, grid: Grid) -> Floats:
         return grid.sampled(learned.model.density(atoms).at, threads=available_cores())
 
-    return _Source(density, learned.in_words())
+    return _Source(density, lambda _: learned.in_words())
 
 
 @in_one_thread
-def _by_matrices(path: Path, spacing_A: float) -> _Source:
-    found, orbitals = _known(path)
-    off = found.error(functools.partial(_density_error, orbitals, spacing_A))
+def _by_matrices(source: MatrixSource, spacing_A: float) -> _Source:
+    orbitals = source.orbitals()
 
     @in_one_thread
     def density(atoms: Atoms, grid: Grid) -> Floats:
-        return density_on(found.learned.density(atoms)[0], orbitals, atoms, grid)
+        return density_on(source.learned.of(atoms).density, orbitals, atoms, grid)
 
-    words = f"left-out error of the density: {100 * off:.4f} % (L1)"
-    return _Source(density, found.in_words(words))
+    at = _DensityAt(orbitals, spacing_A)
+    quantity = Quantity("the density", at.of, at.true, at.error, "{:.4%} (L1)".format)
+    return _Source(density, in_one_thread(lambda frames: source.note(frames, quantity)))
 
 
 @in_one_thread
-def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
+def dipoles(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
     """Dipole moments of molecules over time; for ions, about the centre of mass.
 
     Raises
@@ -133,24 +133,25 @@ def dipoles(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
         If the structures are periodic, or dipoles cannot be computed.
     """
     notes, out = [], []
-    for path, frames in zip(paths, runs, strict=True):
+    for source, frames in zip(sources, runs, strict=True):
         if frames.atoms.pbc.any():
-            raise RunError(f"{path}: dipoles are for molecules, but this run is periodic")
-        found, orbitals = _known(path)
+            raise RunError(f"{frames.name}: dipoles are for molecules, but this run is periodic")
+        orbitals = source.orbitals()
         values = np.array(
-            [_dipole(frames.structure(k), found.learned, orbitals) for k in range(len(frames))]
+            [_dipole(orbitals, source.learned.of(frames.structure(k))) for k in range(len(frames))]
         )
         named = {f"dipole_{axis}_D": values[:, k] for k, axis in enumerate("xyz")}
         named["dipole_D"] = np.linalg.norm(values, axis=1)
         out.append(replace(frames, series=named))
-        off = found.error(functools.partial(_dipole_error, orbitals))
-        notes.append(f"{path}: " + found.in_words(f"left-out error of dipoles: {off:.1e} D"))
+        quantity = Quantity(
+            "dipoles",
+            functools.partial(_dipole, orbitals),
+            functools.partial(_true_dipole, orbitals),
+            lambda found, truth, _: float(np.linalg.norm(found - truth)),
+            "{:.1e} D".format,
+        )
+        notes.append(f"{frames.name}: {source.note(frames, quantity)}")
     return replace(series(out, list(out[0].series)), title="dipole moment", notes=tuple(notes))
-
-
-def _known(path: Path) -> tuple[LearnedFromRun, OrbitalValues]:
-    found = learn_from(path)
-    return found, known_orbitals(path, found.left_out[-1])
 
 
 def _grid(atoms: Atoms, spacing_A: float) -> Grid:
@@ -160,8 +161,13 @@ def _grid(atoms: Atoms, spacing_A: float) -> Grid:
         raise RunError(str(error)) from error
 
 
-def _dipole(atoms: Atoms, learned: LearnedMatrices, orbitals: OrbitalValues) -> Floats:
-    return _dipole_of(atoms, learned.density(atoms)[0], learned.like.cores, orbitals)
+def _dipole(orbitals: OrbitalValues, found: ElectronicStructure) -> Floats:
+    cores = found.filling.cores(found.atoms)
+    return _dipole_of(found.atoms, found.density, cores, orbitals)
+
+
+def _true_dipole(orbitals: OrbitalValues, label: LabelMatrices) -> Floats:
+    return _dipole_of(label.atoms, label.matrices.density, label.matrices.cores, orbitals)
 
 
 def _dipole_of(
@@ -175,21 +181,28 @@ def _dipole_of(
     return np.asarray(moment / DEBYE)
 
 
-def _dipole_error(orbitals: OrbitalValues, trial: LearnedMatrices, label: LabelMatrices) -> float:
-    m = label.matrices
-    truth = _dipole_of(label.atoms, m.density, m.cores, orbitals)
-    return float(np.linalg.norm(_dipole(label.atoms, trial, orbitals) - truth))
+@dataclass(frozen=True, eq=False)
+class _DensityAt:
+    """Density of a structure where its error is measured: for molecules including the cores."""
 
+    orbitals: OrbitalValues
+    spacing_A: float
 
-def _density_error(
-    orbitals: OrbitalValues, spacing_A: float, trial: LearnedMatrices, label: LabelMatrices
-) -> float:
-    """Integral of the absolute difference per electron; for molecules, including the cores."""
-    both = label.matrices.density, trial.density(label.atoms)[0]
-    if label.atoms.pbc.any():
-        grid = _grid(label.atoms, spacing_A)
-        truth, found = (density_on(p, orbitals, label.atoms, grid) for p in both)
-        return relative_errors(found, truth, grid.volume)[0]
-    points, weights = quadrature(label.atoms)
-    truth, found = (DensityOfMatrix(label.atoms, p, orbitals).at(points) for p in both)
-    return relative_errors(found, truth, weights)[0]
+    def of(self, found: ElectronicStructure) -> Floats:
+        """From learned matrices."""
+        return self._values(found.atoms, found.density)
+
+    def true(self, label: LabelMatrices) -> Floats:
+        """From the matrices of a label."""
+        return self._values(label.atoms, label.matrices.density)
+
+    def error(self, found: Floats, truth: Floats, atoms: Atoms) -> float:
+        """Integral of the absolute difference per electron."""
+        if atoms.pbc.any():
+            return relative_errors(found, truth, _grid(atoms, self.spacing_A).volume)[0]
+        return relative_errors(found, truth, quadrature(atoms)[1])[0]
+
+    def _values(self, atoms: Atoms, density: BlockMatrix) -> Floats:
+        if atoms.pbc.any():
+            return density_on(density, self.orbitals, atoms, _grid(atoms, self.spacing_A))
+        return DensityOfMatrix(atoms, density, self.orbitals).at(quadrature(atoms)[0])

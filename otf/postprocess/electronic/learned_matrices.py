@@ -1,102 +1,86 @@
-"""Matrices of any structure of a run, learned from those of its labels.
+"""Matrices of any structure, learned from the labels of a run or read from a file of a model."""
 
-Errors are measured at the latest labels, with a model that has not learned them.
-"""
-
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
-from otf.electrons import bloch, density_matrix
 from otf.electrons.density.overlap import Overlaps
 from otf.electrons.density.through_matrix import OrbitalValues
 from otf.electrons.density_guesses import describe
-from otf.electrons.levels import Levels, levels_of
+from otf.electrons.filling import Filling, counts_of
+from otf.electrons.learned_matrices import (
+    ElectronicStructure,
+    LearnedMatrices,
+    errors_of_atoms,
+)
+from otf.electrons.matrix_features import Description
 from otf.electrons.matrix_model import MatrixModel
 from otf.errors import FileError, RunError
+from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices, read_matrices
 from otf.io.orbitals import read_orbitals
-from otf.orbitals.block_matrices import BlockMatrix, Matrices
+from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions
+from otf.postprocess.electronic.model_file import StoredModel, read_model
 from otf.runs.directory import RunDirectory
 
 _SAME = 1e-3  # overlaps; programs take them from their own tables
 _TESTED = 0.2  # of the labels
 _FEWEST = 5
+_LOOKED_AT = 3  # frames whose expected errors are computed
+_DEVIATIONS = 2.0  # standard deviations said as the bound on an error
 
 
 @dataclass(frozen=True, eq=False)
-class LearnedMatrices:
-    """Predicted matrices of any structure.
+class Quantity:
+    """A property of a structure, with what its errors are.
 
     Attributes
     ----------
-    model
-        Model of the Hamiltonian, and of the overlap if radial functions are not available.
-    like
-        Matrices of one label: electrons and k points are the same for all.
-    overlaps
-        Overlaps from the radial functions, if available.
+    words
+        What the error is of, for a note.
+    of
+        Its values from learned matrices.
+    true
+        Its values from the matrices of a label.
+    error
+        Error of values, given the true ones and the structure.
+    said
+        The error as a text with its unit.
     """
 
-    model: MatrixModel
-    like: Matrices
-    overlaps: Overlaps | None = None
+    words: str
+    of: Callable[[ElectronicStructure], Floats]
+    true: Callable[[LabelMatrices], Floats]
+    error: Callable[[Floats, Floats, Atoms], float]
+    said: Callable[[float], str]
 
-    def levels(self, atoms: Atoms) -> Levels:
-        """Orbital energies of a structure."""
-        hamiltonian, overlap = self._matrices(atoms)
-        try:
-            return levels_of(hamiltonian, overlap, self.like.electrons, self.like.kpoints)
-        except ValueError as error:
-            raise self._too_few(error) from error
 
-    def bands(self, atoms: Atoms, kpoints: Floats) -> Floats:
-        """Orbital energies (K, orbitals) at these k points, eV."""
-        hamiltonian, overlap = self._matrices(atoms)
-        try:
-            return bloch.bands(hamiltonian, overlap, kpoints)
-        except ValueError as error:
-            raise self._too_few(error) from error
+class MatrixSource(Protocol):
+    """Where the matrices of structures come from."""
 
-    def density(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
-        """Density matrix and overlap of a structure."""
-        hamiltonian, overlap = self._matrices(atoms)
-        like = self.like
-        try:
-            if like.kpoints is not None:
-                density = bloch.density_of(
-                    hamiltonian,
-                    overlap,
-                    like.electrons,
-                    like.kpoints,
-                    like.smearing_eV,
-                    methfessel_paxton=like.methfessel_paxton,
-                )
-                return density, overlap
-            dense = density_matrix.of_hamiltonian(
-                hamiltonian.dense(), overlap.dense(), like.electrons
-            )
-        except ValueError as error:
-            raise self._too_few(error) from error
-        numbers, shells = hamiltonian.numbers, hamiltonian.shells
-        return BlockMatrix.of_dense(numbers, shells, dense), overlap
+    @property
+    def learned(self) -> LearnedMatrices:
+        """Matrices of any structure."""
+        ...
 
-    def _matrices(self, atoms: Atoms) -> tuple[BlockMatrix, BlockMatrix]:
-        """Hamiltonian and overlap of a structure."""
-        found = self.model.predict(atoms)
-        hamiltonian = found["hamiltonian"]
-        if self.overlaps is None:
-            return hamiltonian, found["overlap"]
-        return hamiltonian, self.overlaps.of(atoms, hamiltonian.pairs)
+    def note(self, frames: Frames, *quantities: Quantity) -> str:
+        """Origin of the matrices, with the errors of quantities."""
+        ...
 
-    def _too_few(self, error: ValueError) -> RunError:
-        return RunError(
-            f"matrices learned from {self.model.n_labels} labels: {error}; more labels are needed"
-        )
+    def orbitals(self) -> OrbitalValues:
+        """Orbitals as functions in space.
+
+        Raises
+        ------
+        FileError
+            If they are not known.
+        """
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -105,23 +89,141 @@ class LearnedFromRun:
 
     Attributes
     ----------
+    path
+        The run.
     learned
         Learned from all labels.
     trial, left_out
         Learned from all labels but these, to measure errors.
     """
 
+    path: Path
     learned: LearnedMatrices
     trial: LearnedMatrices
     left_out: tuple[LabelMatrices, ...]
 
-    def error(self, of: Callable[[LearnedMatrices, LabelMatrices], float]) -> float:
-        """Mean left-out error of a quantity."""
-        return float(np.mean([of(self.trial, label) for label in self.left_out]))
+    def note(self, frames: Frames, *quantities: Quantity) -> str:
+        """See :class:`MatrixSource`; errors are the means of the labels left out."""
+        errors: list[list[float]] = [[] for _ in quantities]
+        for label in self.left_out:
+            found = self.trial.of(label.atoms)
+            for quantity, each in zip(quantities, errors, strict=True):
+                each.append(quantity.error(quantity.of(found), quantity.true(label), label.atoms))
+        return (
+            f"from matrices learned from {self.learned.n_labels} labels; left-out error "
+            + _in_words(quantities, [float(np.mean(each)) for each in errors])
+            + _k_points_in_words(self.learned, frames)
+        )
 
-    def in_words(self, errors: str) -> str:
-        """Note on the source of the matrices, with their errors."""
-        return f"from matrices learned from {self.learned.model.n_labels} labels; {errors}"
+    def orbitals(self) -> OrbitalValues:
+        """See :class:`MatrixSource`."""
+        return known_orbitals(self.path, self.left_out[-1])
+
+
+@dataclass(frozen=True, eq=False)
+class LearnedFromFile:
+    """Matrices from a file of a model, applied to structures it may not know.
+
+    Attributes
+    ----------
+    path
+        The file.
+    stored
+        Its content.
+    """
+
+    path: Path
+    stored: StoredModel
+
+    @property
+    def learned(self) -> LearnedMatrices:
+        """Matrices of any structure."""
+        return self.stored.ensemble.mean
+
+    def note(self, frames: Frames, *quantities: Quantity) -> str:
+        """See :class:`MatrixSource`; errors are those expected at some of the frames."""
+        squares: list[list[float]] = [[] for _ in quantities]
+        of_atoms = np.zeros(len(frames.atoms))
+        for k in np.unique(np.linspace(0, len(frames) - 1, _LOOKED_AT).astype(int)):
+            mean, samples = self.stored.ensemble.of(frames.structure(int(k)))
+            of_atoms = np.maximum(of_atoms, errors_of_atoms(mean, samples))
+            for quantity, each in zip(quantities, squares, strict=True):
+                values = quantity.of(mean)
+                each += [quantity.error(quantity.of(s), values, mean.atoms) ** 2 for s in samples]
+        bounds = [_DEVIATIONS * float(np.sqrt(np.mean(each))) for each in squares]
+        return (
+            f"from {self.path}, {self.learned.n_labels} labels; expected error (two standard "
+            f"deviations) {_in_words(quantities, bounds)}"
+            + _k_points_in_words(self.learned, frames)
+            + self._matrix_elements(frames.atoms, of_atoms)
+        )
+
+    def _matrix_elements(self, atoms: Atoms, errors: Floats) -> str:
+        """Expected errors of matrix elements, with the atom whose ones are the largest."""
+        worst = int(errors.argmax())
+        text = (
+            f"; of matrix elements: {1e3 * float(np.median(errors)):.1f} meV root mean square, "
+            f"{1e3 * float(errors[worst]):.1f} at atom {worst} ({atoms.symbols[worst]}), and "
+            f"{self.stored.left_out_meV:.1f} where left out"
+        )
+        if self.stored.shortest_A is not None:
+            text += (
+                f"; learned in a cell of {self.stored.shortest_A:.2f} A, in which atoms see their "
+                "own images"
+            )
+        return text
+
+    def orbitals(self) -> OrbitalValues:
+        """See :class:`MatrixSource`."""
+        if self.stored.orbitals is None:
+            raise FileError(
+                f"{self.path}: has no radial functions of the orbitals, which the density needs; "
+                "learn it from runs or folders that have them"
+            )
+        shells = self.learned.predictor.features.shells
+        return OrbitalValues(shells, self.stored.orbitals)
+
+
+def _in_words(quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
+    return ", ".join(
+        f"of {quantity.words}: {quantity.said(error)}"
+        for quantity, error in zip(quantities, errors, strict=True)
+    )
+
+
+def _k_points_in_words(learned: LearnedMatrices, frames: Frames) -> str:
+    """The grid of k points of a trajectory; empty for molecules."""
+    kpoints = learned.filling.kpoints(frames.atoms)
+    if kpoints is None:
+        return ""
+    return "; {}x{}x{} k points".format(*counts_of(kpoints))
+
+
+def sources_of(
+    paths: Sequence[Path], model: Path | None, grid: tuple[int, int, int] | None
+) -> list[MatrixSource]:
+    """Matrices for the structures of each path.
+
+    Parameters
+    ----------
+    paths
+        Run directories; with a model, or any files of structures.
+    model
+        File of a model.
+    grid
+        K points for crystals; None for those of the labels.
+
+    Raises
+    ------
+    RunError
+        If there are too few labels with matrices.
+    FileError
+        If a file is damaged.
+    """
+    if model is None:
+        return [learn_from(path) for path in paths]
+    stored = read_model(model)
+    return [LearnedFromFile(model, stored if grid is None else stored.with_grid(grid))] * len(paths)
 
 
 def learn_from(path: Path) -> LearnedFromRun:
@@ -136,9 +238,21 @@ def learn_from(path: Path) -> LearnedFromRun:
     """
     labels = labels_of(path)
     known = len(labels) - of_which_tested(len(labels))
-    overlaps = _overlaps(RunDirectory(path).orbitals, labels[-1])
-    trial = _learned(labels[:known], overlaps)
-    return LearnedFromRun(_learned(labels, overlaps), trial, tuple(labels[known:]))
+    like = labels[-1].matrices
+    filling = replace(
+        Filling.of([(label.atoms, label.matrices) for label in labels]), fixed=like.kpoints
+    )
+    functions = orbitals_of(path, labels[-1])
+    overlaps = overlaps_of(functions, labels[-1])
+    trial, learned = (
+        model_of(some, overlaps, describe(like.hamiltonian)) for some in (labels[:known], labels)
+    )
+    return LearnedFromRun(
+        path,
+        LearnedMatrices(learned.fitted(), filling, learned.n_labels, overlaps),
+        LearnedMatrices(trial.fitted(), filling, trial.n_labels, overlaps),
+        tuple(labels[known:]),
+    )
 
 
 def labels_of(path: Path) -> list[LabelMatrices]:
@@ -156,7 +270,8 @@ def labels_of(path: Path) -> list[LabelMatrices]:
     if len(labels) < _FEWEST:
         raise RunError(
             f"{path}: has the matrices of {len(labels)} labels, and {_FEWEST} are needed; they are "
-            "kept by engines that learn them (engine.warm_start: auto or learned)"
+            "kept by engines that learn them (engine.warm_start: auto or learned). For structures "
+            "without labels, give a model: --model h.h5, from `otf electrons learn`"
         )
     return labels
 
@@ -174,27 +289,46 @@ def known_orbitals(path: Path, label: LabelMatrices) -> OrbitalValues:
     FileError
         If the engine did not report them.
     """
-    file = RunDirectory(path).orbitals
-    if not file.exists():
+    functions = orbitals_of(path, label)
+    if functions is None:
+        file = RunDirectory(path).orbitals
         raise FileError(f"{file}: is missing; the engine did not report its radial functions")
-    functions = read_orbitals(file, label.matrices.basis)
     return OrbitalValues(label.matrices.density.shells, functions)
 
 
-def _overlaps(path: Path, label: LabelMatrices) -> Overlaps | None:
-    """Overlaps from the radial functions; None if these are missing or do not fit the label."""
-    if not path.exists():
+def orbitals_of(path: Path, label: LabelMatrices) -> dict[int, RadialFunctions] | None:
+    """Radial functions of a run; None if the engine did not report them."""
+    file = RunDirectory(path).orbitals
+    return read_orbitals(file, label.matrices.basis) if file.exists() else None
+
+
+def overlaps_of(
+    functions: Mapping[int, RadialFunctions] | None, label: LabelMatrices
+) -> Overlaps | None:
+    """Overlaps from radial functions; None if these are missing or do not fit the label."""
+    if functions is None:
         return None
     known = label.matrices.overlap
-    found = Overlaps(known.shells, read_orbitals(path, label.matrices.basis))
+    found = Overlaps(known.shells, functions)
     off = np.abs(found.of(label.atoms, known.pairs).values - known.values).max()
     return found if off < _SAME else None
 
 
-def _learned(labels: Sequence[LabelMatrices], overlaps: Overlaps | None) -> LearnedMatrices:
-    one = labels[0].matrices
-    names = ("hamiltonian", "overlap") if overlaps is None else ("hamiltonian",)
-    model = MatrixModel(one.hamiltonian.shells, names, describe(one.hamiltonian))
+def model_of(
+    labels: Sequence[LabelMatrices], overlaps: Overlaps | None, description: Description
+) -> MatrixModel:
+    """Model of the Hamiltonian, and of the overlap if it is not known otherwise."""
+    model = MatrixModel(labels[0].matrices.hamiltonian.shells, names_of(overlaps), description)
     for label in labels:
-        model.learn(label.atoms, {name: getattr(label.matrices, name) for name in names})
-    return LearnedMatrices(model, one, overlaps)
+        model.learn(label.atoms, blocks_of(label, model.names))
+    return model
+
+
+def names_of(overlaps: Overlaps | None) -> tuple[str, ...]:
+    """Names of the matrices to learn."""
+    return ("hamiltonian", "overlap") if overlaps is None else ("hamiltonian",)
+
+
+def blocks_of(label: LabelMatrices, names: Sequence[str]) -> dict[str, BlockMatrix]:
+    """Matrices of a label by name."""
+    return {name: getattr(label.matrices, name) for name in names}

@@ -2,39 +2,40 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 
 from otf.analysis.blocks import Estimate, block_estimate
 from otf.analysis.curves import Curves
 from otf.analysis.series import series
+from otf.arrays import Floats
+from otf.electrons.learned_matrices import ElectronicStructure
 from otf.electrons.levels import Levels, levels_of
 from otf.electrons.mulliken import mulliken_charges
 from otf.errors import RunError
 from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices
 from otf.model.one_thread import in_one_thread
-from otf.postprocess.electronic.learned_matrices import LearnedFromRun, LearnedMatrices, learn_from
+from otf.postprocess.electronic.learned_matrices import MatrixSource, Quantity
 
 _POINTS_A_WIDTH = 0.25
 
 
 @in_one_thread
-def gap(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
+def gap(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
     """The gap of every frame, and its mean."""
     notes, out = [], []
-    for path, frames in zip(paths, runs, strict=True):
-        found = learn_from(path)
-        values = [found.learned.levels(frames.structure(k)).gap for k in range(len(frames))]
+    for source, frames in zip(sources, runs, strict=True):
+        values = [source.learned.of(frames.structure(k)).levels.gap for k in range(len(frames))]
         out.append(replace(frames, series={"gap_eV": np.array(values)}))
-        notes.append(f"{path}: {_level_errors(found)}")
+        notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
     return replace(series(out, ["gap_eV"]), title="gap", notes=tuple(notes))
 
 
 @in_one_thread
 def level_density(
-    paths: Sequence[Path],
+    sources: Sequence[MatrixSource],
     runs: Sequence[Frames],
     *,
     width_eV: float,
@@ -43,10 +44,9 @@ def level_density(
 ) -> Curves:
     """Mean density of states over the frames, per eV, about the mean highest occupied level."""
     notes, found = [], []
-    for path, frames in zip(paths, runs, strict=True):
-        known = learn_from(path)
-        found += [known.learned.levels(frames.structure(k)) for k in range(len(frames))]
-        notes.append(f"{path}: {_level_errors(known)}")
+    for source, frames in zip(sources, runs, strict=True):
+        found += [source.learned.of(frames.structure(k)).levels for k in range(len(frames))]
+        notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
     highest = _highest_occupied(found)
     grid = np.arange(-below_eV, above_eV, _POINTS_A_WIDTH * width_eV)
     samples = np.array([f.density(grid + float(highest.mean), width_eV) for f in found])
@@ -55,14 +55,14 @@ def level_density(
         "energy_eV",
         grid,
         {"levels_per_eV": block_estimate(samples)},
-        {"highest_occupied_eV": highest},
+        {"highest_occupied_eV": highest, "fermi_level_eV": _fermi_level(found)},
         tuple(notes),
     )
 
 
 @in_one_thread
 def bands(
-    paths: Sequence[Path],
+    sources: Sequence[MatrixSource],
     runs: Sequence[Frames],
     *,
     k_path: str | None,
@@ -95,15 +95,14 @@ def bands(
             f"--path {k_path}: not a path in this lattice ({error}); it has {known}"
         ) from error
     notes, levels, samples = [], [], []
-    for path, frames in zip(paths, runs, strict=True):
-        found = learn_from(path)
-        if found.learned.like.kpoints is None:
-            raise RunError(f"{path}: its labels have no k points, so there are no bands")
+    for source, frames in zip(sources, runs, strict=True):
+        if source.learned.filling.kpoints(frames.atoms) is None:
+            raise RunError(f"{frames.name}: its labels have no k points, so there are no bands")
         for k in range(len(frames)):
-            atoms = frames.structure(k)
-            levels.append(found.learned.levels(atoms))
-            samples.append(found.learned.bands(atoms, along.kpts))
-        notes.append(f"{path}: {_level_errors(found)}")
+            found = source.learned.of(frames.structure(k))
+            levels.append(found.levels)
+            samples.append(found.bands(along.kpts))
+        notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
     highest = _highest_occupied(levels)
     x, ticks, names = along.get_linear_kpoint_axis()
     estimate = block_estimate(np.array(samples) - float(highest.mean))
@@ -113,24 +112,17 @@ def bands(
         if estimate.mean[:, n].max() > -below_eV and estimate.mean[:, n].min() < above_eV
     }
     where = ", ".join(f"{name} at {at:.4f}" for name, at in zip(names, ticks, strict=True))
-    return Curves(
-        "bands", "k_per_A", x, y, {"highest_occupied_eV": highest}, (f"path: {where}", *notes)
-    )
+    numbers = {"highest_occupied_eV": highest, "fermi_level_eV": _fermi_level(levels)}
+    return Curves("bands", "k_per_A", x, y, numbers, (f"path: {where}", *notes))
 
 
 @in_one_thread
-def charges(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
+def charges(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
     """Mulliken charges over time, averaged over the atoms of each element."""
     notes, out = [], []
-    for path, frames in zip(paths, runs, strict=True):
-        found = learn_from(path)
+    for source, frames in zip(sources, runs, strict=True):
         values = np.array(
-            [
-                mulliken_charges(
-                    *found.learned.density(frames.structure(k)), found.learned.like.cores
-                )
-                for k in range(len(frames))
-            ]
+            [source.learned.of(frames.structure(k)).charges() for k in range(len(frames))]
         )
         symbols = np.array(frames.atoms.symbols)
         of_elements = {
@@ -138,8 +130,7 @@ def charges(paths: Sequence[Path], runs: Sequence[Frames]) -> Curves:
             for symbol in dict.fromkeys(symbols.tolist())
         }
         out.append(replace(frames, series=of_elements))
-        off = found.error(_charge_error)
-        notes.append(f"{path}: " + found.in_words(f"mean left-out error of charges: {off:.1e} e"))
+        notes.append(f"{frames.name}: {source.note(frames, _CHARGES)}")
     return replace(series(out, list(out[0].series)), title="Mulliken charges", notes=tuple(notes))
 
 
@@ -149,11 +140,14 @@ def _highest_occupied(levels: Sequence[Levels]) -> Estimate:
     return Estimate(np.array(mean), np.array(np.nan))
 
 
-def _level_errors(found: LearnedFromRun) -> str:
-    gap_off, level_off = (1e3 * found.error(of) for of in (_gap_error, _level_error))
-    return found.in_words(
-        f"left-out error of the gap: {gap_off:.1f} meV, of occupied levels: {level_off:.1f} meV"
-    )
+def _fermi_level(levels: Sequence[Levels]) -> Estimate:
+    """Mean Fermi level over the frames, eV; in a gap, its middle."""
+    mean = np.mean([found.fermi_level for found in levels])
+    return Estimate(np.array(mean), np.array(np.nan))
+
+
+def _occupied(levels: Levels) -> Floats:
+    return levels.energies[: levels.occupied]
 
 
 def _truth(label: LabelMatrices) -> Levels:
@@ -161,17 +155,33 @@ def _truth(label: LabelMatrices) -> Levels:
     return levels_of(m.hamiltonian, m.overlap, m.electrons, m.kpoints)
 
 
-def _gap_error(trial: LearnedMatrices, label: LabelMatrices) -> float:
-    return abs(trial.levels(label.atoms).gap - _truth(label).gap)
-
-
-def _level_error(trial: LearnedMatrices, label: LabelMatrices) -> float:
-    truth = _truth(label)
-    off = np.abs(trial.levels(label.atoms).energies - truth.energies)
-    return float(off[: truth.occupied].mean())
-
-
-def _charge_error(trial: LearnedMatrices, label: LabelMatrices) -> float:
+def _true_charges(label: LabelMatrices) -> Floats:
     m = label.matrices
-    found = mulliken_charges(*trial.density(label.atoms), m.cores)
-    return float(np.abs(found - mulliken_charges(m.density, m.overlap, m.cores)).mean())
+    return mulliken_charges(m.density, m.overlap, m.cores)
+
+
+def _mean_difference(found: Floats, truth: Floats, _: Atoms) -> float:
+    return float(np.abs(found - truth).mean())
+
+
+def _meV(error_eV: float) -> str:
+    return f"{1e3 * error_eV:.1f} meV"
+
+
+_GAP = Quantity(
+    "the gap",
+    lambda found: np.array(found.levels.gap),
+    lambda label: np.array(_truth(label).gap),
+    _mean_difference,
+    _meV,
+)
+_LEVELS = Quantity(
+    "occupied levels",
+    lambda found: _occupied(found.levels),
+    lambda label: _occupied(_truth(label)),
+    _mean_difference,
+    _meV,
+)
+_CHARGES = Quantity(
+    "charges", ElectronicStructure.charges, _true_charges, _mean_difference, "{:.1e} e".format
+)
