@@ -1,9 +1,12 @@
 """Errors of Hamiltonians and density matrices learned from SIESTA runs, one folder each.
 
 python examples/matrices_of_siesta.py RUNS --train 45 --siesta siesta
+python examples/matrices_of_siesta.py RUNS --train 12 --test LARGER --siesta siesta
 
 Each folder in RUNS has siesta.fdf, siesta.TSHS and siesta.TSDE (.xz or not); siesta.ORB_INDX is
-there or in RUNS. The last folders are used as the test. With --siesta, forces after one
+there or in RUNS. The last folders are used as the test, or those in LARGER, of structures of other
+sizes: then nearby atoms and low degrees are preferred as by `otf electrons learn`. With --siesta,
+forces after one
 diagonalisation of the learned Hamiltonian are compared with those of SIESTA; this needs no
 pseudopotentials, as the .ion.xml files in RUNS contain all that is needed.
 """
@@ -43,10 +46,12 @@ UNITS = {
     "purified": "electrons",
     "energy density": "eV",
 }
+DECAY_A, FINER = 0.7, 20.0
 
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", type=Path)
 parser.add_argument("--train", type=int, required=True)
+parser.add_argument("--test", type=Path, help="folder of other runs to test")
 parser.add_argument("--siesta", help="the SIESTA program, for forces")
 parser.add_argument("--reach", type=float, default=8.0, help="reach of bonds, Angstrom")
 parser.add_argument("--around", type=float, default=6.0, help="reach of the environments, Angstrom")
@@ -59,10 +64,10 @@ def read(folder: Path) -> tuple[Atoms, dict[str, BlockMatrix]]:
     """Structure and matrices of a run."""
     with tempfile.TemporaryDirectory() as scratch:
         here = Path(scratch)
-        for source in (*options.runs.glob("siesta.ORB_INDX"), *folder.iterdir()):
+        for source in (*folder.parent.glob("siesta.ORB_INDX"), *folder.iterdir()):
             if source.suffix == ".xz":
                 (here / source.stem).write_bytes(lzma.decompress(source.read_bytes()))
-            else:
+            elif source.is_file():
                 shutil.copy(source, here / source.name)
         geometry = matrices.read_geometry(here, "siesta")
         hamiltonian = matrices.read_hamiltonian(here / "siesta.TSHS", geometry)
@@ -130,7 +135,7 @@ def forces_off(
         for xml in options.runs.glob("*.ion.xml"):
             (folder / xml.name.removesuffix(".xml")).write_text(ion_file(xml))
         template = folder / "siesta.fdf"
-        shutil.copy(next(options.runs.glob("*/siesta.fdf")), template)
+        shutil.copy(next((options.test or options.runs).glob("*/siesta.fdf")), template)
         given = {
             "command": options.siesta,
             "template": str(template),
@@ -153,38 +158,48 @@ def forces_off(
         return found
 
 
-data = [read(folder) for folder in sorted(options.runs.iterdir()) if folder.is_dir()]
+def read_all(runs: Path) -> list[tuple[Atoms, dict[str, BlockMatrix]]]:
+    """Structures and matrices of all runs in a folder."""
+    return [read(folder) for folder in sorted(runs.iterdir()) if folder.is_dir()]
+
+
+data = read_all(options.runs)
+known, unseen = data[: options.train], data[options.train :]
+if options.test:
+    unseen = read_all(options.test)
 first = data[0][1]
 shells = first["hamiltonian"].shells
 model = MatrixModel(
     shells,
     tuple(first),
     Description(
-        around=Reach(options.radial, 0.4, options.around),
+        around=Reach(options.radial, 0.4, options.around, DECAY_A if options.test else None),
         l_max=max(3, 2 * max(max(degrees) for degrees in shells.values())),
         bond=Reach(8, 0.4, options.reach),
         bond_budget=options.budget,
+        finer=FINER if options.test else Description().finer,
     ),
 )
-for atoms, known in data[: options.train]:
-    model.learn(atoms, known)
+for atoms, learned in known:
+    model.learn(atoms, learned)
 began, tests = time.perf_counter(), []
 errors: dict[str, list[float]] = {name: [] for name in UNITS}
-for atoms, known in data[options.train :]:
-    found = model.predict(atoms, known["hamiltonian"].pairs)
-    tests.append((atoms, found["hamiltonian"], known["overlap"]))
+for atoms, truth in unseen:
+    found = model.predict(atoms, truth["hamiltonian"].pairs)
+    tests.append((atoms, found["hamiltonian"], truth["overlap"]))
     if not atoms.pbc.any():
-        pure = purified(found["density"].dense(), known["overlap"].dense())
-        errors["purified"].append(np.abs(pure - known["density"].dense()).mean())
+        pure = purified(found["density"].dense(), truth["overlap"].dense())
+        errors["purified"].append(np.abs(pure - truth["density"].dense()).mean())
     for name in model.names:
-        errors[name].append(np.abs(found[name].values - known[name].values).mean())
+        errors[name].append(np.abs(found[name].values - truth[name].values).mean())
 each = (time.perf_counter() - began) / len(tests)
-print(f"{options.train} structures learned, {len(tests)} tested, {each:.2f} s each")
+print(f"{len(known)} structures learned, {len(tests)} tested, {each:.2f} s each")
 for name, unit in UNITS.items():
     if errors[name]:
         print(f"{name:14} mean absolute error {np.mean(errors[name]):.2e} {unit}")
 if options.siesta:
-    electrons = float(np.vdot(first["density"].values, first["overlap"].values))
+    one = unseen[0][1]
+    electrons = float(np.vdot(one["density"].values, one["overlap"].values))
     forces = forces_off(tests, electrons)
     size, error = (1e3 * np.mean([np.abs(pair[k]).mean() for pair in forces]) for k in (0, 1))
     print(f"forces, after one diagonalisation of the Hamiltonian: {error:.2f} of {size:.0f} meV/A")

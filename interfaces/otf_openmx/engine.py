@@ -67,10 +67,10 @@ class OpenmxEngine(Engine):
 
     kind: ClassVar[str] = "openmx"
     Options: ClassVar[type[BaseModel]] = Options
+    with_matrices: ClassVar[dict[str, str | bool]] = {"keep_matrices": True}
     may_change: ClassVar[tuple[str, ...]] = (
-        "command", "ranks", "threads", "launcher",
-        "data_path", "timeout_s", "keywords", "known_keywords", "keep_matrices",
-        "warm_start",
+        "command", "ranks", "threads", "launcher", "data_path", "timeout_s", "keywords",
+        "known_keywords", "keep_matrices", "warm_start",
     )  # fmt: skip
     without_effect: ClassVar[tuple[str, ...]] = (
         "command", "ranks", "threads", "launcher", "data_path", "timeout_s", "known_keywords",
@@ -222,7 +222,7 @@ class OpenmxEngine(Engine):
 
     @classmethod
     def finished(cls, folder: Path) -> FinishedCalculation | None:
-        """See :meth:`otf.engines.protocol.Engine.finished`."""
+        """A calculation with its ``.scfout`` file."""
         return read_finished(folder)
 
     @classmethod

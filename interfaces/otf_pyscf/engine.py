@@ -84,6 +84,7 @@ class PyscfEngine(Engine):
 
     kind: ClassVar[str] = "pyscf"
     Options: ClassVar[type[BaseModel]] = Options
+    with_matrices: ClassVar[dict[str, str | bool]] = {"warm_start": "learned"}
     may_change: ClassVar[tuple[str, ...]] = (
         "warm_start", "mode", "one_shot_error_meV_A", "threads", "max_iterations",
     )  # fmt: skip

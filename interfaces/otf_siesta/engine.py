@@ -58,6 +58,7 @@ class SiestaEngine(Engine):
 
     kind: ClassVar[str] = "siesta"
     Options: ClassVar[type[BaseModel]] = Options
+    with_matrices: ClassVar[dict[str, str | bool]] = {"warm_start": "learned"}
     may_change: ClassVar[tuple[str, ...]] = (
         "command", "ranks", "threads", "launcher",
         "connection", "host", "pseudo_path", "timeout_s", "keywords", "known_keywords",

@@ -5,6 +5,7 @@ from pathlib import Path
 import click
 
 from otf.cli.output_file import OutputFile, force_option
+from otf.cli.trust import require_trust, trust_option
 
 
 @click.group("electrons")
@@ -37,3 +38,24 @@ def learn(*, paths: tuple[Path, ...], output: Path) -> None:
             "expected errors that `otf analyse --model` prints do"
         )
     click.echo(f"written: {output}; use it with: otf analyse gap --model {output} STRUCTURES")
+
+
+@command.command("fetch")
+@click.argument("run_dir", type=click.Path(exists=True, path_type=Path))
+@click.option(
+    "--count", type=click.IntRange(min=1), help="Number of labels, spread over the run.  [all]"
+)
+@trust_option
+def fetch(*, run_dir: Path, count: int | None, trust: bool) -> None:
+    """Compute the labels of a run again, to have their matrices.
+
+    For runs that were made without engine.warm_start: auto or engine.keep_matrices. Labels that
+    have their matrices are left out.
+    """
+    from otf.postprocess.electronic.fetch import Fetch
+
+    require_trust(run_dir, trusted=trust)
+    fetching = Fetch(run_dir, count=count)
+    for number, label in enumerate(fetching.labels(), start=1):
+        click.echo(f"{number} of {len(fetching)}: label {label.index} at step {label.step}")
+    click.echo(f"learn them: otf electrons learn {run_dir} --output h.h5")

@@ -173,7 +173,8 @@ def _fields_at(schema: type[BaseModel], path: Keys) -> list[str]:
             here = [model for field in fields for model in _models(field.annotation)]
         elif isinstance(key, str):  # the name of a variant
             here = [m for m in here if key in get_args(m.model_fields["kind"].annotation)]
-    return list(dict.fromkeys(name for model in here for name in model.model_fields))
+    named = (item for model in here for item in model.model_fields.items())
+    return list(dict.fromkeys(field.alias or name for name, field in named))
 
 
 def _models(annotation: Any) -> list[type[BaseModel]]:

@@ -182,6 +182,9 @@ class Engine(LabelSource, Protocol):
     Options: ClassVar[type[BaseModel]]
     """Schema of the ``engine`` section without ``kind``; unknown keys must be forbidden."""
 
+    with_matrices: ClassVar[dict[str, str | bool]] = {}
+    """Options with which labels have matrices; empty if they never do."""
+
     has_charge: ClassVar[bool] = True
     """Whether it takes the charge and the spin of ``system``."""
 

@@ -128,3 +128,38 @@ def test_water_by_pyscf(tmp_path):
     otf("analyse", "density", "--model", model, tmp_path / "seen.xyz", "--volume", cube)
     _, grid, density = read_cube(cube)
     assert density.sum() * grid.volume == pytest.approx(10.0, abs=0.02)
+
+
+def test_labels_kept_without_matrices_are_computed_again(tmp_path):
+    pytest.importorskip("pyscf")
+    config, run = tmp_path / "h2o.yaml", tmp_path / "run"
+    config.write_text(
+        "system: {molecule: H2O}\n"
+        "engine: {kind: pyscf, basis: 6-31g, grid_level: 1, threads: 1, warm_start: previous}\n"
+        "dynamics: {ensemble: nve, steps: 24, timestep_fs: 0.5}\n"
+        "policy: {force_target_meV_A: 1, gap_max: 4}\n"
+    )
+    otf("run", config, "--output", run)
+    error = otf("analyse", "gap", run, rc=1).stderr
+    assert "otf electrons fetch" in error
+    labels = (run / "labels.extxyz").read_bytes()
+    said = otf("electrons", "fetch", run, "--count", 6).stdout
+    assert "6 of 6" in said
+    assert len(list((run / "matrices").glob("0*.h5"))) == 6
+    error = otf("electrons", "fetch", run, "--count", 6, rc=1).stderr
+    assert "all of these labels have their matrices" in error
+    assert (run / "labels.extxyz").read_bytes() == labels
+    assert "of the gap" in otf("analyse", "gap", run, "--every", 12).stdout
+    otf("electrons", "learn", run, "--output", tmp_path / "h.h5")
+
+
+def test_an_engine_without_matrices_says_so(tmp_path):
+    config, run = tmp_path / "al.yaml", tmp_path / "run"
+    config.write_text(
+        "system: {bulk: {name: Al, cubic: true}}\n"
+        "engine: {kind: ase, calculator: ase.calculators.emt:EMT}\n"
+        "dynamics: {ensemble: nve, steps: 3, timestep_fs: 1.0, temperature_K: 100}\n"
+    )
+    otf("run", config, "--output", run)
+    error = otf("electrons", "fetch", run, "--trust", rc=1).stderr
+    assert "engine 'ase' has no Hamiltonian" in error

@@ -270,8 +270,9 @@ def labels_of(path: Path) -> list[LabelMatrices]:
     if len(labels) < _FEWEST:
         raise RunError(
             f"{path}: has the matrices of {len(labels)} labels, and {_FEWEST} are needed; they are "
-            "kept by engines that learn them (engine.warm_start: auto or learned). For structures "
-            "without labels, give a model: --model h.h5, from `otf electrons learn`"
+            "kept by engines that learn them (engine.warm_start: auto or learned). Compute those "
+            f"that are missing by `otf electrons fetch {path}`, or give a model of other runs: "
+            "--model h.h5, from `otf electrons learn`"
         )
     return labels
 
