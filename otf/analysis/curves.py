@@ -24,6 +24,10 @@ class Curves:
         Scalar results by name, with the unit in the name.
     notes
         Remarks for the user.
+    ticks
+        Names of positions on the axis, such as special points; curves are of one kind then.
+    level
+        A value of the curves to mark, such as the Fermi level, with its name.
     """
 
     title: str
@@ -32,3 +36,5 @@ class Curves:
     y: dict[str, Estimate]
     numbers: dict[str, Estimate]
     notes: tuple[str, ...] = ()
+    ticks: tuple[tuple[float, str], ...] = ()
+    level: tuple[float, str] | None = None

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from otf.analysis.curves import Curves
 from otf.errors import RunError
 
@@ -12,8 +14,12 @@ def draw(curves: Curves, path: Path) -> None:
     """Plot curves to a ``.png``, ``.svg`` or ``.pdf`` file; two standard errors are shaded."""
     figure = _figure()
     axes = figure.subplots()
-    for name in curves.y:
-        _line(axes, curves, name, name)
+    if curves.ticks:
+        _draw_along_path(axes, curves)
+    else:
+        for name in curves.y:
+            _line(axes, curves, name, name)
+        axes.legend(fontsize="small", frameon=False)
     _finish(figure, axes, curves, path)
 
 
@@ -27,6 +33,7 @@ def draw_together(results: Mapping[str, Curves], path: Path) -> None:
         for run, curves in results.items():
             _line(axes, curves, kind, run)
         axes.set_ylabel(kind)
+    panels[-1].legend(fontsize="small", frameon=False)
     _finish(figure, panels[-1], first, path)
 
 
@@ -43,9 +50,32 @@ def _line(axes: Any, curves: Curves, name: str, label: str) -> None:
     axes.fill_between(curves.x, low, high, color=line.get_color(), alpha=0.25, lw=0)
 
 
+def _draw_along_path(axes: Any, curves: Curves) -> None:
+    """Curves of one kind between special points, interrupted where the path is."""
+    breaks = np.flatnonzero(np.diff(curves.x) == 0.0) + 1
+    x = np.insert(curves.x, breaks, np.nan)
+    for found in curves.y.values():
+        mean, error = (np.insert(values, breaks, np.nan) for values in (found.mean, found.error))
+        axes.plot(x, mean, lw=1.2, color="C0")
+        axes.fill_between(x, mean - 2.0 * error, mean + 2.0 * error, color="C0", alpha=0.25, lw=0)
+    names: dict[float, str] = {}
+    for position, name in curves.ticks:
+        symbol = name.replace("G", "\u0393")
+        names[position] = f"{names[position]}|{symbol}" if position in names else symbol
+    for position in names:
+        axes.axvline(position, color="0.8", lw=0.8, zorder=0)
+    axes.set_xticks(list(names), list(names.values()))
+    axes.set_xlim(curves.x[0], curves.x[-1])
+    axes.set_ylabel("energy above the highest occupied level, eV")
+    if curves.level is not None:
+        value, name = curves.level
+        axes.axhline(value, color="0.3", lw=0.8, ls="--")
+        axes.annotate(name, (1.0, value), xycoords=("axes fraction", "data"), xytext=(-4, 3),
+                      textcoords="offset points", ha="right", fontsize="small")  # fmt: skip
+
+
 def _finish(figure: Any, axes: Any, curves: Curves, path: Path) -> None:
     axes.set_xlabel(curves.x_name)
-    axes.legend(fontsize="small", frameon=False)
     figure.suptitle(curves.title, fontsize="medium")
     try:
         figure.savefig(path, dpi=150)

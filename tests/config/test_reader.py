@@ -43,6 +43,10 @@ BROKEN = {
         GOOD.replace("steps: 100", "steps: 100\n  timestep: 0.5"),
         ["config.yaml:7:3: dynamics.timestep: unknown key, did you mean 'timestep_fs'?"],
     ),
+    "misspelt key whose name is a word of Python": (
+        GOOD.replace("molecule: CH4", "molecule: CH4\n  form: job.dat"),
+        ["config.yaml:3:3: system.form: unknown key, did you mean 'from'?"],
+    ),
     "misspelt required key": (
         GOOD.replace("steps", "stepz"),
         ["config.yaml:6:3: dynamics.stepz: unknown key, did you mean 'steps'?"],

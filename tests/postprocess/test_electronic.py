@@ -1,11 +1,13 @@
 """Bands and charges from matrices learned from labels, compared with closed forms."""
 
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
 
+from otf.analysis.picture import draw
 from otf.electrons.bloch import grid
 from otf.electrons.environment import neighbours
 from otf.errors import RunError
@@ -100,6 +102,22 @@ def test_bands_are_those_of_the_lattice(run):
         above_eV=0.5,
     )
     assert list(few.y) == ["band_1_eV"]
+
+
+def test_bands_are_drawn_between_special_points(run, tmp_path):
+    path = "GX,MR"
+    found = bands(
+        sources_of([run], None, None), [frames(0.0)], k_path=path, points=12, below_eV=9, above_eV=9
+    )
+    draw(found, tmp_path / "bands.svg")
+    text = (tmp_path / "bands.svg").read_text()
+    for name in ("\u0393", "X|M", "R", "Fermi level"):
+        assert f"<!-- {name} -->" in text
+    assert "band_1_eV" not in text  # no legend
+    breaks = np.flatnonzero(np.diff(found.x) == 0.0)
+    assert len(breaks) == 1
+    lines = re.findall(r'<path d="(M [^"]*)"', text)
+    assert max(line.count("M ") for line in lines) == 2  # a band is interrupted once
 
 
 def test_charges_follow_the_density(run):

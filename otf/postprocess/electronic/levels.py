@@ -112,8 +112,17 @@ def bands(
         if estimate.mean[:, n].max() > -below_eV and estimate.mean[:, n].min() < above_eV
     }
     where = ", ".join(f"{name} at {at:.4f}" for name, at in zip(names, ticks, strict=True))
-    numbers = {"highest_occupied_eV": highest, "fermi_level_eV": _fermi_level(levels)}
-    return Curves("bands", "k_per_A", x, y, numbers, (f"path: {where}", *notes))
+    fermi = _fermi_level(levels)
+    return Curves(
+        "bands",
+        "k_per_A",
+        x,
+        y,
+        {"highest_occupied_eV": highest, "fermi_level_eV": fermi},
+        (f"path: {where}", *notes),
+        tuple(zip(ticks.tolist(), names, strict=True)),
+        (float(fermi.mean - highest.mean), "Fermi level"),
+    )
 
 
 @in_one_thread
