@@ -196,3 +196,36 @@ def test_memory_of_a_solve_is_bounded():
     assert max(sizes) < 2.4e8
     assert describe_points(2, 100).budget > describe_points(5, 100).budget
     assert describe_points(2, 100).budget > describe_points(2, 20).budget
+
+
+def hollow(atoms: Atoms, grid: Grid) -> np.ndarray:
+    """Density that nearly vanishes at the nuclei, as by a pseudopotential, of four atoms."""
+    points = grid.origin + np.indices(grid.shape).reshape(3, -1).T @ grid.steps
+    found = np.full(len(points), 0.15)
+    for place in atoms.positions:
+        apart = points - place
+        apart -= np.round(apart @ atoms.cell.reciprocal().T) @ atoms.cell.array
+        found *= 1.0 - 0.99 * np.exp(-3.0 * (apart**2).sum(axis=1))
+    return found.reshape(grid.shape)
+
+
+def test_the_hole_at_a_pseudo_nucleus_is_sampled():
+    rng = np.random.default_rng(3)
+    model = DensityModel([13], describe_points(1, 6))
+
+    def crystal() -> tuple[Atoms, Grid, np.ndarray]:
+        atoms = bulk("Al", cubic=True)
+        atoms.positions += rng.normal(scale=0.08, size=(4, 3))
+        grid = grid_of(atoms, 0.18)
+        return atoms, grid, hollow(atoms, grid)
+
+    for seed in range(6):
+        atoms, grid, values = crystal()
+        model.learn(atoms, sample_of_grid(atoms, grid, values, reach=3.5, count=2500, seed=seed))
+    atoms, grid, values = crystal()
+    centres = model.density(atoms).at(atoms.positions)
+    assert centres.max() < 0.1 * values.max()  # the truth is 0.01
+    found = grid.sampled(model.density(atoms).at)
+    l1, l2 = relative_errors(found, values, grid.volume)
+    assert l2 < 3.0 * l1
+    assert l2 < 0.02

@@ -27,7 +27,6 @@ from otf.model.normal_equations import NormalEquations
 from otf.orbitals.periodic_images import images_near
 
 _STRENGTH = 1e-13  # of the prior, relative to the diagonal of the equations
-_FINER = 10.0  # factor of the prior for each degree of a feature
 _ROWS = 1024  # per batch: bounds the memory
 _MOST_BYTES = 700_000_000  # of the equations and their solution
 _WORTH = {4: 40, 3: 10, 2: 0}  # fewest densities for which each budget pays
@@ -50,6 +49,9 @@ class PointDescription:
         Radial functions of the moments of the environment.
     budget
         See :class:`SiteFeatures`.
+    finer
+        Factor of the prior for each degree of a feature. Structures in larger cells than the
+        learned ones need a larger one: their atoms move more independently.
     """
 
     functions: LocalFunctions = field(
@@ -58,6 +60,7 @@ class PointDescription:
     varying: int = 12
     around: Reach = field(default_factory=lambda: Reach(3, 0.4, 4.0))
     budget: int = 4
+    finer: float = 10.0
 
 
 class LearnedDensity:
@@ -153,7 +156,7 @@ class DensityModel:
         if self._coefficients is None:
             degrees = np.tile(self._degrees, len(self.species))
             self._coefficients = ridge_solution(
-                self._equations, degrees, strength=_STRENGTH, finer=_FINER
+                self._equations, degrees, strength=_STRENGTH, finer=self.description.finer
             )
         d, features = self.description, self._of_sites(atoms)
         weights = self._coefficients.reshape(len(self.species), self._width)

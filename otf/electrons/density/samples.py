@@ -13,8 +13,9 @@ from otf.orbitals.periodic_images import images_near
 _SOFT = 0.067  # electrons per cubic Angstrom (0.01 per cubic bohr), added to the density in weights
 _SPARSE = 0.03 * _SOFT  # added to the density in the sampling probability
 _WHOLE = 0.05  # largest distance from a whole number of electrons
-
-Mask = np.ndarray[tuple[int], np.dtype[np.bool_]]
+_AT_ATOMS = 0.1  # of the points, drawn near atoms only
+_CORE_A = 0.5  # width of those
+_CENTRE_A = 0.15  # from here on as many points in each interval of the distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,6 +54,9 @@ def sample_of_points(
 ) -> Sample:
     """Draw points by importance sampling of the density, within reach of the atoms only.
 
+    A tenth of them is drawn near the atoms whatever the density: that of a pseudopotential is low
+    there, changes most, and would hardly be sampled.
+
     Parameters
     ----------
     points, volumes, values
@@ -64,8 +68,8 @@ def sample_of_points(
     electrons
         Number of electrons; by default the integral if it is close to a whole number.
     """
-    near = _near(atoms, reach, points)
-    chosen, weights = _drawn(volumes, values, near, count, seed)
+    distances = _distances(atoms, reach, points)
+    chosen, weights = _drawn(volumes, values, distances, count, seed)
     total = _counted(float(volumes @ values)) if electrons is None else electrons
     return Sample(points[chosen], values[chosen], weights, total)
 
@@ -81,13 +85,9 @@ def sample_of_grid(
     electrons: float | None = None,
 ) -> Sample:
     """As :func:`sample_of_points`, from values (Nx, Ny, Nz) on a grid."""
-
-    def reached(points: Floats) -> Floats:
-        return _near(atoms, reach, points).astype(np.float64)
-
-    near: Mask = np.asarray(grid.sampled(reached).ravel(), dtype=bool)
+    distances = grid.sampled(lambda points: _distances(atoms, reach, points)).ravel()
     flat, volumes = values.ravel(), np.full(values.size, grid.volume)
-    chosen, weights = _drawn(volumes, flat, near, count, seed)
+    chosen, weights = _drawn(volumes, flat, distances, count, seed)
     indices = np.column_stack(np.unravel_index(chosen, grid.shape))
     total = _counted(float(flat.sum()) * grid.volume) if electrons is None else electrons
     return Sample(grid.origin + indices @ grid.steps, flat[chosen], weights, total)
@@ -97,27 +97,30 @@ def _counted(total: float) -> float | None:
     return float(round(total)) if abs(total - round(total)) < _WHOLE else None
 
 
-def _near(atoms: Atoms, reach: float, points: Floats) -> Mask:
-    """(P,) whether a point is within reach of an atom."""
+def _distances(atoms: Atoms, reach: float, points: Floats) -> Floats:
+    """Distance (P,) of each point from the nearest atom; infinite beyond the reach."""
     near = images_near(atoms, np.full(len(atoms), reach), points)
     if not len(near.positions):
-        return np.zeros(len(points), dtype=bool)
-    distances, _ = cKDTree(near.positions).query(points, distance_upper_bound=reach)
-    mask: Mask = np.isfinite(distances)
-    return mask
+        return np.full(len(points), np.inf)
+    return np.asarray(cKDTree(near.positions).query(points, distance_upper_bound=reach)[0])
 
 
 def _drawn(
-    volumes: Floats, values: Floats, near: Mask, count: int, seed: int
+    volumes: Floats, values: Floats, distances: Floats, count: int, seed: int
 ) -> tuple[Ints, Floats]:
     """Indices and weights of points, by systematic sampling."""
-    share = volumes * (np.abs(values) + _SPARSE) * near
-    share /= share.sum()
+    by_density = volumes * (np.abs(values) + _SPARSE) * np.isfinite(distances)
+    by_distance = volumes * np.exp(-((distances / _CORE_A) ** 2)) / (distances**2 + _CENTRE_A**2)
+    share = (1.0 - _AT_ATOMS) * by_density / by_density.sum()
+    if by_distance.any():
+        share += _AT_ATOMS * by_distance / by_distance.sum()
     start = np.random.default_rng(seed).random()
     ends = np.cumsum(share)
     chosen = np.searchsorted(ends, (np.arange(count) + start) / count * ends[-1])
     chosen = np.minimum(chosen, len(share) - 1)
-    weights = volumes[chosen] / ((np.abs(values[chosen]) + _SOFT) * share[chosen] * count)
+    weights = (
+        volumes[chosen] * ends[-1] / ((np.abs(values[chosen]) + _SOFT) * share[chosen] * count)
+    )
     return chosen, weights
 
 

@@ -5,7 +5,7 @@ The latest ones are compared with the model before it learns them.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,8 @@ from otf.postprocess.electronic.learned_matrices import known_orbitals, labels_o
 _POINTS = 2500  # drawn from each density
 _SPACING_A = 0.15  # of grids of crystals to learn from
 _FEWEST = 2
+_FINER_IN_LARGER_CELLS = 100.0  # measured for Al: see docs/results/densities.md
+_LARGER = 1.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,17 +66,26 @@ class LearnedPoints:
     ----------
     l1, l2
         See :func:`~otf.electrons.density.samples.relative_errors`.
+    shorter_A
+        Shortest period of the learned cells if that of the structures is longer, else None.
     """
 
     model: DensityModel
     l1: float
     l2: float
+    shorter_A: float | None = None
 
     def in_words(self) -> str:
         """Note on the source of the densities, with their errors."""
-        return (
+        text = (
             f"point by point, learned from {self.model.n_labels} densities; errors at the latest "
             f"ones, left out: {100 * self.l1:.3f} % (L1), {100 * self.l2:.3f} % (L2)"
+        )
+        if self.shorter_A is None:
+            return text
+        return (
+            f"{text}. They were learned in a cell of {self.shorter_A:.2f} A, in which images move "
+            "together: errors in a larger cell are larger"
         )
 
 
@@ -102,7 +113,12 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
     if count - tested < _FEWEST:
         raise RunError(f"{count} densities are too few to learn from: give more")
     species = sorted(set(atoms.numbers.tolist()))
-    model = DensityModel(species, describe_points(len(species), count))
+    description = describe_points(len(species), count)
+    learned, shorter = _shortest_period(known(0).atoms), None
+    if learned * _LARGER < _shortest_period(atoms) < np.inf:
+        shorter = learned
+        description = replace(description, finer=_FINER_IN_LARGER_CELLS)
+    model = DensityModel(species, description)
     errors = []
     for index in range(count):
         density = known(index)
@@ -117,7 +133,12 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         reach = model.description.functions.cutoff
         model.learn(density.atoms, density.sample(reach, index))
     l1, l2 = np.mean(errors, axis=0)
-    return LearnedPoints(model, float(l1), float(l2))
+    return LearnedPoints(model, float(l1), float(l2), shorter)
+
+
+def _shortest_period(atoms: Atoms) -> float:
+    """Length of the shortest period, Angstrom; infinite for a molecule."""
+    return float(min(atoms.cell.lengths()[atoms.pbc], default=np.inf))
 
 
 def _of_files(files: Sequence[Path]) -> tuple[int, Callable[[int], KnownDensity]]:
