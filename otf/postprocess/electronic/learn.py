@@ -111,7 +111,7 @@ def _labels(
     functions: dict[int, RadialFunctions] = {}
     complete = True
     for path in paths:
-        found = list(_of_run(path) if RunDirectory(path).matrices.is_dir() else _of_folders(path))
+        found = list(_of_run(path) if RunDirectory(path).matrices.is_dir() else calculations_in(path))
         if not found:
             raise RunError(
                 f"{path}: has no matrices; runs keep them with engine.warm_start: auto (OpenMX: "
@@ -132,8 +132,8 @@ def _of_run(path: Path) -> Iterator[LabelMatrices]:
         yield replace(label, matrices=replace(label.matrices, orbitals=orbitals_of(path, label)))
 
 
-def _of_folders(path: Path) -> Iterator[LabelMatrices]:
-    """Calculations in a folder or, if it has none, in the folders in it."""
+def calculations_in(path: Path) -> Iterator[LabelMatrices]:
+    """Matrices of the calculation in a folder or, if there is none, in the folders in it."""
     if not path.is_dir():
         raise RunError(f"{path}: is not a folder")
     found = _calculation(path)
