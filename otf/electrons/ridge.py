@@ -6,14 +6,16 @@ formula                                                 code
 (X^T X + s L) theta = X^T y,                            :func:`ridge_solution`
 L = diag(X^T X) 5^degree
 ``s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1``  :meth:`RidgeProblem.choose`
-theta + tau c (s / A)^(1/2) z, z normal                 :meth:`RidgeProblem.samples`
-tau^2 = theta^T L theta / (n - tr s L / A)              :class:`_Posterior`
-c^2 = sum (y - X theta)^2 / sum tau^2 s x^T x / A       :meth:`RidgeProblem.calibration`
+theta + c (s / A)^(1/2) z T^(1/2), z normal             :meth:`RidgeProblem.samples`
+T = theta^T L theta / (n - tr s L / A)                  :class:`_Posterior`
+c^2 = sum (y - X theta)^2 / sum s x^T x / A, times tr T :meth:`RidgeProblem.calibration`
 ======================================================  ==================================
 
 with each label B left out in turn, A = X^T X + s L, n features, and c over unseen rows; sources in
-:mod:`otf.model.normal_equations`, and MacKay, Neural Comput. 4, 415 (1992), sec. 4, for tau. There
-is no forgetting: it did not improve predictions of the next labels of a trajectory of C2H6.
+:mod:`otf.model.normal_equations`. T is the covariance of the right-hand sides, as elements of a
+block err together: MacKay, Neural Comput. 4, 415 (1992), sec. 4, and for several right-hand sides
+Bonilla, Chai and Williams, Adv. Neural Inf. Process. Syst. 20 (2008). There is no forgetting: it
+did not improve predictions of the next labels of a trajectory of C2H6.
 """
 
 from collections.abc import Sequence
@@ -218,12 +220,12 @@ class _Posterior:
     ----------
     solution
         Mean and factor of the equations.
-    tau
-        (right-hand sides,) standard deviations of the prior for L = 1.
+    covariance
+        (right-hand sides, right-hand sides) of the prior for L = 1.
     """
 
     solution: NormalSolution
-    tau: Floats
+    covariance: Floats
 
     @classmethod
     def of(cls, solution: NormalSolution, columns: slice) -> "_Posterior":
@@ -233,15 +235,17 @@ class _Posterior:
         drawn = solution.samples(_DRAWN)
         free = solution.strength * float((drawn**2 @ prior).mean())
         determined = max(len(prior) - free, 1.0)
-        return cls(solution, np.sqrt(prior @ theta**2 / determined))
+        return cls(solution, (theta.T * prior) @ theta / determined)
 
     def variances(self, rows: Floats) -> Floats:
         """Expected squares of the errors (m, right-hand sides) of rows."""
         leverages = self.solution.strength * self.solution.leverage(rows)
-        return np.asarray(leverages[:, None] * self.tau**2)
+        return np.asarray(leverages[:, None] * np.diag(self.covariance))
 
     def draw(self, rng: np.random.Generator) -> Floats:
         """Random deviation (features, right-hand sides) from the mean."""
-        normal = rng.standard_normal((self.solution.leading, len(self.tau)))
+        values, vectors = np.linalg.eigh(self.covariance)
+        normal = rng.standard_normal((self.solution.leading, len(values)))
         drawn = back(self.solution.factor, np.asfortranarray(normal))
-        return np.asarray(np.sqrt(self.solution.strength) * drawn * self.tau)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        return np.asarray(np.sqrt(self.solution.strength) * drawn @ root.T)

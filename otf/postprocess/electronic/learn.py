@@ -111,7 +111,9 @@ def _labels(
     functions: dict[int, RadialFunctions] = {}
     complete = True
     for path in paths:
-        found = list(_of_run(path) if RunDirectory(path).matrices.is_dir() else calculations_in(path))
+        found = list(
+            _of_run(path) if RunDirectory(path).matrices.is_dir() else calculations_in(path)
+        )
         if not found:
             raise RunError(
                 f"{path}: has no matrices; runs keep them with engine.warm_start: auto (OpenMX: "
