@@ -1,15 +1,15 @@
 r"""Ridge regression with a prior that grows with the degree of the features.
 
-======================================================  ==================================
+=======================================================  =================================
 formula                                                 code
-======================================================  ==================================
-(X^T X + s L) theta = X^T y,                            :func:`ridge_solution`
-L = diag(X^T X) 5^degree
-``s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1``  :meth:`RidgeProblem.choose`
-theta + c (s / A)^(1/2) z T^(1/2), z normal             :meth:`RidgeProblem.samples`
-T = theta^T L theta / (n - tr s L / A)                  :class:`_Posterior`
-c^2 = sum (y - X theta)^2 / sum s x^T x / A, times tr T :meth:`RidgeProblem.calibration`
-======================================================  ==================================
+=======================================================  =================================
+(X^T X + s L) theta = X^T y,                             :func:`ridge_solution`
+L = diag(X^T X) finer^degree
+``s = argmin sum_B |(1 - H_BB)^-1 (y - X theta)_B|_1``   :meth:`RidgeProblem.choose`
+theta + c (s / A)^(1/2) z T^(1/2), z normal              :meth:`RidgeProblem.samples`
+T = theta^T L theta / (n - tr s L / A)                   :class:`_Posterior`
+c^2 = sum (y - X theta)^2 / tr T sum s x^T x / A         :meth:`RidgeProblem.calibration`
+=======================================================  =================================
 
 with each label B left out in turn, A = X^T X + s L, n features, and c over unseen rows; sources in
 :mod:`otf.model.normal_equations`. T is the covariance of the right-hand sides, as elements of a
