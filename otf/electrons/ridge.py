@@ -1,7 +1,7 @@
 r"""Ridge regression with a prior that grows with the degree of the features.
 
 =======================================================  =================================
-formula                                                 code
+formula                                                  code
 =======================================================  =================================
 (X^T X + s L) theta = X^T y,                             :func:`ridge_solution`
 L = diag(X^T X) finer^degree
