@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from otf.electrons.levels import levels_of
-from otf.postprocess.electronic.learn import calculations_in
+from otf.postprocess.electronic.learn import matrices_in
 from otf.postprocess.electronic.model_file import read_model
 
 
@@ -33,7 +33,7 @@ model = read_model(options.model)
 print(f"left out: Hamiltonian {model.left_out_meV:.2f} meV where not zero")
 print("                       Hamiltonian, meV   occupied levels, meV   gap, meV")
 print("atoms   s per atom     true  expected       true  expected      true  expected")
-for label in calculations_in(options.runs):
+for label in matrices_in(options.runs):
     began = time.perf_counter()
     model.ensemble.mean.of(label.atoms)
     each = (time.perf_counter() - began) / len(label.atoms)

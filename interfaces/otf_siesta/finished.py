@@ -39,7 +39,7 @@ def read_finished(folder: Path) -> FinishedCalculation | None:
     system = _SYSTEM.search(output)
     if system is not None and system[1] == "molecule":
         atoms.pbc = False
-    occupation = occupation_of(deck, atoms, spin=0)
+    occupation = occupation_of(deck, atoms, spin=0, what=str(folder), remedy="")
     from otf_siesta.matrices import geometry_of, read_hamiltonian
 
     index = _there_or_above(folder, f"{label}.ORB_INDX")

@@ -48,8 +48,20 @@ class Occupation:
     methfessel_paxton: int | None = None
 
 
-def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
+def occupation_of(
+    deck: Deck,
+    atoms: Atoms,
+    spin: int,
+    *,
+    what: str = "engine.warm_start",
+    remedy: str = "; leave it at true",
+) -> Occupation | None:
     """Occupation used to build density matrices; None for a molecule.
+
+    Parameters
+    ----------
+    what, remedy
+        Begin and end of messages: what needs the matrices, and what to do without.
 
     Raises
     ------
@@ -60,27 +72,23 @@ def occupation_of(deck: Deck, atoms: Atoms, spin: int) -> Occupation | None:
         importlib.import_module("sisl")
     except ImportError as error:
         raise EngineError(
-            f"engine.warm_start: learned density matrices need sisl ({error}): "
-            f"{install_command('siesta')}, or leave it at true"
+            f"{what}: matrices of SIESTA need sisl ({error}): {install_command('siesta')}{remedy}"
         ) from error
     unpolarised = (deck.value("Spin") or "none").lower() in ("none", "non-polarized")
     if spin or not unpolarised or deck.flag("SpinPolarized"):
-        raise EngineError(
-            "engine.warm_start: initial density guesses need closed shells; leave it at true"
-        )
+        raise EngineError(f"{what}: matrices are learned of closed shells only{remedy}")
     elements = list(species_elements(deck).values())
     if len(set(elements)) < len(elements):
         raise EngineError(
-            "engine.warm_start: matrices are learned only if each element has one species; leave "
-            "it at true"
+            f"{what}: matrices are learned only if each element has one species{remedy}"
         )
     if not atoms.pbc.any():
         return None
     found = np.zeros((1, 3)) if gamma_only(deck) else _grid(deck)
     if found is None:
         raise EngineError(
-            "engine.warm_start: initial density guesses of a crystal need the Gamma point or a "
-            "diagonal kgrid_Monkhorst_Pack; leave it at true"
+            f"{what}: matrices of a crystal are learned at the Gamma point or with a diagonal "
+            f"kgrid_Monkhorst_Pack only{remedy}"
         )
     words = (deck.value("ElectronicTemperature") or _DEFAULT_TEMPERATURE).split()
     unit = _UNITS_EV[words[1].lower()] if len(words) > 1 else _UNITS_EV["ry"]

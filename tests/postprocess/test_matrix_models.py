@@ -15,7 +15,8 @@ from otf.electrons.learned_matrices import errors_of_atoms
 from otf.electrons.levels import levels_of
 from otf.errors import FileError, RunError
 from otf.io.matrices import LabelMatrices, write_matrices
-from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs
+from otf.io.orbitals import write_orbitals
+from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs, RadialFunctions
 from otf.postprocess.electronic.learn import learn
 from otf.postprocess.electronic.model_file import read_model, write_model
 
@@ -58,7 +59,7 @@ def exact(atoms: Atoms, *, spacing: float = 4.0) -> Matrices:
 
 
 def run_of(folder: Path, structures) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     for k, atoms in enumerate(structures):
         label = LabelMatrices(atoms, exact(atoms), "scratch", 5, {})
         write_matrices(folder / f"matrices/{k:06d}.h5", label)
@@ -69,9 +70,11 @@ def run_of(folder: Path, structures) -> Path:
 def model_file(tmp_path_factory) -> Path:
     """A model of crystals of two cells, of which the smaller has four atoms."""
     folder, rng = tmp_path_factory.mktemp("matrices"), np.random.default_rng(4)
-    small = run_of(folder / "a", [crystal(rng, (2, 1, 1)) for _ in range(8)])
-    other = run_of(folder / "b", [crystal(rng, (2, 2, 1)) for _ in range(4)])
-    write_model(folder / "model.h5", learn([small, other]))
+    run_of(folder / "a", [crystal(rng, (2, 1, 1)) for _ in range(8)])
+    run_of(folder / "b", [crystal(rng, (2, 2, 1)) for _ in range(4)])
+    model = learn([folder])
+    assert model.ensemble.mean.n_labels == 12
+    write_model(folder / "model.h5", model)
     return folder / "model.h5"
 
 
@@ -134,8 +137,17 @@ def test_what_cannot_be_learned_together_is_refused(tmp_path):
     rng = np.random.default_rng(5)
     with pytest.raises(RunError, match="2 structures with matrices are too few"):
         learn([run_of(tmp_path / "few", [crystal(rng, (2, 1, 1)) for _ in range(2)])])
+    (tmp_path / "empty").mkdir()
     with pytest.raises(RunError, match="no matrices"):
-        learn([tmp_path])
+        learn([tmp_path / "empty"])
+    run_of(tmp_path / "more" / "a", [crystal(rng, (2, 1, 1)) for _ in range(2)])
+    run_of(tmp_path / "more" / "b", [crystal(rng, (2, 1, 1)) for _ in range(2)])
+    for name, width in (("a", 1.0), ("b", 1.1)):
+        r = np.linspace(0.0, 3.0, 200)
+        functions = {z: RadialFunctions(r, np.exp(-width * r**2)[None]) for z in SHELLS}
+        write_orbitals(tmp_path / "more" / name / "matrices" / "orbitals.h5", "", functions)
+    with pytest.raises(RunError, match=r"more: its orbitals of H are not those"):
+        learn([tmp_path / "more"])
     charged = crystal(rng, (2, 1, 1))
     pairs = [(charged, exact(charged))] * 2
     with pytest.raises(RunError, match=r"charges from 0.000 to 1.000"):

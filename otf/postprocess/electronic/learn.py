@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from ase.data import chemical_symbols
 
 from otf.electrons.bond_features import BondFeatures
 from otf.electrons.density_guesses import describe
@@ -111,41 +112,57 @@ def _labels(
     functions: dict[int, RadialFunctions] = {}
     complete = True
     for path in paths:
-        found = list(
-            _of_run(path) if RunDirectory(path).matrices.is_dir() else calculations_in(path)
-        )
+        found = list(matrices_in(path))
         if not found:
             raise RunError(
                 f"{path}: has no matrices; runs keep them with engine.warm_start: auto (OpenMX: "
-                "engine.keep_matrices: true), folders of SIESTA need .fdf, .TSHS, .DM and "
-                ".ORB_INDX, of OpenMX the input and .scfout"
+                "engine.keep_matrices: true) or get them by `otf electrons fetch`, folders of "
+                "SIESTA need .fdf, .TSHS, .DM and .ORB_INDX, of OpenMX the input and .scfout, of "
+                "PySCF a .chk file"
             )
         for label in found:
             known = label.matrices.orbitals
             complete = complete and known is not None
-            functions |= dict(known or {})
+            for z, own in (known or {}).items():
+                if not _alike(functions.setdefault(z, own), own):
+                    raise RunError(
+                        f"{path}: its orbitals of {chemical_symbols[z]} are not those of the "
+                        "structures before: learn those of one basis"
+                    )
         labels += found
     return labels, functions if complete else None
 
 
-def _of_run(path: Path) -> Iterator[LabelMatrices]:
-    for file in sorted(RunDirectory(path).matrices.glob("[0-9]*.h5")):
-        label = read_matrices(file)
-        yield replace(label, matrices=replace(label.matrices, orbitals=orbitals_of(path, label)))
+def matrices_in(path: Path) -> Iterator[LabelMatrices]:
+    """Matrices of a run or of a calculation, or of those in the folders of a folder.
 
-
-def calculations_in(path: Path) -> Iterator[LabelMatrices]:
-    """Matrices of the calculation in a folder or, if there is none, in the folders in it."""
+    Raises
+    ------
+    RunError
+        If the path is no folder.
+    FileError, EngineError
+        If a file cannot be used.
+    """
     if not path.is_dir():
         raise RunError(f"{path}: is not a folder")
-    found = _calculation(path)
-    if found is not None:
-        yield found
+    found = list(_of_folder(path))
+    if found:
+        yield from found
         return
     for folder in sorted(p for p in path.iterdir() if p.is_dir()):
-        found = _calculation(folder)
-        if found is not None:
-            yield found
+        yield from _of_folder(folder)
+
+
+def _of_folder(path: Path) -> Iterator[LabelMatrices]:
+    """Matrices of a run, of its latest basis, or of one calculation."""
+    labels = [read_matrices(f) for f in sorted(RunDirectory(path).matrices.glob("[0-9]*.h5"))]
+    for label in labels:
+        if label.matrices.basis == labels[-1].matrices.basis:
+            functions = orbitals_of(path, label)
+            yield replace(label, matrices=replace(label.matrices, orbitals=functions))
+    found = None if labels else _calculation(path)
+    if found is not None:
+        yield found
 
 
 def _calculation(folder: Path) -> LabelMatrices | None:
@@ -161,6 +178,13 @@ def _calculation(folder: Path) -> LabelMatrices | None:
     return None
 
 
+def _alike(one: RadialFunctions, other: RadialFunctions) -> bool:
+    """Whether radial functions are the same."""
+    return one.values.shape == other.values.shape and bool(
+        np.allclose(one.distances, other.distances) and np.allclose(one.values, other.values)
+    )
+
+
 def _shells(labels: Sequence[LabelMatrices]) -> Shells:
     """Shells of all elements.
 
@@ -174,8 +198,8 @@ def _shells(labels: Sequence[LabelMatrices]) -> Shells:
         for z, degrees in label.matrices.hamiltonian.shells.items():
             if found.setdefault(z, degrees) != degrees:
                 raise RunError(
-                    f"the structures have different bases (shells {found[z]} and {degrees} of the "
-                    f"element of number {z}): learn those of one basis"
+                    f"the structures have different bases (shells of {chemical_symbols[z]} "
+                    f"{found[z]} and {degrees}): learn those of one basis"
                 )
     return found
 
