@@ -31,9 +31,9 @@ class Filling:
         Largest distance between k points, for crystals; None if no label had k points.
     shifted
         Whether k points of even grids are shifted by half their distance.
-    known
-        Whether the electrons of each element are known; otherwise only those of structures of the
-        same composition as the labels.
+    compositions
+        If the electrons of each element are not known, unit vectors that span the compositions for
+        which the sum is; counts of atoms in the order of ``valence``.
     smearing_eV, methfessel_paxton
         See :class:`otf.orbitals.block_matrices.Matrices`.
     fixed
@@ -44,7 +44,7 @@ class Filling:
     charge: float
     spacing_1_A: float | None = None
     shifted: bool = False
-    known: bool = True
+    compositions: tuple[tuple[float, ...], ...] = ()
     smearing_eV: float = 0.0
     methfessel_paxton: int | None = None
     fixed: Floats | None = None
@@ -58,7 +58,7 @@ class Filling:
         RunError
             If the labels differ in their charge or in the width of their occupations.
         """
-        valence, known = _valence(labels)
+        valence, compositions = _valence(labels)
         charges = [sum(valence[int(z)] for z in atoms.numbers) - m.electrons for atoms, m in labels]
         if max(charges) - min(charges) > _SAME:
             raise RunError(
@@ -72,7 +72,7 @@ class Filling:
                 "the structures have different electronic temperatures or occupations; learn "
                 "those with one"
             )
-        filling = cls(valence, round(charges[0], 6), known=known)
+        filling = cls(valence, round(charges[0], 6), compositions=compositions)
         if not crystals:
             return filling
         spacings = [_spacing(atoms, _points(m)) for atoms, m in crystals]
@@ -91,18 +91,26 @@ class Filling:
         Raises
         ------
         RunError
-            If it has an element that no label had.
+            If it has an element that no label had, or its electrons are not known.
         """
         strange = sorted(set(atoms.numbers.tolist()) - set(self.valence))
         if strange:
             names = ", ".join(chemical_symbols[z] for z in strange)
             raise RunError(f"the structure has {names}, which no learned structure had")
+        if self.compositions:
+            counts = np.array([float(np.sum(atoms.numbers == z)) for z in self.valence])
+            spanned = np.array(self.compositions)
+            if np.abs(counts - (counts @ spanned.T) @ spanned).max() > _SAME:
+                raise RunError(
+                    "the number of valence electrons of each element is not known, only that of "
+                    "structures composed like the learned ones; learn other compositions, too"
+                )
         return float(sum(self.valence[int(z)] for z in atoms.numbers) - self.charge)
 
     def cores(self, atoms: Atoms) -> Floats:
         """Charges (N,) of the atoms without the electrons described; NaN if unknown."""
         found = np.array([self.valence[int(z)] for z in atoms.numbers])
-        return found if self.known else np.full(len(found), np.nan)
+        return np.full(len(found), np.nan) if self.compositions else found
 
     def kpoints(self, atoms: Atoms) -> Floats | None:
         """K points (K, 3), fractional, of a crystal; None for a molecule."""
@@ -127,8 +135,13 @@ def counts_of(kpoints: Floats) -> tuple[int, int, int]:
     return a, b, c
 
 
-def _valence(labels: Sequence[tuple[Atoms, Matrices]]) -> tuple[dict[int, float], bool]:
-    """Electrons of a neutral atom by element, and whether those of each element are known."""
+def _valence(
+    labels: Sequence[tuple[Atoms, Matrices]],
+) -> tuple[dict[int, float], tuple[tuple[float, ...], ...]]:
+    """Electrons of a neutral atom by element, and the compositions for which they are known.
+
+    The latter are empty if they are known for all.
+    """
     species = sorted({int(z) for atoms, _ in labels for z in atoms.numbers})
     found = {
         int(z): float(core)
@@ -136,11 +149,13 @@ def _valence(labels: Sequence[tuple[Atoms, Matrices]]) -> tuple[dict[int, float]
         for z, core in zip(atoms.numbers, m.cores, strict=True)
     }
     if np.isfinite(list(found.values())).all():
-        return found, True
+        return found, ()
     counts = np.array([[float(np.sum(a.numbers == z)) for z in species] for a, _ in labels])
     electrons = np.array([m.electrons for _, m in labels])
     solved, _, rank, _ = np.linalg.lstsq(counts, electrons, rcond=None)
-    return dict(zip(species, solved.tolist(), strict=True)), int(rank) == len(species)
+    rows = np.linalg.svd(counts)[2][: int(rank)]
+    spanned = () if rank == len(species) else tuple(tuple(row) for row in rows.tolist())
+    return dict(zip(species, solved.tolist(), strict=True)), spanned
 
 
 def _points(matrices: Matrices) -> Floats:

@@ -21,13 +21,14 @@ from otf.electrons.site_features import TensorKind, from_tensors
 from otf.orbitals.block_matrices import BlockMatrix, Pairs
 
 _MARGIN_A = 0.1  # beyond the longest bond in the training data
+_EXTRAPOLATED_A = 0.5  # beyond it, where no data show that longer ones have no blocks
 
 
 @dataclass(frozen=True, eq=False)
 class FittedMatrices:
     """Linear predictor of matrices in one basis.
 
-    Bonds longer than any in the training data are predicted as zero.
+    Bonds longer than those in the training data are predicted as zero.
 
     Attributes
     ----------
@@ -39,13 +40,17 @@ class FittedMatrices:
         (features, right-hand sides) of each problem; each matrix has equally many of the right-hand
         sides, one after the other.
     longest
-        Length of the longest bond in the training data by species, Angstrom.
+        Length of the longest bond with a block in the training data by species, Angstrom.
+    farthest
+        Largest distance of two atoms of these species in the training data within the cutoff. If
+        it is no larger than the longest bond, longer ones may have blocks, too.
     """
 
     features: MatrixFeatures
     names: Sequence[str]
     coefficients: Mapping[Problem, Floats]
     longest: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    farthest: Mapping[tuple[int, int], float] = field(default_factory=dict)
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:
         """Predict Hermitian matrices of a structure; by default, all blocks within the cutoff."""
@@ -65,17 +70,37 @@ class FittedMatrices:
             for name, v in zip(self.names, values, strict=True)
         }
 
+    def unlearned(self, atoms: Atoms, pairs: Pairs) -> Mask:
+        """(P,) whether the block of a pair is zero only because no data reach as far."""
+        limits, bounded = self._limits()
+        lengths, kinds = self._lengths(atoms, pairs)
+        mask: Mask = (lengths >= limits[kinds]) & ~bounded[kinds] & ~pairs.are_sites
+        return mask
+
     def _short_enough(self, atoms: Atoms, pairs: Pairs) -> Mask:
-        """(P,) whether a bond is no longer than those of its species in the training data."""
+        """(P,) whether the block of a pair is predicted."""
+        lengths, kinds = self._lengths(atoms, pairs)
+        mask: Mask = lengths < self._limits()[0][kinds]
+        return mask
+
+    def _limits(self) -> tuple[Floats, Mask]:
+        """Largest lengths of bonds of all two species, and whether the data show longer ones."""
         species = self.features.species
         limits = np.zeros((len(species),) * 2)
+        bounded: Mask = np.zeros_like(limits, dtype=bool)
         for (one, other), length in self.longest.items():
-            a, b = np.searchsorted(species, (one, other))
-            limits[a, b] = limits[b, a] = length + _MARGIN_A
-        kind = np.searchsorted(species, atoms.numbers)
-        lengths = np.linalg.norm(vectors_of(atoms, pairs.first, pairs.second, pairs.shifts), axis=1)
-        mask: Mask = lengths < limits[kind[pairs.first], kind[pairs.second]]
-        return mask
+            pair = np.searchsorted(species, (one, other))
+            known = self.farthest.get((one, other), 0.0) > length + _MARGIN_A
+            for a, b in (pair, pair[::-1]):
+                limits[a, b] = length + (_MARGIN_A if known else _EXTRAPOLATED_A)
+                bounded[a, b] = known
+        return limits, bounded
+
+    def _lengths(self, atoms: Atoms, pairs: Pairs) -> tuple[Floats, tuple[Ints, Ints]]:
+        """Lengths (P,) of pairs, and the indices of their species."""
+        kind = np.searchsorted(self.features.species, atoms.numbers)
+        vectors = vectors_of(atoms, pairs.first, pairs.second, pairs.shifts)
+        return np.linalg.norm(vectors, axis=1), (kind[pairs.first], kind[pairs.second])
 
     def _site_blocks(self, site: Sites) -> Floats:
         """Blocks (matrices, sites, orbitals, orbitals)."""

@@ -6,16 +6,21 @@ from functools import cached_property
 
 import numpy as np
 from ase import Atoms
+from ase.data import chemical_symbols
 
 from otf.arrays import Floats
 from otf.electrons import bloch, density_matrix
 from otf.electrons.density.overlap import Overlaps
+from otf.electrons.environment import vectors_of
 from otf.electrons.filling import Filling
 from otf.electrons.fitted_matrices import FittedMatrices, stacked
 from otf.electrons.levels import Levels, levels_of
 from otf.electrons.mulliken import mulliken_charges
 from otf.errors import RunError
-from otf.orbitals.block_matrices import BlockMatrix
+from otf.orbitals.block_matrices import BlockMatrix, Pairs
+
+_NO_OVERLAP = 1e-3  # orbitals that overlap less do not interact
+_FAR_A = 4.5  # nor those of atoms farther apart, where overlaps are not known
 
 
 @dataclass(frozen=True, eq=False)
@@ -122,7 +127,7 @@ class LearnedMatrices:
         Raises
         ------
         RunError
-            If they have an element that was not learned.
+            If they have an element or a distance that was not learned.
         """
         return self.of_each([self.predictor], atoms)[0]
 
@@ -132,9 +137,10 @@ class LearnedMatrices:
         """The electronic structure of atoms by each of several predictors of equal features."""
         self.filling.electrons(atoms)  # complains about unknown elements
         found = stacked(predictors).predict(atoms)
-        exact = None
+        pairs, exact = next(iter(found.values())).pairs, None
         if self.overlaps is not None:
-            exact = self.overlaps.of(atoms, next(iter(found.values())).pairs)
+            exact = self.overlaps.of(atoms, pairs)
+        self._check_distances(atoms, pairs, exact)
         return [
             ElectronicStructure(
                 atoms,
@@ -145,6 +151,26 @@ class LearnedMatrices:
             )
             for k in range(len(predictors))
         ]
+
+    def _check_distances(self, atoms: Atoms, pairs: Pairs, overlap: BlockMatrix | None) -> None:
+        """Raise if atoms that interact are farther apart than any in the training data."""
+        missing = self.predictor.unlearned(atoms, pairs)
+        lengths = np.linalg.norm(vectors_of(atoms, pairs.first, pairs.second, pairs.shifts), axis=1)
+        if overlap is None:
+            missing &= lengths < _FAR_A
+        else:
+            missing &= np.maximum.reduceat(np.abs(overlap.values), overlap.starts) > _NO_OVERLAP
+        if not missing.any():
+            return
+        worst = np.flatnonzero(missing)[lengths[missing].argmin()]
+        numbers = sorted(atoms.numbers[[pairs.first[worst], pairs.second[worst]]].tolist())
+        one, other = (chemical_symbols[z] for z in numbers)
+        seen = self.predictor.longest.get((numbers[0], numbers[1]), 0.0)
+        raise RunError(
+            f"{one} and {other} are {lengths[worst]:.2f} A apart in the structure, and "
+            + (f"at most {seen:.2f} A" if seen else "never within reach of each other")
+            + " in the learned ones: learn larger ones, or more molecules together"
+        )
 
 
 @dataclass(frozen=True, eq=False)

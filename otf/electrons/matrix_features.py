@@ -119,6 +119,19 @@ class MatrixFeatures:
             np.concatenate([np.zeros((len(n), 3), dtype=np.int64), shifts]),
         )
 
+    def lengths(self, atoms: Atoms, pairs: Pairs) -> dict[tuple[int, int], Floats]:
+        """Lengths of the bonds of each two species, in ascending order; Angstrom."""
+        vectors = vectors_of(atoms, pairs.first, pairs.second, pairs.shifts)
+        found = np.linalg.norm(vectors, axis=1)
+        kind = np.searchsorted(self.species, atoms.numbers)
+        out = {}
+        for a, one in enumerate(self.species):
+            for b, other in enumerate(self.species[a:], start=a):
+                mine = (kind[pairs.first] == a) & (kind[pairs.second] == b) & ~pairs.are_sites
+                if mine.any():
+                    out[one, other] = np.sort(found[mine])
+        return out
+
     def of_site(self, site: Sites, kind: TensorKind) -> Floats:
         """Features (sites, 2l + 1, count) of a kind of tensor."""
         return self._of_sites.of(site.moments, kind)

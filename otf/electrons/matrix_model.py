@@ -38,6 +38,7 @@ class MatrixModel:
     n_labels: int = 0
     _problems: dict[Problem, RidgeProblem] = field(default_factory=dict)
     _longest: dict[tuple[int, int], float] = field(default_factory=dict)
+    _farthest: dict[tuple[int, int], float] = field(default_factory=dict)
     _choose_at: float = 1.0
 
     def __post_init__(self) -> None:
@@ -54,6 +55,8 @@ class MatrixModel:
         for bond in bonds:
             longest = max(self._longest.get(bond.species, 0.0), float(bond.lengths.max()))
             self._longest[bond.species] = longest
+        for species, lengths in self._features.lengths(atoms, self.pairs(atoms)).items():
+            self._farthest[species] = max(self._farthest.get(species, 0.0), float(lengths[-1]))
         for key, rows, targets in self._features.equations(sites, bonds, ours):
             if key not in self._problems:
                 self._problems[key] = RidgeProblem(
@@ -111,7 +114,9 @@ class MatrixModel:
         return [self._with(coefficients) for coefficients in drawn]
 
     def _with(self, coefficients: Mapping[Problem, Floats]) -> FittedMatrices:
-        return FittedMatrices(self._features, self.names, coefficients, dict(self._longest))
+        return FittedMatrices(
+            self._features, self.names, coefficients, dict(self._longest), dict(self._farthest)
+        )
 
 
 def _not_zero(matrices: Sequence[BlockMatrix]) -> Mask:

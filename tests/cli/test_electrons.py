@@ -60,6 +60,12 @@ def test_water_by_siesta(tmp_path):
     write(tmp_path / "other.xyz", molecule("CH4"))
     error = otf("analyse", "gap", "--model", model, tmp_path / "other.xyz", rc=1).stderr
     assert "the structure has C, which no learned structure had" in error
+    apart = found.atoms.copy()
+    apart.positions += (0.0, 0.0, 3.0)
+    write(tmp_path / "two.xyz", found.atoms + apart)
+    error = otf("analyse", "gap", "--model", model, tmp_path / "two.xyz", rc=1).stderr
+    assert "apart in the structure" in error
+    assert "learn larger ones, or more molecules together" in error
     error = otf("analyse", "gap", tmp_path / "seen.xyz", "--kpoints", 2, 2, 2, rc=2).stderr
     assert "--kpoints needs --model" in error
 

@@ -186,3 +186,6 @@ def test_electrons_of_elements_follow_from_compositions_where_cores_are_unknown(
     one = Filling.of([label(water, 8.0)])
     assert one.electrons(water) == pytest.approx(8.0)
     assert np.isnan(one.cores(water)).all()
+    assert one.electrons(Atoms("O2H4")) == pytest.approx(16.0)
+    with pytest.raises(RunError, match="electrons of each element is not known"):
+        one.electrons(Atoms("OH"))

@@ -73,13 +73,14 @@ def write_model(path: Path, model: StoredModel) -> None:
         "description": asdict(predictor.features.description),
         "problems": problems,
         "longest": [[*species, length] for species, length in predictor.longest.items()],
+        "farthest": [[*species, length] for species, length in predictor.farthest.items()],
         "n_labels": mean.n_labels,
         "valence": [[z, count] for z, count in filling.valence.items()],
         "filling": {
             "charge": filling.charge,
             "spacing_1_A": filling.spacing_1_A,
             "shifted": filling.shifted,
-            "known": filling.known,
+            "compositions": filling.compositions,
             "smearing_eV": filling.smearing_eV,
             "methfessel_paxton": filling.methfessel_paxton,
         },
@@ -126,17 +127,22 @@ def _model(scalars: dict[str, Any], arrays: dict[str, npt.NDArray[Any]]) -> Stor
     described |= {name: Reach(**described[name]) for name in ("around", "bond")}
     features = MatrixFeatures(shells, Description(**described))
     problems = [_problem(key) for key in scalars["problems"]]
-    longest = {(one, other): length for one, other, length in scalars["longest"]}
+    longest, farthest = (
+        {(one, other): length for one, other, length in scalars[name]}
+        for name in ("longest", "farthest")
+    )
     functions = {
         z: RadialFunctions(arrays[f"distances-{z}"], arrays[f"values-{z}"])
         for z in scalars["orbitals"]
     }
     overlaps = Overlaps(shells, functions) if scalars["exact_overlaps"] else None
-    filling = Filling({int(z): count for z, count in scalars["valence"]}, **scalars["filling"])
+    filled = dict(scalars["filling"])
+    filled["compositions"] = tuple(tuple(row) for row in filled["compositions"])
+    filling = Filling({int(z): count for z, count in scalars["valence"]}, **filled)
 
     def predictor(coefficients: Sequence[Floats]) -> FittedMatrices:
         by_problem = dict(zip(problems, coefficients, strict=True))
-        return FittedMatrices(features, scalars["names"], by_problem, longest)
+        return FittedMatrices(features, scalars["names"], by_problem, longest, farthest)
 
     known = [arrays[f"coefficients-{k}"] for k in range(len(problems))]
     samples = [
