@@ -1,7 +1,7 @@
 """Predicted matrices of any structure, from coefficients of the features of sites and bonds."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from ase import Atoms
@@ -49,8 +49,8 @@ class FittedMatrices:
     features: MatrixFeatures
     names: Sequence[str]
     coefficients: Mapping[Problem, Floats]
-    longest: Mapping[tuple[int, int], float] = field(default_factory=dict)
-    farthest: Mapping[tuple[int, int], float] = field(default_factory=dict)
+    longest: Mapping[tuple[int, int], float]
+    farthest: Mapping[tuple[int, int], float]
 
     def predict(self, atoms: Atoms, pairs: Pairs | None = None) -> dict[str, BlockMatrix]:
         """Predict Hermitian matrices of a structure; by default, all blocks within the cutoff."""
@@ -88,12 +88,13 @@ class FittedMatrices:
         species = self.features.species
         limits = np.zeros((len(species),) * 2)
         bounded: Mask = np.zeros_like(limits, dtype=bool)
-        for (one, other), length in self.longest.items():
-            pair = np.searchsorted(species, (one, other))
-            known = self.farthest.get((one, other), 0.0) > length + _MARGIN_A
-            for a, b in (pair, pair[::-1]):
-                limits[a, b] = length + (_MARGIN_A if known else _EXTRAPOLATED_A)
-                bounded[a, b] = known
+        for two, farthest in self.farthest.items():
+            length = self.longest.get(two, 0.0)
+            known = farthest > length + _MARGIN_A
+            a, b = np.searchsorted(species, two)
+            if length:
+                limits[[a, b], [b, a]] = length + (_MARGIN_A if known else _EXTRAPOLATED_A)
+            bounded[[a, b], [b, a]] = known
         return limits, bounded
 
     def _lengths(self, atoms: Atoms, pairs: Pairs) -> tuple[Floats, tuple[Ints, Ints]]:
