@@ -8,6 +8,7 @@ from otf_openmx.deck import OpenmxDeck, read
 from otf_openmx.geometry import read_structure
 from otf_openmx.matrices import occupation_of, read_matrices
 from otf_openmx.options import valence_of_species
+from otf_openmx.scfout import read_scfout
 
 
 def read_finished(folder: Path) -> FinishedCalculation | None:
@@ -31,12 +32,22 @@ def read_finished(folder: Path) -> FinishedCalculation | None:
         raise EngineError(
             f"{folder}: needs {data}, which its input names as DATA.PATH: correct the path there"
         )
-    atoms = read_structure(deck)
-    known = occupation_of(deck, atoms, valence_of_species(deck), str(folder))
+    atoms, last = read_structure(deck), read_scfout(stored[0])
+    if len(last.positions) != len(atoms):
+        raise EngineError(
+            f"{folder}: {deck.source} has {len(atoms)} atoms, {stored[0].name} "
+            f"{len(last.positions)}; empty sites cannot be learned"
+        )
+    # Of the last structure of a relaxation or of dynamics.
+    atoms.set_cell(last.cell)
+    atoms.set_positions(last.positions)
+    solver = (deck.value("scf.EigenvalueSolver") or "cluster").strip().lower()
+    atoms.pbc = not solver.startswith("cluster")
     try:
+        known = occupation_of(deck, atoms, valence_of_species(deck), str(folder))
         return FinishedCalculation(atoms, read_matrices(stored[0], known))
-    except ValueError as error:
-        raise EngineError(f"{stored[0]}: {error}") from error
+    except (OSError, ValueError) as error:
+        raise EngineError(f"{folder}: {error}") from error
 
 
 def _input(folder: Path, name: str) -> OpenmxDeck:

@@ -8,12 +8,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from ase import Atoms
+
 from otf.engines.input_deck import Deck
 from otf.engines.protocol import FinishedCalculation
 from otf.errors import EngineError
+from otf.orbitals.block_matrices import Matrices
 from otf_siesta.fdf import read
 from otf_siesta.geometry import read_structure, species_elements
-from otf_siesta.guesses import matrices_of, occupation_of, read_orbitals
+from otf_siesta.guesses import Occupation, matrices_of, occupation_of, read_orbitals
 from otf_siesta.output import read_valences
 
 _SYSTEM = re.compile(r"System type\s*=\s*(\w+)")
@@ -35,27 +38,46 @@ def read_finished(folder: Path) -> FinishedCalculation | None:
         return None
     label = stored[0].stem
     deck, output = _input(folder, label), _output(folder)
-    atoms = read_structure(deck)
+    atoms, elements = read_structure(deck), species_elements(deck)
+    if not atoms.numbers.all():
+        raise EngineError(f"{folder}: has ghosts, whose orbitals cannot be learned")
     system = _SYSTEM.search(output)
     if system is not None and system[1] == "molecule":
         atoms.pbc = False
     occupation = occupation_of(deck, atoms, spin=0, what=str(folder), remedy="")
-    from otf_siesta.matrices import geometry_of, read_hamiltonian
+    try:
+        matrices = _matrices(folder, label, atoms, read_valences(output), occupation)
+        above = next((f for f in (folder, folder.parent) if any(f.glob("*.ion.xml"))), folder)
+        orbitals = read_orbitals(above, elements)
+    except EngineError:
+        raise
+    except Exception as error:  # sisl raises various errors
+        raise EngineError(f"{folder}: its matrices cannot be read ({error})") from error
+    return FinishedCalculation(atoms, replace(matrices, orbitals=orbitals))
 
-    index = _there_or_above(folder, f"{label}.ORB_INDX")
-    geometry = geometry_of(atoms, index)
-    hamiltonian = read_hamiltonian(stored[0], geometry)
+
+def _matrices(
+    folder: Path,
+    label: str,
+    atoms: Atoms,
+    valences: dict[int, float],
+    occupation: Occupation | None,
+) -> Matrices:
+    """Matrices of the last structure, to which the atoms are moved."""
+    from otf_siesta.matrices import geometry_of, read_hamiltonian, structure_of
+
+    path = folder / f"{label}.TSHS"
+    last = structure_of(path)
+    atoms.set_cell(last.cell)
+    atoms.set_positions(last.positions)
+    geometry = geometry_of(atoms, _there_or_above(folder, f"{label}.ORB_INDX"))
+    hamiltonian = read_hamiltonian(path, geometry)
     if occupation is not None and max(hamiltonian.geometry.lattice.nsc) == 1:
         raise EngineError(
-            f"{stored[0]}: has sums over images, as SIESTA writes them at the Gamma point; run it "
-            "again with ForceAuxCell T"
+            f"{path}: has sums over images, as SIESTA writes them at the Gamma point; run it again "
+            "with ForceAuxCell T"
         )
-    matrices = matrices_of(
-        hamiltonian, _density(folder, label, geometry), read_valences(output), occupation
-    )
-    elements = species_elements(deck)
-    above = next((f for f in (folder, folder.parent) if any(f.glob("*.ion.xml"))), folder)
-    return FinishedCalculation(atoms, replace(matrices, orbitals=read_orbitals(above, elements)))
+    return matrices_of(hamiltonian, _density(folder, label, geometry), valences, occupation)
 
 
 def _input(folder: Path, label: str) -> Deck:

@@ -70,6 +70,14 @@ def geometry_of(atoms: Atoms, index: Path) -> sisl.Geometry:
     return sisl.Geometry(atoms.positions, basis, sisl.Lattice(atoms.cell.array))
 
 
+def structure_of(path: Path) -> Atoms:
+    """The structure in a ``.TSHS`` file."""
+    with _silent():
+        found = sisl.get_sile(path).read_geometry()
+    numbers = [int(atom.Z) for atom in found.atoms]
+    return Atoms(numbers, found.xyz, cell=found.cell)
+
+
 def read_density(path: Path, geometry: sisl.Geometry) -> sisl.DensityMatrix:
     """Density matrix of a ``.DM`` file.
 

@@ -70,6 +70,23 @@ def test_water_by_siesta(tmp_path):
     assert "--kpoints needs --model" in error
 
 
+def test_matrices_belong_to_the_last_structure(tmp_path):
+    """Of a relaxation, the input has the first one."""
+    pytest.importorskip("sisl")
+    runs = unpacked(GOLDEN / "siesta" / "n_h2o_folders", tmp_path / "runs")
+    first, (deck,) = load_engine("siesta").finished(runs / "002"), (runs / "002").glob("*.fdf")
+    lines = deck.read_text().splitlines()
+    row = 1 + next(k for k, line in enumerate(lines) if "AtomicCoordinatesAndAtomic" in line)
+    lines[row] = "0.4 0.4 0.4 " + lines[row].split()[-1]
+    deck.write_text("\n".join(lines) + "\n")
+    moved = load_engine("siesta").finished(runs / "002")
+    np.testing.assert_allclose(moved.atoms.positions, first.atoms.positions, atol=1e-5)
+    (path,) = (runs / "002").glob("*.TSHS")
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(EngineError, match="002"):
+        load_engine("siesta").finished(runs / "002")
+
+
 def test_sums_over_images_are_refused(tmp_path):
     pytest.importorskip("sisl")
     folder = unpacked(GOLDEN / "siesta" / "b2_si8_gamma", tmp_path / "si8")
