@@ -61,9 +61,13 @@ def parts(vectors: Floats, reach: Reach, l_max: int) -> Floats:
 
 
 def vectors_of(atoms: Atoms, first: Ints, second: Ints, shifts: Ints) -> Floats:
-    """Vectors (P, 3) from the first atom of each pair to the second in its cell."""
-    offset = shifts @ atoms.cell.array
-    return np.asarray(atoms.positions[second] + offset - atoms.positions[first])
+    """Vectors (P, 3) from the first atom of each pair to the second in its cell.
+
+    Those of a pair and of its reverse are opposite to the last bit.
+    """
+    return np.asarray(
+        (atoms.positions[second] - atoms.positions[first]) + shifts @ atoms.cell.array
+    )
 
 
 def neighbours(atoms: Atoms, cutoff: float) -> tuple[Ints, Ints, Ints]:

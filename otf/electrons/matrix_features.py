@@ -31,6 +31,7 @@ BondProblem = tuple[tuple[int, int], Weight]
 Problem = SiteProblem | BondProblem
 """A species and a kind of tensor, or a pair of species and a weight."""
 
+_ROUNDING_A = 1e-6
 _CHUNK = 512  # bonds per batch: bounds the memory
 
 
@@ -111,7 +112,11 @@ class MatrixFeatures:
 
     def pairs(self, atoms: Atoms) -> Pairs:
         """Sites, and bonds up to the bond cutoff."""
-        first, second, shifts = neighbours(atoms, self.description.bond.cutoff)
+        # Of bonds as long as the cutoff, rounding may leave one direction only.
+        cutoff = self.description.bond.cutoff
+        first, second, shifts = neighbours(atoms, cutoff + _ROUNDING_A)
+        near = np.linalg.norm(vectors_of(atoms, first, second, shifts), axis=1) < cutoff
+        first, second, shifts = first[near], second[near], shifts[near]
         n = np.arange(len(atoms))
         return Pairs(
             np.concatenate([n, first]),

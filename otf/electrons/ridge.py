@@ -34,6 +34,7 @@ _USUAL = 1e-13  # if there are too few labels for cross-validation, or too many 
 _LEFT_OUT = 12  # most labels in the cross-validation
 _MOST_ROWS = 600
 _FEWEST_LABELS = 3
+_WEAKER = 5.0  # factor of the prior per degree, for its effect on predictions
 _DRAWN = 32  # samples for the effective number of parameters
 
 
@@ -153,20 +154,23 @@ class RidgeProblem:
             If the training data contain NaN or infinity.
         """
         if self._coefficients is None:
-            assert self._equations is not None
-            solutions = {
-                strength: np.split(
-                    ridge_solution(
-                        self._equations, self.degrees, strength=strength, finer=self.finer
-                    ),
-                    self.n_matrices,
-                    axis=1,
-                )
-                for strength in set(self._strengths)
-            }
-            own = [solutions[strength][k] for k, strength in enumerate(self._strengths)]
-            self._coefficients = np.concatenate(own, axis=1)
+            self._coefficients = self._coefficients_by(self.finer)
         return self._coefficients
+
+    def _coefficients_by(self, finer: float) -> Floats:
+        """Coefficients with this factor of the prior for each degree."""
+        if self._equations is None:
+            return self.coefficients  # there are no features
+        solutions = {
+            strength: np.split(
+                ridge_solution(self._equations, self.degrees, strength=strength, finer=finer),
+                self.n_matrices,
+                axis=1,
+            )
+            for strength in set(self._strengths)
+        }
+        own = [solutions[strength][k] for k, strength in enumerate(self._strengths)]
+        return np.concatenate(own, axis=1)
 
     def predict(self, rows: Floats) -> Floats:
         """Predict right-hand sides (m, …); zero if there are no features."""
@@ -185,12 +189,16 @@ class RidgeProblem:
     def samples(self, count: int, ratios: Floats, rng: np.random.Generator) -> list[Floats]:
         """Random coefficients from the posterior distribution.
 
+        Data that determine few of the coefficients do not show whether the prior is right, so the
+        change of the coefficients by a weaker one is added, with alternating signs.
+
         Parameters
         ----------
         ratios
             (matrices,) factors of the expected errors; those below one have no effect.
         """
-        out = [self.coefficients.copy() for _ in range(count)]
+        change = self._coefficients_by(_WEAKER) - self.coefficients
+        out = [self.coefficients + (-1.0) ** k * change for k in range(count)]
         width = self.coefficients.shape[1] // self.n_matrices
         for k, posterior in enumerate(self._posteriors()):
             for sample in out:

@@ -214,3 +214,14 @@ def test_every_feature_has_a_degree():
     for weight in (0, "odd", 1, 2):
         rows = bond.of(np.zeros((1, description.bond.count)), blank, weight)
         assert len(bond.degrees(weight)) == rows.shape[1]
+
+
+def test_bonds_as_long_as_the_cutoff_have_both_directions_or_none():
+    model = MatrixModel({1: (0,)}, ("a",))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        atoms = Atoms("H2", rng.uniform(0, 2, (2, 3)), cell=[2.0] * 3, pbc=True)
+        pairs = model.pairs(atoms)
+        keys = np.column_stack([pairs.first, pairs.second, pairs.shifts])
+        turned_keys = np.column_stack([pairs.second, pairs.first, -pairs.shifts])
+        assert {tuple(k) for k in keys.tolist()} == {tuple(k) for k in turned_keys.tolist()}

@@ -20,13 +20,13 @@ from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs, RadialFunc
 from otf.postprocess.electronic.learn import learn
 from otf.postprocess.electronic.model_file import read_model, write_model
 
-CELL_A, REACH_A = 2.4, 4.0
-SHELLS = {1: (0,), 3: (0,)}
+CELL_A, REACH_A = 2.0, 3.6
+SHELLS = {1: (0,)}
 
 
 def crystal(rng, repeats) -> Atoms:
-    """Displaced atoms of two species in the CsCl structure."""
-    atoms = bulk("LiH", "cesiumchloride", a=CELL_A).repeat(repeats)
+    """Displaced atoms of a body-centred cubic crystal."""
+    atoms = bulk("H", "bcc", a=CELL_A, cubic=True).repeat(repeats)
     atoms.positions += rng.normal(scale=0.04, size=atoms.positions.shape)
     return atoms
 
@@ -43,7 +43,7 @@ def exact(atoms: Atoms, *, spacing: float = 4.0) -> Matrices:
         np.concatenate([np.zeros((len(n), 3), dtype=int), shifts]),
     )
     smooth = (1.0 - (lengths / REACH_A) ** 2) ** 3
-    on_site = np.where(atoms.numbers == 1, -2.0, 2.0) + 3.0 * crowd
+    on_site = -2.0 + 3.0 * crowd
     hopping = -np.exp(-lengths) * smooth * (1.0 + crowd[first] + crowd[second])
     made = [
         BlockMatrix(atoms.numbers, SHELLS, pairs, np.concatenate(values))
@@ -68,7 +68,7 @@ def run_of(folder: Path, structures) -> Path:
 
 @pytest.fixture(scope="module")
 def model_file(tmp_path_factory) -> Path:
-    """A model of crystals of two cells, of which the smaller has four atoms."""
+    """A model of crystals of two cells, of four and eight atoms."""
     folder, rng = tmp_path_factory.mktemp("matrices"), np.random.default_rng(4)
     run_of(folder / "a", [crystal(rng, (2, 1, 1)) for _ in range(8)])
     run_of(folder / "b", [crystal(rng, (2, 2, 1)) for _ in range(4)])
@@ -156,8 +156,8 @@ def test_what_cannot_be_learned_together_is_refused(tmp_path):
 
 def test_k_points_are_as_dense_as_those_learned():
     rng = np.random.default_rng(6)
-    small, other = crystal(rng, (2, 1, 1)), crystal(rng, (4, 2, 3))
-    matrices = exact(small, spacing=9.6)  # 2 x 4 x 4
+    small, other = crystal(rng, (2, 1, 1)), crystal(rng, (4, 2, 2))
+    matrices = exact(small, spacing=8.0)  # 2 x 4 x 4
     filling = Filling.of([(small, matrices)])
     assert sorted(map(tuple, filling.kpoints(small).tolist())) == sorted(
         map(tuple, matrices.kpoints.tolist())
