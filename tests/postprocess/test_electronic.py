@@ -15,7 +15,7 @@ from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices, write_matrices
 from otf.orbitals.block_matrices import BlockMatrix, Matrices, Pairs
 from otf.postprocess.electronic.learned_matrices import sources_of
-from otf.postprocess.electronic.levels import bands, charges
+from otf.postprocess.electronic.levels import bands, charges, gap
 
 CELL_A = 2.4
 
@@ -149,3 +149,22 @@ def test_what_has_no_bands_says_so(run):
             below_eV=9.0,
             above_eV=9.0,
         )
+
+
+def test_left_out_errors_are_unknown_where_no_other_label_reaches(tmp_path):
+    lengths = [0.70, 0.72, 0.74, 0.76, 1.60]
+    for k, length in enumerate(lengths):
+        atoms = Atoms("H2", [[0, 0, 0], [0, 0, length]])
+        overlap, hopping = np.exp(-length), -2.0 * np.exp(-length)
+        made = [
+            BlockMatrix.of_dense(atoms.numbers, {1: (0,)}, np.array(m))
+            for m in ([[0.0, hopping], [hopping, 0.0]], [[1.0, overlap], [overlap, 1.0]], np.eye(2))
+        ]
+        matrices = Matrices(*made, electrons=2.0, cores=np.ones(2))
+        label = LabelMatrices(atoms, matrices, "scratch", 5, {})
+        write_matrices(tmp_path / f"matrices/{k:06d}.h5", label)
+    seen = Frames("some", atoms, atoms.positions[None], np.zeros((1, 3, 3)))
+    found = gap(sources_of([tmp_path], None, None), [seen])
+    assert "left-out error of the gap: unknown" in found.notes[0]
+    truth = -2.0 * hopping / (1.0 - overlap**2)
+    assert found.y["gap_eV"].mean[0] == pytest.approx(truth, abs=0.1)

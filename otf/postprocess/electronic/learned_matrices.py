@@ -24,6 +24,7 @@ from otf.errors import FileError, RunError
 from otf.io.frames import Frames
 from otf.io.matrices import LabelMatrices, read_matrices
 from otf.io.orbitals import read_orbitals
+from otf.model.one_thread import in_one_thread
 from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions
 from otf.postprocess.electronic.model_file import StoredModel, read_model
 from otf.runs.directory import RunDirectory
@@ -103,15 +104,21 @@ class LearnedFromRun:
     left_out: tuple[LabelMatrices, ...]
 
     def note(self, frames: Frames, *quantities: Quantity) -> str:
-        """See :class:`MatrixSource`; errors are the means of the labels left out."""
+        """See :class:`MatrixSource`; errors are the means of the labels left out.
+
+        They are unknown if the other labels do not reach any of them.
+        """
         errors: list[list[float]] = [[] for _ in quantities]
         for label in self.left_out:
-            found = self.trial.of(label.atoms)
+            try:
+                found = self.trial.of(label.atoms)
+            except RunError:  # its atoms are farther apart than those of the other labels
+                continue
             for quantity, each in zip(quantities, errors, strict=True):
                 each.append(quantity.error(quantity.of(found), quantity.true(label), label.atoms))
         return (
             f"from matrices learned from {self.learned.n_labels} labels; left-out error "
-            + _in_words(quantities, [float(np.mean(each)) for each in errors])
+            + _in_words(quantities, [float(np.mean(each or np.nan)) for each in errors])
             + _k_points_in_words(self.learned, frames)
         )
 
@@ -186,7 +193,7 @@ class LearnedFromFile:
 
 def _in_words(quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
     return ", ".join(
-        f"of {quantity.words}: {quantity.said(error)}"
+        f"of {quantity.words}: {quantity.said(error) if np.isfinite(error) else 'unknown'}"
         for quantity, error in zip(quantities, errors, strict=True)
     )
 
@@ -226,6 +233,7 @@ def sources_of(
     return [LearnedFromFile(model, stored if grid is None else stored.with_grid(grid))] * len(paths)
 
 
+@in_one_thread
 def learn_from(path: Path) -> LearnedFromRun:
     """Learn the matrices of the labels of a run.
 
