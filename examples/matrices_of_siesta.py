@@ -33,6 +33,7 @@ from otf.electrons.matrix_model import MatrixModel
 from otf.engines.labels import LabelFailure
 from otf.engines.protocol import DensityGuess
 from otf.orbitals.block_matrices import BlockMatrix
+from otf.postprocess.electronic.learn import DECAY_A, FINER_IF_SHORT
 from otf_siesta import fdf, guesses, matrices, orbitals
 from otf_siesta.engine import SiestaEngine
 from otf_siesta.geometry import read_structure
@@ -46,8 +47,6 @@ UNITS = {
     "purified": "electrons",
     "energy density": "eV",
 }
-DECAY_A, FINER = 0.7, 20.0
-
 parser = argparse.ArgumentParser(description=__doc__)
 parser.add_argument("runs", type=Path)
 parser.add_argument("--train", type=int, required=True)
@@ -177,7 +176,7 @@ model = MatrixModel(
         l_max=max(3, 2 * max(max(degrees) for degrees in shells.values())),
         bond=Reach(8, 0.4, options.reach),
         bond_budget=options.budget,
-        finer=FINER if options.test else Description().finer,
+        finer=FINER_IF_SHORT if options.test else Description().finer,
     ),
 )
 for atoms, learned in known:

@@ -7,6 +7,7 @@ import numpy as np
 from ase import Atoms
 
 from otf.arrays import Floats
+from otf.engines.extras import install_command
 from otf.engines.protocol import FinishedCalculation
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices
@@ -29,7 +30,11 @@ def read_finished(folder: Path) -> FinishedCalculation | None:
         from pyscf.scf.chkfile import load_scf
 
         molecule, found = load_scf(str(stored[0]))
-    except (ImportError, OSError, KeyError, TypeError) as error:
+    except ImportError as error:
+        raise EngineError(
+            f"{stored[0]}: needs PySCF ({error}): {install_command('dft')}"
+        ) from error
+    except (OSError, KeyError, TypeError) as error:
         raise EngineError(f"{stored[0]}: cannot be read by PySCF ({error})") from error
     energies, orbitals, occupations = (
         np.asarray(found[name]) for name in ("mo_energy", "mo_coeff", "mo_occ")

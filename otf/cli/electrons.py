@@ -34,8 +34,8 @@ def learn(*, paths: tuple[Path, ...], output: Path) -> None:
     if model.shortest_A is not None:
         click.echo(
             f"the shortest cell measures {model.shortest_A:.2f} A: in it atoms see their own "
-            "images, which move with them. Left-out errors do not hold for larger cells; the "
-            "expected errors that `otf analyse --model` prints do"
+            "images, which move with them. Left-out errors do not hold for larger cells; "
+            "`otf analyse --model` prints the errors expected there"
         )
     click.echo(f"written: {output}; use it with: otf analyse gap --model {output} STRUCTURES")
 

@@ -80,6 +80,11 @@ def neighbours(atoms: Atoms, cutoff: float) -> tuple[Ints, Ints, Ints]:
     return first, second, np.rint(shifts).astype(np.int64)
 
 
+def shortest_period(atoms: Atoms) -> float:
+    """Length of the shortest period, Angstrom; infinite for a molecule."""
+    return float(min(atoms.cell.lengths()[atoms.pbc], default=np.inf))
+
+
 def moments(atoms: Atoms, species: tuple[int, ...], reach: Reach, l_max: int) -> Floats:
     """Moments (N, species, n, lm) of all atoms."""
     first, second, shifts = neighbours(atoms, reach.cutoff)

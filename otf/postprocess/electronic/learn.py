@@ -9,6 +9,7 @@ from ase.data import chemical_symbols
 
 from otf.electrons.bond_features import BondFeatures
 from otf.electrons.density_guesses import describe
+from otf.electrons.environment import shortest_period
 from otf.electrons.filling import Filling
 from otf.electrons.learned_matrices import LearnedMatrices, MatrixEnsemble
 from otf.electrons.matrix_features import Description
@@ -31,9 +32,9 @@ from otf.runs.directory import RunDirectory
 
 _FEWEST = 3
 _SAMPLES = 4
-_DECAY_A = 0.7  # measured for GaAs and Al: see docs/results/matrices.md
+DECAY_A = 0.7  # measured for GaAs and Al: see docs/results/matrices.md
 _FINER = 10.0
-_FINER_IF_SHORT = 20.0  # fewer effects can be told apart if images move together
+FINER_IF_SHORT = 20.0  # fewer effects can be told apart if images move together
 _BUDGET = 5
 _MOST_FEATURES = 3000
 
@@ -62,10 +63,12 @@ def learn(paths: Sequence[Path]) -> StoredModel:
         )
     order = np.random.default_rng(0).permutation(len(labels))
     labels = [labels[k] for k in order]
-    labels = [replace(label, matrices=_with_shells(label, _shells(labels))) for label in labels]
+    shells = _shells(labels)
+    labels = [replace(label, matrices=_with_shells(label, shells)) for label in labels]
     overlaps = overlaps_of(functions, labels[0])
-    shortest = _shortest(labels)
-    description = describe_transfer(labels, short=shortest is not None)
+    shortest = min(shortest_period(label.atoms) for label in labels)
+    short = shortest < 2.0 * Description().around.cutoff
+    description = _describe(labels, short=short)
     tested = of_which_tested(len(labels))
     names = names_of(overlaps)
     model = model_of(labels[:-tested], overlaps, description)
@@ -77,10 +80,12 @@ def learn(paths: Sequence[Path]) -> StoredModel:
     filling = Filling.of([(label.atoms, label.matrices) for label in labels])
     mean = LearnedMatrices(model.fitted(), filling, model.n_labels, overlaps)
     ensemble = MatrixEnsemble(mean, model.samples(_SAMPLES, calibration))
-    return StoredModel(ensemble, functions, overlaps is not None, left_out, shortest)
+    return StoredModel(
+        ensemble, functions, overlaps is not None, left_out, shortest if short else None
+    )
 
 
-def describe_transfer(labels: Sequence[LabelMatrices], *, short: bool) -> Description:
+def _describe(labels: Sequence[LabelMatrices], *, short: bool) -> Description:
     """Description for structures other than the learned ones.
 
     Nearby atoms and low degrees are preferred more strongly than where errors at structures like
@@ -99,8 +104,8 @@ def describe_transfer(labels: Sequence[LabelMatrices], *, short: bool) -> Descri
     return replace(
         usual,
         bond_budget=budget,
-        around=replace(usual.around, decay_A=_DECAY_A),
-        finer=_FINER_IF_SHORT if short else _FINER,
+        around=replace(usual.around, decay_A=DECAY_A),
+        finer=FINER_IF_SHORT if short else _FINER,
     )
 
 
@@ -215,18 +220,6 @@ def _with_shells(label: LabelMatrices, shells: Shells) -> Matrices:
         overlap=changed(m.overlap),
         density=changed(m.density),
     )
-
-
-def _shortest(labels: Sequence[LabelMatrices], *, reach_A: float = 6.0) -> float | None:
-    """Shortest period of the cells if environments reach beyond half of it, Angstrom."""
-    periods = [
-        float(length)
-        for label in labels
-        for length, periodic in zip(label.atoms.cell.lengths(), label.atoms.pbc, strict=True)
-        if periodic
-    ]
-    shortest = min(periods, default=np.inf)
-    return shortest if shortest < 2.0 * reach_A else None
 
 
 def _error(model: MatrixModel, labels: Sequence[LabelMatrices]) -> float:

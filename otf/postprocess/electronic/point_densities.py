@@ -22,6 +22,7 @@ from otf.electrons.density.samples import (
     sample_of_points,
 )
 from otf.electrons.density.through_matrix import DensityOfMatrix, OrbitalValues, density_on
+from otf.electrons.environment import shortest_period
 from otf.errors import RunError
 from otf.io.matrices import LabelMatrices
 from otf.io.volumes import read_density
@@ -114,8 +115,8 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         raise RunError(f"{count} densities are too few to learn from: give more")
     species = sorted(set(atoms.numbers.tolist()))
     description = describe_points(len(species), count)
-    learned, shorter = _shortest_period(known(0).atoms), None
-    if learned * _LARGER < _shortest_period(atoms) < np.inf:
+    learned, shorter = shortest_period(known(0).atoms), None
+    if learned * _LARGER < shortest_period(atoms) < np.inf:
         shorter = learned
         description = replace(description, finer=_FINER_IN_LARGER_CELLS)
     model = DensityModel(species, description)
@@ -134,11 +135,6 @@ def learn_points(path: Path, files: Sequence[Path], atoms: Atoms) -> LearnedPoin
         model.learn(density.atoms, density.sample(reach, index))
     l1, l2 = np.mean(errors, axis=0)
     return LearnedPoints(model, float(l1), float(l2), shorter)
-
-
-def _shortest_period(atoms: Atoms) -> float:
-    """Length of the shortest period, Angstrom; infinite for a molecule."""
-    return float(min(atoms.cell.lengths()[atoms.pbc], default=np.inf))
 
 
 def _of_files(files: Sequence[Path]) -> tuple[int, Callable[[int], KnownDensity]]:
