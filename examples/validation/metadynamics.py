@@ -75,7 +75,8 @@ def _by_engine(run: Path) -> tuple[np.ndarray, Bias]:
     """Positions of the frames of a run by the engine alone, and its bias at the end."""
     _, config, atoms = read_run(run)
     dynamics, engine = config.dynamics, make_engine(config)
-    ensemble = make_ensemble(dynamics, atoms)
+    bias = make_bias(dynamics)
+    ensemble = make_ensemble(dynamics, atoms, bias)
     motion = SegmentIntegrator(
         ensemble, timestep_fs=dynamics.timestep_fs, frame_every=config.output.every
     )
@@ -91,7 +92,7 @@ def _by_engine(run: Path) -> tuple[np.ndarray, Bias]:
         forces = EngineForces(label(0), label)
         done = exhausted(motion.integrate(motion.position, ensemble.steps, forces, keep=(0, 0)))
         engine.close()
-    return np.array([frame.positions for frame in done.frames]), ensemble.bias
+    return np.array([frame.positions for frame in done.frames]), bias
 
 
 if __name__ == "__main__":

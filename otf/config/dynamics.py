@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from otf.config.bias import Bias, Metadynamics
-from otf.config.section import PositiveFloat, PositiveInt, Section
+from otf.config.section import FilePath, PositiveFloat, PositiveInt, Section
 
 EnsembleName = Literal["nve", "csvr", "langevin", "nhc", "npt", "npt_full", "slhmc"]
 CONSTANT_PRESSURE = ("npt", "npt_full")
@@ -87,6 +87,11 @@ class Dynamics(Section):
         default_factory=list,
         description="restraints, walls and metadynamics, added to the forces that move the atoms",
     )
+    plumed: FilePath | None = Field(
+        None,
+        description="input file of PLUMED, whose bias is added to the forces that move the atoms; "
+        "its files are in the folder plumed of the run directory",
+    )
     seed: Annotated[int, Field(ge=0)] = 1
 
     @model_validator(mode="after")
@@ -105,7 +110,9 @@ class Dynamics(Section):
 
     @model_validator(mode="after")
     def _bias_suits_the_ensemble(self) -> Self:
-        if self.bias and self.ensemble == "slhmc":
+        if self.bias and self.plumed:
+            raise ValueError("give bias or plumed; PLUMED has walls and restraints of its own")
+        if (self.bias or self.plumed) and self.ensemble == "slhmc":
             raise ValueError("bias needs dynamics, not ensemble 'slhmc'; remove one of them")
         growing = [term for term in self.bias if isinstance(term, Metadynamics)]
         if len(growing) > 1:

@@ -223,6 +223,11 @@ class Policy(Section):
         description="adaptive: largest share of the steps that are labelled, after the first "
         "20 labels, whatever the error",
     )
+    labels_at_once: PositiveInt = Field(
+        1,
+        description="number of labels that are computed at the same time, each by an engine of its "
+        "own: a segment has as many gaps; for replicas see replicas.labels_at_once",
+    )
     guard: PositiveFloat = Field(
         3.0,
         description="adaptive: label at once if the predicted mean error of an atom exceeds this "
@@ -343,6 +348,18 @@ class Config(Section):
         return self
 
     @model_validator(mode="after")
+    def _labels_at_once_are_of_one_model(self) -> Self:
+        for is_set, reason in (
+            (self.replicas.count > 1, "replicas: set replicas.labels_at_once in its place"),
+            (self.dynamics.ensemble == "slhmc", "slhmc, whose proposals follow one another"),
+            (self.model.residual != "off", "model.residual"),
+            (self.policy.force_check, "policy.force_check"),
+        ):
+            if is_set and self.policy.labels_at_once > 1:
+                raise ValueError(f"policy.labels_at_once must be 1 with {reason}")
+        return self
+
+    @model_validator(mode="after")
     def _replicas_are_of_one_kind(self) -> Self:
         replicas = self.replicas
         for name in ("temperatures_K", "structures"):
@@ -353,6 +370,8 @@ class Config(Section):
                 )
         if replicas.count == 1:
             return self
+        if self.dynamics.plumed is not None:
+            raise ValueError("dynamics.plumed is not available for replicas; start separate runs")
         if self.dynamics.ensemble == "slhmc":
             raise ValueError("replicas: slhmc freezes its model, but replicas continue to train it")
         if self.model.residual != "off":

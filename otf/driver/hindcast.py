@@ -64,7 +64,7 @@ class _Protocol:
 
     def next_label(self) -> tuple[int, Reason]:
         """The frame of the next label, and its reason."""
-        length, reason = planned(self.state, rest=len(self.frames) - 1 - self.last)
+        (length,), reason = planned(self.state, rest=len(self.frames) - 1 - self.last)
         every = self.policy.guard_every
         if every and not self.state.by_engine:
             level = self.policy.guard_level(self.state)

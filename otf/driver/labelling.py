@@ -8,8 +8,8 @@ and not learned.
 """
 
 import logging
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple, Protocol
@@ -19,6 +19,7 @@ from ase import Atoms
 
 from otf.driver.expected import Doubts, Expected
 from otf.engines.asking import ask
+from otf.engines.at_once import side_by_side
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import Disbelieved, LabelFailure, Labels
 from otf.engines.late import warned_when_late
@@ -78,6 +79,17 @@ class Refused(NamedTuple):
     reason: str
 
 
+class Wanted(NamedTuple):
+    """A structure to label, its step, and what the model expects of the label."""
+
+    atoms: Atoms
+    step: int
+    expected: Expected | None = None
+
+
+_Answer = Labels | LabelFailure | Refused
+
+
 @dataclass(frozen=True, eq=False)
 class Labeller:
     """An engine and the file its labels are stored in.
@@ -107,6 +119,11 @@ class Labeller:
         bare.set_constraint()
         return self.engine.check_forces(bare, index=index)
 
+    @property
+    def at_once(self) -> int:
+        """Number of labels that are computed at once."""
+        return self.engine.at_once
+
     def label(
         self, atoms: Atoms, *, index: int, step: int, expected: Expected | None = None
     ) -> Labels | LabelFailure:
@@ -117,47 +134,102 @@ class Labeller:
         expected
             What the model expects; None if there is none.
         """
-        stored = self.file.find(index, step, atoms)
-        if stored is not None:
-            _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
-            return stored
-        reason = self.file.refusal(step, atoms)
-        if reason:
-            return _disbelieved(reason)
-        with self._warned_when_late(index):
-            answer = self._answer(atoms, index, expected)
+        return self.labels([Wanted(atoms, step, expected)], index=index)[0]
+
+    def labels(self, wanted: Sequence[Wanted], *, index: int) -> list[Labels | LabelFailure]:
+        """Labels number ``index`` and following, computed at once, in their order.
+
+        Failures have no number: a label after one is written with the next free number. What one
+        label is checked against does not depend on the others.
+
+        Raises
+        ------
+        EngineError
+            If an engine raises it; labels that are complete are written before.
+        """
+        found = list(self._known(wanted, index))
+        rest, raised = wanted[len(found) :], None
+        for one, answer in zip(
+            rest, side_by_side(self._tasks(rest, index + len(found))), strict=True
+        ):
+            if isinstance(answer, Exception):
+                raised = raised or answer
+            else:
+                found.append(self._kept(one, answer))
+        if raised is not None:
+            raise raised
+        return found
+
+    def _known(self, wanted: Sequence[Wanted], index: int) -> Iterator[Labels | LabelFailure]:
+        """The first labels, as far as they were computed by an earlier session."""
+        for atoms, step, _ in wanted:
+            stored = self.file.find(index, step, atoms)
+            reason = "" if stored is not None else self.file.refusal(step, atoms)
+            if stored is not None:
+                _LOG.info("label %d, step %d: read from %s", index, step, self.file.path.name)
+                index += 1
+                yield stored
+            elif reason:
+                yield _disbelieved(reason)
+            else:
+                return
+
+    def _tasks(self, wanted: Sequence[Wanted], index: int) -> list[Callable[[], _Answer]]:
+        """What computes the labels, each to be called once, in any thread."""
+        levels, most_net_force = self._levels(), self._most_net_force()
+        model = threading.Lock()  # its energies are computed by one thread at a time
+
+        def task(number: int, atoms: Atoms, expected: Expected | None) -> Callable[[], _Answer]:
+            if expected is None:
+                return lambda: ask(self.engine, atoms, index=number)
+            energy_of = expected.energy_of
+
+            def locked(other: Atoms) -> float:
+                with model:
+                    return energy_of(other)
+
+            judged = replace(expected, most_net_force=most_net_force, energy_of=locked)
+            return lambda: ask_checked(
+                self.engine, atoms, index=number, expected=judged, levels=levels
+            )
+
+        return [
+            self._with_warning(number, task(number, one.atoms, one.expected))
+            for number, one in enumerate(wanted, index)
+        ]
+
+    def _kept(self, one: Wanted, answer: _Answer) -> Labels | LabelFailure:
+        """An answer of the engine as it is learned, written to disk."""
         if isinstance(answer, Refused):
-            self.file.refuse(step, atoms, answer.labels, answer.reason)
+            self.file.refuse(one.step, one.atoms, answer.labels, answer.reason)
             return _disbelieved(answer.reason)
-        if isinstance(answer, Labels) and self.needs_stress and answer.stress is None:
+        if isinstance(answer, LabelFailure):
+            return answer
+        if self.needs_stress and answer.stress is None:
             return LabelFailure(
                 "there is no stress in its label, and the model is to learn it",
                 "use an engine that computes it, or leave out constant pressure and "
                 "model.stress_noise_GPa",
             )
-        if isinstance(answer, Labels):
-            if index == 0 and self.warns_of_net_force:
-                self._warn_of_net_force(answer)
-            if self.subtracts_net_force:
-                answer = answer.without_net_force()
-            self.file.append(step, atoms, answer)
+        if len(self.file) == 0 and self.warns_of_net_force:
+            self._warn_of_net_force(answer)
+        if self.subtracts_net_force:
+            answer = answer.without_net_force()
+        self.file.append(one.step, one.atoms, answer)
         return answer
 
-    def _warned_when_late(self, index: int) -> AbstractContextManager[None]:
+    def _with_warning(self, index: int, task: Callable[[], _Answer]) -> Callable[[], _Answer]:
+        """A task that warns while its answer is late."""
         longest_s = max((self.file[i].labels.wall_s for i in range(len(self.file))), default=0.0)
         after_s = self.late_s
         if after_s is None:
             after_s = _LATE_S if len(self.file) else _LATE_FIRST_S
-        return warned_when_late(index, longest_s=longest_s, after_s=after_s)
 
-    def _answer(
-        self, atoms: Atoms, index: int, expected: Expected | None
-    ) -> Labels | LabelFailure | Refused:
-        if expected is None:
-            return ask(self.engine, atoms, index=index)
-        expected = replace(expected, most_net_force=self._most_net_force())
-        levels = self._levels()
-        return ask_checked(self.engine, atoms, index=index, expected=expected, levels=levels)
+        def warned() -> _Answer:
+            with warned_when_late(index, longest_s=longest_s, after_s=after_s):
+                return task()
+
+        return warned
 
     def _levels(self) -> list[float]:
         """Energies of other electronic states above that of the model, eV, from earlier labels."""

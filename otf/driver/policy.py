@@ -94,16 +94,34 @@ class PolicyState:
 Expectation = Callable[[float], float]
 
 
-def planned(state: PolicyState, *, rest: int) -> tuple[int, Reason]:
-    """Steps to the next label, and its reason, with so many steps left in the run.
+class Plan(NamedTuple):
+    """Steps of the next segment at which labels are taken, from 1, and the reason for the last."""
+
+    ends: tuple[int, ...]
+    reason: Reason
+
+
+def planned(state: PolicyState, *, rest: int, at_once: int = 1) -> Plan:
+    """The next segment, with so many steps left in the run: one gap, or several of equal length.
 
     A gap is lengthened rather than followed by a short one at the end of the run.
 
-    >>> planned(PolicyState(gap=100), rest=120), planned(PolicyState(gap=100), rest=130)
-    ((120, 'end'), (100, 'scheduled'))
+    Parameters
+    ----------
+    at_once
+        Number of labels that are computed at once.
+
+    >>> planned(PolicyState(gap=100), rest=120)
+    Plan(ends=(120,), reason='end')
+    >>> planned(PolicyState(gap=100), rest=330, at_once=3)
+    Plan(ends=(100, 200, 300), reason='scheduled')
     """
-    length = rest if rest <= _STRETCH * state.gap else state.steps
-    return length, "end" if length == rest else "scheduled"
+    length = int(at_once * state.gap)
+    if rest <= at_once * state.gap + (_STRETCH - 1.0) * state.gap:
+        length = rest
+    gaps = min(at_once, max(1, round(length / state.gap)))
+    ends = tuple(round(length * gap / gaps) for gap in range(1, gaps + 1))
+    return Plan(ends, "end" if length == rest else "scheduled")
 
 
 class Audit(NamedTuple):

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from otf.arrays import Floats
 from otf.driver.labelling import Labeller
 from otf.driver.policy import Policy, PolicyState, Reason
 from otf.dynamics.ensembles import DynamicsState
@@ -75,6 +76,27 @@ class ForceChecks:
 
 
 @dataclass(frozen=True, eq=False)
+class WaitingAudit:
+    """A committed structure that is labelled with the next ones.
+
+    Attributes
+    ----------
+    positions, cell
+        (N, 3) and (3, 3), Angstrom.
+    step
+        Its step in the run.
+    length, stands_for
+        Steps of its segment, and those that the audit stands for.
+    """
+
+    positions: Floats
+    cell: Floats
+    step: int
+    length: int
+    stands_for: float
+
+
+@dataclass(frozen=True, eq=False)
 class RunState:
     """State a run is resumed from, together with its configuration and its labels."""
 
@@ -87,6 +109,7 @@ class RunState:
     ledger: Ledger = field(default_factory=Ledger)
     sampler: SamplerState | None = None
     force_checks: ForceChecks = field(default_factory=ForceChecks)
+    waiting: WaitingAudit | None = None
 
 
 Phase = Literal["label", "predict", "replay"]
@@ -108,19 +131,21 @@ class Segment:
     ----------
     label
         The label that ended the segment; None if it failed.
-    audit
-        The label of a random one of its committed steps, which few segments have.
+    others
+        Other labels, in their order: of a random one of its committed steps or of those of the
+        segment before, and of ends of earlier gaps.
     """
 
     frames: list[Frame]
     label: LabelRecord | None
     state: RunState
-    audit: LabelRecord | None = None
+    others: tuple[LabelRecord, ...] = ()
 
     @property
     def labels(self) -> list[LabelRecord]:
-        """The records of its labels."""
-        return [record for record in (self.label, self.audit) if record is not None]
+        """The records of its labels, in their order."""
+        found = [*self.others] if self.label is None else [self.label, *self.others]
+        return sorted(found, key=lambda record: record.index)
 
 
 Record = Activity | Segment

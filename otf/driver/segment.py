@@ -5,7 +5,7 @@ for the proposals of hybrid Monte Carlo. It starts from a given position, so tha
 integrated again with another model and the same random numbers.
 """
 
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Collection, Generator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -179,13 +179,13 @@ class Integrated:
     reason
         Why it ended early, or None.
     passed
-        Copy of the atoms at the step that was asked for, or None.
+        Copies of the atoms at the steps that were asked for, as far as they were reached.
     """
 
     frames: list[Frame]
     length: int
     reason: Reason | None
-    passed: Atoms | None = None
+    passed: Mapping[int, Atoms]
 
 
 Alarm = Callable[[int, Driving], Reason | None]
@@ -239,7 +239,7 @@ class SegmentIntegrator:
         phase: Phase | None = None,
         alarm: Alarm | None = None,
         keep: tuple[int, int] | None = None,
-        copy_at: int | None = None,
+        copy_at: Collection[int] = (),
     ) -> Generator[Activity, None, Integrated]:
         """Integrate a segment.
 
@@ -258,7 +258,7 @@ class SegmentIntegrator:
         keep
             Source and number of labels of the frames to keep; None to keep none.
         copy_at
-            Step of the segment, from 1, at which to copy the atoms.
+            Steps of the segment, from 1, at which to copy the atoms.
 
         Returns
         -------
@@ -266,15 +266,15 @@ class SegmentIntegrator:
             With the reason ``"explosion"`` if the dynamics diverged; positions are then invalid.
         """
         self.go_to(start)
-        atoms, frames, passed = self._ensemble.atoms, list[Frame](), None
+        atoms, frames, passed = self._ensemble.atoms, list[Frame](), dict[int, Atoms]()
         driving, bias = forces.begin(atoms, self.step, length), self._ensemble.bias
-        acting = bias.begin(forces.acting(driving), atoms)
+        acting = bias.begin(forces.acting(driving), atoms, self.step)
         self.ledger = self.ledger.switched(driving.energy)
 
         def forces_ahead(moved: Atoms) -> Acting:
             nonlocal driving
             driving = forces.at(moved, self.step + 1)
-            return bias.moved(forces.acting(driving), moved)
+            return bias.moved(forces.acting(driving), moved, self.step + 1)
 
         for done in range(1, length + 1):
             before, worked = atoms.get_positions(), forces.work
@@ -283,9 +283,9 @@ class SegmentIntegrator:
             except (FloatingPointError, ValueError) as error:
                 if type(error) is ValueError and not self._has_collapsed():
                     raise
-                return Integrated(frames, done - 1, "explosion")
+                return Integrated(frames, done - 1, "explosion", passed)
             if forces.diverged(before, atoms, driving):
-                return Integrated(frames, done - 1, "explosion")
+                return Integrated(frames, done - 1, "explosion", passed)
             self.step += 1
             self.ledger = self.ledger.moved(
                 driving.energy,
@@ -294,17 +294,16 @@ class SegmentIntegrator:
                 work=forces.work - worked,
                 bias=bias.work,
             )
-            if bias.grows_at(self.step):
-                acting = bias.grown(forces.acting(driving), atoms)
-            if done == copy_at:
-                passed = atoms.copy()
+            acting = bias.grown(atoms, self.step)
+            if done in copy_at:
+                passed[done] = atoms.copy()
             if keep is not None:
                 frames += self.frame(driving, source=keep[0], labels=keep[1])
             if phase is not None:
                 yield Activity(self.step, phase)
             reason = alarm(done, driving) if alarm is not None and done < length else None
             if reason is not None:
-                return Integrated(frames, done, reason)
+                return Integrated(frames, done, reason, passed)
         return Integrated(frames, length, None, passed)
 
     def _has_collapsed(self) -> bool:

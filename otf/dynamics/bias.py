@@ -13,8 +13,9 @@ Parrinello, Phys. Rev. Lett. 100, 020603 (2008). The model and the labels have n
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms
@@ -143,7 +144,51 @@ class Pushed:
     stress: Floats | None
 
 
-class Bias:
+class BiasState(NamedTuple):
+    """What a bias has grown to.
+
+    Attributes
+    ----------
+    hills
+        (hills, d + 1) centres and heights of :class:`Bias`.
+    files
+        Lengths of the files of :class:`otf.runs.plumed.PlumedBias`, bytes.
+    """
+
+    hills: Floats
+    files: Mapping[str, int]
+
+
+class AddedForces(Protocol):
+    """What is added to the forces that move the atoms along a trajectory."""
+
+    @property
+    def work(self) -> float:
+        """Done on the atoms during the latest step, eV."""
+        ...
+
+    def begin(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """What moves the atoms at the start of a segment."""
+        ...
+
+    def moved(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """What moves the atoms at their new positions, those of a step."""
+        ...
+
+    def grown(self, atoms: Atoms, step: int) -> Acting:
+        """What moves the atoms once the step is complete, after which the bias may have grown."""
+        ...
+
+    def capture(self) -> BiasState:
+        """The present state, at the end of a segment."""
+        ...
+
+    def restore(self, state: BiasState) -> None:
+        """Return to a captured state."""
+        ...
+
+
+class Bias(AddedForces):
     """The sum of the biases of a run, with the hills of metadynamics; nothing without any.
 
     Parameters
@@ -155,8 +200,6 @@ class Bias:
     ----------
     hills
         (hills, d + 1) centres and heights of the hills so far.
-    work
-        Done on the atoms by the bias during the latest step, eV.
     """
 
     def __init__(self, potentials: Sequence[Potential] = ()) -> None:
@@ -164,34 +207,47 @@ class Bias:
         self._growing = next((p for p in potentials if isinstance(p, Metadynamics)), None)
         width = 0 if self._growing is None else len(self._growing.variables) + 1
         self.hills: Floats = np.zeros((0, width))
-        self.work = 0.0
-        self._energy = 0.0
+        self._work = self._energy = 0.0
 
-    def begin(self, acting: Acting, atoms: Atoms) -> Acting:
-        """What moves the atoms at the start of a segment."""
-        self._energy, pushed = self._added(acting, atoms)
-        self.work = 0.0
+    @property
+    def work(self) -> float:
+        """See :class:`AddedForces`."""
+        return self._work
+
+    def begin(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """See :class:`AddedForces`."""
+        self._work = 0.0
+        return self._pushed_by(acting, atoms)
+
+    def moved(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """See :class:`AddedForces`."""
+        before = self._energy
+        pushed = self._pushed_by(acting, atoms)
+        self._work = before - self._energy
         return pushed
 
-    def moved(self, acting: Acting, atoms: Atoms) -> Acting:
-        """What moves the atoms at their new positions."""
-        energy, pushed = self._added(acting, atoms)
-        self.work = self._energy - energy
-        self._energy = energy
-        return pushed
-
-    def grows_at(self, step: int) -> bool:
-        """Whether a hill is added after a step."""
-        return self._growing is not None and step % self._growing.every == 0
-
-    def grown(self, acting: Acting, atoms: Atoms) -> Acting:
-        """What moves the atoms once a hill has been added at their positions."""
+    def grown(self, atoms: Atoms, step: int) -> Acting:
+        """See :class:`AddedForces`; a hill is added every so many steps."""
         growing = self._growing
-        assert growing is not None
+        if growing is None or step % growing.every:
+            return self._pushed
         values = np.array([variable.of(atoms).value for variable in growing.variables])
         self.hills = np.vstack([self.hills, growing.hill(values, self.hills)])
-        self._energy, pushed = self._added(acting, atoms)
-        return pushed
+        return self._pushed_by(self._bare, atoms)
+
+    def capture(self) -> BiasState:
+        """See :class:`AddedForces`."""
+        return BiasState(self.hills, {})
+
+    def restore(self, state: BiasState) -> None:
+        """See :class:`AddedForces`."""
+        self.hills = state.hills
+
+    def _pushed_by(self, acting: Acting, atoms: Atoms) -> Acting:
+        """What moves the atoms with the bias, of which the energy is kept."""
+        self._bare = acting
+        self._energy, self._pushed = self._added(acting, atoms)
+        return self._pushed
 
     def energy(self, atoms: Atoms) -> float:
         """Energy of a structure with the present hills, eV."""

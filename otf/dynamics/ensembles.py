@@ -68,8 +68,8 @@ class DynamicsState:
         Positions and momenta of thermostat and barostat, flat; empty if there are none.
     stage
         Index of the stage of the run.
-    hills
-        Those of :class:`otf.dynamics.bias.Bias`.
+    hills, files
+        See :class:`otf.dynamics.bias.BiasState`.
     """
 
     positions: Floats
@@ -79,6 +79,7 @@ class DynamicsState:
     baths: Floats = field(default_factory=lambda: np.zeros(0))
     stage: int = 0
     hills: Floats = field(default_factory=lambda: np.zeros((0, 0)))
+    files: Mapping[str, int] = field(default_factory=dict)
 
 
 class Ensemble:

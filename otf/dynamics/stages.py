@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from ase import Atoms
 
-from otf.dynamics.bias import Bias
+from otf.dynamics.bias import AddedForces, Bias, BiasState
 from otf.dynamics.ensembles import A, DynamicsState, Ensemble, EnsembleSettings
 from otf.dynamics.velocities import remove_motion, thermal_momenta
 
@@ -58,10 +58,10 @@ class StagedEnsemble:
         *,
         translation: bool = False,
         rotation: bool = False,
-        bias: Bias | None = None,
+        bias: AddedForces | None = None,
     ) -> None:
         self.atoms = atoms
-        self.bias = bias or Bias()
+        self.bias: AddedForces = bias or Bias()
         self.stages = tuple(stages)
         self._ends = np.cumsum([stage.steps for stage in stages])
         self.rng = rng
@@ -139,11 +139,12 @@ class StagedEnsemble:
 
     def capture(self) -> DynamicsState:
         """A copy of the current state."""
-        return replace(self._now.capture(), stage=self._number, hills=self.bias.hills)
+        hills, files = self.bias.capture()
+        return replace(self._now.capture(), stage=self._number, hills=hills, files=files)
 
     def restore(self, state: DynamicsState) -> None:
         """Restore a captured state bit by bit."""
         if state.stage != self._number:
             self._enter(state.stage)
         self._now.restore(state)
-        self.bias.hills = state.hills
+        self.bias.restore(BiasState(state.hills, state.files))

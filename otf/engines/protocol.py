@@ -119,6 +119,11 @@ class LabelSource(Protocol):
         """Initial densities to start labels from."""
         return "previous"
 
+    @property
+    def at_once(self) -> int:
+        """Labels of successive numbers that it computes at once, each called in its own thread."""
+        return 1
+
     @abstractmethod
     def label(
         self,

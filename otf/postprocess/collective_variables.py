@@ -74,6 +74,11 @@ def free_energy_along(
     dynamics = settings[min(int(stages[0]), len(settings) - 1)]  # hybrid Monte Carlo has one
     if dynamics.ensemble == "nve" or dynamics.temperature_end_K is not None:
         raise RunError(f"{path}: a free energy needs a thermostat of constant temperature")
+    if config.dynamics.plumed is not None:
+        raise RunError(
+            f"{path}: PLUMED analyses its bias itself: plumed sum_hills --hills "
+            f"{run.plumed / 'HILLS'}"
+        )
     potentials = potentials_of(config.dynamics)
     growing = [p for p in potentials if isinstance(p, Metadynamics)]
     if variable is None:

@@ -30,6 +30,8 @@ def facts_of(run: RunDirectory, config: Config, state: RunState, atoms: Atoms) -
     }
     if dynamics.bias:
         facts["bias"] = ", ".join(_in_words(term) for term in dynamics.bias)
+    if dynamics.plumed is not None:
+        facts["bias"] = "PLUMED (plumed/plumed.dat)"
     return facts
 
 

@@ -53,8 +53,10 @@ def _effect(run: RunDirectory, frames: Frames, curves: Curves) -> tuple[str, dic
             why = next((note for note in found.notes if note.startswith("correction")), "")
             unknown = "What the error of the model does to them is not known"
             return f"{unknown} ({html.escape(why)}).", {}
-        corrected[f"{name}_corrected"] = found.y[name]
         area = np.abs(curves.y[name].mean).sum()
+        if area == 0.0:  # a species with a single atom, or one that stays far away
+            continue
+        corrected[f"{name}_corrected"] = found.y[name]
         pair = name.removeprefix("g_").removesuffix("_per_A").replace("_", "-")
         moved = 100.0 * np.abs(shift.mean).sum() / area
         noise = 100.0 * _OF_NOISE * np.nansum(shift.error) / area

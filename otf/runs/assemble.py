@@ -14,6 +14,7 @@ from otf.driver.labelling import Labeller, LabelStore
 from otf.driver.policy import FixedPolicy
 from otf.driver.policy import Policy as SwitchPolicy
 from otf.driver.records import Parts
+from otf.dynamics.bias import AddedForces
 from otf.dynamics.ensembles import EnsembleSettings
 from otf.dynamics.hybrid_monte_carlo import SamplerSettings
 from otf.dynamics.stages import Stage, StagedEnsemble
@@ -205,8 +206,16 @@ def make_policy(policy: Policy, timestep_fs: float) -> SwitchPolicy:
     )
 
 
-def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
-    """Create the integrators of ``atoms``, and set its initial velocities."""
+def make_ensemble(
+    dynamics: Dynamics, atoms: Atoms, bias: AddedForces | None = None
+) -> StagedEnsemble:
+    """Create the integrators of ``atoms``, and set its initial velocities.
+
+    Parameters
+    ----------
+    bias
+        By default that of ``dynamics.bias``.
+    """
     stages = dynamics.staged()
     rng = np.random.default_rng(dynamics.seed)
     translation, rotation = removed_motion(dynamics, atoms)
@@ -225,7 +234,7 @@ def make_ensemble(dynamics: Dynamics, atoms: Atoms) -> StagedEnsemble:
         rng,
         translation=translation,
         rotation=rotation,
-        bias=make_bias(dynamics),
+        bias=bias or make_bias(dynamics),
     )
 
 
@@ -291,6 +300,7 @@ def make_parts(
     *,
     trainer: Learner | None = None,
     noise: LabelNoise | None = None,
+    bias: AddedForces | None = None,
 ) -> Parts:
     """Create the parts of a run for the loop.
 
@@ -306,11 +316,13 @@ def make_parts(
         By default a new one, without baseline and labels of earlier runs.
     noise
         Noise of the labels, if it was measured.
+    bias
+        By default that of ``dynamics.bias``.
     """
     if trainer is None:
         trainer = trainer_of(config, atoms, noise=noise)
     return Parts(
-        ensemble=make_ensemble(config.dynamics, atoms),
+        ensemble=make_ensemble(config.dynamics, atoms, bias),
         trainer=trainer,
         policy=make_policy(config.policy, config.dynamics.timestep_fs),
         labeller=make_labeller(config, engine, file),

@@ -18,6 +18,7 @@ from otf.runs.check import check
 from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
 from otf.runs.earlier import EarlierLabels, write_earlier
 from otf.runs.learn_from import absolute, gathered
+from otf.runs.plumed import keep_input, with_plumed
 from otf.runs.resolved import engine_files, resolved_yaml
 from otf.runs.structure import counterpart, make_structure, notes_on
 
@@ -46,6 +47,7 @@ def create_run(config: Config, source: Path, path: Path) -> RunDirectory:
         atoms = make_structure(config, source.parent)
         # Check before the directory exists, so that the name stays free for another try.
         check(config, atoms, make_engine(config).capabilities)
+        config = with_plumed(config, source.parent, atoms)
         structures = _structures_of_replicas(config, source.parent, atoms)
         earlier = gathered(config, source.parent, atoms)
     except ConfigError as error:
@@ -76,7 +78,7 @@ def make_room(path: Path) -> None:
             )
         with sole_owner(run.lock):  # begun, but no label was computed: reuse it
             _LOG.info("%s holds no label yet and is used again", path)
-            made = (*replicas_below(path), run.earlier, *path.glob("baseline-*"))
+            made = (*replicas_below(path), run.earlier, run.plumed, *path.glob("baseline-*"))
             for folder in filter(Path.exists, made):
                 shutil.rmtree(folder)
 
@@ -109,6 +111,8 @@ def write_run(
         ase.io.write(run.structure, atoms)
         for file in engine_files(config):
             load_engine(file.kind).keep_input(file.path, path / file.copy)
+        if config.dynamics.plumed is not None:
+            keep_input(config.dynamics.plumed, run.plumed)
         for number, structure in enumerate(structures):
             ase.io.write(path / f"replica-{number}.traj", structure)
         write_earlier(run, earlier)
@@ -141,7 +145,7 @@ def _structures_of_replicas(config: Config, folder: Path, first: Atoms) -> list[
 def _barely_begun(run: RunDirectory) -> bool:
     """Whether a kill left only files that are written before the configuration."""
     return run.path.is_dir() and all(
-        item.name in (run.structure.name, run.earlier.name)
+        item.name in (run.structure.name, run.earlier.name, run.plumed.name)
         or item.name.startswith(("engine_", "replica-"))
         or (item.name.startswith(run.config.name) and item.suffix == UNFINISHED)
         for item in run.path.iterdir()

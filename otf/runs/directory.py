@@ -114,6 +114,11 @@ class RunDirectory:
         return self.matrices / "orbitals.h5"
 
     @property
+    def plumed(self) -> Path:
+        """Input and output of PLUMED; see :mod:`otf.runs.plumed`."""
+        return self.path / "plumed"
+
+    @property
     def scratch(self) -> Path:
         """The engine's own files."""
         return self.path / "engine"
@@ -215,4 +220,7 @@ def _change_steps(run: RunDirectory, config: Config, steps: int) -> None:
 
 def is_biased(path: Path) -> bool:
     """Whether a path is the directory of a run with a bias."""
-    return RunDirectory(path).config.exists() and bool(read_run(path)[1].dynamics.bias)
+    if not RunDirectory(path).config.exists():
+        return False
+    dynamics = read_run(path)[1].dynamics
+    return bool(dynamics.bias) or dynamics.plumed is not None

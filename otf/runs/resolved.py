@@ -9,6 +9,8 @@ from otf.config.engine_section import EngineSection
 from otf.config.writer import to_yaml
 from otf.engines.registry import load_engine, path_options
 
+PLUMED_INPUT = "plumed/plumed.dat"  # see otf.runs.plumed
+
 
 class EngineFile(NamedTuple):
     """A file that an engine's options name, which becomes part of the run directory.
@@ -75,6 +77,8 @@ def resolved_yaml(config: Config, structure: str) -> str:
     for file in engine_files(config):
         section = data["engine"] if file.term is None else data["model"]["baseline"][file.term]
         section[file.option] = file.copy
+    if config.dynamics.plumed is not None:
+        data["dynamics"]["plumed"] = PLUMED_INPUT
     data["output"].pop("directory", None)
     if not data["learn_from"]:
         data.pop("learn_from")

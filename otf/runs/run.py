@@ -23,6 +23,7 @@ from otf.runs.create import make_room, write_run
 from otf.runs.directory import RunDirectory, change_steps, one_run, read_run
 from otf.runs.frames import FrameSequence
 from otf.runs.learn_from import absolute, gathered
+from otf.runs.plumed import with_plumed
 from otf.runs.session import open_session
 from otf.runs.structure import prepared
 from otf.runs.summary import Outcome, Summary, summarise
@@ -108,8 +109,13 @@ class Run:
         if checked.replicas.count > 1:
             raise ConfigError(["replicas: several replicas are run from the command line"])
         self._calculator = None if isinstance(engine, str | Mapping) else engine
+        if self._calculator is not None and checked.policy.labels_at_once > 1:
+            raise ConfigError(
+                ["policy.labels_at_once: a calculator object computes one label at a time; name it"]
+            )
         start = prepared(checked.system, atoms, where)
         check(checked, start, self._engine_for(checked).capabilities)
+        checked = with_plumed(checked, Path(), start)
         make_room(path)
         earlier = gathered(checked, Path(), start)
         named = absolute(checked.learn_from, Path())

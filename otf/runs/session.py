@@ -25,6 +25,8 @@ from otf.runs.commit import committed
 from otf.runs.directory import RunDirectory
 from otf.runs.earlier import read_earlier, taught
 from otf.runs.noise import measured_noise
+from otf.runs.opened_engines import opened
+from otf.runs.plumed import bias_by_plumed
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stress_check import strained_label, warn_of_stress
 from otf.runs.summary import Outcome, Summary, summarise
@@ -126,13 +128,14 @@ def open_session(
                 "the system; their work is in the summary"
             )
         try:
-            engine.open(atoms, run.scratch)
             with (
+                opened(config, engine, atoms, run.scratch) as engines,
                 stop_on_signals() as request,
                 closing(LabelFile(run.labels)) as file,
                 closing(baseline_of(config, run, atoms)) as baseline,
+                bias_by_plumed(config, run.plumed, atoms) as bias,
             ):
-                source = warm_started(engine, run.matrices)
+                source = warm_started(engines, run.matrices)
                 labeller = make_labeller(config, source, file)
                 target = config.policy.force_target_meV_A * MEV
                 strained = strained_label(run, engine, labeller, atoms)
@@ -146,13 +149,13 @@ def open_session(
                     earlier=taught(read_earlier(run), atoms),
                     baseline=baseline,
                 )
-                parts = make_parts(config, atoms, source, file, trainer=trainer, noise=noise)
+                parts = make_parts(
+                    config, atoms, source, file, trainer=trainer, noise=noise, bias=bias
+                )
                 yield Session(run, config, engine, parts, request, began)
         except Exception as error:
             _LOG.error("stopped: %s", error)
             raise
-        finally:
-            engine.close()
 
 
 def run_session(

@@ -6,6 +6,7 @@ files of earlier labels, so that a resumed run repeats its labels exactly.
 
 import functools
 import logging
+import threading
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -42,6 +43,8 @@ _CANDIDATES: dict[WarmStart, tuple[str, ...]] = {
 def warm_started(engine: LabelSource, folder: Path) -> LabelSource:
     """Wrap an engine to start from initial density guesses, if it returns matrices.
 
+    Labels that are computed at once do not know each other: each learns from those so many before.
+
     Parameters
     ----------
     folder
@@ -49,7 +52,7 @@ def warm_started(engine: LabelSource, folder: Path) -> LabelSource:
     """
     if not engine.capabilities.matrices:
         return engine
-    return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start])
+    return WarmStarted(engine, folder, _CANDIDATES[engine.warm_start], unknown=engine.at_once - 1)
 
 
 @dataclass(frozen=True)
@@ -68,12 +71,23 @@ class WarmStarted(LabelSource):
     ----------
     candidates
         Guesses that may be used; if empty, the engine chooses its start and matrices are only kept.
+    unknown
+        Latest labels that may not be complete yet.
     """
 
-    def __init__(self, engine: LabelSource, folder: Path, candidates: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        engine: LabelSource,
+        folder: Path,
+        candidates: tuple[str, ...],
+        *,
+        unknown: int = 0,
+    ) -> None:
         self._engine = engine
         self._folder = folder
         self._candidates = candidates
+        self._unknown = unknown
+        self._lock = threading.Lock()  # of all below, for labels that are computed at once
         self._guesses = DensityGuesses()
         self._learned = 0  # labels before this one were learned
         self._starts: list[_Start] = []
@@ -89,6 +103,11 @@ class WarmStarted(LabelSource):
         """See :class:`otf.engines.protocol.LabelSource`."""
         return self._engine.warm_start
 
+    @property
+    def at_once(self) -> int:
+        """See :class:`otf.engines.protocol.LabelSource`."""
+        return self._engine.at_once
+
     def label(
         self,
         atoms: Atoms,
@@ -101,14 +120,15 @@ class WarmStarted(LabelSource):
         with suppress(OSError):
             self._file(index).unlink()  # of a label that was not committed
         guesses: dict[str, BlockMatrix] = {}
-        chosen = SCRATCH if FROM_SCRATCH in remedies or index == 0 else PREVIOUS
-        if self._candidates:
-            self._catch_up(index)
-            guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
-            chosen = self._best(guesses, index)
-        # The engine itself starts from the density matrix of the previous label.
-        if guess is None and chosen not in (PREVIOUS, SCRATCH):
-            guess = self._guess(guesses[chosen])
+        chosen = SCRATCH if FROM_SCRATCH in remedies or index <= self._unknown else PREVIOUS
+        with self._lock:
+            if self._candidates:
+                self._catch_up(max(0, index - self._unknown))
+                guesses = {} if FROM_SCRATCH in remedies else self._guesses.of(atoms)
+                chosen = self._best(guesses, index)
+            # The engine itself starts from the density matrix of the previous label.
+            if guess is None and chosen not in (PREVIOUS, SCRATCH):
+                guess = self._guess(guesses[chosen])
         answer = self._engine.label(atoms, index=index, remedies=remedies, guess=guess)
         matrices = self.matrices() if isinstance(answer, Labels) else None
         if isinstance(answer, Labels) and matrices is not None:
@@ -119,8 +139,9 @@ class WarmStarted(LabelSource):
             }
             label = LabelMatrices(atoms, matrices, chosen, answer.scf_iterations, errors)
             try:
-                write_matrices(self._file(index), label)
-                self._keep_orbitals(matrices)
+                with self._lock:
+                    write_matrices(self._file(index), label)
+                    self._keep_orbitals(matrices)
             except (FileError, OSError) as error:  # the label itself is more important
                 _LOG.warning("label %d: its matrices are not kept: %s", index, error)
             _LOG.info("label %d: started from: %s", index, chosen)

@@ -118,17 +118,23 @@ def check(cluster: Cluster, known: dict[str, Partition]) -> None:
         raise ClusterError("\n".join(problems))
 
 
-def check_ranks(cluster: Cluster, ranks: int, threads: int) -> None:
+def check_ranks(cluster: Cluster, ranks: int, threads: int, *, at_once: int = 1) -> None:
     """Check that the engine needs no more cores than the job requests.
+
+    Parameters
+    ----------
+    at_once
+        Number of labels that are computed at the same time.
 
     Raises
     ------
     ClusterError
         If it needs more.
     """
-    needed, asked = ranks * threads, cluster.tasks * cluster.threads
+    needed, asked = at_once * ranks * threads, cluster.tasks * cluster.threads
     if needed > asked:
+        of_each = f" for each of {at_once} labels at once" if at_once > 1 else ""
         raise ClusterError(
-            f"engine.ranks: {ranks} ranks of {threads} threads need {needed} cores, and the job "
-            f"requests {asked}; raise cluster.tasks or cluster.threads"
+            f"engine.ranks: {ranks} ranks of {threads} threads{of_each} need {needed} cores, and "
+            f"the job requests {asked}; raise cluster.tasks or cluster.threads"
         )

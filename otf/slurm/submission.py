@@ -106,4 +106,9 @@ def _refuse_twice(path: Path) -> None:
 def _check_engine(config: Config) -> None:
     options = config.engine.options
     if isinstance(options.get("ranks"), int):
-        check_ranks(config.cluster, options["ranks"], options.get("threads", 1))
+        check_ranks(
+            config.cluster,
+            options["ranks"],
+            options.get("threads", 1),
+            at_once=config.policy.labels_at_once,
+        )

@@ -250,7 +250,7 @@ def test_a_forecast_shortens_gaps_and_never_lengthens_them():
 
 @given(gap=st.floats(1, 100), rest=st.integers(1, 500))
 def test_plans_end_with_the_gap_or_with_the_run(gap, rest):
-    length, reason = planned(PolicyState(gap, False), rest=rest)
+    (length,), reason = planned(PolicyState(gap, False), rest=rest)
     assert length == (rest if rest <= 1.25 * gap else int(gap))
     assert {"end": length == rest, "scheduled": length < rest}[reason]
 

@@ -61,7 +61,7 @@ def assert_pushes_downhill(bias, atoms, *, kink=0.0):
         ends = [bias.energy(make(atoms, *where, size)) for size in (STEP, -STEP)]
         return (ends[0] - ends[1]) / (2.0 * STEP)
 
-    pushed = bias.begin(NOTHING, atoms)
+    pushed = bias.begin(NOTHING, atoms, 0)
     forces = [[-slope(displaced, i, axis) for axis in range(3)] for i in range(4)]
     stress = [[slope(strained, r, c) / atoms.get_volume() for c in range(3)] for r in range(3)]
     steep = 1.0 + np.abs(pushed.forces).max() ** 3  # variables are curved where atoms come close

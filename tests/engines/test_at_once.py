@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 
-from otf.engines.at_once import label_at_once
+from otf.engines.at_once import SeveralEngines, label_at_once, side_by_side
 from otf.engines.labels import LabelFailure, Labels
 
 LABEL_S = 0.2
@@ -69,3 +69,27 @@ def test_leaving_early_begins_no_further_label():
         break
     time.sleep(3 * LABEL_S)
     assert sum(len(engine.asked) for engine in engines) <= 4
+
+
+def test_engines_take_turns_and_number_their_own_labels():
+    engines = [Slow(), Slow(), Slow()]
+    several, structure = SeveralEngines(engines), structures(1)[0]
+    tasks = [lambda n=n: several.label(structure, index=n) for n in range(6, 9)]
+    assert [labels.energy for labels in side_by_side(tasks)] == [-2.0, -2.0, -2.0]
+    assert [engine.asked for engine in engines] == [[2], [2], [2]]
+    several.label(structure, index=10)
+    assert engines[1].asked == [2, 3]
+
+
+def test_results_come_in_the_order_of_the_tasks_with_what_was_raised():
+    def task(number):
+        time.sleep(0.05 * (3 - number))
+        if number == 1:
+            raise KeyError(number)
+        return number
+
+    found = list(side_by_side([lambda n=n: task(n) for n in range(3)]))
+    assert [found[0], found[2]] == [0, 2]
+    assert isinstance(found[1], KeyError)
+    with pytest.raises(KeyError):
+        list(side_by_side([lambda: task(1)]))

@@ -26,6 +26,7 @@ dynamics:
 policy:
   force_target_meV_A: {target}
   gap_max: 60
+  labels_at_once: {at_once}
 """
 
 
@@ -86,8 +87,13 @@ def undisturbed(tmp_path_factory):
             if job == "siesta":
                 config.write_text(server_config(folder))
             else:
-                bias = HILLS if job == "langevin" else "[]"
-                text = CONFIG.format(engine="tblite", ensemble=job, target=5, bias=bias)
+                text = CONFIG.format(
+                    engine="tblite",
+                    ensemble="nve" if job == "at once" else job,
+                    target=5,
+                    bias=HILLS if job == "langevin" else "[]",
+                    at_once=3 if job == "at once" else 1,
+                )
                 config.write_text(text if job != "slhmc" else text.replace("4000", "150"))
             subprocess.run(otf("run", config, "--output", folder / "run"), check=True)
             made[job] = (config, folder / "run")
@@ -122,6 +128,7 @@ def interrupted(command: list[str], path: Path, wanted: int, wait_s: float) -> b
         "langevin",
         "slhmc",
         "siesta",
+        "at once",
         *(pytest.param(job, marks=pytest.mark.thorough) for job in ("nve", "csvr")),
     ],
 )

@@ -12,7 +12,13 @@ from ase import Atoms
 
 from otf.config import read_config
 from otf.electrons.bond_features import BondFeatures
-from otf.electrons.density_guesses import LEARNED, PREVIOUS, DensityGuesses, describe
+from otf.electrons.density_guesses import (
+    EXTRAPOLATED,
+    LEARNED,
+    PREVIOUS,
+    DensityGuesses,
+    describe,
+)
 from otf.engines.failures import FROM_SCRATCH
 from otf.engines.labels import LabelFailure, Labels
 from otf.engines.registry import load_engine
@@ -265,3 +271,16 @@ def test_force_checks_work_with_replicas(tmp_path):
     run = create_run(read_config(source), source, tmp_path / "run")
     summary = run_replicas(*read_run(run.path)[:2])
     assert sum(replica.force_checks.asked for replica in summary.replicas) > 0
+
+
+def test_a_label_learns_nothing_of_those_computed_at_once(labelled, tmp_path):
+    folder, _ = labelled
+    answers = []
+    for name, gone in (("all", ()), ("in_progress", (13, 14))):
+        shutil.copytree(folder, tmp_path / name)
+        for index in gone:
+            (tmp_path / name / f"matrices/{index:06d}.h5").unlink()
+        engine = opened(tmp_path / name / "engine")
+        asked = WarmStarted(engine, tmp_path / name / "matrices", (EXTRAPOLATED,), unknown=2)
+        answers.append(asked.label(structures(20)[15], index=15))
+    assert answers[0].forces.tobytes() == answers[1].forces.tobytes()

@@ -1,0 +1,339 @@
+"""Biases by PLUMED: its input, its files in the run directory, and the forces that it adds.
+
+A segment is integrated several times, and PLUMED cannot take back what it has added to a bias. It
+is therefore started anew for every integration, from its output files as they were committed: they
+are cut to their committed length before. What PLUMED reads back from them is all that a bias
+remembers, in an undisturbed run as in one that was killed and resumed.
+
+PLUMED: Tribello, Bonomi, Branduardi, Camilloni and Bussi, Comput. Phys. Commun. 185, 604 (2014).
+"""
+
+import importlib
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import chdir, closing, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+
+from otf.config import Config
+from otf.config.dynamics import Dynamics
+from otf.dynamics.bias import AddedForces, BiasState, Pushed
+from otf.dynamics.integrators import Acting
+from otf.errors import ConfigError, FileError, RunError
+from otf.units import KELVIN, KJ_PER_MOL
+
+INPUT, _LOG_FILE = "plumed.dat", "plumed.log"
+_INSTALL = (
+    "install it with its Python module (conda install -c conda-forge py-plumed), or install the "
+    "module (pip install plumed) and set PLUMED_KERNEL to the path of libplumedKernel.so"
+)
+_KEYS_OF_INPUTS = ("REFERENCE", "STRUCTURE", "NDX_FILE", "CONFIGURATION", "PDB", "GRID_RFILE")
+_ACTIONS_WITH_INPUT = ("INCLUDE", "EXTERNAL")  # whose FILE is read
+# Actions and keywords of which the state is not in files that PLUMED appends to.
+_FORGETFUL = (
+    *("ABMD", "DRR", "EDS", "EXTENDED_LAGRANGIAN", "LOGMFD", "MAXENT", "VES_LINEAR_EXPANSION"),
+    *("DUMPGRID", "GRID_WFILE", "STATE_WFILE"),
+)  # fmt: skip
+_FIELDS = b"#! FIELDS time "
+
+
+def keep_input(path: Path, folder: Path) -> None:
+    """Copy an input of PLUMED, and the files that it reads, to a folder for its files.
+
+    Raises
+    ------
+    OSError
+        If one cannot be copied.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, folder / INPUT)
+    for name in _read_by(path):
+        if (path.parent / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path.parent / name, folder / name)
+
+
+def with_plumed(config: Config, folder: Path, atoms: Atoms) -> Config:
+    """The configuration with the path of PLUMED's input, if it has one, which is checked.
+
+    Parameters
+    ----------
+    folder
+        That of the configuration.
+
+    Raises
+    ------
+    ConfigError
+        See :func:`check_input`.
+    """
+    if config.dynamics.plumed is None:
+        return config
+    path = folder / config.dynamics.plumed
+    check_input(path, config.dynamics, atoms)
+    dynamics = config.dynamics.model_copy(update={"plumed": path})
+    return config.model_copy(update={"dynamics": dynamics})
+
+
+def check_input(path: Path, dynamics: Dynamics, atoms: Atoms) -> None:
+    """Check that PLUMED is installed, reads its input, and can be returned to an earlier state.
+
+    Raises
+    ------
+    ConfigError
+        Otherwise.
+    """
+    where = f"dynamics.plumed: {path}"
+    if not path.is_file():
+        raise ConfigError([f"{where}: there is no such file"])
+    for words in _lines(path):
+        names = {word.partition("=")[0] for word in words} | {words[0].partition(":")[0]}
+        found = sorted(names.intersection(_FORGETFUL))
+        if found:
+            raise ConfigError(
+                [f"{where}: {found[0]} cannot be returned to an earlier state; leave it out"]
+            )
+        if "RESTART" in words:
+            raise ConfigError([f"{where}: RESTART: leave it out; a run continues its own files"])
+    with TemporaryDirectory(prefix="otf-plumed-") as name:
+        folder = Path(name)
+        keep_input(path, folder)
+        bias = PlumedBias(folder, dynamics, n_atoms=len(atoms))
+        try:
+            bias.begin(Pushed(np.zeros((len(atoms), 3)), None), atoms, 0)
+        except (RuntimeError, RunError) as error:
+            raise ConfigError([f"{where}: {_text(error)}"]) from error
+        finally:
+            bias.close()
+
+
+@contextmanager
+def bias_by_plumed(config: Config, folder: Path, atoms: Atoms) -> Iterator["PlumedBias | None"]:
+    """The bias of PLUMED in the folder of a run; None if it has none."""
+    if config.dynamics.plumed is None:
+        yield None
+        return
+    with closing(PlumedBias(folder, config.dynamics, n_atoms=len(atoms))) as bias:
+        yield bias
+
+
+class PlumedBias(AddedForces):
+    """The bias of PLUMED.
+
+    Parameters
+    ----------
+    folder
+        Has its input and gets its output, see :func:`keep_input`.
+    dynamics
+        Timestep, and the temperature for ``kBT``.
+
+    Raises
+    ------
+    ConfigError
+        If PLUMED is not installed.
+    """
+
+    def __init__(self, folder: Path, dynamics: Dynamics, *, n_atoms: int) -> None:
+        self._folder = folder.absolute()
+        self._inputs = {INPUT, _LOG_FILE, *_read_by(folder / INPUT)}
+        self._dynamics = dynamics
+        self._n_atoms = n_atoms
+        self._paces = _paces(folder / INPUT)
+        self._module = _module()
+        self._plumed: Any = None
+        self._committed: Mapping[str, int] = {}
+        self._work = self._energy = 0.0
+
+    @property
+    def work(self) -> float:
+        """See :class:`otf.dynamics.bias.AddedForces`."""
+        return self._work
+
+    def begin(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """See :class:`otf.dynamics.bias.AddedForces`."""
+        self.close()
+        self._open()
+        self._work = 0.0
+        pushed = self._pushed_by(acting, atoms, step)
+        self._plumed.cmd("update")  # nothing is added at its first step
+        return pushed
+
+    def moved(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """See :class:`otf.dynamics.bias.AddedForces`."""
+        before = self._energy
+        pushed = self._pushed_by(acting, atoms, step)
+        self._work = before - self._energy
+        return pushed
+
+    def grown(self, atoms: Atoms, step: int) -> Acting:
+        """See :class:`otf.dynamics.bias.AddedForces`."""
+        self._plumed.cmd("update")
+        if any(step % pace == 0 for pace in self._paces):
+            return self._pushed_by(self._bare, atoms, step)
+        return self._pushed
+
+    def capture(self) -> BiasState:
+        """See :class:`otf.dynamics.bias.AddedForces`; the files are complete afterwards."""
+        if self._plumed is not None:
+            self.close()
+            self._committed = {
+                name: _tidied(self._folder / name, self._committed.get(name, 0))
+                for name in self._outputs()
+            }
+        return BiasState(np.zeros((0, 0)), self._committed)
+
+    def restore(self, state: BiasState) -> None:
+        """See :class:`otf.dynamics.bias.AddedForces`.
+
+        Raises
+        ------
+        FileError
+            If a file is shorter than it was.
+        """
+        self.close()
+        for name in set(self._outputs()) - set(state.files):
+            (self._folder / name).unlink()
+        for name, length in state.files.items():
+            path = self._folder / name
+            if not path.exists() or path.stat().st_size < length:
+                raise FileError(
+                    f"{path}: has fewer than the {length} bytes that belong to the checkpoint; "
+                    "restore it from a backup"
+                )
+            os.truncate(path, length)
+        self._committed = dict(state.files)
+
+    def close(self) -> None:
+        """End PLUMED, which completes its files."""
+        if self._plumed is not None:
+            self._plumed.finalize()
+            self._plumed = None
+
+    def _outputs(self) -> list[str]:
+        files = (path for path in self._folder.rglob("*") if path.is_file())
+        names = (str(path.relative_to(self._folder)) for path in files)
+        return sorted(name for name in names if name not in self._inputs)
+
+    def _open(self) -> None:
+        again, dynamics = bool(self._committed), self._dynamics
+        self._plumed = plumed = self._module.Plumed(kernel=os.environ.get("PLUMED_KERNEL"))
+        for command, value in (
+            ("setMDEngine", "otf"),
+            ("setMDLengthUnits", 0.1),  # nm
+            ("setMDEnergyUnits", 1.0 / KJ_PER_MOL),
+            ("setMDTimeUnits", 1e-3),  # ps
+            ("setNatoms", self._n_atoms),
+            ("setTimestep", dynamics.timestep_fs),
+            ("setKbT", KELVIN * dynamics.temperature_K),
+            ("setRestart", int(again)),
+            ("setPlumedDat", INPUT),
+            ("setLogFile", os.devnull if again else str(self._folder / _LOG_FILE)),
+        ):
+            plumed.cmd(command, value)
+        with chdir(self._folder):  # where PLUMED opens its files
+            plumed.cmd("init")
+
+    def _pushed_by(self, acting: Acting, atoms: Atoms, step: int) -> Acting:
+        """What moves the atoms with the bias, of which the energy is kept."""
+        plumed, positions = self._plumed, atoms.get_positions()
+        forces, virial, energy = acting.forces.copy(), np.zeros((3, 3)), np.zeros(1)
+        masses, charges = atoms.get_masses(), np.zeros(len(atoms))
+        cell = np.ascontiguousarray(atoms.cell.array * atoms.pbc[:, None])
+        plumed.cmd("setStep", step)
+        for command, array in (
+            ("setMasses", masses),
+            ("setCharges", charges),
+            ("setPositions", positions),
+            ("setBox", cell),
+            ("setForces", forces),  # to which it adds its own
+            ("setVirial", virial),
+        ):
+            plumed.cmd(command, array)
+        try:
+            plumed.cmd("prepareCalc")
+            plumed.cmd("performCalcNoUpdate")
+        except RuntimeError as error:
+            raise RunError(f"step {step}: PLUMED: {_text(error)}") from error
+        plumed.cmd("getBias", energy)
+        stress = acting.stress
+        if stress is not None:
+            stress = stress + 0.5 * (virial + virial.T) / atoms.get_volume()
+        self._bare, self._energy = acting, float(energy[0])
+        self._pushed = Pushed(forces, stress)
+        return self._pushed
+
+
+def _tidied(path: Path, before: int) -> int:
+    """Length of a file without what PLUMED repeats after a restart: headers, and the first line."""
+    with path.open("rb+") as file:
+        head = file.read(before)
+        new = file.read().splitlines(keepends=True)
+        if before and head.startswith(b"#!"):
+            known = {line for line in head.splitlines(keepends=True) if line.startswith(b"#!")}
+            new = [line for line in new if line not in known]
+            last = head.rstrip().rsplit(b"\n", 1)[-1].split(maxsplit=1)
+            in_time = head.startswith(_FIELDS) and last and not last[0].startswith(b"#")
+            if in_time and new and new[0].split(maxsplit=1)[:1] == last[:1]:
+                new = new[1:]
+            file.seek(before)
+            file.writelines(new)
+            file.truncate()
+        file.flush()
+        os.fsync(file.fileno())
+    return before + sum(map(len, new))
+
+
+def _lines(path: Path) -> Iterator[list[str]]:
+    """Words of each line of an input of PLUMED, without comments."""
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        words = line.partition("#")[0].split()
+        if words:
+            yield words
+
+
+def _read_by(path: Path) -> set[str]:
+    """Names of the files that an input of PLUMED reads, by its own folder."""
+    names: set[str] = set()
+    for words in _lines(path):
+        reads = any(word.split(":")[-1] in _ACTIONS_WITH_INPUT for word in words[:2])
+        for word in words:
+            key, _, value = word.partition("=")
+            if value and (key in _KEYS_OF_INPUTS or (reads and key == "FILE")):
+                names.add(value)
+                if words[0] == "INCLUDE" and (path.parent / value).is_file():
+                    names |= _read_by(path.parent / value)
+    return names
+
+
+def _paces(path: Path) -> set[int]:
+    """Steps between additions to the biases."""
+    texts = [path, *(path.parent / name for name in _read_by(path))]
+    words = (word for text in texts if text.is_file() for line in _lines(text) for word in line)
+    values = (word.removeprefix("PACE=") for word in words if word.startswith("PACE="))
+    return {int(value) for value in values if value.isdigit() and int(value)}
+
+
+def _module() -> Any:
+    """The Python module, with the library.
+
+    Raises
+    ------
+    ConfigError
+        If either is missing.
+    """
+    try:
+        module = importlib.import_module("plumed")
+        module.Plumed(kernel=os.environ.get("PLUMED_KERNEL")).finalize()
+    except (ImportError, RuntimeError) as error:
+        raise ConfigError([f"dynamics.plumed: PLUMED is missing ({error}): {_INSTALL}"]) from error
+    return module
+
+
+def _text(error: Exception) -> str:
+    """An error of PLUMED without the place in its source."""
+    lines = [line for line in str(error).split("\n") if line and not line.startswith("(")]
+    return " ".join(lines) or str(error)
