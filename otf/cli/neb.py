@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from otf.runs.starting_point import RunOptions
 
 
+# Half of the largest force on an image is the smaller limit for its errors until this is reached.
+_TARGET_MEV_A = 250.0
+
+
 @click.command("neb")
 @click.argument("source", type=click.Path(path_type=Path))
 @click.argument("last", type=click.Path(path_type=Path))
@@ -55,7 +59,7 @@ def command(
     first = make_structure(config, source.parent)
     second = counterpart(config, first, last, where="LAST")
     directory = directory or Path("runs") / f"{source.stem}-neb"
-    with learning(config, directory) as calculator:
+    with learning(config, directory, target_meV_A=_TARGET_MEV_A) as calculator:
         for name, atoms in (("first", first), ("last", second)):
             for step in relax(atoms, calculator, fmax_eV_A=fmax_eV_A, steps=steps):
                 end = step

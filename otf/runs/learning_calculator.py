@@ -279,8 +279,15 @@ class LearningCalculator(Calculator):  # type: ignore[misc]  # ase is not typed
             self.results["stress"] = full_3x3_to_voigt_6_stress(stress)
 
 
-def learning(config: Config, directory: Path, *, check_every: int = 0) -> LearningCalculator:
+def learning(
+    config: Config, directory: Path, *, check_every: int = 0, target_meV_A: float | None = None
+) -> LearningCalculator:
     """A calculator with engine, model and target of a configuration; see its parameters.
+
+    Parameters
+    ----------
+    target_meV_A
+        Replaces that of the configuration.
 
     Raises
     ------
@@ -291,7 +298,7 @@ def learning(config: Config, directory: Path, *, check_every: int = 0) -> Learni
     return LearningCalculator(
         {"kind": config.engine.kind, **config.engine.options},
         directory,
-        force_target_meV_A=config.policy.force_target_meV_A,
+        force_target_meV_A=target_meV_A or config.policy.force_target_meV_A,
         check_every=check_every,
         config={
             "system": {"charge": system.charge, "spin": system.spin},

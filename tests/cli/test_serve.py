@@ -128,6 +128,39 @@ IPI = """\
 """
 
 
+EXCHANGE = """\
+<simulation verbosity='low'>
+  <output prefix='out'>
+    <properties stride='1' filename='md'>[step, potential{electronvolt}]</properties>
+  </output>
+  <total_steps>60</total_steps>
+  <ffsocket name='otf' mode='unix' pbc='false'><address>ADDRESS</address></ffsocket>
+  <system_template>
+    <labels>[NAME, TEMPERATURE]</labels>
+    <instance>[a, 300]</instance>
+    <instance>[b, 320]</instance>
+    <template>
+      <system prefix='NAME'>
+        <initialize nbeads='1'>
+          <file mode='ase' units='ase'>start.extxyz</file>
+          <velocities mode='thermal' units='kelvin'>TEMPERATURE</velocities>
+        </initialize>
+        <forces><force forcefield='otf'></force></forces>
+        <motion mode='dynamics'>
+          <dynamics mode='nvt'>
+            <timestep units='femtosecond'>0.25</timestep>
+            <thermostat mode='langevin'><tau units='femtosecond'>50</tau></thermostat>
+          </dynamics>
+        </motion>
+        <ensemble><temperature units='kelvin'>TEMPERATURE</temperature></ensemble>
+      </system>
+    </template>
+  </system_template>
+  <smotion mode='remd'><remd><stride>3</stride><swapfile>swaps</swapfile></remd></smotion>
+</simulation>
+"""
+
+
 GARBAGE = {
     "text": b"GARBAGE\xff\x00" * 10,
     "huge": b"POSDATA     " + bytes(144) + (2**31 - 1).to_bytes(4, "little") + bytes(100),
@@ -157,8 +190,8 @@ def test_a_driver_that_sends_garbage_is_named(run, name):
     assert expected in said
 
 
-def ring_polymer(folder, start, *arguments):
-    """Conserved and potential energies (steps, 2) of path integrals, and what the client said."""
+def driven_by_ipi(folder, start, simulation, *arguments):
+    """Run i-PI with a client, in the folder; what the client said."""
     program = shutil.which("i-pi", path=str(sys.prefix) + "/bin")
     assert program is not None
     atoms = start.copy()
@@ -167,7 +200,7 @@ def ring_polymer(folder, start, *arguments):
         atoms.set_cell([20.0] * 3)
     ase.io.write(folder / "start.extxyz", atoms, columns=["symbols", "positions"])
     address = f"otf_{folder.name}"
-    (folder / "input.xml").write_text(IPI.replace("ADDRESS", address))
+    (folder / "input.xml").write_text(simulation.replace("ADDRESS", address))
     with subprocess.Popen(
         [sys.executable, program, "input.xml"],
         cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
@@ -177,6 +210,12 @@ def ring_polymer(folder, start, *arguments):
     assert driver.returncode == 0, said
     said, error = client.communicate(timeout=30)
     assert client.returncode == 0, error
+    return said
+
+
+def ring_polymer(folder, start, *arguments):
+    """Conserved and potential energies (steps, 2) of path integrals, and what the client said."""
+    said = driven_by_ipi(folder, start, IPI, *arguments)
     table = np.loadtxt(folder / "out.md")
     assert len(table) == 41
     return table[:, 1:], said
@@ -203,6 +242,20 @@ def test_a_ring_polymer_teaches_the_model_that_moves_it(tmp_path):
     labels = len(ase.io.read(tmp_path / "labels/labels.extxyz", index=":"))
     assert f"{labels} labels" in said
     assert labels - checks <= 12  # of 41 steps with two beads
+
+
+@pytest.mark.full
+def test_replicas_that_exchange_temperatures_teach_one_model(tmp_path):
+    methane = molecule("CH4")
+    ase.io.write(tmp_path / "methane.xyz", methane)
+    learn = [tmp_path / "methane.xyz", "--learn", "--directory", tmp_path / "labels"]
+    said = driven_by_ipi(tmp_path, methane, EXCHANGE, *learn, "--check-every", 10)
+    assert (tmp_path / "out.swaps").read_text().strip()
+    error, checks = map(float, re.findall("MAE ([0-9.]+) meV/A at ([0-9]+)", said)[0])
+    assert checks >= 2
+    assert error < 20.0
+    labels = int(re.findall("([0-9]+) labels", said)[0])
+    assert labels - checks <= 25  # of 61 steps of two replicas
 
 
 def test_a_driver_of_ase_teaches_the_model_and_goes_on_with_its_labels(tmp_path):
