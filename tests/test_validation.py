@@ -20,4 +20,4 @@ def test_configuration_and_structure_are_valid(path, tmp_path):
     config = read_config(path)
     assert len(make_structure(config, path.parent)) > 0
     assert set(config.model.model_fields_set) <= {"baseline"}  # the rest are defaults
-    assert set(config.policy.model_fields_set) <= {"force_target_meV_A"}
+    assert set(config.policy.model_fields_set) <= {"force_target_meV_A", "labels_at_once"}

@@ -225,8 +225,7 @@ class Policy(Section):
     )
     labels_at_once: PositiveInt = Field(
         1,
-        description="number of labels that are computed at the same time, each by an engine of its "
-        "own: a segment has as many gaps; for replicas see replicas.labels_at_once",
+        description="number of labels that are computed at the same time, each by its own engine",
     )
     guard: PositiveFloat = Field(
         3.0,
@@ -370,8 +369,8 @@ class Config(Section):
                 )
         if replicas.count == 1:
             return self
-        if self.dynamics.plumed is not None:
-            raise ValueError("dynamics.plumed is not available for replicas; start separate runs")
+        if self.dynamics.plumed:
+            raise ValueError("replicas: dynamics.plumed needs separate runs")
         if self.dynamics.ensemble == "slhmc":
             raise ValueError("replicas: slhmc freezes its model, but replicas continue to train it")
         if self.model.residual != "off":

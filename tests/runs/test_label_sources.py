@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ase.build import molecule
 
+from otf.engines.at_once import SeveralEngines
 from otf.engines.labels import Labels
 from otf.engines.protocol import Capabilities, DensityGuess, ForceCheck, LabelSource
 from otf.runs.engine_processes import EngineInProcesses
@@ -131,11 +132,27 @@ def test_engines_in_processes_declare_that_they_check_no_forces(tmp_path):
     assert wrapped.warm_start == inner.warm_start
 
 
+def test_several_engines_take_turns_and_declare_that_they_check_no_forces():
+    inner = [Recorder(), Recorder()]
+    several = SeveralEngines(inner)
+    assert isinstance(several.label(**CALLS["label"]), Labels)
+    assert inner[1].calls == [("label", CALLS["label"] | {"index": 1})]  # its second one
+    several.matrices()
+    assert inner[1].calls[1:] == [("matrices", {})]
+    several.pause()
+    assert inner[0].calls == [("pause", {})]
+    assert several.capabilities.matrices
+    assert not several.capabilities.force_check
+    assert several.check_forces(ATOMS, index=0, guess=DensityGuess(None)) is None
+    assert several.warm_start == inner[0].warm_start
+    assert several.at_once == WarmStarted(several, Path(), ()).at_once == 2
+
+
 def test_every_wrapper_is_here():
     """A new wrapper around a source of labels has to be added to these tests."""
     import otf.runs.assemble  # noqa: F401 -- imports what wraps
     from otf.engines.protocol import Engine
 
-    known = {TurnTakingEngine, WarmStarted, EngineInProcesses, Recorder, Engine}
+    known = {TurnTakingEngine, WarmStarted, EngineInProcesses, SeveralEngines, Recorder, Engine}
     ours = {c for c in LabelSource.__subclasses__() if c.__module__.startswith(("otf.", __name__))}
     assert ours <= known
