@@ -18,8 +18,8 @@ _MISFIT_LABELS = 6  # labels right after another one that show whether a target 
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
-# Least gap where shorter ones do not help: a share of the number of labels, up to so many steps.
-_BRAKE, _LONGEST_BRAKE = 0.2, 20.0
+# Least gap where shorter ones do not help: a share of the number of labels, within these steps.
+_BRAKE, _SHORTEST_BRAKE, _LONGEST_BRAKE = 0.2, 2.0, 20.0
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
 _AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
@@ -107,7 +107,8 @@ class AdaptivePolicy:
             while gap > 1.0 and label.forecast(gap) > aim:
                 gap *= _SHORTER
         if state.accepted or self._useless(state):  # labels do not take over the run
-            gap = max(gap, min(_LONGEST_BRAKE, _BRAKE * label.n_labels))
+            brake = max(_SHORTEST_BRAKE, _BRAKE * label.n_labels)
+            gap = max(gap, min(_LONGEST_BRAKE, brake))
         allowed_at = 0
         if label.n_labels >= _UNLIMITED:
             allowed_at = math.ceil((label.n_labels + 1) / self.labels_share) - 1

@@ -18,7 +18,8 @@ from otf.runs.check import check
 from otf.runs.directory import RunDirectory, refuse_before_0_1, replicas_below
 from otf.runs.earlier import EarlierLabels, write_earlier
 from otf.runs.learn_from import absolute, gathered
-from otf.runs.plumed import keep_input, with_plumed
+from otf.runs.plumed import with_plumed
+from otf.runs.plumed_input import keep_input
 from otf.runs.resolved import engine_files, resolved_yaml
 from otf.runs.structure import counterpart, make_structure, notes_on
 

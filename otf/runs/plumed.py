@@ -1,4 +1,4 @@
-"""Biases by PLUMED: its input, its files in the run directory, and the forces that it adds.
+"""Biases by PLUMED: its files in the run directory, and the forces that it adds.
 
 A segment is integrated several times, and PLUMED cannot take back what it has added to a bias. It
 is therefore started anew for every integration, from its output files as they were committed: they
@@ -10,7 +10,6 @@ PLUMED: Tribello, Bonomi, Branduardi, Camilloni and Bussi, Comput. Phys. Commun.
 
 import importlib
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import chdir, closing, contextmanager
 from pathlib import Path
@@ -20,42 +19,22 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
+from otf.arrays import Floats
 from otf.config import Config
 from otf.config.dynamics import Dynamics
 from otf.dynamics.bias import AddedForces, BiasState, Pushed
 from otf.dynamics.integrators import Acting
 from otf.errors import ConfigError, FileError, RunError
+from otf.runs.plumed_input import INPUT, keep_input, paces, problem_of, read_by
 from otf.units import KELVIN, KJ_PER_MOL
 
-INPUT, _LOG_FILE = "plumed.dat", "plumed.log"
+_LOG_FILE = "plumed.log"
 _INSTALL = (
     "install it with its Python module (conda install -c conda-forge py-plumed), or install the "
     "module (pip install plumed) and set PLUMED_KERNEL to the path of libplumedKernel.so"
 )
-_KEYS_OF_INPUTS = ("REFERENCE", "STRUCTURE", "NDX_FILE", "CONFIGURATION", "PDB", "GRID_RFILE")
-_ACTIONS_WITH_INPUT = ("INCLUDE", "EXTERNAL")  # whose FILE is read
-# Actions and keywords of which the state is not in files that PLUMED appends to.
-_FORGETFUL = (
-    *("ABMD", "DRR", "EDS", "EXTENDED_LAGRANGIAN", "LOGMFD", "MAXENT", "VES_LINEAR_EXPANSION"),
-    *("DUMPGRID", "GRID_WFILE", "STATE_WFILE"),
-)  # fmt: skip
 _FIELDS = b"#! FIELDS time "
-
-
-def keep_input(path: Path, folder: Path) -> None:
-    """Copy an input of PLUMED, and the files that it reads, to a folder for its files.
-
-    Raises
-    ------
-    OSError
-        If one cannot be copied.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, folder / INPUT)
-    for name in _read_by(path):
-        if (path.parent / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path.parent / name, folder / name)
+_FAR_A = 1e4  # between images where there are none
 
 
 def with_plumed(config: Config, folder: Path, atoms: Atoms) -> Config:
@@ -90,15 +69,9 @@ def check_input(path: Path, dynamics: Dynamics, atoms: Atoms) -> None:
     where = f"dynamics.plumed: {path}"
     if not path.is_file():
         raise ConfigError([f"{where}: there is no such file"])
-    for words in _lines(path):
-        names = {word.partition("=")[0] for word in words} | {words[0].partition(":")[0]}
-        found = sorted(names.intersection(_FORGETFUL))
-        if found:
-            raise ConfigError(
-                [f"{where}: {found[0]} cannot be returned to an earlier state; leave it out"]
-            )
-        if "RESTART" in words:
-            raise ConfigError([f"{where}: RESTART: leave it out; a run continues its own files"])
+    problem = problem_of(path)
+    if problem:
+        raise ConfigError([f"{where}: {problem}"])
     with TemporaryDirectory(prefix="otf-plumed-") as name:
         folder = Path(name)
         keep_input(path, folder)
@@ -139,10 +112,10 @@ class PlumedBias(AddedForces):
 
     def __init__(self, folder: Path, dynamics: Dynamics, *, n_atoms: int) -> None:
         self._folder = folder.absolute()
-        self._inputs = {INPUT, _LOG_FILE, *_read_by(folder / INPUT)}
+        self._inputs = {INPUT, _LOG_FILE, *read_by(folder / INPUT)}
         self._dynamics = dynamics
         self._n_atoms = n_atoms
-        self._paces = _paces(folder / INPUT)
+        self._paces = paces(folder / INPUT)
         self._module = _module()
         self._plumed: Any = None
         self._committed: Mapping[str, int] = {}
@@ -242,13 +215,12 @@ class PlumedBias(AddedForces):
         plumed, positions = self._plumed, atoms.get_positions()
         forces, virial, energy = acting.forces.copy(), np.zeros((3, 3)), np.zeros(1)
         masses, charges = atoms.get_masses(), np.zeros(len(atoms))
-        cell = np.ascontiguousarray(atoms.cell.array * atoms.pbc[:, None])
         plumed.cmd("setStep", step)
         for command, array in (
             ("setMasses", masses),
             ("setCharges", charges),
             ("setPositions", positions),
-            ("setBox", cell),
+            ("setBox", _box(atoms)),
             ("setForces", forces),  # to which it adds its own
             ("setVirial", virial),
         ):
@@ -287,34 +259,14 @@ def _tidied(path: Path, before: int) -> int:
     return before + sum(map(len, new))
 
 
-def _lines(path: Path) -> Iterator[list[str]]:
-    """Words of each line of an input of PLUMED, without comments."""
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-        words = line.partition("#")[0].split()
-        if words:
-            yield words
-
-
-def _read_by(path: Path) -> set[str]:
-    """Names of the files that an input of PLUMED reads, by its own folder."""
-    names: set[str] = set()
-    for words in _lines(path):
-        reads = any(word.split(":")[-1] in _ACTIONS_WITH_INPUT for word in words[:2])
-        for word in words:
-            key, _, value = word.partition("=")
-            if value and (key in _KEYS_OF_INPUTS or (reads and key == "FILE")):
-                names.add(value)
-                if words[0] == "INCLUDE" and (path.parent / value).is_file():
-                    names |= _read_by(path.parent / value)
-    return names
-
-
-def _paces(path: Path) -> set[int]:
-    """Steps between additions to the biases."""
-    texts = [path, *(path.parent / name for name in _read_by(path))]
-    words = (word for text in texts if text.is_file() for line in _lines(text) for word in line)
-    values = (word.removeprefix("PACE=") for word in words if word.startswith("PACE="))
-    return {int(value) for value in values if value.isdigit() and int(value)}
+def _box(atoms: Atoms) -> Floats:
+    """Lattice vectors (3, 3) for PLUMED, which has either three of them or none, Angstrom."""
+    if not atoms.pbc.any():
+        return np.zeros((3, 3))
+    vectors = np.array(atoms.cell.complete().array)
+    for axis in np.flatnonzero(~atoms.pbc):
+        vectors[axis] *= _FAR_A / np.linalg.norm(vectors[axis])
+    return vectors
 
 
 def _module() -> Any:

@@ -18,7 +18,8 @@ from otf.io.labels import read_labels
 from otf.io.trajectory import read_trajectory
 from otf.runs.create import create_run
 from otf.runs.directory import read_run
-from otf.runs.plumed import PlumedBias, keep_input
+from otf.runs.plumed import PlumedBias
+from otf.runs.plumed_input import keep_input, paces, problem_of, read_by
 from otf.runs.session import open_session, run_session
 from otf.units import KJ_PER_MOL
 
@@ -76,6 +77,21 @@ def test_a_wall_is_the_one_of_dynamics_bias(tmp_path):
         bias.moved(acting, atoms, 1)
     assert theirs.work == pytest.approx(ours.work, rel=1e-9)
     theirs.close()
+
+
+@installed
+@pytest.mark.parametrize("pbc", [(True, True, True), (True, True, False), (False, True, False)])
+def test_distances_are_those_of_the_nearest_images(tmp_path, pbc):
+    cell = np.diag([5.0, 6.0, 0.0 if not pbc[2] else 7.0])
+    atoms = Atoms("HH", [(0.5, 0.5, 0.5), (4.6, 5.6, 6.0)], cell=cell, pbc=pbc)
+    (tmp_path / "in.dat").write_text("d: DISTANCE ATOMS=1,2\nRESTRAINT ARG=d AT=0.0 KAPPA=100\n")
+    keep_input(tmp_path / "in.dat", tmp_path / "plumed")
+    dynamics = Dynamics(ensemble="nve", timestep_fs=1.0, steps=1)
+    bias = PlumedBias(tmp_path / "plumed", dynamics, n_atoms=2)
+    pushed = bias.begin(Pushed(np.zeros((2, 3)), None), atoms, 0)
+    expected = KJ_PER_MOL * atoms.get_distance(0, 1, mic=True, vector=True)
+    np.testing.assert_allclose(pushed.forces[0], expected, rtol=1e-6)
+    bias.close()
 
 
 @installed
@@ -140,6 +156,8 @@ def test_lost_hills_are_noticed(tmp_path):
         ("d: DISTNCE ATOMS=1,2\n", "plumed.dat: .*cannot understand line"),
         ("RESTART\n", "RESTART: leave it out"),
         (HILLS.replace("FILE=HILLS", "GRID_WFILE=g GRID_WSTRIDE=1"), "GRID_WFILE cannot be"),
+        ("MOLINFO STRUCTURE=../water.pdb\n", "put it beside the input"),
+        ("INCLUDE FILE=plumed.dat\nRESTART\n", "RESTART: leave it out"),
         ("e: ENERGY\nRESTRAINT ARG=e AT=0 KAPPA=1\n", "calculating e"),
     ],
 )
@@ -156,6 +174,24 @@ def test_files_that_the_input_reads_are_kept(tmp_path):
     path = make(tmp_path, text=text, steps=40)
     (tmp_path / "variables.dat").unlink()
     assert run_session(*read_run(path)).steps == 40
+
+
+def test_inputs_are_read_with_what_they_include(tmp_path):
+    path = tmp_path / "plumed.dat"
+    path.write_text(
+        "INCLUDE FILE=more.dat  # PACE=3\n"
+        "m: METAD ARG=a SIGMA=0.1 HEIGHT=1 PACE=500 FILE=HILLS\n"
+        "x: EXTERNAL ARG=a FILE=grid.dat\nr: RMSD REFERENCE=a.pdb TYPE=OPTIMAL\n"
+        "s: RMSD REFERENCE=/elsewhere/b.pdb TYPE=OPTIMAL\n"
+    )
+    (tmp_path / "more.dat").write_text(
+        "o: OPES_METAD ARG=a PACE=10 BARRIER=5\nINCLUDE FILE=more.dat"
+    )
+    assert paces(path) == {500, 10}
+    assert read_by(path) == {"more.dat", "grid.dat", "a.pdb"}
+    assert problem_of(path) == ""
+    (tmp_path / "more.dat").write_text("e: EXTENDED_LAGRANGIAN ARG=a KAPPA=1")
+    assert "EXTENDED_LAGRANGIAN" in problem_of(path)
 
 
 def test_without_plumed_the_message_says_how_to_get_it(tmp_path, monkeypatch):
