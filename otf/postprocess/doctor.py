@@ -24,6 +24,7 @@ from otf.engines.stress_check import strained, stress_problem
 from otf.errors import EngineError, RunError
 from otf.runs.assemble import make_engine
 from otf.runs.check import check
+from otf.runs.plumed import with_plumed
 from otf.runs.structure import make_structure, notes_on
 from otf.runs.trust import check_trusted
 from otf.units import MEV
@@ -110,6 +111,7 @@ def try_job(source: Path, *, compute: bool, trusted: bool = False) -> Trial:
     atoms = make_structure(config, source.parent)
     engine = make_engine(config)
     check(config, atoms, engine.capabilities)
+    with_plumed(config, source.parent, atoms)  # checks it
     kind, formula = config.engine.kind, atoms.get_chemical_formula()
     notes = (*config.from_job, *notes_on(config, atoms))
     untried = Trial(kind, formula, len(atoms), notes=notes)
