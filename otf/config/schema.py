@@ -206,7 +206,7 @@ class Policy(Section):
         95.0, description="confidence level of the summary's verdict on the target"
     )
     gap_max: PositiveInt = Field(
-        1000, description="adaptive: largest number of steps between two labels"
+        3000, description="adaptive: most steps between two labels, over 1000 with small errors"
     )
     unreachable: Literal["accept", "engine", "stop"] = Field(
         "accept",

@@ -13,13 +13,14 @@ _FASTEST, _SLOWEST = 3.0, 0.3  # factors by which a gap grows and shrinks at mos
 _FASTEST_HARMLESS = 5.0  # factor by which it grows where the error is a small share of the aim
 _SHORTER = 0.8  # factor by which a gap shrinks while the forecast is too large
 _LONG, _CAUTIOUS = 200.0, 1.5  # gap above which it grows at most by this factor,
-_HARMLESS = 0.1  # unless the error is below this share of the aim
+_HARMLESS = 0.1  # unless the error is below this share of the aim;
+_LONGEST, _DOUBLED = 1000.0, 2.0  # gaps longer than this are only reached so, step by step
 _MISFIT_LABELS = 6  # labels right after another one that show whether a target can be reached
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
-# Least gap where shorter ones do not help: a share of the number of labels, within these steps.
-_BRAKE, _SHORTEST_BRAKE, _LONGEST_BRAKE = 0.2, 2.0, 20.0
+# Least gap where shorter ones do not help: a share of the number of labels, up to so many steps.
+_BRAKE, _LONGEST_BRAKE = 0.2, 20.0
 _DECAY = 0.97  # of the accepted error at each label, as the model may have become better
 _AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
@@ -45,8 +46,9 @@ class AdaptivePolicy:
     gap <- clip(gap * clip((aim^2 - floor^2) / (error^2 - floor^2), 0.3, 3), 1, gap_max), the
     controller of an adaptive integrator: beyond misfit and noise (the floor), the error of a
     segment grows about as the square root of its length. It grows up to fivefold where the error
-    is below a tenth of the aim. The aim is the error at the end of a gap
-    at which the committed trajectory errs by 0.75 targets; audits measure the ratio of the two.
+    is below a tenth of the aim; beyond 1000 steps only there, by doubling. The aim is the error at
+    the end of a gap at which the committed trajectory errs by 0.75 targets; audits measure the
+    ratio of the two.
 
     Parameters
     ----------
@@ -103,12 +105,12 @@ class AdaptivePolicy:
         else:
             careful = state.gap >= _LONG and not harmless
             gap = state.gap * (min(factor, _CAUTIOUS) if careful else factor)
+            gap = min(gap, max(_LONGEST, _DOUBLED * state.gap) if harmless else _LONGEST)
         if label.forecast is not None:
             while gap > 1.0 and label.forecast(gap) > aim:
                 gap *= _SHORTER
         if state.accepted or self._useless(state):  # labels do not take over the run
-            brake = max(_SHORTEST_BRAKE, _BRAKE * label.n_labels)
-            gap = max(gap, min(_LONGEST_BRAKE, brake))
+            gap = max(gap, min(_LONGEST_BRAKE, _BRAKE * label.n_labels))
         allowed_at = 0
         if label.n_labels >= _UNLIMITED:
             allowed_at = math.ceil((label.n_labels + 1) / self.labels_share) - 1
@@ -141,7 +143,8 @@ class AdaptivePolicy:
             committed=(*state.committed, label.error)[-_AUDITS:],
         )
         factor = (self._aim(known) / self._aim(state)) ** 2
-        return self._with_gap(known, state.gap * min(_FASTEST, max(_SLOWEST, factor)))
+        gap = state.gap * min(_FASTEST, max(_SLOWEST, factor))
+        return self._with_gap(known, min(gap, max(_LONGEST, state.gap)))
 
     def _followed(self, state: PolicyState, label: LabelError) -> PolicyState:
         """The state with an error added, and with the error that is accepted.

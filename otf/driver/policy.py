@@ -14,6 +14,7 @@ import numpy as np
 
 from otf.model.residual import Forecast
 
+_LONGEST_SEGMENT = 3000.0  # steps, unless a single gap is longer: its frames are held in memory
 _STRETCH = 1.25  # of the last gap of a run; its error grows by about the square root
 _MEAN_OF_NORMAL = 0.8  # mean absolute value of a normal distribution of unit width
 
@@ -116,8 +117,9 @@ def planned(state: PolicyState, *, rest: int, at_once: int = 1) -> Plan:
     >>> planned(PolicyState(gap=100), rest=330, at_once=3)
     Plan(ends=(100, 200, 300), reason='scheduled')
     """
-    length = int(at_once * state.gap)
-    if rest <= at_once * state.gap + (_STRETCH - 1.0) * state.gap:
+    longest = min(at_once * state.gap, max(_LONGEST_SEGMENT, state.gap))
+    length = int(longest)
+    if rest <= longest + (_STRETCH - 1.0) * state.gap:
         length = rest
     gaps = min(at_once, max(1, round(length / state.gap)))
     ends = tuple(round(length * gap / gaps) for gap in range(1, gaps + 1))

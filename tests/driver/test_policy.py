@@ -231,6 +231,21 @@ def test_long_gaps_grow_carefully():
         assert grown.gap == gap
 
 
+def test_very_long_gaps_are_reached_by_harmless_errors_only():
+    policy, found = replace(ADAPTIVE, gap_max=3000), []
+    for gap, error in ((800.0, 0.09), (1000.0, 0.09), (2000.0, 0.09), (1900.0, 0.2), (900.0, 0.2)):
+        state = after_label(
+            policy,
+            PolicyState(gap, False),
+            step=9000,
+            error=error * AIM,
+            elapsed=int(gap),
+            reason="scheduled",
+        )
+        found.append(state.gap)
+    assert found == [1600.0, 2000.0, 3000.0, 1000.0, 1000.0]
+
+
 def test_a_forecast_shortens_gaps_and_never_lengthens_them():
     def decide(forecast):
         return after_label(
@@ -253,6 +268,17 @@ def test_plans_end_with_the_gap_or_with_the_run(gap, rest):
     (length,), reason = planned(PolicyState(gap, False), rest=rest)
     assert length == (rest if rest <= 1.25 * gap else int(gap))
     assert {"end": length == rest, "scheduled": length < rest}[reason]
+
+
+@given(gap=st.floats(2, 4000), rest=st.integers(1, 9000), at_once=st.integers(2, 8))
+def test_segments_with_several_labels_have_equal_gaps(gap, rest, at_once):
+    ends, reason = planned(PolicyState(gap, False), rest=rest, at_once=at_once)
+    assert 1 <= len(ends) <= at_once
+    assert all(a < b for a, b in zip((0, *ends), ends))
+    assert ends[-1] <= min(rest, 1.01 * max(at_once * gap, gap) + 0.25 * gap)
+    assert ends[-1] <= max(3000.0, gap) + 0.25 * gap
+    assert np.ptp(np.diff((0, *ends))) <= 1
+    assert {"end": ends[-1] == rest, "scheduled": ends[-1] < rest}[reason]
 
 
 def test_audits_are_as_many_as_asked_and_anywhere_in_a_segment():
