@@ -17,6 +17,7 @@ _HARMLESS = 0.1  # unless the error is below this share of the aim;
 _LONGEST, _DOUBLED = 1000.0, 2.0  # gaps longer than this are only reached so, step by step
 _MISFIT_LABELS = 6  # labels right after another one that show whether a target can be reached
 _SOON = 2  # steps after a label within which its error is misfit and noise, not extrapolation
+_FAR, _BEGUN = 5.0, 12  # targets, beyond which no error is accepted before so many labels
 _MARGIN, _FLOOR_MARGIN = 1.5, 1.25  # accepted error relative to that after labels, to the floor
 _LEAST_ROOM, _LEAST_EXCESS = 0.3, 0.1  # of the aim and of the error, above the floor
 # Least gap where shorter ones do not help: a share of the number of labels, up to so many steps.
@@ -169,7 +170,11 @@ class AdaptivePolicy:
             accepted = max(accepted, _FLOOR_MARGIN * floor)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
-            accepted = max(accepted, _MARGIN * reached) if reached > self.target else 0.0
+            hopeless = reached > _FAR * self.target and label.n_labels < _BEGUN
+            if reached > self.target and not hopeless:
+                accepted = max(accepted, _MARGIN * reached)
+            else:
+                accepted = 0.0
         if accepted <= self.target:
             accepted = 0.0
         mean_length = label.step / max(1, label.n_labels)

@@ -295,6 +295,12 @@ def test_audits_are_as_many_as_asked_and_anywhere_in_a_segment():
     assert all(drawn_audit(fixed, known, length=9, n_labels=n, seed=1) is None for n in range(99))
 
 
+def test_errors_of_many_targets_are_not_accepted_of_a_model_that_has_just_begun():
+    far = 20.0 * ADAPTIVE.target
+    assert after(ADAPTIVE, 8, error=far, n_labels=8).accepted == 0.0
+    assert after(ADAPTIVE, 8, error=far, n_labels=12).accepted == pytest.approx(1.5 * 0.6 * far)
+
+
 def test_noise_above_the_target_is_accepted_once_the_errors_show_it():
     noisy = {"error": 0.08, "noise": 0.07, "elapsed": 4, "reason": "scheduled"}
     assert after(ADAPTIVE, 5, **noisy).accepted == 0.0
