@@ -182,7 +182,7 @@ class Contract:
             "kept": f"kept at {self.error.confidence_percent:g} % confidence",
             "broken": "NOT kept; a longer run, a larger model or smoother engine forces may do it",
             "undecided": "not decided: it is between the bounds",
-            "void": f"has no meaning here: {self.unphysical}",
+            "void": f"not judged: {self.unphysical}",
         }[self.verdict]
         return f"target {self.target_meV_A:g} meV/A {words}"
 

@@ -97,7 +97,7 @@ def test_there_is_no_verdict_on_an_unphysical_trajectory():
     assert kept.verdict == "kept"
     void = Contract(kept.target_meV_A, kept.error, unphysical="it evaporated")
     assert void.verdict == "void"
-    assert void.judgement == "target 20 meV/A has no meaning here: it evaporated"
+    assert void.judgement == "target 20 meV/A not judged: it evaporated"
 
 
 @pytest.mark.parametrize(
