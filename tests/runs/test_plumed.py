@@ -33,7 +33,12 @@ def _is_installed() -> bool:
     return True
 
 
-installed = pytest.mark.skipif(not _is_installed(), reason="PLUMED is not installed")
+def installed(test):
+    """Mark a test that needs PLUMED."""
+    missing = pytest.mark.skipif(not _is_installed(), reason="PLUMED is not installed")
+    return pytest.mark.full(missing(test))
+
+
 HILLS = """\
 # the angle of water, which is not cut short
 a: ANGLE ATOMS=2,1,3
