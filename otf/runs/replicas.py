@@ -26,7 +26,6 @@ from otf.driver.records import Parts, Record
 from otf.driver.statistics import TrajectoryError
 from otf.engines.allocation import Allocation, this_job
 from otf.engines.launch import UNBOUND
-from otf.engines.process import split_command
 from otf.engines.protocol import Engine, LabelSource
 from otf.errors import ConfigError, OtfError, RunError
 from otf.io.durable import sole_owner
@@ -37,7 +36,6 @@ from otf.learning.regression import Taught
 from otf.learning.shared import ReplicaTrainer, SharedTrainer
 from otf.model.descriptor import displaced
 from otf.model.tensor_energy import Ranks
-from otf.model.workers import available_cores
 from otf.runs.assemble import make_engine, make_parts, make_trainer
 from otf.runs.baseline import baseline_of
 from otf.runs.check import check
@@ -47,6 +45,7 @@ from otf.runs.create import create_run
 from otf.runs.directory import RunDirectory, read_run, replica_directory, replicas_below
 from otf.runs.earlier import read_earlier, taught
 from otf.runs.engine_processes import EngineInProcesses, EngineProcesses
+from otf.runs.opened_engines import cores_of_a_label, room_for_engines
 from otf.runs.settings import changes, settings
 from otf.runs.signals import StopRequest, stop_on_signals
 from otf.runs.stopping import DONE, EXIT_FILE
@@ -55,7 +54,6 @@ from otf.runs.turn_taking import StoppedError, TurnTakingEngine
 from otf.runs.warm_start import warm_started
 
 _LOG = logging.getLogger("otf.replicas")
-_LAUNCHERS = ("mpirun", "mpiexec", "srun")
 _GLANCE_S = 0.2  # between checks of the threads, so that signals are handled
 
 ReplicaWatcher = Callable[[int, Record], None]
@@ -210,7 +208,7 @@ def _assembled(
     processes = None
     if config.replicas.backend == "executorlib":
         processes = stack.enter_context(
-            closing(EngineProcesses(at_once, _cores_of_a_label(config), job))
+            closing(EngineProcesses(at_once, cores_of_a_label(config), job))
         )
     replicas = []
     for number, (directory, own, atoms) in enumerate(opened):
@@ -294,17 +292,7 @@ def _labels_at_once(config: Config) -> int:
     """The configured number, else as many engines as the cores allow."""
     if config.replicas.labels_at_once is not None:
         return config.replicas.labels_at_once
-    job, options = this_job(), config.engine.options
-    cores = available_cores() if job is None else job.cpus
-    words = split_command(str(options.get("command") or ""))
-    if options.get("ranks") is None and words and Path(words[0]).name in _LAUNCHERS:
-        return 1  # its number of ranks is unknown
-    return max(1, min(config.replicas.count, cores // _cores_of_a_label(config)))
-
-
-def _cores_of_a_label(config: Config) -> int:
-    options = config.engine.options
-    return int(options.get("ranks") or 1) * int(options.get("threads") or 1)
+    return max(1, min(config.replicas.count, room_for_engines(config)))
 
 
 def _run_one(replica: _Replica, common: _Common) -> None:

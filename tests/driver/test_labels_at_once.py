@@ -161,6 +161,14 @@ def test_labels_of_a_segment_are_computed_at_the_same_time(tmp_path):
     assert max(running) == 3
 
 
+def test_a_job_with_room_for_more_engines_says_so(tmp_path, monkeypatch):
+    monkeypatch.setenv("SLURM_JOB_ID", "5")
+    monkeypatch.setenv("SLURM_JOB_CPUS_PER_NODE", "4(x2)")
+    path = make(tmp_path, at_once=1, steps=5)
+    run_session(*read_run(path))
+    assert "cores for 8 labels at once (policy.labels_at_once)" in (path / "run.log").read_text()
+
+
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
