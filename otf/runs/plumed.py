@@ -192,7 +192,7 @@ class PlumedBias(AddedForces):
         return sorted(name for name in names if name not in self._inputs)
 
     def _open(self) -> None:
-        again, dynamics = bool(self._committed), self._dynamics
+        log, dynamics = self._folder / _LOG_FILE, self._dynamics
         self._plumed = plumed = self._module.Plumed(kernel=os.environ.get("PLUMED_KERNEL"))
         for command, value in (
             ("setMDEngine", "otf"),
@@ -202,9 +202,9 @@ class PlumedBias(AddedForces):
             ("setNatoms", self._n_atoms),
             ("setTimestep", dynamics.timestep_fs),
             ("setKbT", KELVIN * dynamics.temperature_K),
-            ("setRestart", int(again)),
+            ("setRestart", int(bool(self._committed))),
             ("setPlumedDat", INPUT),
-            ("setLogFile", os.devnull if again else str(self._folder / _LOG_FILE)),
+            ("setLogFile", os.devnull if log.exists() else str(log)),
         ):
             plumed.cmd(command, value)
         with chdir(self._folder):  # where PLUMED opens its files
@@ -214,13 +214,13 @@ class PlumedBias(AddedForces):
         """What moves the atoms with the bias, of which the energy is kept."""
         plumed, positions = self._plumed, atoms.get_positions()
         forces, virial, energy = acting.forces.copy(), np.zeros((3, 3)), np.zeros(1)
-        masses, charges = atoms.get_masses(), np.zeros(len(atoms))
+        masses, charges, box = atoms.get_masses(), np.zeros(len(atoms)), _box(atoms)
         plumed.cmd("setStep", step)
-        for command, array in (
+        for command, array in (  # which PLUMED reads and writes in place below
             ("setMasses", masses),
             ("setCharges", charges),
             ("setPositions", positions),
-            ("setBox", _box(atoms)),
+            ("setBox", box),
             ("setForces", forces),  # to which it adds its own
             ("setVirial", virial),
         ):

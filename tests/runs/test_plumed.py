@@ -118,6 +118,14 @@ def test_files_are_those_of_one_run_and_the_energy_is_conserved(tmp_path):
 
 
 @installed
+def test_an_input_without_output_leaves_its_log(tmp_path):
+    path = make(tmp_path, text="a: ANGLE ATOMS=2,1,3\nRESTRAINT ARG=a AT=1.8 KAPPA=10\n", steps=60)
+    run_session(*read_run(path))
+    assert {item.name for item in (path / "plumed").iterdir()} == {"plumed.dat", "plumed.log"}
+    assert "RESTRAINT" in (path / "plumed/plumed.log").read_text()
+
+
+@installed
 def test_left_and_resumed_after_each_segment_it_is_the_same(tmp_path):
     whole, path = make(tmp_path, "whole"), make(tmp_path, "left")
     run_session(*read_run(whole))
