@@ -20,6 +20,12 @@ dynamics:
     - {name: press & hold, ensemble: npt, steps: 200}
 policy: {force_target_meV_A: 20}
 """
+MOLECULE = """\
+system: {molecule: CH4}
+engine: {kind: tblite}
+dynamics: {ensemble: langevin, timestep_fs: 0.5, steps: 600}
+policy: {gap_max: 15}
+"""
 MONTE_CARLO = """\
 system: {molecule: CH4}
 engine: {kind: tblite}
@@ -190,6 +196,14 @@ def test_a_page_of_monte_carlo(tmp_path):
     assert "Radial distributions" in headings
     found = otf("analyse", "free-energy", tmp_path / "run", "--along", "distance 0 1").stdout
     assert "# 30 frames at 300 K" in found
+
+
+def test_the_effect_of_errors_is_that_of_pairs_that_occur(tmp_path):
+    page = reported(tmp_path, MOLECULE)
+    found = re.search("the error of the model moves this share of their area: ([^;]*);", page)
+    assert found is not None
+    assert re.findall(r"(\S+) [0-9.]+ % \(noise", found[1]) == ["H-H", "H-C"]
+    assert "C-C" not in found[1]
 
 
 @pytest.mark.full
