@@ -35,14 +35,16 @@ def command(
     from otf.config import read_config
     from otf.postprocess.doctor import try_job
     from otf.postprocess.estimate import estimate
+    from otf.runs.plumed import with_plumed
     from otf.runs.structure import make_structure
     from otf.units import MEV
 
     trial = try_job(config, compute=True, trusted=trust) if compute else None
     parsed = read_config(config)
+    atoms = make_structure(parsed, config.parent)
     found = estimate(
-        parsed,
-        make_structure(parsed, config.parent),
+        with_plumed(parsed, config.parent, atoms),
+        atoms,
         steps=steps,
         seeds=seeds,
         noise=None if trial is None or trial.noise_meV_A is None else trial.noise_meV_A * MEV,

@@ -170,8 +170,8 @@ class AdaptivePolicy:
             accepted = max(accepted, _FLOOR_MARGIN * floor)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
-            hopeless = reached > _FAR * self.target and label.n_labels < _BEGUN
-            if reached > self.target and not hopeless:
+            early = reached > _FAR * self.target and label.n_labels < _BEGUN
+            if reached > self.target and not early:
                 accepted = max(accepted, _MARGIN * reached)
             else:
                 accepted = 0.0

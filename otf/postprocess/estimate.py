@@ -124,12 +124,13 @@ def estimate(
 
 
 def _at_cheap_level(config: Config, atoms: Atoms) -> tuple[Config, str]:
-    """The configuration with xTB as the engine, and without a baseline."""
+    """The configuration with xTB as the only engine, and without a baseline."""
     method = "GFN1-xTB" if atoms.pbc.any() else "GFN2-xTB"
     return config.model_copy(
         update={
             "engine": EngineSection.model_validate({"kind": "tblite", "method": method}),
             "model": config.model.model_copy(update={"baseline": []}),
+            "policy": config.policy.model_copy(update={"labels_at_once": 1}),
             "learn_from": [],
             "replicas": Replicas(),
             "stop": Stop(),

@@ -12,6 +12,7 @@ from otf.errors import ConfigError, FileError, RunError
 from otf.io.durable import replace_file, sole_owner
 from otf.io.labels import QUARANTINE
 from otf.runs.checkpoint import read_checkpoint
+from otf.runs.plumed_input import FOLDER
 from otf.runs.resolved import resolved_yaml
 from otf.runs.settings import changes, settings
 from otf.runs.structure import make_structure
@@ -116,7 +117,7 @@ class RunDirectory:
     @property
     def plumed(self) -> Path:
         """Input and output of PLUMED; see :mod:`otf.runs.plumed`."""
-        return self.path / "plumed"
+        return self.path / FOLDER
 
     @property
     def scratch(self) -> Path:

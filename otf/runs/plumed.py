@@ -48,24 +48,17 @@ def with_plumed(config: Config, folder: Path, atoms: Atoms) -> Config:
     Raises
     ------
     ConfigError
-        See :func:`check_input`.
+        If PLUMED is missing, or cannot use the input or be returned to an earlier state.
     """
     if config.dynamics.plumed is None:
         return config
     path = folder / config.dynamics.plumed
-    check_input(path, config.dynamics, atoms)
+    _check(path, config.dynamics, atoms)
     dynamics = config.dynamics.model_copy(update={"plumed": path})
     return config.model_copy(update={"dynamics": dynamics})
 
 
-def check_input(path: Path, dynamics: Dynamics, atoms: Atoms) -> None:
-    """Check that PLUMED is installed, reads its input, and can be returned to an earlier state.
-
-    Raises
-    ------
-    ConfigError
-        Otherwise.
-    """
+def _check(path: Path, dynamics: Dynamics, atoms: Atoms) -> None:
     where = f"dynamics.plumed: {path}"
     if not path.is_file():
         raise ConfigError([f"{where}: there is no such file"])

@@ -4,7 +4,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-INPUT = "plumed.dat"
+FOLDER, INPUT = "plumed", "plumed.dat"  # in the run directory
 _KEYS_OF_INPUTS = ("REFERENCE", "STRUCTURE", "NDX_FILE", "CONFIGURATION", "PDB", "GRID_RFILE")
 _ACTIONS_WITH_INPUT = ("INCLUDE", "EXTERNAL")  # whose FILE is read
 # Actions and keywords of which the state is not in files that PLUMED appends to.

@@ -8,8 +8,7 @@ from otf.config.baseline import AUTO_BASELINE
 from otf.config.engine_section import EngineSection
 from otf.config.writer import to_yaml
 from otf.engines.registry import load_engine, path_options
-
-PLUMED_INPUT = "plumed/plumed.dat"  # see otf.runs.plumed
+from otf.runs.plumed_input import FOLDER, INPUT
 
 
 class EngineFile(NamedTuple):
@@ -78,7 +77,7 @@ def resolved_yaml(config: Config, structure: str) -> str:
         section = data["engine"] if file.term is None else data["model"]["baseline"][file.term]
         section[file.option] = file.copy
     if config.dynamics.plumed is not None:
-        data["dynamics"]["plumed"] = PLUMED_INPUT
+        data["dynamics"]["plumed"] = f"{FOLDER}/{INPUT}"
     data["output"].pop("directory", None)
     if not data["learn_from"]:
         data.pop("learn_from")
