@@ -42,6 +42,15 @@ def estimated(tmp_path, *, noise=None, steps=100, seeds=1, **sections):
     return found, reported
 
 
+def test_simulations_label_one_by_one(tmp_path):
+    """Their engine, with noise, is a single one."""
+    one, several = (
+        estimated(tmp_path, steps=30, noise=0.01, policy={"labels_at_once": count})[1]
+        for count in (1, 3)
+    )
+    assert one == several
+
+
 @pytest.mark.full
 def test_the_labels_of_a_simulation_are_extrapolated(tmp_path):
     found, reported = estimated(tmp_path, seeds=2)
