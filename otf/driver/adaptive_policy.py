@@ -26,7 +26,7 @@ _DECAY = 0.97  # of the accepted error at each label, as the model may have beco
 _AIM = 0.75  # error of the trajectory that is aimed at, relative to the target
 _GUESSED_RATIO = 0.6  # of committed errors to those at the ends of gaps, before any audit
 _LEAST_RATIO, _LARGEST_RATIO = 0.2, 1.5
-_AUDITS = 8  # latest audits that the ratio is measured by
+_AUDITS = 8  # latest audits that the ratio is measured by; later ones are rarer
 _SIMILAR = 2.0  # factor between the lengths of segments that halves their weight in the ratio
 _SMALL = 0.1  # of the target: smaller errors are audited as if they were this large
 _SHORT = 30.0  # steps; the mean length of segments by which they are audited, at least
@@ -63,7 +63,8 @@ class AdaptivePolicy:
         Steps between checks of the guard.
     audit_fraction
         Share of the committed segments that are labelled at a random step, if their errors are as
-        large as the target; and the least share of the steps that are in such segments.
+        large as the target; and the least share of the steps that are in such segments. It falls in
+        inverse proportion to the number of audits beyond the first.
     unreachable
         What to do about a target that the model cannot reach; see :meth:`_followed`.
     labels_share
@@ -138,6 +139,7 @@ class AdaptivePolicy:
         """The state with the error at a random step of the latest segment, as committed."""
         known = replace(
             state,
+            audits=state.audits + 1,
             audited=state.audited + label.elapsed,
             lengths=(*state.lengths, label.elapsed)[-_AUDITS:],
             ends=(*state.ends, state.errors[-1])[-_AUDITS:],
@@ -207,8 +209,10 @@ class AdaptivePolicy:
     def audit_share(self, state: PolicyState, *, length: int) -> float:
         """See :class:`Policy`."""
         size = min(1.0, max(_SMALL, state.errors[-1] / self.target))
-        share = self.audit_fraction * size * length / max(_SHORT, state.mean_length)
-        if state.audited < self.audit_fraction * state.driven:
+        # The bounds of the error depend on the number of audits, not on their share.
+        fraction = self.audit_fraction * min(1.0, _AUDITS / max(1, state.audits))
+        share = fraction * size * length / max(_SHORT, state.mean_length)
+        if state.audited < fraction * state.driven:
             return 1.0  # otherwise chance may leave out the segments that make up the run
         return min(1.0, share)
 

@@ -64,8 +64,8 @@ class PolicyState:
         Step before which the budget of labels allows none.
     mean_length
         Mean steps between labels so far.
-    driven, audited
-        Steps since the start, and those of them in audited segments.
+    driven, audited, audits
+        Steps since the start, those of them in audited segments, and the number of these segments.
     lengths, ends, committed
         Steps of the latest audited segments, and their errors, eV/Angstrom: at the end before
         learning, and at a random step of the segment as it was committed.
@@ -82,6 +82,7 @@ class PolicyState:
     mean_length: float = 1.0
     driven: int = 0
     audited: int = 0
+    audits: int = 0
     lengths: tuple[int, ...] = ()
     ends: tuple[float, ...] = ()
     committed: tuple[float, ...] = ()

@@ -332,6 +332,25 @@ def test_a_fifth_of_the_steps_are_in_audited_segments():
     assert state.audited < 0.5 * state.driven
 
 
+def audits_of(segments):
+    """Number of audits in so many segments of 500 steps with the error of the target."""
+    state = PolicyState(500.0, False, mean_length=30.0)
+    for number in range(segments):
+        label = {"step": 500 * (number + 1), "error": ADAPTIVE.target, "elapsed": 500}
+        state = after_label(ADAPTIVE, state, **label, reason="scheduled", n_labels=2 * number)
+        if drawn_audit(ADAPTIVE, state, length=500, n_labels=number, seed=3) is not None:
+            state = after_label(ADAPTIVE, state, **label, reason="audit", n_labels=2 * number + 1)
+    return state.audits
+
+
+def test_a_run_of_many_segments_is_audited_ever_more_rarely():
+    """Bounds narrow with the number of audits, which then grows with the root of the segments."""
+    few, more, many = (audits_of(segments) for segments in (10, 100, 1000))
+    assert few >= 4
+    assert few < more < 60
+    assert more < many < 200
+
+
 @given(length=st.integers(1, 1000), error=st.floats(0.0, 0.1), seed=st.integers(0, 100))
 def test_audits_stand_for_all_steps_of_segments_like_theirs(length, error, seed):
     state = PolicyState(9.0, False, errors=(error,), committed=(0.01,) * 3, mean_length=60.0)
