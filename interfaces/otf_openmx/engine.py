@@ -26,20 +26,18 @@ from otf.engines.process import Finished, Patience, run_program
 from otf.engines.protocol import Capabilities, DensityGuess, Engine, FinishedCalculation, WarmStart
 from otf.engines.sanity import impossible, misplaced, too_close
 from otf.errors import EngineError
-from otf.orbitals.atomic_densities import DensityOfAtoms
 from otf.orbitals.block_matrices import Matrices
-from otf.orbitals.grids import Grid
 from otf_openmx.changes import NAME, NOT_OF_THE_METHOD, apply_remedies, set_output
 from otf_openmx.deck import OpenmxDeck, read
-from otf_openmx.densities import write_density
+from otf_openmx.densities import begin_from
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.finished import read_finished
 from otf_openmx.geometry import (
-    AFTER_POSITION,
     Sites,
-    atom_rows,
     cell_of_molecule,
     empty_sites,
+    initial_states,
+    rows_of_atoms,
     species_elements,
     write_structure,
 )
@@ -49,10 +47,10 @@ from otf_openmx.occupations import entropy_term
 from otf_openmx.options import WARM_MIXING, Options, make_deck, valence_of_species
 from otf_openmx.output import (
     read_cycle,
-    read_grid,
     read_out,
     read_stress,
     read_version,
+    text,
 )
 
 _LOG = logging.getLogger("otf.openmx")
@@ -143,12 +141,12 @@ class OpenmxEngine(Engine):
             matrices=self.capabilities.matrices,
             kept=self._options.keywords,
         )
-        rows = self._rows_of_atoms()
+        rows = rows_of_atoms(self._deck)
         named, elements = [row[1] for row in rows], species_elements(self._deck)
         self._empty = empty_sites(self._deck) if rows else None
         self._species = name_species(symbols, named, elements, self._deck.source)
         valence = valence_of_species(self._deck)
-        self._states = self._initial(valence)
+        self._states = initial_states(self._deck, self._species, valence, spin=self._spin)
         if self.capabilities.matrices:
             if self._empty is not None:
                 raise EngineError(
@@ -183,14 +181,66 @@ class OpenmxEngine(Engine):
         boxed = placed(atoms, self._cell)
         write_structure(deck, boxed, self._species, self._states, self._empty)
         warm = self._seed(deck, directory, index, remedies)
-        if warm and guess is not None:
-            self._begin_from(guess, boxed, index, directory)
+        if warm and guess is not None and guess.density is not None:
+            try:
+                self._begin_from(guess, boxed, index, directory)
+            except EngineError as error:  # the density of the last label remains
+                _LOG.warning("label %d: the initial density guess is not used: %s", index, error)
         if warm and self._options.template is None:
             for name, value in WARM_MIXING.items():
                 deck.put(name, value)
         apply_remedies(deck, remedies)
+        done = self._run(deck, directory)
+        answer = self._read(directory, boxed, done, warm, remedies)
+        if isinstance(answer, Labels):
+            self._patience.seconds.append(done.wall_s)
+            self._directories.succeeded(index, self._fingerprint())
+            self._ended_in = directory
+        return answer
+
+    def one_step(self, atoms: Atoms, *, index: int, guess: DensityGuess) -> Matrices | LabelFailure:
+        """See :meth:`otf.engines.protocol.Engine.one_step`."""
+        if self._directories is None:
+            raise EngineError("the openmx engine was not opened")
+        refused = too_close(atoms, "OpenMX")
+        if refused is not None:
+            return refused
+        boxed, self._ended_in = placed(atoms, self._cell), None
+        if self._directories.left_by(index, self._fingerprint()) is None:
+            self._one_cycle(boxed, index, None)  # its files show the grid
+        self._one_cycle(boxed, index + 1, guess)
+        self._ended_in = self._directories.path(index + 1)
+        return self.matrices() or LabelFailure(
+            "OpenMX: the Hamiltonian cannot be read", f"look at {self._ended_in}"
+        )
+
+    def _one_cycle(self, atoms: Atoms, index: int, guess: DensityGuess | None) -> None:
+        """One cycle from a density, or from those of the atoms.
+
+        Raises
+        ------
+        EngineError
+            If the density is not known on the grid.
+        """
+        assert self._directories is not None
+        directory, deck = self._directories.fresh(index), self._deck.copy()
+        write_structure(deck, atoms, self._species, self._states, self._empty)
+        self._seed(deck, directory, index, ())
+        if guess is not None:
+            self._begin_from(guess, atoms, index, directory)
+        deck.put("scf.maxIter", 1)
+        self._run(deck, directory)
+        self._directories.succeeded(index, self._fingerprint())
+
+    def _begin_from(self, guess: DensityGuess, atoms: Atoms, index: int, directory: Path) -> None:
+        assert self._directories is not None
+        elements = None if self._occupation is None else self._occupation.elements
+        begin_from(guess, atoms, self._directories.path(index - 1), directory, elements)
+
+    def _run(self, deck: Deck, directory: Path) -> Finished:
+        """Run OpenMX to its end."""
         (directory / f"{NAME}.dat").write_text(deck.text(), encoding="utf-8")
-        done = run_program(
+        return run_program(
             [*self._launch.words, f"{NAME}.dat", "-nt", str(self._options.threads)],
             directory,
             stdout=f"{NAME}.std",
@@ -198,12 +248,6 @@ class OpenmxEngine(Engine):
             timeout_s=self._patience.limit_s,
             environment=self._launch.environment,
         )
-        answer = self._read(directory, boxed, done, warm, remedies)
-        if isinstance(answer, Labels):
-            self._patience.seconds.append(done.wall_s)
-            self._directories.succeeded(index, self._fingerprint())
-            self._ended_in = directory
-        return answer
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engines.protocol.LabelSource`."""
@@ -235,9 +279,9 @@ class OpenmxEngine(Engine):
             run_program(
                 [found, "none.dat"], Path(folder), stdout="o", stderr="e", timeout_s=_LAUNCH_S
             )
-            text = _text(Path(folder) / "o") + _text(Path(folder) / "e")
-        if "can not open" not in text:
-            return EngineReport(False, "", [found, f"does not start: {text.strip()[-200:]}"])
+            said = text(Path(folder) / "o") + text(Path(folder) / "e")
+        if "can not open" not in said:
+            return EngineReport(False, "", [found, f"does not start: {said.strip()[-200:]}"])
         return EngineReport(
             True, "starts", [found, "the first label reports its version", "one process per label"]
         )
@@ -251,34 +295,6 @@ class OpenmxEngine(Engine):
     def method_of(cls, path: Path) -> str:
         """See :meth:`otf.engines.protocol.Engine.method_of`."""
         return read(path).method(NOT_OF_THE_METHOD)
-
-    def _initial(self, valence: dict[str, float]) -> list[str]:
-        """Initial electrons of each atom with what follows them in its row of the template.
-
-        Without such rows the electrons are evenly distributed.
-
-        Raises
-        ------
-        EngineError
-            If rows state more than electrons, but are not those of the atoms.
-        """
-        rows = self._rows_of_atoms()
-        if [row[1] for row in rows if len(row) > AFTER_POSITION + 1] == self._species:
-            return [" ".join(row[AFTER_POSITION:]) for row in rows]
-        if any(len(row) > AFTER_POSITION + 2 for row in rows):
-            raise EngineError(
-                f"{self._deck.source}: Atoms.SpeciesAndCoordinates has columns after the electrons "
-                "(angles of spins, flags), but its atoms are not those of the run in their order; "
-                "take the structure from it (system.from), or remove the columns"
-            )
-        electrons = [valence[name] for name in self._species]
-        tilt = self._spin / max(1.0, sum(electrons))
-        return [f"{0.5 * n * (1.0 + tilt):g} {0.5 * n * (1.0 - tilt):g}" for n in electrons]
-
-    def _rows_of_atoms(self) -> list[list[str]]:
-        """Words of the rows of the template that are atoms; empty if it has none."""
-        block = self._deck.block("Atoms.SpeciesAndCoordinates")
-        return [block[i].split() for i in atom_rows(self._deck)] if block else []
 
     def _fingerprint(self) -> str:
         """Settings that restart files depend on, besides the positions."""
@@ -321,21 +337,6 @@ class OpenmxEngine(Engine):
                 f"{self._deck.value('DATA.PATH')}/PAO, where one is missing; leave it at true"
             )
 
-    def _begin_from(self, guess: DensityGuess, atoms: Atoms, index: int, directory: Path) -> None:
-        """Replace the density of the last label by an initial density guess."""
-        assert self._directories is not None
-        assert self._occupation is not None
-        shape = read_grid(_text(self._directories.path(index - 1) / f"{NAME}.std"))
-        if guess.density is None or self._occupation.elements is None or shape is None:
-            return
-        grid = Grid(np.zeros(3), atoms.cell.array / np.array(shape)[:, None], shape)
-        alone = DensityOfAtoms(atoms, self._occupation.elements)
-        values = guess.density(atoms, grid) - grid.sampled(alone.at)
-        try:
-            write_density(directory / f"{NAME}_rst", NAME, values)
-        except ValueError as error:  # the density of the last label remains
-            _LOG.warning("label %d: the initial density guess is not used: %s", index, error)
-
     def _read(
         self,
         directory: Path,
@@ -344,10 +345,10 @@ class OpenmxEngine(Engine):
         warm: bool,
         remedies: Collection[str],
     ) -> Labels | LabelFailure:
-        stdout, out = _text(directory / f"{NAME}.std"), _text(directory / f"{NAME}.out")
+        stdout, out = text(directory / f"{NAME}.std"), text(directory / f"{NAME}.out")
         printed = read_out(out)
         evidence = Evidence(
-            done, stdout, _text(directory / f"{NAME}.err"), printed is not None, warm
+            done, stdout, text(directory / f"{NAME}.err"), printed is not None, warm
         )
         failure = diagnose("OpenMX", KNOWN, evidence, remedies, str(directory))
         if failure is not None:
@@ -393,8 +394,3 @@ class OpenmxEngine(Engine):
                 temperature_K,
             )
         return found or 0.0
-
-
-def _text(path: Path) -> str:
-    """Text of a file, empty if it does not exist."""
-    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

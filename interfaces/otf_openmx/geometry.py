@@ -1,7 +1,7 @@
 """Structures in an OpenMX input file."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -294,3 +294,35 @@ def valence_electrons(pseudopotential: Path) -> float:
             "the folder that holds PAO and VPS, such as DFT_DATA19"
         ) from error
     raise EngineError(f"{pseudopotential}: does not state valence.electron")
+
+
+def rows_of_atoms(deck: Deck) -> list[list[str]]:
+    """Words of the rows of an input file that are atoms; empty if it has none."""
+    block = deck.block("Atoms.SpeciesAndCoordinates")
+    return [block[i].split() for i in atom_rows(deck)] if block else []
+
+
+def initial_states(
+    deck: Deck, species: list[str], valence: Mapping[str, float], *, spin: int
+) -> list[str]:
+    """Initial electrons of each atom with what follows them in its row of the template.
+
+    Without such rows the electrons are evenly distributed.
+
+    Raises
+    ------
+    EngineError
+        If rows state more than electrons, but are not those of the atoms.
+    """
+    rows = rows_of_atoms(deck)
+    if [row[1] for row in rows if len(row) > AFTER_POSITION + 1] == species:
+        return [" ".join(row[AFTER_POSITION:]) for row in rows]
+    if any(len(row) > AFTER_POSITION + 2 for row in rows):
+        raise EngineError(
+            f"{deck.source}: Atoms.SpeciesAndCoordinates has columns after the electrons "
+            "(angles of spins, flags), but its atoms are not those of the run in their order; "
+            "take the structure from it (system.from), or remove the columns"
+        )
+    electrons = [valence[name] for name in species]
+    tilt = spin / max(1.0, sum(electrons))
+    return [f"{0.5 * n * (1.0 + tilt):g} {0.5 * n * (1.0 - tilt):g}" for n in electrons]

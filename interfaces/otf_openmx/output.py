@@ -13,6 +13,7 @@ convergence              standard output: OpenMX does not state it in words     
 
 import re
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -151,3 +152,8 @@ def finished(stdout: str) -> bool:
     """Whether the last line states a normal end; that alone proves nothing."""
     lines = stdout.rstrip().splitlines()
     return bool(lines) and "The calculation was normally finished" in lines[-1]
+
+
+def text(path: Path) -> str:
+    """Text of a file, empty if it does not exist."""
+    return path.read_text(encoding="utf-8", errors="replace") if path.exists() else ""

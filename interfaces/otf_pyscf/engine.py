@@ -30,7 +30,7 @@ from otf.orbitals.block_matrices import Matrices
 from otf.units import BOHR, HARTREE
 from otf_pyscf.finished import matrices_of, read_finished
 from otf_pyscf.one_shot import FORCE_ERROR_PER_ROTATION, take_as_answer
-from otf_pyscf.orbitals import from_blocks
+from otf_pyscf.orbitals import from_blocks, shells_of
 
 if TYPE_CHECKING:
     from otf.arrays import Floats
@@ -173,6 +173,8 @@ class PyscfEngine(Engine):
         self._matrices = None
         began = time.perf_counter()
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
+        if guess is not None and not self._is_of_this_basis(guess):
+            guess = None  # the first label after a change of the basis
         if guess is not None and self._options.mode == "one_shot" and not remedies:
             labels = self._one_shot(guess, index, began)
             if labels is not None:
@@ -213,11 +215,21 @@ class PyscfEngine(Engine):
         self, atoms: Atoms, *, index: int, guess: DensityGuess | None = None
     ) -> ForceCheck | None:
         """See :class:`otf.engines.protocol.LabelSource`."""
-        if guess is None:
+        if guess is None or not self._is_of_this_basis(guess):
             return None
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
         mean_field, within = self._taken(guess)
         return ForceCheck(self._forces(mean_field), within)
+
+    def one_step(self, atoms: Atoms, *, index: int, guess: DensityGuess) -> Matrices | LabelFailure:
+        """See :meth:`otf.engines.protocol.Engine.one_step`."""
+        self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
+        mean_field, _ = self._taken(guess)
+        hamiltonian = mean_field.get_fock(dm=mean_field.make_rdm1())
+        energies, orbitals = mean_field.eig(hamiltonian, mean_field.get_ovlp())
+        mean_field.mo_energy, mean_field.mo_coeff = energies, orbitals
+        mean_field.mo_occ = mean_field.get_occ(energies, orbitals)
+        return _matrices(mean_field, self._options.basis)
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engines.protocol.LabelSource`."""
@@ -243,6 +255,9 @@ class PyscfEngine(Engine):
             return EngineReport(False, "", [install_command("dft")])
         threads = os.environ.get("OMP_NUM_THREADS", f"{os.cpu_count()} (OMP_NUM_THREADS not set)")
         return EngineReport(True, found, ["DFT, molecules only", f"threads: {threads}"])
+
+    def _is_of_this_basis(self, guess: DensityGuess) -> bool:
+        return guess.density_matrix.has_shells(shells_of(self._molecule))
 
     def _one_shot(self, guess: DensityGuess, index: int, began: float) -> Labels | None:
         """Label from an initial density guess without SCF; None if that is not accurate enough.

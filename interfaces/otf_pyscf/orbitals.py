@@ -11,6 +11,7 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
+from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions, Shells
 from otf.units import BOHR
 
@@ -66,7 +67,18 @@ def to_blocks(matrix: Floats, molecule: Any) -> BlockMatrix:
 
 
 def from_blocks(matrix: BlockMatrix, molecule: Any) -> Floats:
-    """The inverse of :func:`to_blocks`."""
+    """The inverse of :func:`to_blocks`.
+
+    Raises
+    ------
+    EngineError
+        If it is of another basis.
+    """
+    if not matrix.has_shells(shells_of(molecule)):
+        raise EngineError(
+            "the density matrix is of another basis than the engine's: give the configuration that "
+            "the matrices were computed with"
+        )
     back = np.argsort(order_of(molecule))
     return np.asarray(matrix.dense()[np.ix_(back, back)])
 

@@ -12,6 +12,19 @@ CHANGE_INPUT = (SAFE_MIXING, MORE_ITERATIONS)
 """Remedies that change the input."""
 ONE_CYCLE = {"MaxSCFIterations": 1, "SCF.MustConverge": "F"}
 """Keywords for a single diagonalisation."""
+HAMILTONIAN_OF_DENSITY = {
+    **ONE_CYCLE,
+    "SCF.Mix": "density",
+    "SCF.DM.Converge": "T",
+    "SCF.DM.Tolerance": 1e6,
+    "SCF.H.Converge": "F",
+    "SCF.EDM.Converge": "F",
+    "SCF.FreeE.Converge": "F",
+    "SCF.Harris.Converge": "F",
+    "MinSCFIterations": 0,
+}
+"""Keywords for the Hamiltonian of the initial density matrix. SIESTA writes a Hamiltonian only if
+the cycle counts as converged, and with mixing of density matrices it is that of the initial one."""
 
 _DROPPED = (
     "GeometryConstraints", "MaxWalltime", "MD.MaxWalltime", "UseSaveData", "UseStructFile",

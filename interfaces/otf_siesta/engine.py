@@ -35,7 +35,7 @@ from otf.engines.sanity import too_close
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices, RadialFunctions
 from otf_siesta import answers
-from otf_siesta.by_process import ByProcess, diagonalise_once
+from otf_siesta.by_process import ByProcess, diagonalise_once, one_cycle
 from otf_siesta.by_server import ByServer
 from otf_siesta.changes import NAME, NOT_OF_THE_METHOD, fingerprint, set_output
 from otf_siesta.fdf import NEW_IN_5, read, whole_text
@@ -240,6 +240,29 @@ class SiestaEngine(Engine):
         question = Question(boxed, index, before, guess=guess.density_matrix)
         answer, within, _ = diagonalise_once(job, question)
         return None if answer is None else ForceCheck(job.ghosts.without(answer.forces), within)
+
+    def one_step(self, atoms: Atoms, *, index: int, guess: DensityGuess) -> Matrices | LabelFailure:
+        """See :meth:`otf.engines.protocol.Engine.one_step`."""
+        job, _ = self._opened()
+        refused = too_close(atoms, "SIESTA")
+        if refused is not None:
+            return refused
+        boxed = placed(job.ghosts.added(atoms), self._cell)
+        before = job.directories.left_by(index, self._basis)
+        if before is None:  # the orbitals and their order are known from the files of any cycle
+            first = one_cycle(job, Question(boxed, index, None))
+            if isinstance(first, LabelFailure):
+                return first
+            before = first
+        question = Question(boxed, index + 1, before, guess=guess.density_matrix)
+        found = one_cycle(job, question)
+        if isinstance(found, LabelFailure):
+            return found
+        job.directories.succeeded(index + 1, self._basis)
+        self._ended_in = found
+        return self.matrices() or LabelFailure(
+            "SIESTA: the Hamiltonian cannot be read", f"look at {found}"
+        )
 
     def matrices(self) -> Matrices | None:
         """See :class:`otf.engines.protocol.LabelSource`."""

@@ -4,6 +4,7 @@ This uses sisl, which is optional and slow to import: it is imported only when n
 """
 
 import importlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from otf_siesta.geometry import species_elements
 from otf_siesta.options import gamma_only
 from otf_siesta.output import read_valences
 
+_LOG = logging.getLogger("otf.siesta")
 _DEFAULT_TEMPERATURE = "300 K"
 _KELVIN = 8.617333262e-5  # eV
 _UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
@@ -184,17 +186,31 @@ def read_orbitals(
 
 
 def begin_from(guess: BlockMatrix | None, before: Path | None, directory: Path, label: str) -> None:
-    """Write an initial density guess to the file that SIESTA starts from.
+    """Write an initial density guess, if there is one in this basis, for SIESTA to start from.
 
     Parameters
     ----------
     before
-        Directory of the previous label, which has the same orbitals and sparsity.
+        Directory of the previous label, which has the same orbitals.
     directory
         Working directory of SIESTA.
     """
     if guess is None or before is None:
         return
+    try:
+        write_guess(guess, before, directory, label)
+    except EngineError as error:  # the label starts from the density matrix before
+        _LOG.warning("the initial density guess is not used: %s", error)
+
+
+def write_guess(guess: BlockMatrix, before: Path, directory: Path, label: str) -> None:
+    """Write a density matrix for SIESTA to start from.
+
+    Raises
+    ------
+    EngineError
+        If it is of another basis.
+    """
     from otf_siesta.matrices import read_density, read_geometry, write_density
     from otf_siesta.orbitals import from_blocks
 

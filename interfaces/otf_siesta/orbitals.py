@@ -13,6 +13,7 @@ import scipy.sparse
 import sisl
 
 from otf.arrays import Floats, Ints
+from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions, Shells
 
 _LEAST = 1e-14
@@ -58,8 +59,19 @@ def to_blocks(matrix: Any, column: int = 0) -> BlockMatrix:
 
 
 def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMatrix:
-    """Inverse of :func:`to_blocks`, with the sparsity of another SIESTA matrix."""
+    """Inverse of :func:`to_blocks`, with at least the sparsity of another SIESTA matrix.
+
+    Raises
+    ------
+    EngineError
+        If it is of another basis.
+    """
     geometry = like.geometry
+    if not matrix.has_shells(shells_of(geometry)):
+        raise EngineError(
+            "the density matrix is of another basis than the engine's: give the configuration that "
+            "the matrices were computed with"
+        )
     first_orbital = _atoms(geometry)[1]
     sign, widths = _signs(geometry), matrix.widths
     offsets = {tuple(offset): k for k, offset in enumerate(geometry.lattice.sc_off.tolist())}
@@ -86,7 +98,7 @@ def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMa
     pattern = scipy.sparse.csr_matrix(
         (np.ones(len(wanted.indices)), wanted.indices, wanted.indptr), shape
     )
-    kept = whole.multiply(pattern) + pattern * _LEAST  # elements that are zero stay in the pattern
+    kept = whole + pattern * _LEAST  # elements that are zero stay in the pattern
     return sisl.DensityMatrix.fromsp(geometry, [kept.tocsr()])
 
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,6 +13,8 @@ from otf.cli.output_file import OutputFile, force_option
 from otf.cli.trust import require_trust, trust_option
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from otf.analysis.curves import Curves
     from otf.io.frames import Frames
     from otf.postprocess.electronic.learned_matrices import MatrixSource
@@ -51,13 +54,61 @@ def _by_matrices(function: Callable[..., "Curves"]) -> Callable[..., None]:
         *,
         model: Path | None,
         grid: _Grid,
+        route: Literal["h", "dm"],
+        config: Path | None,
+        trust: bool,
         **options: Any,
     ) -> "Curves":
         from otf.postprocess.electronic.learned_matrices import sources_of
 
-        return function(sources_of(paths, _checked(model, grid), grid), runs, **options)
+        if config is not None and route == "h":
+            raise click.UsageError("--config needs --route dm: only that route computes anything")
+        sources = sources_of(paths, _checked(model, grid), grid)
+        with ExitStack() as opened:
+            if route == "dm":
+                sources = [
+                    opened.enter_context(_one_step(source, path, frames.atoms, config, trust=trust))
+                    for source, path, frames in zip(sources, paths, runs, strict=True)
+                ]
+            return function(sources, runs, **options)
 
-    return _with_model(analyse)
+    command = _with_model(analyse)
+    for option in (
+        trust_option,
+        click.option(
+            "--config",
+            type=click.Path(path_type=Path),
+            help="Configuration of the engine for --route dm; default: that of the run.",
+        ),
+        click.option(
+            "--route",
+            type=click.Choice(["h", "dm"]),
+            default="h",
+            show_default=True,
+            help="Learned Hamiltonians, or those that the engine computes, without "
+            "self-consistency, of their density matrices.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def _one_step(
+    source: "MatrixSource", path: Path, atoms: "Atoms", config: Path | None, *, trust: bool
+) -> AbstractContextManager["MatrixSource"]:
+    """Matrices by one step of the engine of a configuration, or of a run."""
+    from otf.config import read_config
+    from otf.postprocess.electronic.one_step import one_step
+    from otf.runs.directory import one_run, read_run
+    from otf.runs.trust import check_trusted
+
+    if config is not None:
+        return one_step(source, read_config(config), atoms)
+    if not path.is_dir():
+        raise click.UsageError(f"--route dm needs --config: {path} is no run with an engine")
+    run, known, _ = read_run(one_run(path))
+    check_trusted(known, run.config, trusted=trust)
+    return one_step(source, known, atoms)
 
 
 def _checked(model: Path | None, grid: _Grid) -> Path | None:

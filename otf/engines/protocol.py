@@ -226,6 +226,31 @@ class Engine(LabelSource, Protocol):
         """Release all resources; may be called twice."""
         ...
 
+    def one_step(
+        self,
+        atoms: Atoms,
+        *,
+        index: int,
+        guess: DensityGuess,
+    ) -> Matrices | LabelFailure:
+        """Hamiltonian of a density, and the density matrix of one diagonalisation of it.
+
+        Parameters
+        ----------
+        atoms
+            The structure.
+        index
+            Number of the structure, from 0; files of the one before may be used.
+        guess
+            Its density, in the basis of the engine.
+
+        Raises
+        ------
+        EngineError
+            If the engine has no Hamiltonian to give.
+        """
+        raise EngineError(f"engine '{self.kind}' computes no Hamiltonian of a given density")
+
     @classmethod
     @abstractmethod
     def doctor(cls) -> EngineReport:

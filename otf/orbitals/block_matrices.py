@@ -146,6 +146,11 @@ class BlockMatrix:
         ]
         return replace(self, pairs=pairs, values=np.concatenate(values))
 
+    def has_shells(self, shells: Shells) -> bool:
+        """Whether these are the shells of its atoms."""
+        present = {int(z) for z in self.numbers}
+        return all(tuple(shells.get(z, ())) == tuple(self.shells[z]) for z in present)
+
     def with_values(self, values: Floats) -> "BlockMatrix":
         """A matrix with the same pairs and other values."""
         return replace(self, values=values)

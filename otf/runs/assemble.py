@@ -22,7 +22,7 @@ from otf.dynamics.velocities import draw_velocities, remove_motion
 from otf.engines.label_noise import LabelNoise
 from otf.engines.protocol import Engine, LabelSource
 from otf.engines.registry import load_engine
-from otf.errors import ConfigError
+from otf.errors import ConfigError, RunError
 from otf.learning.baseline import NO_BASELINE, Baseline
 from otf.learning.learner import Learner
 from otf.learning.regression import Taught, TrainerSettings
@@ -54,6 +54,20 @@ def make_engine(config: Config) -> Engine:
     engine_class = load_engine(config.engine.kind)
     options = engine_class.Options.model_validate(config.engine.options)
     return engine_class(options, charge=config.system.charge, spin=config.system.spin)
+
+
+def with_matrices(config: Config) -> Config:
+    """The same with the options of the engine by which labels have matrices.
+
+    Raises
+    ------
+    RunError
+        If its labels never have.
+    """
+    options = load_engine(config.engine.kind).with_matrices
+    if not options:
+        raise RunError(f"engine '{config.engine.kind}' has no Hamiltonian to give")
+    return config.model_copy(update={"engine": config.engine.model_copy(update=options)})
 
 
 def make_trainer(

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.io import write
 
 from otf.electrons.density.samples import relative_errors
 from otf.electrons.density_guesses import describe
@@ -54,6 +55,56 @@ def test_gaps_of_frames_are_those_of_the_engine_at_its_labels(run):
         # The label was taken before the replay, at a structure slightly off the frame.
         assert gaps[0.5 * stored.step] == pytest.approx(truth, abs=0.02)
     assert np.ptp(list(gaps.values())) > 0.1
+
+
+def errors(said: str, before: str) -> list[float]:
+    """Errors in meV that follow some words in the notes."""
+    return [float(x) for x in re.findall(r"(\S+) meV", said.split(before)[1].split(";")[0])]
+
+
+def test_one_step_of_the_engine_from_learned_densities(run, tmp_path):
+    said = otf("analyse", "gap", run, "--every", 12, "--route", "dm").stdout
+    assert "by one step of pyscf from the density from matrices learned" in said
+    learned = otf("analyse", "gap", run, "--every", 12).stdout
+    changed = np.abs(table(said)[:, 1] - table(learned)[:, 1])
+    assert 1e3 * changed[:3].mean() == pytest.approx(errors(said, "by the step: ")[0], abs=0.1)
+    assert 0.0 < 1e3 * changed.max() < 20.0
+    assert max(errors(said, "left-out error after the step")) < 20.0
+    # A model in a file, and any structures: the configuration names the engine.
+    otf("electrons", "learn", run, "--output", tmp_path / "h.h5")
+    labels = read_labels(run / "labels.extxyz")
+    write(tmp_path / "last.xyz", labels[-1].atoms)
+    command = ("analyse", "gap", tmp_path / "last.xyz", "--model", tmp_path / "h.h5")
+    config = run.parent / "h2o.yaml"
+    said = otf(*command, "--route", "dm", "--config", config).stdout
+    m = read_matrices(sorted((run / "matrices").glob("0*.h5"))[-1]).matrices
+    truth = levels_of(m.hamiltonian, m.overlap, m.electrons).gap
+    assert table(said)[1] == pytest.approx(truth, abs=0.005)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "change", "rc", "message"),
+    [
+        (["--route", "dm"], None, 2, "--route dm needs --config: "),
+        (["--config", "x.yaml"], None, 2, "--config needs --route dm"),
+        (["--route", "dm", "--config", "x.yaml"], ("6-31g", "sto-3g"), 1, "is of another basis"),
+        (["--route", "dm", "--config", "x.yaml"], ("6-31g", "3-21g"), 1, "has other functions"),
+        (
+            ["--route", "dm", "--config", "x.yaml"],
+            ("kind: pyscf, basis: 6-31g, grid_level: 1, threads: 1", "kind: tblite"),
+            1,
+            "engine 'tblite' has no Hamiltonian to give",
+        ),
+    ],
+)
+def test_what_one_step_needs(run, tmp_path, arguments, change, rc, message):
+    write(tmp_path / "h2o.xyz", molecule("H2O"))
+    if change is not None:
+        (tmp_path / "x.yaml").write_text(CONFIG.replace(*change))
+    given = [tmp_path / a if a.endswith("yaml") else a for a in arguments]
+    otf("electrons", "learn", run, "--output", tmp_path / "h.h5")
+    command = ("analyse", "gap", tmp_path / "h2o.xyz", "--model", tmp_path / "h.h5")
+    assert message in otf(*command, *given, rc=rc).stderr
 
 
 def test_density_of_states_counts_the_electrons(run):

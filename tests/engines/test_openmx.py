@@ -760,10 +760,36 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
     np.testing.assert_allclose(found, expected, atol=3e-6)
 
     (rst / "otf.crst0_1_0").write_bytes(bytes(16))  # another grid
-    with pytest.raises(ValueError, match="grid points, the density"):
+    with pytest.raises(EngineError, match="grid points, the density"):
         write_density(rst, "otf", np.zeros(grid.shape))
     labels = engine.label(atoms, index=2, guess=DensityGuess(dense, density))
     assert isinstance(labels, Labels)  # a wrong initial density guess does not fail the label
+
+
+def test_one_step_starts_from_a_density_and_has_one_cycle(tmp_path, options):
+    given = options(keep_matrices=True, basis={"H": "H6.0-s1"})
+    atoms = molecule("H2", vacuum=5.0)
+    dense = BlockMatrix.of_dense(atoms.numbers, {1: (0,)}, np.ones((2, 2)))
+    engine = opened(given, atoms, tmp_path / "without")
+    with pytest.raises(EngineError, match="orbitals are not known as functions in space"):
+        engine.one_step(atoms, index=0, guess=DensityGuess(dense))
+    written_pao(Path(given["data_path"]) / "PAO", "H6.0", 1.0)
+    engine = opened(given, atoms, tmp_path / "with")
+    guess = DensityGuess(dense, lambda _, grid: np.ones(grid.shape))
+    for index in range(2):
+        # The stand-in has the matrices of another molecule to give.
+        failure = engine.one_step(atoms, index=index, guess=guess)
+        assert isinstance(failure, LabelFailure)
+        assert failure.reason == "OpenMX: the Hamiltonian cannot be read"
+    here = tmp_path / "with" / "label-000002"
+    assert re.search(r"scf\.maxIter +1\n", (here / "otf.dat").read_text())
+    rst = np.concatenate([np.fromfile(path) for path in sorted(here.glob("otf_rst/*.crst0*"))])
+    of_atoms = 0.5 * output.BOHR_A**3 - rst
+    assert 0.0 < of_atoms.max() < 0.5
+    assert of_atoms.min() == pytest.approx(0.0, abs=1e-9)
+    apart = atoms.copy()
+    apart.positions[1] = apart.positions[0]
+    assert "Angstrom apart" in engine.one_step(apart, index=2, guess=guess).reason
 
 
 def test_a_crystals_k_points_are_in_the_middles_of_their_cells(tmp_path, options):

@@ -91,6 +91,20 @@ def test_one_shot_is_within_what_it_says(tmp_path, converged, size):
         assert error > 0.01 * within  # the bound is not too loose
 
 
+def test_one_step_gives_the_hamiltonian_of_a_density(tmp_path, converged):
+    atoms, _, density = converged
+    engine = opened(tmp_path)
+    engine.label(atoms, index=0)
+    known = engine.matrices()
+    found = engine.one_step(atoms, index=0, guess=DensityGuess(density))
+    assert 0 < np.abs(found.hamiltonian.values - known.hamiltonian.values).max() < 1e-4
+    np.testing.assert_allclose(found.density.values, known.density.values, atol=1e-5)
+    far = engine.one_step(atoms, index=1, guess=DensityGuess(disturbed(density, 1e-3)))
+    off = np.abs(far.hamiltonian.values - known.hamiltonian.values).max()
+    assert 1e-3 < off < 1.0
+    assert far.electrons == known.electrons
+
+
 def test_one_shot_falls_back_to_self_consistency(tmp_path, converged):
     atoms, exact, density = converged
     engine = opened(tmp_path, mode="one_shot", one_shot_error_meV_A=0.1)

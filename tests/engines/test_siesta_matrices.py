@@ -10,7 +10,7 @@ from scipy.io import FortranFile
 from otf.electrons.bloch import density_of
 from otf.electrons.levels import levels_of
 from otf.engines.failures import FROM_SCRATCH
-from otf.engines.labels import Labels
+from otf.engines.labels import LabelFailure, Labels
 from otf.engines.protocol import DensityGuess
 from otf.engines.registry import load_engine
 from otf.errors import EngineError
@@ -149,6 +149,42 @@ def test_a_force_check_costs_the_next_label_nothing(siesta, open_siesta, connect
     far = atoms.copy()
     far.positions[1] = far.positions[0]
     assert engine.check_forces(far, index=2, guess=guess) is None
+
+
+def test_one_step_reads_the_hamiltonian_of_one_cycle(tmp_path, siesta, open_siesta):
+    """The first structure takes two processes: a density needs the files of an earlier cycle."""
+    atoms = molecule("CH4")
+    engine = open_siesta(siesta(warm_start="learned"), atoms)
+    engine.label(atoms, index=0)
+    known = engine.matrices()
+    noise = np.random.default_rng(3).normal(scale=1e-3, size=known.density.dense().shape)
+    dense = known.density.dense() + noise + noise.T
+    guess = DensityGuess(BlockMatrix.of_dense(known.density.numbers, known.density.shells, dense))
+    other = open_siesta(siesta(warm_start="learned"), atoms, "other")
+    for index in range(2):
+        found = other.one_step(atoms, index=index, guess=guess)
+        np.testing.assert_array_equal(found.hamiltonian.values, known.hamiltonian.values)
+        (started,) = (tmp_path / "other").glob("*/started_from.DM")
+        assert started.parent.name == f"label-{index + 1:06d}"
+        geometry = matrices.read_geometry(started.parent, "otf")
+        seen = orbitals.to_blocks(matrices.read_density(started, geometry)).dense()
+        np.testing.assert_allclose(seen, dense, atol=1e-12)
+    deck = fdf.read(started.parent / "otf.fdf")
+    wanted = {"MaxSCFIterations": "1", "SCF.Mix": "density", "TS.HS.Save": "T", "DM.UseSaveDM": "T"}
+    assert {name: deck.value(name) for name in wanted} == wanted
+    far = atoms.copy()
+    far.positions[1] = far.positions[0]
+    assert isinstance(other.one_step(far, index=2, guess=guess), LabelFailure)
+
+
+@pytest.mark.parametrize("mode", ["unconverged", "nan"])
+def test_one_step_that_fails_says_why(siesta, open_siesta, mode):
+    atoms = molecule("CH4")
+    engine = open_siesta(siesta(mode, warm_start="learned"), atoms)
+    guess = DensityGuess(BlockMatrix.of_dense(atoms.numbers, {1: (0,), 6: (0, 1)}, np.eye(8)))
+    failure = engine.one_step(atoms, index=0, guess=guess)
+    assert isinstance(failure, LabelFailure)
+    assert failure.reason.startswith("SIESTA")
 
 
 def test_one_shot_needs_learned_matrices(siesta):

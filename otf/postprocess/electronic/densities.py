@@ -116,7 +116,7 @@ def _by_matrices(source: MatrixSource, spacing_A: float) -> _Source:
 
     @in_one_thread
     def density(atoms: Atoms, grid: Grid) -> Floats:
-        return density_on(source.learned.of(atoms).density, orbitals, atoms, grid)
+        return density_on(source.of(atoms).density, orbitals, atoms, grid)
 
     at = _DensityAt(orbitals, spacing_A)
     quantity = Quantity("the density", at.of, at.true, at.error, "{:.4%} (L1)".format)
@@ -138,7 +138,7 @@ def dipoles(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
             raise RunError(f"{frames.name}: dipoles are for molecules, but this run is periodic")
         orbitals = source.orbitals()
         values = np.array(
-            [_dipole(orbitals, source.learned.of(frames.structure(k))) for k in range(len(frames))]
+            [_dipole(orbitals, source.of(frames.structure(k))) for k in range(len(frames))]
         )
         named = {f"dipole_{axis}_D": values[:, k] for k, axis in enumerate("xyz")}
         named["dipole_D"] = np.linalg.norm(values, axis=1)

@@ -8,13 +8,12 @@ from tempfile import TemporaryDirectory
 import numpy as np
 
 from otf.engines.labels import LabelFailure
-from otf.engines.registry import load_engine
 from otf.errors import RunError
 from otf.io.durable import sole_owner
 from otf.io.labels import StoredLabel, read_labels
 from otf.io.matrices import LabelMatrices, write_matrices
 from otf.io.orbitals import write_orbitals
-from otf.runs.assemble import make_engine
+from otf.runs.assemble import make_engine, with_matrices
 from otf.runs.directory import one_run, read_run
 
 _FORCES_EV_A = 0.02  # a label computed again that differs by more is of other settings
@@ -37,13 +36,8 @@ class Fetch:
     """
 
     def __init__(self, path: Path, *, count: int | None) -> None:
-        self._run, self._config, self._start = read_run(one_run(path))
-        options = load_engine(self._config.engine.kind).with_matrices
-        if not options:
-            kind = self._config.engine.kind
-            raise RunError(f"{path}: engine '{kind}' has no Hamiltonian to give")
-        engine = self._config.engine.model_copy(update=options)
-        self._config = self._config.model_copy(update={"engine": engine})
+        self._run, config, self._start = read_run(one_run(path))
+        self._config = with_matrices(config)
         labels = read_labels(self._run.labels)
         if count is not None and count < len(labels):
             chosen = np.unique(np.linspace(0, len(labels) - 1, count).astype(int))

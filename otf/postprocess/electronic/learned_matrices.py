@@ -65,8 +65,18 @@ class MatrixSource(Protocol):
     """Where the matrices of structures come from."""
 
     @property
-    def learned(self) -> LearnedMatrices:
-        """Matrices of any structure."""
+    def filling(self) -> Filling:
+        """Electrons and k points of structures."""
+        ...
+
+    def of(self, atoms: Atoms) -> ElectronicStructure:
+        """The electronic structure of atoms.
+
+        Raises
+        ------
+        RunError
+            If it cannot be computed; the message states why.
+        """
         ...
 
     def note(self, frames: Frames, *quantities: Quantity) -> str:
@@ -103,6 +113,15 @@ class LearnedFromRun:
     trial: LearnedMatrices
     left_out: tuple[LabelMatrices, ...]
 
+    @property
+    def filling(self) -> Filling:
+        """See :class:`MatrixSource`."""
+        return self.learned.filling
+
+    def of(self, atoms: Atoms) -> ElectronicStructure:
+        """See :class:`MatrixSource`."""
+        return self.learned.of(atoms)
+
     def note(self, frames: Frames, *quantities: Quantity) -> str:
         """See :class:`MatrixSource`; errors are the means of the labels left out.
 
@@ -118,7 +137,7 @@ class LearnedFromRun:
                 each.append(quantity.error(quantity.of(found), quantity.true(label), label.atoms))
         return (
             f"from matrices learned from {self.learned.n_labels} labels; left-out error "
-            + _in_words(quantities, [float(np.mean(each or np.nan)) for each in errors])
+            + in_words(quantities, [float(np.mean(each or np.nan)) for each in errors])
             + _k_points_in_words(self.learned, frames)
         )
 
@@ -147,6 +166,15 @@ class LearnedFromFile:
         """Matrices of any structure."""
         return self.stored.ensemble.mean
 
+    @property
+    def filling(self) -> Filling:
+        """See :class:`MatrixSource`."""
+        return self.learned.filling
+
+    def of(self, atoms: Atoms) -> ElectronicStructure:
+        """See :class:`MatrixSource`."""
+        return self.learned.of(atoms)
+
     def note(self, frames: Frames, *quantities: Quantity) -> str:
         """See :class:`MatrixSource`; errors are those expected at some of the frames."""
         squares: list[list[float]] = [[] for _ in quantities]
@@ -160,7 +188,7 @@ class LearnedFromFile:
         bounds = [_DEVIATIONS * float(np.sqrt(np.mean(each))) for each in squares]
         return (
             f"from {self.path}, {self.learned.n_labels} labels; expected error (two standard "
-            f"deviations) {_in_words(quantities, bounds)}"
+            f"deviations) {in_words(quantities, bounds)}"
             + _k_points_in_words(self.learned, frames)
             + self._matrix_elements(frames.atoms, of_atoms)
         )
@@ -191,7 +219,8 @@ class LearnedFromFile:
         return OrbitalValues(shells, self.stored.orbitals)
 
 
-def _in_words(quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
+def in_words(quantities: Sequence[Quantity], errors: Sequence[float]) -> str:
+    """Errors of quantities; those that are not finite are unknown."""
     return ", ".join(
         f"of {quantity.words}: {quantity.said(error) if np.isfinite(error) else 'unknown'}"
         for quantity, error in zip(quantities, errors, strict=True)

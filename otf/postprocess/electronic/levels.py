@@ -27,7 +27,7 @@ def gap(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
     """The gap of every frame, and its mean."""
     notes, out = [], []
     for source, frames in zip(sources, runs, strict=True):
-        values = [source.learned.of(frames.structure(k)).levels.gap for k in range(len(frames))]
+        values = [source.of(frames.structure(k)).levels.gap for k in range(len(frames))]
         out.append(replace(frames, series={"gap_eV": np.array(values)}))
         notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
     return replace(series(out, ["gap_eV"]), title="gap", notes=tuple(notes))
@@ -45,7 +45,7 @@ def level_density(
     """Mean density of states over the frames, per eV, about the mean highest occupied level."""
     notes, found = [], []
     for source, frames in zip(sources, runs, strict=True):
-        found += [source.learned.of(frames.structure(k)).levels for k in range(len(frames))]
+        found += [source.of(frames.structure(k)).levels for k in range(len(frames))]
         notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
     highest = _highest_occupied(found)
     grid = np.arange(-below_eV, above_eV, _POINTS_A_WIDTH * width_eV)
@@ -96,10 +96,10 @@ def bands(
         ) from error
     notes, levels, samples = [], [], []
     for source, frames in zip(sources, runs, strict=True):
-        if source.learned.filling.kpoints(frames.atoms) is None:
+        if source.filling.kpoints(frames.atoms) is None:
             raise RunError(f"{frames.name}: its labels have no k points, so there are no bands")
         for k in range(len(frames)):
-            found = source.learned.of(frames.structure(k))
+            found = source.of(frames.structure(k))
             levels.append(found.levels)
             samples.append(found.bands(along.kpts))
         notes.append(f"{frames.name}: {source.note(frames, _GAP, _LEVELS)}")
@@ -130,9 +130,7 @@ def charges(sources: Sequence[MatrixSource], runs: Sequence[Frames]) -> Curves:
     """Mulliken charges over time, averaged over the atoms of each element."""
     notes, out = [], []
     for source, frames in zip(sources, runs, strict=True):
-        values = np.array(
-            [source.learned.of(frames.structure(k)).charges() for k in range(len(frames))]
-        )
+        values = np.array([source.of(frames.structure(k)).charges() for k in range(len(frames))])
         symbols = np.array(frames.atoms.symbols)
         of_elements = {
             f"charge_{symbol}_e": values[:, symbols == symbol].mean(axis=1)
