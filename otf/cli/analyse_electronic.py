@@ -256,6 +256,12 @@ def density(
 @positive("--displacement", "displacement_A", 0.01, "Displacement of the atoms, Angstrom.")
 @click.option("--mesh", type=click.IntRange(min=1), default=16, show_default=True)
 @click.option("--by-engine", is_flag=True, help="Compute the phonons of the engine, too.")
+@click.option(
+    "--by-matrices",
+    is_flag=True,
+    help="Also those of learned Hamiltonians, by one diagonalisation of the engine for each "
+    "displacement (SIESTA).",
+)
 @trust_option
 @click.option(
     "--output",
@@ -271,13 +277,14 @@ def phonons(
     displacement_A: float,
     mesh: int,
     by_engine: bool,
+    by_matrices: bool,
     trust: bool,
     output: tuple[Path, ...],
 ) -> None:
     """Phonons of a run's model at its energy minimum, by finite displacements."""
     from otf.postprocess.phonons import phonons as analyse
 
-    if by_engine:
+    if by_engine or by_matrices:
         require_trust(run_dir, trusted=trust)
     found = analyse(
         run_dir,
@@ -285,6 +292,7 @@ def phonons(
         displacement_A=displacement_A,
         mesh=mesh,
         by_engine=by_engine,
+        by_matrices=by_matrices,
     )
     show_or_write(found, output)
 

@@ -1,10 +1,12 @@
-"""Phonons of a learned model by finite displacements, optionally also of its engine.
+"""Phonons by finite displacements: of a force model, of its engine, and of learned Hamiltonians.
 
 This uses phonopy: Togo, J. Phys. Soc. Jpn. 92, 012001 (2023).
 """
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,12 +18,21 @@ from ase.optimize import BFGS
 from otf.analysis.blocks import Estimate
 from otf.analysis.curves import Curves
 from otf.arrays import Floats
+from otf.config import Config
 from otf.engines.asking import ask
 from otf.engines.extras import install_command
-from otf.engines.labels import LabelFailure
+from otf.engines.labels import LabelFailure, Labels
+from otf.engines.protocol import DensityGuess, Engine
 from otf.errors import RunError
 from otf.learning.calculator import ModelCalculator
-from otf.runs.assemble import make_engine
+from otf.orbitals.block_matrices import BlockMatrix
+from otf.postprocess.electronic.learn import learn
+from otf.postprocess.electronic.learned_matrices import (
+    LearnedFromFile,
+    MatrixSource,
+    learn_from,
+)
+from otf.runs.assemble import make_engine, with_matrices
 from otf.runs.directory import one_run, read_run
 
 _STILL_EV_A = 1e-3
@@ -39,6 +50,7 @@ def phonons(
     displacement_A: float,
     mesh: int,
     by_engine: bool,
+    by_matrices: bool = False,
 ) -> Curves:
     """Phonon density of states of a crystal, at the minimum of the model's energy.
 
@@ -50,12 +62,15 @@ def phonons(
         Points along each axis of the Brillouin zone of the primitive cell.
     by_engine
         Whether to use the engine as well, with one label per displacement.
+    by_matrices
+        Whether to use learned Hamiltonians as well, with one diagonalisation per displacement by
+        the engine instead of a label.
 
     Raises
     ------
     RunError
-        If the run is not of a crystal or has no model, the relaxation does not converge, or the
-        engine fails.
+        If the run is not of a crystal or has no model, the relaxation does not converge, the
+        engine fails, or it gives no forces of Hamiltonians.
     """
     run, config, start = read_run(one_run(path))
     if not start.pbc.all():
@@ -70,17 +85,23 @@ def phonons(
     rest.set_masses(start.get_masses())
     found = {"model": _displaced(rest, supercell, displacement_A)}
     _force_constants(found["model"], _by_model(calculator))
-    if by_engine:
-        found["engine"] = _displaced(rest, supercell, displacement_A)
-        engine = make_engine(config)
-        with TemporaryDirectory(prefix="otf-phonons-") as scratch:
-            try:
-                # An engine is opened for one order of species, and phonopy has its own order.
-                engine.open(_atoms(found["engine"].supercell), Path(scratch))
-                _force_constants(found["engine"], _by_engine(engine))
-            finally:
-                engine.close()
+    ways = {"engine": by_engine, "matrices": by_matrices}
+    for name in (name for name, wanted in ways.items() if wanted):
+        found[name] = _displaced(rest, supercell, displacement_A)
+        # An engine is opened for one order of species, and phonopy has its own order.
+        atoms = _atoms(found[name].supercell)
+        source = _matrices_for(path, supercell) if name == "matrices" else None
+        with _opened(config if source is None else with_matrices(config), atoms) as engine:
+            forces = _by_engine(engine) if source is None else ForcesOfMatrices(engine, source)
+            _force_constants(found[name], forces)
     return _curves(found, mesh)
+
+
+def _matrices_for(path: Path, supercell: tuple[int, int, int]) -> MatrixSource:
+    """Hamiltonians learned from a run, with the prior for other structures in larger cells."""
+    if max(supercell) == 1:
+        return learn_from(path)
+    return LearnedFromFile(path, learn([path]))
 
 
 def _by_model(calculator: ModelCalculator) -> Forces:
@@ -91,16 +112,72 @@ def _by_model(calculator: ModelCalculator) -> Forces:
     return forces
 
 
-def _by_engine(engine: Any) -> Forces:
+@contextmanager
+def _opened(config: Config, atoms: Atoms) -> Iterator[Engine]:
+    engine = make_engine(config)
+    with TemporaryDirectory(prefix="otf-phonons-") as scratch, closing(engine):
+        engine.open(atoms, Path(scratch))
+        yield engine
+
+
+def _by_engine(engine: Engine) -> Forces:
     count = iter(range(10**9))
 
     def forces(atoms: Atoms) -> Floats:
-        labels = ask(engine, atoms, index=next(count))
-        if isinstance(labels, LabelFailure):
-            raise RunError(f"no label: {labels.reason}. {labels.advice}")
-        return np.asarray(labels.forces)
+        return _labelled(engine, atoms, index=next(count)).forces
 
     return forces
+
+
+def _labelled(engine: Engine, atoms: Atoms, *, index: int) -> Labels:
+    labels = ask(engine, atoms, index=index)
+    if isinstance(labels, LabelFailure):
+        raise RunError(f"no label: {labels.reason}. {labels.advice}")
+    return labels
+
+
+class ForcesOfMatrices:
+    """Forces of learned Hamiltonians, by one diagonalisation each of an engine.
+
+    The first structure is labelled. Hamiltonians of the others are corrected by the error there,
+    which is nearly theirs if they are displaced by little.
+
+    Parameters
+    ----------
+    engine
+        An opened engine that returns matrices, and forces of a density.
+    source
+        Learned Hamiltonians.
+    """
+
+    def __init__(self, engine: Engine, source: MatrixSource) -> None:
+        self._engine = engine
+        self._source = source
+        self._error: BlockMatrix | None = None  # of the first structure's Hamiltonian
+
+    def __call__(self, atoms: Atoms) -> Floats:
+        """Forces (N, 3), eV/Angstrom.
+
+        Raises
+        ------
+        RunError
+            If the engine fails, or gives no such forces.
+        """
+        learned = self._source.of(atoms)
+        known = learned.hamiltonian
+        if self._error is None:
+            labels, matrices = _labelled(self._engine, atoms, index=0), self._engine.matrices()
+            if matrices is None:
+                raise RunError(f"engine '{self._engine.kind}' gave no matrices; see its log")
+            true = matrices.hamiltonian.on(known.pairs)
+            self._error = true.with_values(known.values - true.values)
+            return labels.forces
+        corrected = known.with_values(known.values - self._error.on(known.pairs).values)
+        density = replace(learned, hamiltonian=corrected).density
+        check = self._engine.check_forces(atoms, index=1, guess=DensityGuess(density))
+        if check is None:
+            raise RunError(f"engine '{self._engine.kind}' gives no forces of a density matrix")
+        return check.forces
 
 
 def _displaced(rest: Atoms, supercell: tuple[int, int, int], displacement_A: float) -> Any:
@@ -152,11 +229,12 @@ def _curves(found: dict[str, Any], mesh: int) -> Curves:
         y[f"states_per_THz_{name}"] = Estimate(density, np.full_like(density, np.nan))
         numbers[f"lowest_THz_{name}"] = _known(frequencies[name].min())
         numbers[f"highest_THz_{name}"] = _known(frequencies[name].max())
-    if len(found) > 1:
-        off = frequencies["model"] - frequencies["engine"]
-        weights = found["model"].mesh.weights
-        mean = np.average((off**2).mean(axis=1), weights=weights)
-        numbers["rms_difference_THz"] = _known(np.sqrt(mean))
+    for name in found:
+        if name == "engine" or "engine" not in found:
+            continue
+        off = frequencies[name] - frequencies["engine"]
+        mean = np.average((off**2).mean(axis=1), weights=found[name].mesh.weights)
+        numbers[f"rms_difference_THz_{name}"] = _known(np.sqrt(mean))
     x = np.asarray(states.frequency_points)
     return Curves("phonons", "frequency_THz", x, y, numbers)
 
