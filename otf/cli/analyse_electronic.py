@@ -102,12 +102,14 @@ def _one_step(
     from otf.runs.directory import one_run, read_run
     from otf.runs.trust import check_trusted
 
-    if config is not None:
-        return one_step(source, read_config(config), atoms)
-    if not path.is_dir():
-        raise click.UsageError(f"--route dm needs --config: {path} is no run with an engine")
-    run, known, _ = read_run(one_run(path))
-    check_trusted(known, run.config, trusted=trust)
+    if config is None:
+        if not path.is_dir():
+            raise click.UsageError(f"--route dm needs --config: {path} is no run with an engine")
+        run, known, _ = read_run(one_run(path))
+        config = run.config
+    else:
+        known = read_config(config)
+    check_trusted(known, config, trusted=trust)
     return one_step(source, known, atoms)
 
 
