@@ -71,18 +71,21 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float], key: str)
         raise EngineError(f"{key}: not available with scf.SpinPolarization; leave it out")
     lines = deck.block("Definition.of.Atomic.Species") or ()
     elements = species_elements(deck)
-    if len(set(elements.values())) < len(elements):
-        raise EngineError(
-            f"{key}: matrices are learned only if each element has one species; leave it out"
-        )
-    bases = {}
+    bases: dict[int, str] = {}
+    definitions: dict[str, list[str]] = {}
     for line in lines:
-        name, basis = line.split()[:2]
+        name, *definition = line.split()[:3]
+        element = elements[name]
+        if definitions.setdefault(element, definition) != definition:
+            raise EngineError(
+                f"{key}: matrices are learned only if all species of an element have one basis "
+                f"and pseudopotential, unlike those of {element}; leave it out"
+            )
         try:
-            shells_of(basis)
+            shells_of(definition[0])
         except ValueError as error:
             raise EngineError(f"{key}: {error}; leave it out") from error
-        bases[atomic_numbers[elements[name]]] = basis
+        bases[atomic_numbers[element]] = definition[0]
     cores = {element: valence[name] for name, element in elements.items()}
     folder = Path(str(deck.value("DATA.PATH"))) / "PAO"
     electrons = {atomic_numbers[element]: count for element, count in cores.items()}

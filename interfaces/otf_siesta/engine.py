@@ -42,7 +42,13 @@ from otf_siesta.fdf import NEW_IN_5, read, whole_text
 from otf_siesta.finished import read_finished
 from otf_siesta.geometry import cell_of, species_elements, species_of_sites
 from otf_siesta.ghosts import Ghosts, has_ghosts
-from otf_siesta.guesses import Occupation, occupation_of, read_matrices, read_orbitals
+from otf_siesta.guesses import (
+    Occupation,
+    occupation_of,
+    read_matrices,
+    read_orbitals,
+    require_alike,
+)
 from otf_siesta.input_job import read_job
 from otf_siesta.job import DENSITY_MATRIX, Job, Question
 from otf_siesta.options import Options, gamma_only, make_deck
@@ -159,6 +165,8 @@ class SiestaEngine(Engine):
         deck = original.copy()
         if self.capabilities.matrices:
             self._occupation = occupation_of(deck, atoms, self._spin)
+            assert options.pseudo_path is not None
+            require_alike(deck, options.pseudo_path)
             if self._occupation is not None and gamma_only(deck):
                 # Otherwise elements of the matrices are sums over images, as at k = 0.
                 deck.put("ForceAuxCell", "T")

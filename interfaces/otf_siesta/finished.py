@@ -16,7 +16,13 @@ from otf.errors import EngineError
 from otf.orbitals.block_matrices import Matrices
 from otf_siesta.fdf import read
 from otf_siesta.geometry import read_structure, species_elements
-from otf_siesta.guesses import Occupation, matrices_of, occupation_of, read_orbitals
+from otf_siesta.guesses import (
+    Occupation,
+    matrices_of,
+    occupation_of,
+    read_orbitals,
+    require_alike,
+)
 from otf_siesta.output import read_valences
 
 _SYSTEM = re.compile(r"System type\s*=\s*(\w+)")
@@ -45,6 +51,7 @@ def read_finished(folder: Path) -> FinishedCalculation | None:
     if system is not None and system[1] == "molecule":
         atoms.pbc = False
     occupation = occupation_of(deck, atoms, spin=0, what=str(folder), remedy="")
+    require_alike(deck, folder, what=str(folder), remedy="")
     try:
         matrices = _matrices(folder, label, atoms, read_valences(output), occupation)
         above = next((f for f in (folder, folder.parent) if any(f.glob("*.ion.xml"))), folder)

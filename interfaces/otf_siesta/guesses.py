@@ -28,6 +28,8 @@ _DEFAULT_TEMPERATURE = "300 K"
 _KELVIN = 8.617333262e-5  # eV
 _UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
 _SINGLE = 1e-9
+_WHAT, _REMEDY = "engine.warm_start", "; leave it at true"
+_OF_SPECIES = ("PAO.Basis", "PAO.BasisSizes", "PAO.PolarizationScheme")  # blocks
 _HEADER = 1 << 18  # characters read of an output that grows with every label
 
 
@@ -55,8 +57,8 @@ def occupation_of(
     atoms: Atoms,
     spin: int,
     *,
-    what: str = "engine.warm_start",
-    remedy: str = "; leave it at true",
+    what: str = _WHAT,
+    remedy: str = _REMEDY,
 ) -> Occupation | None:
     """Occupation used to build density matrices; None for a molecule.
 
@@ -79,11 +81,6 @@ def occupation_of(
     unpolarised = (deck.value("Spin") or "none").lower() in ("none", "non-polarized")
     if spin or not unpolarised or deck.flag("SpinPolarized"):
         raise EngineError(f"{what}: matrices are learned of closed shells only{remedy}")
-    elements = list(species_elements(deck).values())
-    if len(set(elements)) < len(elements):
-        raise EngineError(
-            f"{what}: matrices are learned only if each element has one species{remedy}"
-        )
     if not atoms.pbc.any():
         return None
     found = np.zeros((1, 3)) if gamma_only(deck) else _grid(deck)
@@ -98,6 +95,38 @@ def occupation_of(
     if (deck.value("OccupationFunction") or "FD").upper() == "MP":
         order = int(deck.value("OccupationMPOrder") or 1)
     return Occupation(found, float(words[0]) * unit, order)
+
+
+def require_alike(deck: Deck, folder: Path, *, what: str = _WHAT, remedy: str = _REMEDY) -> None:
+    """Check that all species of an element have the same pseudopotential and basis.
+
+    Parameters
+    ----------
+    folder
+        Folder of the pseudopotentials.
+    what, remedy
+        See :func:`occupation_of`.
+
+    Raises
+    ------
+    EngineError
+        If they differ.
+    """
+    elements = species_elements(deck)
+    words = [line.split()[:1] for name in _OF_SPECIES for line in deck.block(name) or ()]
+    own = {word[0] for word in words if word and word[0] in elements}
+    for element in set(elements.values()):
+        labels = [label for label, other in elements.items() if other == element]
+        paths = [path for label in labels for path in folder.glob(f"{label}.*") if _is_pseudo(path)]
+        if len(labels) > 1 and (own & set(labels) or len({p.read_bytes() for p in paths}) > 1):
+            raise EngineError(
+                f"{what}: matrices are learned only if all species of an element have the same "
+                f"basis and pseudopotential, unlike {' and '.join(labels)}{remedy}"
+            )
+
+
+def _is_pseudo(path: Path) -> bool:
+    return path.suffix in (".psf", ".vps", ".psml")
 
 
 def _grid(deck: Deck) -> Floats | None:

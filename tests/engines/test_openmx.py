@@ -37,6 +37,7 @@ from otf_openmx.deck import parse, read
 from otf_openmx.densities import write_density
 from otf_openmx.failures import KNOWN, Evidence
 from otf_openmx.geometry import read_structure
+from otf_openmx.matrices import occupation_of
 from otf_openmx.occupations import entropy_term
 from otf_openmx.scfout import read_scfout
 from tests.engines.round_overlap import assert_round
@@ -764,6 +765,25 @@ def test_a_guess_is_the_density_that_openmx_starts_from(tmp_path, options):
         write_density(rst, "otf", np.zeros(grid.shape))
     labels = engine.label(atoms, index=2, guess=DensityGuess(dense, density))
     assert isinstance(labels, Labels)  # a wrong initial density guess does not fail the label
+
+
+@pytest.mark.parametrize("second", ["H6.0-s2p1 H_PBE19", "H6.0-s1 H_PBE19", "H6.0-s2p1 H_CA19"])
+def test_species_of_an_element_must_be_alike(second):
+    text = f"""\
+Species.Number 2
+DATA.PATH none
+<Definition.of.Atomic.Species
+ H H6.0-s2p1 H_PBE19
+ Hb {second}
+Definition.of.Atomic.Species>
+"""
+    deck, valence = parse(text, "x"), {"H": 1.0, "Hb": 1.0}
+    if second == "H6.0-s2p1 H_PBE19":
+        known = occupation_of(deck, molecule("H2"), valence, "engine.keep_matrices")
+        assert known.bases == {1: "H6.0-s2p1"}
+        return
+    with pytest.raises(EngineError, match=r"engine\.keep_matrices: .* unlike those of H"):
+        occupation_of(deck, molecule("H2"), valence, "engine.keep_matrices")
 
 
 def test_one_step_starts_from_a_density_and_has_one_cycle(tmp_path, options):

@@ -209,6 +209,36 @@ def test_guesses_are_refused_where_they_cannot_be_made(
         open_siesta(siesta(warm_start="learned", **more), atoms, **system)
 
 
+TWO_OF_HYDROGEN = """\
+%block ChemicalSpeciesLabel
+ 1 8 O
+ 2 1 H
+ 3 1 Hb
+%endblock ChemicalSpeciesLabel
+"""
+
+
+@pytest.mark.parametrize(
+    ("second", "block", "alike"),
+    [
+        ("one", "", True),
+        ("another", "", False),
+        ("one", "%block PAO.BasisSizes\n Hb SZ\n%endblock PAO.BasisSizes\n", False),
+        ("one", "%block PAO.BasisSizes\n O SZ\n%endblock PAO.BasisSizes\n", True),
+    ],
+)
+def test_species_of_an_element_must_be_alike(tmp_path, second, block, alike):
+    for label, content in (("O", "oxygen"), ("H", "one"), ("Hb", second)):
+        (tmp_path / f"{label}.psf").write_text(content)
+    (tmp_path / "x.fdf").write_text(TWO_OF_HYDROGEN + block)
+    deck = fdf.read(tmp_path / "x.fdf")
+    if alike:
+        guesses.require_alike(deck, tmp_path)
+        return
+    with pytest.raises(EngineError, match=r"unlike H and Hb; leave it at true"):
+        guesses.require_alike(deck, tmp_path)
+
+
 def test_matrices_that_cannot_be_read_cost_no_label(siesta, open_siesta, caplog):
     atoms = molecule("CH4")
     engine = open_siesta(siesta(warm_start="auto", connection="process"), atoms)
