@@ -146,7 +146,9 @@ SaveRho T
         link.unlink(missing_ok=True)
         link.symlink_to((options.pseudo / link.name).resolve())
     with (folder / "water.fdf").open() as given, (folder / "water.out").open("w") as file:
-        subprocess.run(options.siesta.split(), cwd=folder, stdin=given, stdout=file, check=True)
+        subprocess.run(
+            options.siesta.split(), cwd=folder, stdin=given, stdout=file, stderr=file, check=True
+        )
     return folder / "water.RHO"
 
 
