@@ -245,7 +245,8 @@ class Policy(Section):
         0.2,
         description="adaptive: share of the segments of the model that are labelled at a random "
         "step as they were committed, if their errors are as large as the target; longer ones "
-        "more often, and as many as have this share of the steps; beyond eight, fewer and fewer. "
+        "more often, and as many as have this share of the steps; beyond eight, fewer while the "
+        "error is small. "
         "The error of the trajectory is measured there",
     )
     train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(

@@ -63,8 +63,8 @@ class AdaptivePolicy:
         Steps between checks of the guard.
     audit_fraction
         Share of the committed segments that are labelled at a random step, if their errors are as
-        large as the target; and the least share of the steps that are in such segments. It falls in
-        inverse proportion to the number of audits beyond the first.
+        large as the target; and the least share of the steps that are in such segments. While the
+        error is as small as aimed at, it falls in inverse proportion to the number of audits.
     unreachable
         What to do about a target that the model cannot reach; see :meth:`_followed`.
     labels_share
@@ -209,8 +209,9 @@ class AdaptivePolicy:
     def audit_share(self, state: PolicyState, *, length: int) -> float:
         """See :class:`Policy`."""
         size = min(1.0, max(_SMALL, state.errors[-1] / self.target))
-        # The bounds of the error depend on the number of audits, not on their share.
-        fraction = self.audit_fraction * min(1.0, _AUDITS / max(1, state.audits))
+        fraction = self.audit_fraction
+        if state.audits and float(np.mean(state.committed)) <= _AIM * self.target:
+            fraction *= min(1.0, _AUDITS / state.audits)  # more would only narrow the bounds
         share = fraction * size * length / max(_SHORT, state.mean_length)
         if state.audited < fraction * state.driven:
             return 1.0  # otherwise chance may leave out the segments that make up the run

@@ -332,23 +332,26 @@ def test_a_fifth_of_the_steps_are_in_audited_segments():
     assert state.audited < 0.5 * state.driven
 
 
-def audits_of(segments):
-    """Number of audits in so many segments of 500 steps with the error of the target."""
+def audits_of(segments, committed):
+    """Number of audits in so many segments of 500 steps, with their error."""
     state = PolicyState(500.0, False, mean_length=30.0)
     for number in range(segments):
         label = {"step": 500 * (number + 1), "error": ADAPTIVE.target, "elapsed": 500}
         state = after_label(ADAPTIVE, state, **label, reason="scheduled", n_labels=2 * number)
         if drawn_audit(ADAPTIVE, state, length=500, n_labels=number, seed=3) is not None:
+            label["error"] = committed
             state = after_label(ADAPTIVE, state, **label, reason="audit", n_labels=2 * number + 1)
     return state.audits
 
 
 def test_a_run_of_many_segments_is_audited_ever_more_rarely():
-    """Bounds narrow with the number of audits, which then grows with the root of the segments."""
-    few, more, many = (audits_of(segments) for segments in (10, 100, 1000))
+    """Their number grows with the root of that of the segments, unless errors are too large."""
+    small, large = 0.7 * ADAPTIVE.target, 0.8 * ADAPTIVE.target
+    few, more, many = (audits_of(segments, small) for segments in (10, 100, 1000))
     assert few >= 4
     assert few < more < 60
     assert more < many < 200
+    assert audits_of(100, large) == pytest.approx(10 * audits_of(10, large), rel=0.3)
 
 
 @given(length=st.integers(1, 1000), error=st.floats(0.0, 0.1), seed=st.integers(0, 100))
