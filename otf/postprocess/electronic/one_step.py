@@ -31,7 +31,7 @@ from otf.postprocess.electronic.learned_matrices import (
 from otf.runs.assemble import make_engine, with_matrices
 
 _LOOKED_AT = 3  # structures whose changes and labels left out whose errors are given
-_SAME = 1e-3  # overlaps
+_SAME = 0.02  # overlaps; they may be learned
 
 
 class OneStep:
@@ -96,14 +96,20 @@ class OneStep:
     def _left_out_errors(
         self, source: LearnedFromRun, quantities: tuple[Quantity, ...]
     ) -> list[float]:
+        """Mean errors at labels left out; NaN if the others do not reach any of them."""
         errors: list[list[float]] = [[] for _ in quantities]
         for label in source.left_out[:_LOOKED_AT]:
-            found = self._after_step(source.trial.of(label.atoms))
+            try:
+                learned = source.trial.of(label.atoms)
+            except RunError:  # its atoms are farther apart than those of the other labels
+                continue
+            found = self._after_step(learned)
             for quantity, each in zip(quantities, errors, strict=True):
                 each.append(quantity.error(quantity.of(found), quantity.true(label), label.atoms))
-        return [float(np.mean(each)) for each in errors]
+        return [float(np.mean(each or np.nan)) for each in errors]
 
     def _after_step(self, learned: ElectronicStructure) -> ElectronicStructure:
+        """The electronic structure with the Hamiltonian of its density."""
         density, values = learned.density, None
         if self._orbitals is not None:
             values = functools.partial(density_on, density, self._orbitals)
