@@ -45,7 +45,7 @@ parser.add_argument("--pw", default="pw.x")
 parser.add_argument("--pp", default="pp.x")
 parser.add_argument("--siesta", default="siesta")
 parser.add_argument("--train", type=int, default=8, help="structures of each kind to learn")
-parser.add_argument("--test", type=int, default=2, help="structures of each kind to test")
+parser.add_argument("--test", type=int, default=1, help="structures of each kind to test")
 parser.add_argument("--folder", type=Path, default=Path("densities"))
 options = parser.parse_args()
 
