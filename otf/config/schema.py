@@ -246,8 +246,7 @@ class Policy(Section):
         description="adaptive: share of the segments of the model that are labelled at a random "
         "step as they were committed, if their errors are as large as the target; longer ones "
         "more often, and as many as have this share of the steps; beyond eight, fewer while the "
-        "error is small. "
-        "The error of the trajectory is measured there",
+        "error is small. The error of the trajectory is measured there",
     )
     train_fs: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
         400.0, description="fixed: duration of the training phase with a label at every step"
