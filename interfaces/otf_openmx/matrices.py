@@ -71,6 +71,11 @@ def occupation_of(deck: Deck, atoms: Atoms, valence: dict[str, float], key: str)
         raise EngineError(f"{key}: not available with scf.SpinPolarization; leave it out")
     lines = deck.block("Definition.of.Atomic.Species") or ()
     elements = species_elements(deck)
+    if deck.flag("scf.Hubbard.U") and len(set(elements.values())) < len(elements):
+        raise EngineError(
+            f"{key}: with scf.Hubbard.U, matrices are learned only if each element has one "
+            "species; leave it out"
+        )
     bases: dict[int, str] = {}
     definitions: dict[str, list[str]] = {}
     for line in lines:

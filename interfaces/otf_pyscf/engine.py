@@ -224,8 +224,9 @@ class PyscfEngine(Engine):
     def one_step(self, atoms: Atoms, *, index: int, guess: DensityGuess) -> Matrices | LabelFailure:
         """See :meth:`otf.engines.protocol.Engine.one_step`."""
         self._molecule.set_geom_(_geometry(atoms), unit="Angstrom")
-        mean_field, _ = self._taken(guess)
-        hamiltonian = mean_field.get_fock(dm=mean_field.make_rdm1())
+        mean_field = self._mean_field(())
+        density = from_blocks(guess.density_matrix, self._molecule)
+        hamiltonian = mean_field.get_fock(dm=density)
         energies, orbitals = mean_field.eig(hamiltonian, mean_field.get_ovlp())
         mean_field.mo_energy, mean_field.mo_coeff = energies, orbitals
         mean_field.mo_occ = mean_field.get_occ(energies, orbitals)

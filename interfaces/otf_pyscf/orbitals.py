@@ -11,7 +11,6 @@ import numpy as np
 from ase.data import atomic_numbers
 
 from otf.arrays import Floats, Ints
-from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, RadialFunctions, Shells
 from otf.units import BOHR
 
@@ -74,11 +73,7 @@ def from_blocks(matrix: BlockMatrix, molecule: Any) -> Floats:
     EngineError
         If it is of another basis.
     """
-    if not matrix.has_shells(shells_of(molecule)):
-        raise EngineError(
-            "the density matrix is of another basis than the engine's: give the configuration that "
-            "the matrices were computed with"
-        )
+    matrix.require_shells(shells_of(molecule))
     back = np.argsort(order_of(molecule))
     return np.asarray(matrix.dense()[np.ix_(back, back)])
 

@@ -19,7 +19,7 @@ from otf.engines.extras import install_command
 from otf.engines.input_deck import Deck
 from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Matrices, RadialFunctions
-from otf_siesta.geometry import species_elements
+from otf_siesta.geometry import pseudopotentials, species_elements
 from otf_siesta.options import gamma_only
 from otf_siesta.output import read_valences
 
@@ -29,7 +29,11 @@ _KELVIN = 8.617333262e-5  # eV
 _UNITS_EV = {"k": _KELVIN, "ev": 1.0, "mev": 1e-3, "ry": 13.60580, "ha": 27.21160}
 _SINGLE = 1e-9
 _WHAT, _REMEDY = "engine.warm_start", "; leave it at true"
-_OF_SPECIES = ("PAO.Basis", "PAO.BasisSizes", "PAO.PolarizationScheme")  # blocks
+_OF_SPECIES = (
+    "PAO.Basis", "PAO.BasisSizes", "PAO.PolarizationScheme",
+    "PS.lmax", "PS.KBprojectors", "LDAU.Proj", "DFTU.Proj",
+)  # fmt: skip
+"""Blocks of which a species can have a part of its own."""
 _HEADER = 1 << 18  # characters read of an output that grows with every label
 
 
@@ -98,7 +102,7 @@ def occupation_of(
 
 
 def require_alike(deck: Deck, folder: Path, *, what: str = _WHAT, remedy: str = _REMEDY) -> None:
-    """Check that all species of an element have the same pseudopotential and basis.
+    """Check that all species of an element have the same pseudopotential, basis and projectors.
 
     Parameters
     ----------
@@ -112,16 +116,18 @@ def require_alike(deck: Deck, folder: Path, *, what: str = _WHAT, remedy: str = 
     EngineError
         If they differ.
     """
-    elements = species_elements(deck)
+    elements, named = species_elements(deck), pseudopotentials(deck)
     words = [line.split()[:1] for name in _OF_SPECIES for line in deck.block(name) or ()]
     own = {word[0] for word in words if word and word[0] in elements}
     for element in set(elements.values()):
         labels = [label for label, other in elements.items() if other == element]
         paths = [path for label in labels for path in folder.glob(f"{label}.*") if _is_pseudo(path)]
-        if len(labels) > 1 and (own & set(labels) or len({p.read_bytes() for p in paths}) > 1):
+        contents = {path.read_bytes() for path in paths}
+        differ = len(contents) > 1 or len({named.get(label) for label in labels}) > 1
+        if len(labels) > 1 and (differ or own & set(labels)):
             raise EngineError(
                 f"{what}: matrices are learned only if all species of an element have the same "
-                f"basis and pseudopotential, unlike {' and '.join(labels)}{remedy}"
+                f"basis, pseudopotential and projectors, unlike {' and '.join(labels)}{remedy}"
             )
 
 

@@ -13,7 +13,6 @@ import scipy.sparse
 import sisl
 
 from otf.arrays import Floats, Ints
-from otf.errors import EngineError
 from otf.orbitals.block_matrices import BlockMatrix, Pairs, RadialFunctions, Shells
 
 _LEAST = 1e-14
@@ -67,11 +66,7 @@ def from_blocks(matrix: BlockMatrix, like: sisl.DensityMatrix) -> sisl.DensityMa
         If it is of another basis.
     """
     geometry = like.geometry
-    if not matrix.has_shells(shells_of(geometry)):
-        raise EngineError(
-            "the density matrix is of another basis than the engine's: give the configuration that "
-            "the matrices were computed with"
-        )
+    matrix.require_shells(shells_of(geometry))
     first_orbital = _atoms(geometry)[1]
     sign, widths = _signs(geometry), matrix.widths
     offsets = {tuple(offset): k for k, offset in enumerate(geometry.lattice.sc_off.tolist())}

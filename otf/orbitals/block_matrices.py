@@ -12,6 +12,7 @@ from functools import cached_property
 import numpy as np
 
 from otf.arrays import Floats, Ints
+from otf.errors import EngineError
 
 Shells = Mapping[int, tuple[int, ...]]
 """Degrees l of the shells of an atom, in order, by atomic number."""
@@ -150,6 +151,20 @@ class BlockMatrix:
         """Whether these are the shells of its atoms."""
         present = {int(z) for z in self.numbers}
         return all(tuple(shells.get(z, ())) == tuple(self.shells[z]) for z in present)
+
+    def require_shells(self, shells: Shells) -> None:
+        """Check that these are the shells of its atoms.
+
+        Raises
+        ------
+        EngineError
+            If not: it is of another basis than the engine's.
+        """
+        if not self.has_shells(shells):
+            raise EngineError(
+                "the density matrix is of another basis than the engine's: give the configuration "
+                "that the matrices were computed with"
+            )
 
     def with_values(self, values: Floats) -> "BlockMatrix":
         """A matrix with the same pairs and other values."""

@@ -781,6 +781,10 @@ Definition.of.Atomic.Species>
     if second == "H6.0-s2p1 H_PBE19":
         known = occupation_of(deck, molecule("H2"), valence, "engine.keep_matrices")
         assert known.bases == {1: "H6.0-s2p1"}
+        # Their U may differ.
+        deck = parse(text + "scf.Hubbard.U on\n", "x")
+        with pytest.raises(EngineError, match=r"with scf\.Hubbard\.U, matrices are learned only"):
+            occupation_of(deck, molecule("H2"), valence, "engine.keep_matrices")
         return
     with pytest.raises(EngineError, match=r"engine\.keep_matrices: .* unlike those of H"):
         occupation_of(deck, molecule("H2"), valence, "engine.keep_matrices")

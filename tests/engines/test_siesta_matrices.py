@@ -225,6 +225,7 @@ TWO_OF_HYDROGEN = """\
         ("another", "", False),
         ("one", "%block PAO.BasisSizes\n Hb SZ\n%endblock PAO.BasisSizes\n", False),
         ("one", "%block PAO.BasisSizes\n O SZ\n%endblock PAO.BasisSizes\n", True),
+        ("one", "%block DFTU.Proj\n Hb 1\n%endblock DFTU.Proj\n", False),
     ],
 )
 def test_species_of_an_element_must_be_alike(tmp_path, second, block, alike):
