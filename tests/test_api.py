@@ -160,7 +160,7 @@ def test_a_directory_is_used_once(whole, tmp_path):
 
 def test_fit_and_load_model(whole, tmp_path):
     run, _ = whole
-    fitted = otf.fit(run.labels, run.labels[-3:], order=1, radial_three=2)
+    fitted = otf.fit(run.labels, run.labels[-3:], order=1, radial_three=2, l_max=2)
     assert fitted.train.force_mae < 0.05
     assert fitted.test.frames == 3
     atoms = run.labels[0]

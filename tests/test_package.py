@@ -1,5 +1,6 @@
 """Contents of the wheel and its entry points."""
 
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -24,6 +25,18 @@ def test_top_level_names_of_the_wheel(wheel):
     assert names == {
         "otf", "otf_ase", "otf_corrections", "otf_ipi", "otf_openmx", "otf_pyscf", "otf_siesta",
         "otf_tblite",
+    }  # fmt: skip
+
+
+def test_top_level_of_the_project():
+    """Files of programs that a test has started must not be committed."""
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    names = {path.split("/")[0] for path in listed.stdout.splitlines()}
+    assert {name for name in names if not name.startswith(".")} == {
+        "CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", "LICENSE", "README.md",
+        "configs", "docs", "examples", "interfaces", "otf", "pyproject.toml", "tests",
     }  # fmt: skip
 
 

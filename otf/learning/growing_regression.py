@@ -8,7 +8,8 @@ is predicted from those before it. Later, time blocks of labels are left out.
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
 from otf.model.blueprint import RESOLUTION, Blueprint, Size
-from otf.model.cross_validation import forward_errors, left_out_errors
+from otf.model.cross_validation import first_minimum, forward_errors, left_out_errors
 from otf.model.normal_equations import Rows
 from otf.model.tensor_energy import TensorEnergy
 from otf.units import MEV
@@ -37,6 +38,7 @@ _FEWEST_LABELS = 8  # to leave out, whatever the cost
 _TRIED = slice(8, 25, 4)  # prior strengths of a search on the grid: 1e-4, 1e-2, … 1e4
 _TRIED_EARLY = slice(12, 25, 4)  # the same by labels that any model interpolates: 1e-2, … 1e4
 _MOST_WORK = 1.5e7  # rows times the smaller of rows and columns, in a search
+_MOST_THREADS = 4  # each needs memory for the rows of its candidate
 
 
 class GrowingRegression:
@@ -147,7 +149,7 @@ class GrowingRegression:
         size = self.size
         if not self._has_room:  # it grows anew
             size = self._blueprint.smallest(size.resolution)
-        best = self._found(size, choice, examples)
+        best = self._logged(self._found(size, choice, examples))
         if self.baseline.terms and self._drops_baseline(best, choice, examples):
             return self.search(choice, ahead=ahead)
         if not best.score > _GOOD_ENOUGH and best.size == self.size:
@@ -169,8 +171,9 @@ class GrowingRegression:
         self, best: "_Found", choice: Regularisation, examples: Sequence[Example]
     ) -> bool:
         """Measure what the baseline is worth; drop it if it is optional and worth nothing."""
-        without = self._found(
-            best.size, choice, _whole(examples), reference=_reference(_whole(self.examples))
+        reference = _reference(_whole(self.examples))
+        without = self._logged(
+            self._found(best.size, choice, _whole(examples), reference=reference)
         )
         # Labels a few steps apart are interpolated by any model, so that little can be gained.
         spread = self._blocks.count >= _FEWEST_BLOCKS
@@ -222,9 +225,20 @@ class GrowingRegression:
         examples: Sequence[Example],
     ) -> "_Found":
         """The best so far, or the best of these sizes if it is better by a margin."""
-        found = [self._found(size, choice, examples) for size in sizes]
+        found = [self._logged(f) for f in self._all_found(sizes, choice, examples)]
         better = min(found, key=lambda f: f.score, default=best)
         return better if better.score < regularisation.GAIN * best.score else best
+
+    def _all_found(
+        self, sizes: Sequence[Size], choice: Regularisation, examples: Sequence[Example]
+    ) -> Iterator["_Found"]:
+        """Left-out errors of sizes, several at once: they share nothing but the labels."""
+        threads = min(len(sizes), _MOST_THREADS, self._blueprint.workers.threads)
+        if threads < 2 or self._blueprint.ranks is not None:  # ranks call MPI in a fixed order
+            yield from (self._found(size, choice, examples) for size in sizes)
+            return
+        with ThreadPoolExecutor(threads, thread_name_prefix="otf-search") as pool:
+            yield from pool.map(lambda size: self._found(size, choice, examples), sizes)
 
     def _found(
         self,
@@ -248,28 +262,31 @@ class GrowingRegression:
         if self._blocks.count >= _MANY_BLOCKS:
             errors_of, tried = left_out_errors, _TRIED
             rows = _joined(rows, [e.block for e in examples])
+        errors = errors_of(rows, regression.equations.prior, list(regression.leading.values()))
         position, scores = {}, {}
-        for order, leading in regression.leading.items():
-            errors = errors_of(
-                [(x[:, :leading], y) for x, y in rows],
-                regression.equations.prior[:leading],
-                regularisation.GRID[tried],
-            )
-            position[order] = tried.start + tried.step * int(np.argmin(errors))
-            scores[order] = float(errors.min())
+        for order, error_at in zip(regression.leading, errors, strict=True):
+            near = round((choice.position[order] - tried.start) / tried.step)
+            strengths = regularisation.GRID[tried]
+            start = min(max(near, 0), len(strengths) - 1)
+            at, scores[order] = first_minimum(error_at, strengths, start)
+            position[order] = tried.start + tried.step * at
         order = min(scores, key=lambda o: scores[o])
         if scores[order] > regularisation.GAIN * scores[choice.order]:
             order = choice.order
+        kept = Regularisation(order, position, len(self.examples), choice.score)
+        return _Found(size, kept, scores[order])
+
+    def _logged(self, found: "_Found") -> "_Found":
+        """The same, after a line in the log."""
         _LOG.info(
             "%d labels, %s: left-out error %.1f meV/A (order %d, lambda %.0e)",
             len(self.examples),
-            size,
-            scores[order] * self._settings.force_noise / MEV,
-            order,
-            regularisation.GRID[position[order]],
+            found.size,
+            found.score * self._settings.force_noise / MEV,
+            found.choice.order,
+            found.choice.strength,
         )
-        kept = Regularisation(order, position, len(self.examples), choice.score)
-        return _Found(size, kept, scores[order])
+        return found
 
     def _judged_by(self) -> list[Example]:
         """Labels that a search uses: as many as it can afford, evenly spread.

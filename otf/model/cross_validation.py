@@ -1,4 +1,4 @@
-r"""Errors of ridge regression on rows that it was not fitted to, for many prior strengths.
+r"""Errors of ridge regression on rows that it was not fitted to, by order and prior strength.
 
 Rows of a block B left out of the fit, with :math:`\tilde X = X \Lambda^{-1/2}`:
 
@@ -26,17 +26,21 @@ e_B of left-out blocks              :func:`left_out_errors`
 e_B of blocks predicted in order    :func:`forward_errors`
 ==================================  ===============================
 
+Columns of a lower order lead those of a higher one, so that their products are computed once.
+
 Sources: Seber and Lee, Linear Regression Analysis (2003), sec. 10.6 (leave-out residuals); Dawid,
 J. R. Stat. Soc. A 147, 278 (1984) (prediction in order).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, cholesky, solve_triangular
+from scipy.linalg import cho_solve, cholesky, solve_triangular
 
-from otf.arrays import Floats
+from otf.arrays import Floats, Ints
 
 LARGEST = 30.0
 """Limit on a residual, in units of the expected noise: a wrong label does not decide alone."""
@@ -47,11 +51,14 @@ LEFT_OUT = 12
 STEPS = 5
 """Solutions by which later blocks are predicted, where each costs a factorisation."""
 
+ErrorAt = Callable[[float], float]
+"""Mean absolute residual at a prior strength; infinite where it cannot be computed."""
+
 
 def left_out_errors(
-    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, strengths: Floats
-) -> Floats:
-    """Mean absolute residual of the rows of blocks that are left out of the fit, each in turn.
+    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, leading: Sequence[int]
+) -> list[ErrorAt]:
+    """Errors of the rows of blocks that are left out of the fit, each in turn.
 
     Of many blocks, :data:`LEFT_OUT` are left out, spread evenly. Residuals are limited to
     :data:`LARGEST`.
@@ -62,33 +69,118 @@ def left_out_errors(
         Rows (m, n) and targets (m,) of each block, in units of their expected noise.
     prior
         (n,) diagonal of Lambda, positive.
-    strengths
-        Values of lambda.
-
-    Returns
-    -------
-    (strengths,) array
-        Infinite where the equations cannot be solved in floating point.
+    leading
+        Number of leading columns of each order, increasing.
     """
-    x = np.concatenate([rows for rows, _ in blocks]) / np.sqrt(prior)
-    y = np.concatenate([targets for _, targets in blocks])
-    ends = np.cumsum([len(targets) for _, targets in blocks])
+    stack = _stacked(blocks, prior)
     chosen = np.unique(np.linspace(0, len(blocks) - 1, min(LEFT_OUT, len(blocks))).round())
-    spans = [slice(ends[i] - len(blocks[i][1]), ends[i]) for i in chosen.astype(int)]
-    dual = len(x) <= x.shape[1]
-    gram = x @ x.T if dual else x.T @ x
-    out = np.full(len(strengths), np.inf)
-    for i, strength in enumerate(strengths):
-        matrix = gram.copy()
-        matrix[np.diag_indices(len(matrix))] += strength
-        try:
-            lower = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-            left = _without_dual(lower, y, spans) if dual else _without(lower, x, y, spans)
-        except np.linalg.LinAlgError:
-            continue
-        found = np.concatenate(left)
-        out[i] = _size(found) / len(found)
-    return out
+    spans = [slice(*stack.starts[i : i + 2]) for i in chosen.astype(int)]
+    rows = len(stack.x)
+    dual = _dual_grams(stack.x, [n for n in leading if n >= rows])
+    few = stack.x[:, : max((n for n in leading if n < rows), default=0)]
+    whole = few.T @ few
+    grams = [next(dual) if n >= rows else whole[:n, :n] for n in leading]
+    return [
+        partial(_left_out_error, gram, stack.x[:, :n], stack.y, spans)
+        for n, gram in zip(leading, grams, strict=True)
+    ]
+
+
+def forward_errors(
+    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, leading: Sequence[int]
+) -> list[ErrorAt]:
+    """Errors of the later half of the blocks, each predicted from those before it.
+
+    Parameters
+    ----------
+    blocks, prior, leading
+        As in :func:`left_out_errors`, the blocks in the order of time; at least two.
+    """
+    stack = _stacked(blocks, prior)
+    first = max(1, len(blocks) // 2)
+    steps = np.unique(np.linspace(first, len(blocks), STEPS + 1)[:-1].astype(int))
+    few = [n for n in leading if min(STEPS, len(blocks) - first) * n**3 < len(stack.x) ** 3]
+    dual = _dual_grams(stack.x, leading[len(few) :])
+    cuts = [*stack.starts[steps], len(stack.x)]
+    sums = list(_running_sums(stack, cuts, max(few))) if few else []
+    spans = [slice(*pair) for pair in pairwise(stack.starts[first:])]
+    return [
+        *(partial(_error_in_steps, sums, stack.x[:, :n], stack.y, cuts) for n in few),
+        *(partial(_error_in_order, gram, stack.y, spans) for gram in dual),
+    ]
+
+
+def first_minimum(error_at: ErrorAt, strengths: Floats, start: int) -> tuple[int, float]:
+    """Index and value of the first minimum of the errors on the way down from a start."""
+    at, least = start, error_at(strengths[start])
+    for step in (1, -1):
+        while 0 <= at + step < len(strengths):
+            error = error_at(strengths[at + step])
+            # What cannot be solved may be with a stronger prior.
+            if not (error < least or (step > 0 and np.isinf(least))):
+                break
+            at, least = at + step, error
+        if at != start:
+            break
+    return at, least
+
+
+class _Stack(NamedTuple):
+    """Rows of all blocks, divided by the root of the prior; targets; first row of each block."""
+
+    x: Floats
+    y: Floats
+    starts: Ints
+
+
+def _stacked(blocks: Sequence[tuple[Floats, Floats]], prior: Floats) -> _Stack:
+    x = np.concatenate([rows for rows, _ in blocks])
+    x /= np.sqrt(prior)
+    targets = [targets for _, targets in blocks]
+    return _Stack(x, np.concatenate(targets), np.cumsum([0, *map(len, targets)]))
+
+
+def _dual_grams(x: Floats, leading: Sequence[int]) -> Iterator[Floats]:
+    """X X^T of the leading columns."""
+    gram, done = np.zeros((len(x), len(x))), 0
+    for n in leading:
+        further = x[:, done:n]
+        gram, done = gram + further @ further.T, n
+        yield gram
+
+
+def _running_sums(
+    stack: _Stack, cuts: Sequence[int], columns: int
+) -> Iterator[tuple[Floats, Floats]]:
+    """X^T X and X^T y of the rows before each cut but the last."""
+    gram, moment = np.zeros((columns, columns)), np.zeros(columns)
+    for begin, end in pairwise([0, *cuts[:-1]]):
+        x = stack.x[begin:end, :columns]
+        gram, moment = gram + x.T @ x, moment + x.T @ stack.y[begin:end]
+        yield gram, moment
+
+
+def _factor(gram: Floats, strength: float) -> Floats | None:
+    """Lower Cholesky factor of G + lambda, or None if there is none in floating point."""
+    matrix = gram.T.copy(order="F")  # it is symmetric; LAPACK overwrites this order in place
+    matrix[np.diag_indices(len(matrix))] += strength
+    try:
+        return np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
+    except np.linalg.LinAlgError:
+        return None
+
+
+def _left_out_error(
+    gram: Floats, x: Floats, y: Floats, spans: Sequence[slice], strength: float
+) -> float:
+    lower = _factor(gram, strength)
+    if lower is None:
+        return np.inf
+    without = _without_dual if len(x) <= x.shape[1] else _without
+    try:
+        return _mean_size(without(lower, x, y, spans))
+    except np.linalg.LinAlgError:
+        return np.inf
 
 
 def _without(lower: Floats, x: Floats, y: Floats, spans: Sequence[slice]) -> list[Floats]:
@@ -102,7 +194,7 @@ def _without(lower: Floats, x: Floats, y: Floats, spans: Sequence[slice]) -> lis
     return out
 
 
-def _without_dual(lower: Floats, y: Floats, spans: Sequence[slice]) -> list[Floats]:
+def _without_dual(lower: Floats, _x: Floats, y: Floats, spans: Sequence[slice]) -> list[Floats]:
     """The same by the factor of the inverse of C."""
     weighted = cho_solve((lower, True), y, check_finite=False)
     out = list[Floats]()
@@ -114,82 +206,33 @@ def _without_dual(lower: Floats, y: Floats, spans: Sequence[slice]) -> list[Floa
     return out
 
 
-def forward_errors(
-    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, strengths: Floats
-) -> Floats:
-    """Mean absolute residual of the later half of the blocks, each predicted from those before it.
-
-    Parameters
-    ----------
-    blocks, prior, strengths
-        As in :func:`left_out_errors`, the blocks in the order of time; at least two.
-
-    Returns
-    -------
-    (strengths,) array
-        Infinite where the equations cannot be solved in floating point.
-    """
-    rows, columns = sum(len(y) for _, y in blocks), len(prior)
-    first = max(1, len(blocks) // 2)
-    one_by_one = min(STEPS, len(blocks) - first) * columns**3 < rows**3
-    return (_in_steps if one_by_one else _at_once)(blocks, prior, strengths, first)
-
-
-def _at_once(
-    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, strengths: Floats, first: int
-) -> Floats:
+def _error_in_order(gram: Floats, y: Floats, spans: Sequence[slice], strength: float) -> float:
     """In the dual form; its factor holds those of all leading blocks."""
-    x = np.concatenate([rows for rows, _ in blocks]) / np.sqrt(prior)
-    y = np.concatenate([targets for _, targets in blocks])
-    gram = x @ x.T
-    starts = np.cumsum([0, *(len(targets) for _, targets in blocks)])
-    out = np.full(len(strengths), np.inf)
-    for i, strength in enumerate(strengths):
-        matrix = gram.copy()
-        matrix[np.diag_indices(len(y))] += strength
-        try:
-            lower = cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
-        except np.linalg.LinAlgError:
-            continue
-        white = solve_triangular(lower, y, lower=True, check_finite=False)
-        spans = [slice(a, b) for a, b in pairwise(starts[first:])]
-        residuals = [np.tril(lower[s, s]) @ white[s] for s in spans]
-        out[i] = _size(np.concatenate(residuals)) / (starts[-1] - starts[first])
-    return out
+    lower = _factor(gram, strength)
+    if lower is None:
+        return np.inf
+    white = solve_triangular(lower, y, lower=True, check_finite=False)
+    return _mean_size([np.tril(lower[s, s]) @ white[s] for s in spans])
 
 
-def _in_steps(
-    blocks: Sequence[tuple[Floats, Floats]], prior: Floats, strengths: Floats, first: int
-) -> Floats:
-    """By the normal equations of the blocks before each one, or before a few of the blocks."""
-    n = len(prior)
-    gram, moment = np.zeros((n, n)), np.zeros(n)
-    totals, count = np.zeros(len(strengths)), 0
-    thetas: list[Floats | None] = []
-    solved_at = np.unique(np.linspace(first, len(blocks), STEPS + 1)[:-1].astype(int))
-    for number, (rows, targets) in enumerate(blocks):
-        if number in solved_at:
-            thetas = [_ridge(gram, moment, strength * prior) for strength in strengths]
-        if number >= first:
-            count += len(targets)
-            for i, theta in enumerate(thetas):
-                totals[i] += np.inf if theta is None else _size(targets - rows @ theta)
-        gram += rows.T @ rows
-        moment += rows.T @ targets
-    return np.asarray(totals / count)
+def _error_in_steps(
+    sums: Sequence[tuple[Floats, Floats]],
+    x: Floats,
+    y: Floats,
+    cuts: Sequence[int],
+    strength: float,
+) -> float:
+    """By the normal equations of the rows before a few of the blocks."""
+    n, residuals = x.shape[1], list[Floats]()
+    for (gram, moment), begin, end in zip(sums, cuts[:-1], cuts[1:], strict=True):
+        lower = _factor(gram[:n, :n], strength)
+        if lower is None:
+            return np.inf
+        theta = cho_solve((lower, True), moment[:n], check_finite=False)
+        residuals.append(y[begin:end] - x[begin:end] @ theta)
+    return _mean_size(residuals)
 
 
-def _ridge(gram: Floats, moment: Floats, prior: Floats) -> Floats | None:
-    """Ridge solution, or None if it does not exist in floating point."""
-    matrix = gram.copy()
-    matrix[np.diag_indices(len(prior))] += prior
-    try:
-        factor = cho_factor(matrix, lower=True, overwrite_a=True, check_finite=False)
-    except np.linalg.LinAlgError:
-        return None
-    return np.asarray(cho_solve(factor, moment, check_finite=False))
-
-
-def _size(residuals: Floats) -> float:
-    """Sum of the absolute residuals; those of outliers are limited."""
-    return float(np.minimum(np.abs(residuals), LARGEST).sum())
+def _mean_size(residuals: Sequence[Floats]) -> float:
+    """Mean of the absolute residuals; those of outliers are limited."""
+    return float(np.minimum(np.abs(np.concatenate(residuals)), LARGEST).mean())

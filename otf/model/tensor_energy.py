@@ -108,6 +108,7 @@ class TensorEnergy:
         self.ranks = ranks
         self._upper = np.triu_indices(standard.components.shape[1])
         self._buffers = _Buffers(np.empty(0), np.empty((0, 3)), np.empty((0, 3, 3)))
+        self._latest: tuple[bytes, Floats] = b"", np.empty((0, 0))
 
     @property
     def n_columns(self) -> int:
@@ -131,10 +132,19 @@ class TensorEnergy:
         return np.concatenate([linear.ravel(), quadratic.ravel()])
 
     def design(self, atoms: Atoms) -> Floats:
-        """Design-matrix rows (1 + 3N + 9, columns): energy, forces, strain derivatives."""
-        if self.ranks is not None:
-            return self.ranks.design(self, atoms)
-        return self.design_of(atoms, 0, len(atoms))
+        """Design-matrix rows (1 + 3N + 9, columns): energy, forces, strain derivatives.
+
+        Read-only: those of the latest structure are kept, as its error is predicted before its
+        label is learned.
+        """
+        arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
+        key = b"".join(array.tobytes() for array in arrays)
+        if self._latest[0] != key:
+            ranks = self.ranks
+            rows = ranks.design(self, atoms) if ranks else self.design_of(atoms, 0, len(atoms))
+            rows.flags.writeable = False
+            self._latest = key, rows
+        return self._latest[1]
 
     def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
         """Contribution of the energies of atoms start to stop to the rows of a structure."""

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otf.model.cross_validation import forward_errors, left_out_errors
+from otf.model.cross_validation import first_minimum, forward_errors, left_out_errors
 
 STRENGTHS = np.array([1e-6, 1e-2, 1.0, 1e3])
 
@@ -25,7 +25,8 @@ def test_equal_those_of_fits_without_the_block(columns):
     prior = rng.uniform(0.5, 4.0, columns)
     blocks = [(rng.normal(size=(m, columns)), rng.normal(size=m)) for m in (7, 10, 12, 11)]
     expected = [refitted(blocks, prior, s) for s in STRENGTHS]
-    np.testing.assert_allclose(left_out_errors(blocks, prior, STRENGTHS), expected, rtol=1e-4)
+    (error_at,) = left_out_errors(blocks, prior, [columns])
+    np.testing.assert_allclose([error_at(s) for s in STRENGTHS], expected, rtol=1e-4)
 
 
 def predicted_in_order(blocks, prior, strength):
@@ -44,11 +45,37 @@ def test_equal_those_of_fits_to_earlier_blocks(columns):
     prior = rng.uniform(0.5, 4.0, columns)
     blocks = [(rng.normal(size=(m, columns)), rng.normal(size=m)) for m in (7, 10, 12, 11, 9)]
     expected = [predicted_in_order(blocks, prior, s) for s in STRENGTHS[1:]]
-    np.testing.assert_allclose(forward_errors(blocks, prior, STRENGTHS[1:]), expected, rtol=1e-4)
+    (error_at,) = forward_errors(blocks, prior, [columns])
+    np.testing.assert_allclose([error_at(s) for s in STRENGTHS[1:]], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("errors_of", [left_out_errors, forward_errors])
+@pytest.mark.parametrize("leading", [(5, 20), (20, 60), (60, 90)], ids=["few", "both", "dual"])
+def test_orders_together_have_the_errors_of_each_alone(errors_of, leading):
+    rng = np.random.default_rng(leading[0])
+    prior = rng.uniform(0.5, 4.0, leading[1])
+    blocks = [(rng.normal(size=(m, leading[1])), rng.normal(size=m)) for m in (7, 10, 12, 11, 9)]
+    together = errors_of(blocks, prior, leading)
+    for n, error_at in zip(leading, together, strict=True):
+        (alone,) = errors_of([(x[:, :n], y) for x, y in blocks], prior[:n], [n])
+        assert error_at(1.0) == pytest.approx(alone(1.0), rel=1e-9)
+
+
+@pytest.mark.parametrize("start", range(5))
+def test_the_first_minimum_is_found_from_any_start(start):
+    strengths, asked = np.array([1e-4, 1e-2, 1.0, 1e2, 1e4]), []
+    errors = dict(zip(strengths, [np.inf, np.inf, 3.0, 2.0, 5.0], strict=True))
+
+    def error_at(strength):
+        asked.append(strength)
+        return errors[strength]
+
+    assert first_minimum(error_at, strengths, start) == (3, 2.0)
+    assert len(asked) == len(set(asked)) <= 5
 
 
 def test_rows_that_are_all_alike_do_not_fail():
     rows = np.ones((3, 8))
-    errors = left_out_errors([(rows, np.ones(3))] * 3, np.ones(8), STRENGTHS)
-    assert errors[0] < 1e-6
-    assert errors[-1] > 0.5
+    (error_at,) = left_out_errors([(rows, np.ones(3))] * 3, np.ones(8), [8])
+    assert error_at(STRENGTHS[0]) < 1e-6
+    assert error_at(STRENGTHS[-1]) > 0.5
