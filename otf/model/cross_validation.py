@@ -38,9 +38,9 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
-from scipy.linalg import cho_solve, cholesky, solve_triangular
 
 from otf.arrays import Floats, Ints
+from otf.model.triangular import cholesky, forward, solve
 
 LARGEST = 30.0
 """Limit on a residual, in units of the expected noise: a wrong label does not decide alone."""
@@ -162,12 +162,9 @@ def _running_sums(
 
 def _factor(gram: Floats, strength: float) -> Floats | None:
     """Lower Cholesky factor of G + lambda, or None if there is none in floating point."""
-    matrix = gram.T.copy(order="F")  # it is symmetric; LAPACK overwrites this order in place
+    matrix = gram.T.copy(order="F")  # it is symmetric, and factored in place in this order
     matrix[np.diag_indices(len(matrix))] += strength
-    try:
-        return np.asarray(cholesky(matrix, lower=True, overwrite_a=True, check_finite=False))
-    except np.linalg.LinAlgError:
-        return None
+    return cholesky(matrix)
 
 
 def _left_out_error(
@@ -185,10 +182,10 @@ def _left_out_error(
 
 def _without(lower: Floats, x: Floats, y: Floats, spans: Sequence[slice]) -> list[Floats]:
     """Residuals of each span of rows left out, by the factor of A."""
-    theta = cho_solve((lower, True), x.T @ y, check_finite=False)
+    theta = solve(lower, x.T @ y)
     out = list[Floats]()
     for span in spans:
-        white = solve_triangular(lower, x[span].T, lower=True, check_finite=False)
+        white = forward(lower, x[span].T)
         system = np.eye(span.stop - span.start) - white.T @ white
         out.append(np.asarray(np.linalg.solve(system, y[span] - x[span] @ theta)))
     return out
@@ -196,12 +193,12 @@ def _without(lower: Floats, x: Floats, y: Floats, spans: Sequence[slice]) -> lis
 
 def _without_dual(lower: Floats, _x: Floats, y: Floats, spans: Sequence[slice]) -> list[Floats]:
     """The same by the factor of the inverse of C."""
-    weighted = cho_solve((lower, True), y, check_finite=False)
+    weighted = solve(lower, y)
     out = list[Floats]()
     for span in spans:
         chosen = np.zeros((len(y), span.stop - span.start))
         chosen[span] = np.eye(span.stop - span.start)
-        white = solve_triangular(lower, chosen, lower=True, check_finite=False)
+        white = forward(lower, chosen)
         out.append(np.asarray(np.linalg.solve(white.T @ white, weighted[span])))
     return out
 
@@ -211,7 +208,7 @@ def _error_in_order(gram: Floats, y: Floats, spans: Sequence[slice], strength: f
     lower = _factor(gram, strength)
     if lower is None:
         return np.inf
-    white = solve_triangular(lower, y, lower=True, check_finite=False)
+    white = forward(lower, y)
     return _mean_size([np.tril(lower[s, s]) @ white[s] for s in spans])
 
 
@@ -228,7 +225,7 @@ def _error_in_steps(
         lower = _factor(gram[:n, :n], strength)
         if lower is None:
             return np.inf
-        theta = cho_solve((lower, True), moment[:n], check_finite=False)
+        theta = solve(lower, moment[:n])
         residuals.append(y[begin:end] - x[begin:end] @ theta)
     return _mean_size(residuals)
 

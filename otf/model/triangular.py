@@ -1,10 +1,31 @@
-"""Cholesky factors of symmetric matrices, and solutions by them, in place where possible."""
+"""Cholesky factors of symmetric matrices, and solutions by them, in place where possible.
+
+The expensive ones release the interpreter lock, so that threads can work on several models at once:
+``scipy.linalg`` holds it. They call the same LAPACK and BLAS.
+"""
+
+import ctypes
+from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg.blas import dsyrk, dtrsm, dtrsv
-from scipy.linalg.lapack import dpotrf, dtrtri
+from numba.extending import get_cython_function_address
+from scipy.linalg.blas import dsyrk, dtrsv
+from scipy.linalg.lapack import dtrtri
 
 from otf.arrays import Floats
+
+
+def _routine(module: str, name: str) -> Callable[..., None]:
+    """A routine of Fortran, all of whose arguments are pointers."""
+    return ctypes.CFUNCTYPE(None)(get_cython_function_address(f"scipy.linalg.{module}", name))
+
+
+_DPOTRF = _routine("cython_lapack", "dpotrf")
+_DTRSM = _routine("cython_blas", "dtrsm")
+
+
+def _integer(value: int) -> object:
+    return ctypes.byref(ctypes.c_int(value))
 
 
 def add_outer(matrix: Floats, rows: Floats, sign: float, *, beta: float = 1.0) -> Floats:
@@ -14,23 +35,35 @@ def add_outer(matrix: Floats, rows: Floats, sign: float, *, beta: float = 1.0) -
 
 
 def cholesky(matrix: Floats) -> Floats | None:
-    """Lower factor, in place (the upper triangle is not cleared); None if not positive definite."""
-    factor, failed = dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
-    return None if failed else np.asarray(factor)
+    """Lower factor (the upper triangle is not cleared); None if not positive definite.
+
+    In place where the matrix is in the order of Fortran.
+    """
+    matrix, failed = np.asfortranarray(matrix), ctypes.c_int()
+    n = _integer(len(matrix))
+    _DPOTRF(b"L", n, matrix.ctypes, n, ctypes.byref(failed))
+    return None if failed.value else matrix
 
 
 def forward(factor: Floats, vectors: Floats) -> Floats:
     """L^-1 v of a vector (n,) or of columns (n, m)."""
     if vectors.ndim == 1:
         return np.asarray(dtrsv(factor, vectors, lower=1))
-    return np.asarray(dtrsm(1.0, factor, vectors, lower=1))
+    return _solved_in_place(factor, vectors.copy(order="F"), b"N")
 
 
 def back(factor: Floats, vectors: Floats) -> Floats:
     """L^-T v of a vector (n,) or of columns (n, m)."""
     if vectors.ndim == 1:
         return np.asarray(dtrsv(factor, vectors, lower=1, trans=1))
-    return np.asarray(dtrsm(1.0, factor, vectors, lower=1, trans_a=1))
+    return _solved_in_place(factor, vectors.copy(order="F"), b"T")
+
+
+def _solved_in_place(factor: Floats, columns: Floats, transposed: bytes) -> Floats:
+    factor, one = np.asfortranarray(factor), ctypes.byref(ctypes.c_double(1.0))
+    n, m = _integer(len(columns)), _integer(columns.shape[1])
+    _DTRSM(b"L", b"L", transposed, b"N", n, m, one, factor.ctypes, n, columns.ctypes, n)
+    return columns
 
 
 def solve(factor: Floats, vectors: Floats) -> Floats:

@@ -19,6 +19,7 @@ from otf.model.blueprint import Blueprint, Choices
 from otf.model.descriptor import DescriptorSettings, displaced
 from otf.model.dual_equations import DualEquations
 from otf.model.normal_equations import NormalEquations
+from otf.model.workers import Workers
 
 START = molecule("C2H6")
 
@@ -309,12 +310,14 @@ def test_search_is_frequent_at_first_and_rare_later():
     assert regularisation.is_due(later, 110)
 
 
-def growing(**choices) -> Trainer:
+def growing(*, threads: int | None = None, **choices) -> Trainer:
     descriptor = DescriptorSettings(
         radial_two=4, radial_three=2, l_max=1, radial_four=2, l_four=1, degree_four=4
     )
     return Trainer(
-        Blueprint(descriptor, displaced(START, seed=0), Choices(**choices)),
+        Blueprint(
+            descriptor, displaced(START, seed=0), Choices(**choices), workers=Workers(threads)
+        ),
         TrainerSettings(force_noise=0.003),
     )
 
@@ -352,6 +355,18 @@ def test_every_candidate_of_a_search_is_logged(caplog):
     caplog.set_level("INFO", "otf.learning")
     learn(growing(**RANGES), labelled(3, width=0.08))
     assert sum("left-out error" in r.getMessage() for r in caplog.records) == 3
+
+
+def test_candidates_judged_side_by_side_give_the_same_bits_and_lines(caplog):
+    caplog.set_level("INFO", "otf.learning")
+    data, thetas, lines = labelled(8, width=0.08), [], []
+    for threads in (1, 4):
+        caplog.clear()
+        trainer = learn(growing(threads=threads, **RANGES | {"components": (3, 5, 8)}), data)
+        thetas.append(trainer.force_model.theta.tobytes())
+        lines.append([r.getMessage() for r in caplog.records])
+    assert thetas[0] == thetas[1]
+    assert lines[0] == lines[1]
 
 
 def test_restored_during_a_search_it_is_the_same_to_the_last_bit():
