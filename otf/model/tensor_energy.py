@@ -37,6 +37,7 @@ class Ranks(Protocol):
         ...
 
 
+_MOST_KEPT = 2**26  # bytes of a design matrix that is kept
 _CONSTANT_PRIOR = (
     1e-3  # of the energy zero of a species; in the dual form a weaker one costs digits
 )
@@ -134,17 +135,18 @@ class TensorEnergy:
     def design(self, atoms: Atoms) -> Floats:
         """Design-matrix rows (1 + 3N + 9, columns): energy, forces, strain derivatives.
 
-        Read-only: those of the latest structure are kept, as its error is predicted before its
-        label is learned.
+        Read-only: those of the latest structure are kept unless they are large, as its error is
+        predicted before its label is learned.
         """
         arrays = (atoms.numbers, atoms.positions, atoms.cell.array, atoms.pbc)
         key = b"".join(array.tobytes() for array in arrays)
-        if self._latest[0] != key:
-            ranks = self.ranks
-            rows = ranks.design(self, atoms) if ranks else self.design_of(atoms, 0, len(atoms))
-            rows.flags.writeable = False
-            self._latest = key, rows
-        return self._latest[1]
+        if self._latest[0] == key:
+            return self._latest[1]
+        ranks = self.ranks
+        rows = ranks.design(self, atoms) if ranks else self.design_of(atoms, 0, len(atoms))
+        rows.flags.writeable = False
+        self._latest = (key, rows) if rows.nbytes <= _MOST_KEPT else (b"", np.empty((0, 0)))
+        return rows
 
     def design_of(self, atoms: Atoms, start: int, stop: int) -> Floats:
         """Contribution of the energies of atoms start to stop to the rows of a structure."""

@@ -148,6 +148,19 @@ def test_bits_do_not_depend_on_where_arrays_are_in_memory(radial_two):
     assert changed == set()
 
 
+def test_rows_of_the_latest_structure_are_kept():
+    model = Model(bulk("Al", cubic=True), SIZES["three-body"])
+    atoms, energy_model = model.atoms.copy(), model.energy_model
+    rows = energy_model.design(atoms)
+    assert energy_model.design(atoms) is rows
+    for change in (lambda: atoms.rattle(0.01), lambda: atoms.set_cell(1.01 * atoms.cell)):
+        change()
+        changed = energy_model.design(atoms)
+        assert (changed != rows).any()
+        assert (changed == energy_model.design_of(atoms, 0, len(atoms))).all()
+        rows = changed
+
+
 def test_features_equal_the_slow_oracle(model):
     atoms, descriptor = model.atoms, model.energy_model.descriptor
     s = descriptor.settings
