@@ -21,7 +21,7 @@ from otf.learning.regression import Example, Regression, Taught, TrainerSettings
 from otf.learning.regularisation import Regularisation
 from otf.learning.time_blocks import TimeBlocks
 from otf.model.blueprint import RESOLUTION, Blueprint, Size
-from otf.model.cross_validation import first_minimum, forward_errors, left_out_errors
+from otf.model.cross_validation import forward_errors, left_out_errors
 from otf.model.normal_equations import Rows
 from otf.model.tensor_energy import TensorEnergy
 from otf.units import MEV
@@ -266,11 +266,9 @@ class GrowingRegression:
         del rows  # the errors hold a copy
         position, scores = {}, {}
         for order, error_at in zip(regression.leading, errors, strict=True):
-            near = round((choice.position[order] - tried.start) / tried.step)
-            strengths = regularisation.GRID[tried]
-            start = min(max(near, 0), len(strengths) - 1)
-            at, scores[order] = first_minimum(error_at, strengths, start)
-            position[order] = tried.start + tried.step * at
+            tries = [error_at(strength) for strength in regularisation.GRID[tried]]
+            position[order] = tried.start + tried.step * int(np.argmin(tries))
+            scores[order] = min(tries)
         order = min(scores, key=lambda o: scores[o])
         if scores[order] > regularisation.GAIN * scores[choice.order]:
             order = choice.order

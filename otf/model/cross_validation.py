@@ -110,21 +110,6 @@ def forward_errors(
     ]
 
 
-def first_minimum(error_at: ErrorAt, strengths: Floats, start: int) -> tuple[int, float]:
-    """Index and value of the first minimum of the errors on the way down from a start."""
-    at, least = start, error_at(strengths[start])
-    for step in (1, -1):
-        while 0 <= at + step < len(strengths):
-            error = error_at(strengths[at + step])
-            # What cannot be solved may be with a stronger prior.
-            if not (error < least or (step > 0 and np.isinf(least))):
-                break
-            at, least = at + step, error
-        if at != start:
-            break
-    return at, least
-
-
 class _Stack(NamedTuple):
     """Rows of all blocks, divided by the root of the prior; targets; first row of each block."""
 
@@ -231,5 +216,5 @@ def _error_in_steps(
 
 
 def _mean_size(residuals: Sequence[Floats]) -> float:
-    """Mean of the absolute residuals; those of outliers are limited."""
-    return float(np.minimum(np.abs(np.concatenate(residuals)), LARGEST).mean())
+    """Mean of the absolute residuals; those of outliers, and what is not finite, are limited."""
+    return float(np.fmin(np.abs(np.concatenate(residuals)), LARGEST).mean())

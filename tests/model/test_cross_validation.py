@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from otf.model.cross_validation import first_minimum, forward_errors, left_out_errors
+from otf.model.cross_validation import forward_errors, left_out_errors
 
 STRENGTHS = np.array([1e-6, 1e-2, 1.0, 1e3])
 
@@ -59,19 +59,6 @@ def test_orders_together_have_the_errors_of_each_alone(errors_of, leading):
     for n, error_at in zip(leading, together, strict=True):
         (alone,) = errors_of([(x[:, :n], y) for x, y in blocks], prior[:n], [n])
         assert error_at(1.0) == pytest.approx(alone(1.0), rel=1e-9)
-
-
-@pytest.mark.parametrize("start", range(5))
-def test_the_first_minimum_is_found_from_any_start(start):
-    strengths, asked = np.array([1e-4, 1e-2, 1.0, 1e2, 1e4]), []
-    errors = dict(zip(strengths, [np.inf, np.inf, 3.0, 2.0, 5.0], strict=True))
-
-    def error_at(strength):
-        asked.append(strength)
-        return errors[strength]
-
-    assert first_minimum(error_at, strengths, start) == (3, 2.0)
-    assert len(asked) == len(set(asked)) <= 5
 
 
 def test_rows_that_are_all_alike_do_not_fail():
