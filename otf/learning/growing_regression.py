@@ -38,7 +38,7 @@ _FEWEST_LABELS = 8  # to leave out, whatever the cost
 _TRIED = slice(8, 25, 4)  # prior strengths of a search on the grid: 1e-4, 1e-2, … 1e4
 _TRIED_EARLY = slice(12, 25, 4)  # the same by labels that any model interpolates: 1e-2, … 1e4
 _MOST_WORK = 1.5e7  # rows times the smaller of rows and columns, in a search
-_MOST_THREADS = 2  # each needs up to 0.7 GB for the rows of its candidate
+_MOST_THREADS = 2  # each needs memory for the rows of its candidate
 
 
 class GrowingRegression:
