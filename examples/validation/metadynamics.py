@@ -12,9 +12,11 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+from ase import Atoms
 
 from otf.analysis.blocks import Estimate
 from otf.analysis.free_energy import free_energy
+from otf.arrays import Floats, Ints
 from otf.driver.generators import exhausted
 from otf.driver.segment import EngineForces, SegmentIntegrator
 from otf.dynamics.bias import Bias
@@ -44,9 +46,11 @@ def main() -> None:
     variable = potentials_of(config.dynamics)[-1].variables[0]
     bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
     frames = read_frames(arguments.run)
-    ours = _free_energy(variable, bias, frames.positions, config.dynamics.temperature_K, run.path)
-    positions, bias = _by_engine(arguments.run)
-    theirs = _free_energy(variable, bias, positions, config.dynamics.temperature_K, run.path)
+    assert frames.time_fs is not None  # those of a run
+    steps = np.rint(frames.time_fs / config.dynamics.timestep_fs).astype(int)
+    ours = _free_energy(variable, bias, frames.positions, steps, run.path)
+    positions, steps, bias = _by_engine(arguments.run)
+    theirs = _free_energy(variable, bias, positions, steps, run.path)
     print("| degrees | engine alone, meV | otf, meV |\n|---|---|---|")
     for k, middle in enumerate(np.degrees(0.5 * (_EDGES[1:] + _EDGES[:-1]))):
         one, other = (f"{1000 * e.mean[k]:.1f} ± {1000 * e.error[k]:.1f}" for e in (theirs, ours))
@@ -59,20 +63,20 @@ def main() -> None:
 
 
 def _free_energy(
-    variable: CollectiveVariable, bias: Bias, positions: np.ndarray, temperature_K: float, run: Path
+    variable: CollectiveVariable, bias: Bias, positions: Floats, steps: Ints, run: Path
 ) -> Estimate:
     """Free energy in the bins, from the later part of a trajectory."""
-    _, _, atoms = read_run(run)
-    values, energies = [], []
-    for one in positions[round(_LEFT_OUT * len(positions)) :]:
-        atoms.positions = one
-        values.append(variable.of(atoms).value)
-        energies.append(bias.energy(atoms))
-    return free_energy(np.array(values), np.array(energies), _EDGES, temperature_K=temperature_K)
+    _, config, atoms = read_run(run)
+    first = round(_LEFT_OUT * len(positions))
+    frames = [Atoms(atoms, positions=one) for one in positions[first:]]
+    values = np.array([variable.of(frame).value for frame in frames])
+    temperature_K = config.dynamics.temperature_K
+    energies = bias.energies_of(frames, steps[first:], temperature_K)
+    return free_energy(values, energies, _EDGES, temperature_K=temperature_K)
 
 
-def _by_engine(run: Path) -> tuple[np.ndarray, Bias]:
-    """Positions of the frames of a run by the engine alone, and its bias at the end."""
+def _by_engine(run: Path) -> tuple[Floats, Ints, Bias]:
+    """Positions and steps of the frames by the engine alone, and the bias at their end."""
     _, config, atoms = read_run(run)
     dynamics, engine = config.dynamics, make_engine(config)
     bias = make_bias(dynamics)
@@ -92,7 +96,8 @@ def _by_engine(run: Path) -> tuple[np.ndarray, Bias]:
         forces = EngineForces(label(0), label)
         done = exhausted(motion.integrate(motion.position, ensemble.steps, forces, keep=(0, 0)))
         engine.close()
-    return np.array([frame.positions for frame in done.frames]), bias
+    positions = np.array([frame.positions for frame in done.frames])
+    return positions, np.array([frame.step for frame in done.frames]), bias
 
 
 if __name__ == "__main__":

@@ -4,8 +4,10 @@ r"""Free energies along a variable, from the frames of a biased or unbiased traj
 
    F(s) = -k_B T \ln \sum_t w_t\, \delta(s - s_t), \qquad w_t = e^{U(x_t) / k_B T}
 
-where U is the bias; that of metadynamics with all of its hills, as it hardly changes any more in
-the frames that are used (Branduardi, Bussi and Parrinello, J. Chem. Theory Comput. 8, 2247 (2012)).
+where U is the bias; that of metadynamics is the one that moved the frame, less an offset that grows
+with the hills (Tiwary and Parrinello, J. Phys. Chem. B 119, 736 (2015); see
+:meth:`otf.dynamics.bias.Bias.energies_of`). With the final hills for all frames, errors are larger,
+and their estimate is too small, as fluctuations of the hills are missed.
 """
 
 import numpy as np

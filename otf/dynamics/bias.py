@@ -1,29 +1,37 @@
 r"""Biases: potentials of collective variables, added to the forces that move the atoms.
 
-=====================================================================  ========================
+=====================================================================  ============================
 :math:`U = \frac{k}{2} (s - s_0)^2`                                    :class:`Restraint`
 :math:`U = \frac{k}{2} (s - s_w)^2` beyond a wall, else 0              :class:`Walls`
 :math:`U = \sum_h w_h \prod_d \exp(-(s_d - s_{h,d})^2 / 2\sigma_d^2)`  :class:`Metadynamics`
 :math:`w_h = w_0 \exp(-U(s_h) / k_B \Delta T)`,                        :meth:`Metadynamics.hill`
 :math:`\Delta T = (\gamma - 1) T`
-=====================================================================  ========================
+:math:`c = k_B T \ln (I(1/k_BT + 1/k_B\Delta T) / I(1/k_B\Delta T))`   :meth:`Metadynamics.offsets`
+:math:`I(\beta) = \int ds\, e^{\beta U(s)}`
+=====================================================================  ============================
 
 Metadynamics: Laio and Parrinello, PNAS 99, 12562 (2002); well-tempered: Barducci, Bussi and
-Parrinello, Phys. Rev. Lett. 100, 020603 (2008). The model and the labels have no part of a bias.
+Parrinello, Phys. Rev. Lett. 100, 020603 (2008); offsets: Tiwary and Parrinello, J. Phys. Chem. B
+119, 736 (2015). The model and the labels have no part of a bias.
 """
 
+import functools
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 import numpy as np
 from ase import Atoms
+from scipy.special import logsumexp
 
-from otf.arrays import Floats
+from otf.arrays import Floats, Ints
 from otf.dynamics.collective_variables import CollectiveVariable
 from otf.dynamics.integrators import Acting
 from otf.units import KELVIN
+
+_SPACING = 0.25  # of the points of an integral over a variable, in widths of a hill
 
 
 class Potential(ABC):
@@ -126,6 +134,44 @@ class Metadynamics(Potential):
         """Centre and height (d + 1,) of the next hill."""
         height = self.height * np.exp(-self.at(values, hills)[0] / (KELVIN * self.tempering_K))
         return np.append(values, height)
+
+    def hills_before(self, steps: Ints) -> Ints:
+        """Number of hills that act on the atoms while they reach each of these steps."""
+        before: Ints = np.maximum(0, steps - 1) // self.every
+        return before
+
+    def offsets(self, hills: Floats, temperature_K: float) -> Floats:
+        """Offsets c (hills + 1,) of the energy after each number of hills, eV.
+
+        The integrals are over the range of the hills, over the whole circle of a torsion.
+        """
+        found = np.zeros(len(hills) + 1)
+        if not len(hills):
+            return found
+        upper = 1.0 / (KELVIN * temperature_K) + 1.0 / (KELVIN * self.tempering_K)
+        lower = 1.0 / (KELVIN * self.tempering_K)
+        axes = [self._axis(d, hills[:, d]) for d in range(len(self.widths))]
+        energies = np.zeros([len(axis) for axis in axes])
+        for h, hill in enumerate(hills):
+            factors = [self._gaussian(d, axis, hill[d]) for d, axis in enumerate(axes)]
+            energies += hill[-1] * functools.reduce(np.multiply.outer, factors)
+            ratio = logsumexp(upper * energies) - logsumexp(lower * energies)
+            found[h + 1] = KELVIN * temperature_K * ratio
+        return found
+
+    def _axis(self, d: int, centres: Floats) -> Floats:
+        """Values of a variable over which the offsets are integrated."""
+        spacing = _SPACING * self.widths[d]
+        if self.variables[d].kind == "torsion":
+            return np.linspace(-np.pi, np.pi, math.ceil(2.0 * np.pi / spacing), endpoint=False)
+        low, high = centres.min(), centres.max()
+        return np.linspace(low, high, 1 + math.ceil((high - low) / spacing))
+
+    def _gaussian(self, d: int, values: Floats, centre: float) -> Floats:
+        """Factor of a hill along one of the variables."""
+        away = self.variables[d].difference(values, centre) / self.widths[d]
+        factor: Floats = np.exp(-0.5 * away * away)
+        return factor
 
 
 @dataclass(frozen=True, eq=False)
@@ -249,13 +295,27 @@ class Bias(AddedForces):
         self._energy, self._pushed = self._added(acting, atoms)
         return self._pushed
 
-    def energy(self, atoms: Atoms) -> float:
-        """Energy of a structure with the present hills, eV."""
+    def energy(self, atoms: Atoms, hills: int | None = None) -> float:
+        """Energy of a structure with all hills, or with the first ones, eV."""
         found = 0.0
         for potential in self._potentials:
             values = np.array([variable.of(atoms).value for variable in potential.variables])
-            found += potential.at(values, self.hills)[0]
+            found += potential.at(values, self.hills[:hills])[0]
         return found
+
+    def energies_of(self, frames: Iterable[Atoms], steps: Ints, temperature_K: float) -> Floats:
+        r"""Energies (frames,) of which :math:`e^{U / k_B T}` takes the bias out of frames, eV.
+
+        Of metadynamics the energy is that of the hills which acted at the step of a frame, less the
+        offset that they had reached.
+        """
+        growing = self._growing
+        if growing is None:
+            return np.array([self.energy(atoms) for atoms in frames])
+        before = np.minimum(growing.hills_before(steps), len(self.hills))
+        offsets = growing.offsets(self.hills, temperature_K)
+        energies = [self.energy(atoms, n) for atoms, n in zip(frames, before, strict=True)]
+        return np.array(energies) - offsets[before]
 
     def _added(self, acting: Acting, atoms: Atoms) -> tuple[float, Acting]:
         if not self._potentials:

@@ -223,17 +223,19 @@ def test_segments_of_any_length_are_the_same_to_the_bit():
 
 
 def free_energies(moving, frames, temperature_K=300.0):
-    """The free energy of the frames, the exact one, and kT, eV."""
+    """The free energy of the frames, the exact one of their bins, and kT, eV."""
     variable, bias = CollectiveVariable("distance", (0, 1)), moving._ensemble.bias
     atoms = [Atoms("C2", positions=frame.positions) for frame in frames]
     values = np.array([variable.of(one).value for one in atoms])
-    energies = np.array([bias.energy(one) for one in atoms])
+    steps = np.array([frame.step for frame in frames])
+    energies = bias.energies_of(atoms, steps, temperature_K)
     edges = np.linspace(1.5, 2.5, 21)
     found = free_energy(values, energies, edges, temperature_K=temperature_K)
-    r = 0.5 * (edges[1:] + edges[:-1])
-    kT = KELVIN * temperature_K
+    kT, ends = KELVIN * temperature_K, np.linspace(1.5, 2.5, 401)
+    r = 0.5 * (ends[1:] + ends[:-1])
     well = Well.height * (((r - 2.0) / Well.width) ** 2 - 1.0) ** 2 - 2.0 * kT * np.log(r)
-    return found, well - well.min(), kT
+    exact = -kT * np.log(np.exp(-well / kT).reshape(20, -1).mean(axis=1))
+    return found, exact - exact.min(), kT
 
 
 @pytest.mark.full
@@ -245,12 +247,54 @@ def test_metadynamics_crosses_a_barrier_and_gives_the_free_energy(long):
     bias = [HILLS | {"bias_factor": 6.0}, walls | {"constant_eV_A2": 50.0}]
     moving = motion(bias, steps=steps, ensemble="langevin", timestep_fs=2.0, every=10)
     frames = run(moving, steps)
-    found, exact, kT = free_energies(moving, frames[len(frames) // 4 :])
+    found, exact, kT = free_energies(moving, frames[len(frames) // 10 :])
     off = found.mean - exact
     off -= off.mean()
     assert np.isfinite(found.error).all()
-    assert np.sqrt(np.mean(off**2)) < (0.15 if long else 0.4) * kT
-    assert np.sqrt(np.mean((off / found.error) ** 2)) < 2.5
+    # Of forty seeds, the largest were 0.05 (long) and 0.21 kT, 1.6 and 2.2 standard errors.
+    assert np.sqrt(np.mean(off**2)) < (0.08 if long else 0.3) * kT
+    assert np.sqrt(np.mean((off / found.error) ** 2)) < 3.0
+
+
+def test_offsets_of_metadynamics_are_those_of_their_integrals():
+    """Against sums over a fine grid; of hills of one height the lower integral is constant."""
+    rng, kT = np.random.default_rng(3), KELVIN * 300.0
+    hills = np.column_stack([rng.uniform(1.0, 2.0, 30), rng.uniform(0.0, 0.05, 30)])
+    values = np.linspace(hills[:, 0].min(), hills[:, 0].max(), 2001)
+    for tempering_K in (1500.0, np.inf):
+        added = Metadynamics((DISTANCE,), (0.1,), 0.05, 20, tempering_K)
+        found = added.offsets(hills, 300.0)
+        assert found.shape == (31,)
+        assert found[0] == 0.0
+        for n in (1, 30):
+            energies = np.array([added.at(np.array([r]), hills[:n])[0] for r in values])
+            tempered = np.exp(energies / (KELVIN * tempering_K))
+            exact = kT * np.log(np.mean(np.exp(energies / kT) * tempered) / np.mean(tempered))
+            assert found[n] == pytest.approx(exact, rel=0.02)
+
+
+def test_offsets_of_two_variables_and_of_a_torsion():
+    hills = np.array([[3.1, 1.5, 0.03], [-3.1, 1.6, 0.02]])
+    added = Metadynamics((TORSION, DISTANCE), (0.2, 0.1), 0.05, 20, 1500.0)
+    shifted = hills.copy()  # by 3.1 around the circle
+    shifted[:, 0] = [0.0, 2.0 * np.pi - 6.2]
+    np.testing.assert_allclose(
+        added.offsets(hills, 300.0), added.offsets(shifted, 300.0), rtol=0.02
+    )
+    assert added.offsets(hills[:0], 300.0).tolist() == [0.0]
+
+
+def test_hills_act_from_the_step_after_the_one_that_added_them():
+    moving = motion([HILLS], steps=130)
+    run(moving, 130)
+    assert len(moving._ensemble.bias.hills) == 3  # after steps 40, 80 and 120
+    growing = Metadynamics((DISTANCE,), (0.1,), 0.01, 40, 9.0 * 300.0)
+    assert growing.hills_before(np.array([0, 1, 40, 41, 80, 81])).tolist() == [0, 0, 0, 1, 1, 2]
+    atoms, bias = moving._ensemble.atoms, moving._ensemble.bias
+    ends = bias.energies_of([atoms, atoms], np.array([40, 81]), 300.0)
+    assert ends[0] == 0.0
+    offset = growing.offsets(bias.hills, 300.0)[2]
+    assert ends[1] == pytest.approx(bias.energy(atoms, 2) - offset, abs=1e-15)
 
 
 @pytest.mark.slow
