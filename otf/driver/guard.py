@@ -9,14 +9,22 @@ from otf.driver.records import ForceChecks, Parts
 from otf.model.blueprint import steadiness
 from otf.model.bond_graph import BondGraph
 
+_FAR_A = 0.5  # displacement since the last look after which the guard looks at once
+_ELSEWHERE_A = 0.1  # displacement by which the end of a replay is another structure than its label
+
 
 class Guard:
     """Ends a segment where the model is too unsure.
+
+    It looks at the predicted error every so many steps, and as soon as an atom has moved far: a
+    fast one passes from known to unknown surroundings within a few steps.
 
     Attributes
     ----------
     force_checks
         Non-self-consistent force checks so far.
+    trusted
+        Steps of the present replay up to its last look.
     """
 
     def __init__(self, parts: Parts) -> None:
@@ -27,7 +35,13 @@ class Guard:
         self._bonds = BondGraph()
         self._environments: set[str] = set()  # bonding environments that occur in labels
         self._steady_bonds = steadiness(self._bonds, self._atoms) == 1.0
+        self._looked_at: Floats = self._atoms.get_positions()
         self.force_checks = ForceChecks()
+        self.trusted = 0
+
+    def begin(self, positions: Floats) -> None:
+        """Begin a segment, predicted or replayed, at these positions (N, 3)."""
+        self._looked_at, self.trusted = positions, 0
 
     def see(self, atoms: Atoms) -> None:
         """Register the bonding environments of a label."""
@@ -42,7 +56,7 @@ class Guard:
             (N, 3) that drive the dynamics, eV/Angstrom.
         """
         every = self._policy.guard_every
-        if not every or done % every:
+        if not every or not (self._has_moved_far() or done % every == 0):
             return None
         new_bonds = self._has_new_bonds()
         enough = 0.0 if new_bonds else self._policy.guard_level(state)
@@ -53,18 +67,50 @@ class Guard:
         return "guard" if fires and not self._is_reassured(state, step, forces) else None
 
     def doubt(self, state: PolicyState, step: int, done: int, length: int) -> Reason | None:
-        """Reason to commit a replay of so many steps only so far, or None.
+        """Reason to commit a replay only up to the look before this one, or None.
 
-        Not near its start, which is committed anyway, nor near its end, which is labelled.
+        The regular looks leave out its start, which is committed anyway, and its end, which is
+        labelled.
         """
         every = self._policy.guard_every
-        if not every or done % every or not 2 * every <= done <= length - every:
+        if not every:
             return None
+        regular = done % every == 0 and done <= length - every
+        if not regular and not self._has_moved_far():
+            return None
+        if (done >= 2 * every or not regular) and self._is_doubtful(state, step):
+            return "guard"
+        self.trusted = done
+        return None
+
+    def doubts_end(self, state: PolicyState, step: int, labelled: Floats) -> bool:
+        """Whether the end of a replay is far from its label, and not trusted.
+
+        Parameters
+        ----------
+        labelled
+            (N, 3) positions of the label.
+        """
+        away = np.abs(self._atoms.positions - labelled).max(initial=0.0)
+        if not self._policy.guard_every or away <= _ELSEWHERE_A:
+            return False
+        return self._is_doubtful(state, step)
+
+    def _is_doubtful(self, state: PolicyState, step: int) -> bool:
+        """Whether the predicted error is too large to commit the present structure."""
         # The errors of the latest labels may exceed those predicted; worst_error is not calibrated.
         calibration = max(1.0, self._trainer.force_model.scale.factor)
         level = self._policy.trusted_level(state, step=step) / calibration
-        worst = self._trainer.worst_error(self._atoms, enough=level, turn=step // every)
-        return None if worst <= level else "guard"
+        turn = step // self._policy.guard_every
+        return not self._trainer.worst_error(self._atoms, enough=level, turn=turn) <= level
+
+    def _has_moved_far(self) -> bool:
+        """Whether an atom has moved far since the last look, which is then now."""
+        positions = self._atoms.positions
+        if not np.abs(positions - self._looked_at).max(initial=0.0) > _FAR_A:
+            return False
+        self._looked_at = positions.copy()
+        return True
 
     def _has_new_bonds(self) -> bool:
         """Whether an environment occurs that no label has, where bonds survive vibrations."""

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from ase import Atoms
 
+from otf.arrays import Floats
 from otf.driver.guard import Guard
 from otf.driver.label_learning import DisbelievedError, LabelLearning, Place
 from otf.driver.measure import relearn
@@ -126,7 +127,8 @@ class _Loop:
         latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         if not same_geometry(latest.atoms, self.atoms):
             yield from self._hand_back()
-            if not self.learning.policy.by_engine:
+            policy = self.learning.policy
+            if not policy.by_engine and policy.stuck_at != self.motion.step:
                 return
             latest = self.parts.labeller.file[self.trainer.n_labels - 1]
         yield Activity(self.motion.step, "label")
@@ -160,7 +162,9 @@ class _Loop:
     def _pass_to_model(self, start: Position) -> None:
         """Go on from here on the model, past a structure without a believable label."""
         self.motion.go_to(start)
-        self.learning.policy = replace(self.learning.policy, gap=_PAST, by_engine=False)
+        self.learning.policy = replace(
+            self.learning.policy, gap=_PAST, by_engine=False, stuck_at=-1
+        )
 
     def _left_start(self) -> bool:
         return any(r.reason != "start" for r in self.learning.history)
@@ -176,10 +180,11 @@ class _Loop:
         forces = self._model_forces(n_labels)
         predicted, reason = yield from self._predict(start, plan, forces)
         if predicted.reason == "explosion":
-            yield self._given_up(start)
+            yield self._given_up(start, predicted.reason)
             return
         yield Activity(self.motion.step, "label")
         places = [*self._waiting(), *self._passed(start, predicted), self.learning.here(reason)]
+        end = self.atoms.get_positions()
         *others, record = self.learning.learn_all(places, forces.correction)
         self.waiting, drawn = None, None
         if record is not None:
@@ -192,10 +197,14 @@ class _Loop:
             )
         forces = self._model_forces(n_labels)
         committed = yield from self._replay(
-            start, predicted.length, forces, copy_at=() if drawn is None else (drawn.step,)
+            start,
+            predicted.length,
+            forces,
+            labelled=end,
+            copy_at=() if drawn is None else (drawn.step,),
         )
         if committed.reason is not None:
-            yield self._given_up(start, [*others, record])
+            yield self._given_up(start, committed.reason, [*others, record])
             return
         if drawn is not None and drawn.step in committed.passed:
             atoms = committed.passed[drawn.step]
@@ -217,6 +226,7 @@ class _Loop:
     ) -> Generator[Activity, None, tuple[Integrated, Reason]]:
         """Integrate to the next labels, and why there; half as far if the dynamics diverges."""
         *earlier, length = plan.ends
+        self.guard.begin(start.dynamics.positions)
         predicted = yield from self.motion.integrate(
             start, length, forces, phase="predict", alarm=self._alarm, copy_at=earlier
         )
@@ -235,13 +245,21 @@ class _Loop:
         return predicted, "explosion"
 
     def _replay(
-        self, start: Position, length: int, forces: ModelForces, *, copy_at: Collection[int]
+        self,
+        start: Position,
+        length: int,
+        forces: ModelForces,
+        *,
+        labelled: Floats,
+        copy_at: Collection[int],
     ) -> Generator[Activity, None, Integrated]:
         """Integrate a segment with the new model, as far as its predicted error allows.
 
-        A model that learned the end of a segment can be worse within it.
+        A model that learned the end of a segment can be worse within it, and lead elsewhere: to
+        other positions (N, 3) than those ``labelled``.
         """
         keep, every = (MODEL, self.trainer.n_labels), self.parts.policy.guard_every
+        self.guard.begin(start.dynamics.positions)
 
         def doubt(done: int, _driving: Driving) -> Reason | None:
             return self.guard.doubt(self.learning.policy, self.motion.step, done, length)
@@ -249,13 +267,21 @@ class _Loop:
         replayed = yield from self.motion.integrate(
             start, length, forces, phase="replay", alarm=doubt, keep=keep, copy_at=copy_at
         )
-        if replayed.reason is None or replayed.reason == "explosion":
+        policy = self.learning.policy
+        if replayed.reason == "explosion":
             return replayed
-        trusted, policy = replayed.length - every, self.learning.policy
+        if replayed.reason is None and not self.guard.doubts_end(
+            policy, self.motion.step, labelled
+        ):
+            return replayed
         # The next label is taken where the replay was in doubt.
         self.learning.policy = replace(policy, gap=min(policy.gap, float(every)))
+        if not self.guard.trusted:
+            return replace(replayed, reason="guard")
         return (
-            yield from self.motion.integrate(start, trusted, forces, keep=keep, copy_at=copy_at)
+            yield from self.motion.integrate(
+                start, self.guard.trusted, forces, keep=keep, copy_at=copy_at
+            )
         )
 
     def last_audit(self) -> Iterator[Record]:
@@ -266,12 +292,15 @@ class _Loop:
         yield self._segment([], None, records)
 
     def _given_up(
-        self, start: Position, records: Sequence[LabelRecord | None] = (None,)
+        self, start: Position, reason: Reason, records: Sequence[LabelRecord | None] = (None,)
     ) -> Segment:
         """No frames: the engine takes over at the start of a segment that the model cannot do."""
-        _LOG.warning("step %d: the model's dynamics diverges; the engine takes over", start.step)
+        why = "the model's dynamics diverges" if reason == "explosion" else "no step is trusted"
+        _LOG.warning("step %d: %s; the engine takes over", start.step, why)
         self.motion.go_to(start)
-        self.learning.policy = replace(self.learning.policy, gap=1.0, by_engine=True)
+        self.learning.policy = replace(
+            self.learning.policy, gap=1.0, by_engine=True, stuck_at=start.step
+        )
         *others, record = records
         return self._segment([], record, others)
 

@@ -7,7 +7,7 @@ any gap, the engine drives the dynamics again.
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -58,6 +58,8 @@ class PolicyState:
         Error that is accepted because the target cannot be reached, eV/Angstrom; 0 if it can.
     floor
         Misfit of the model and noise of the labels at the latest label, eV/Angstrom; 0 if unknown.
+    stuck_at
+        Latest step at which the model could not go on: the engine makes the next one.
     patience
         Threshold of the guard relative to the configured one; it follows false and true alarms.
     allowed_at
@@ -73,6 +75,7 @@ class PolicyState:
 
     gap: float = 1.0
     by_engine: bool = True
+    stuck_at: int = -1
     misfits: tuple[float, ...] = ()
     errors: tuple[float, ...] = ()
     accepted: float = 0.0
@@ -260,8 +263,8 @@ class FixedPolicy:
         10.0
         """
         if label.step < self.train_steps:
-            return PolicyState(1.0, True)
-        return PolicyState(float(self.every), False)
+            return replace(state, gap=1.0, by_engine=True)
+        return replace(state, gap=float(self.every), by_engine=False)
 
     def audit_share(self, state: PolicyState, *, length: int) -> float:
         """None is audited: the schedule is that of the talk."""
