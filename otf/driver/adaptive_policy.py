@@ -162,14 +162,18 @@ class AdaptivePolicy:
             misfits = (*misfits, label.error)[-_MISFIT_LABELS:]
         accepted, ratio, floor = state.accepted * _DECAY, self._ratio(state), label.floor
         noisy = label.noise > self.target
-        if noisy:  # the grid's part of it does not show before the atoms have moved over the grid
-            floor = max(floor, min(label.noise, float(np.median(errors))))
+        # The grid's part of the noise does not show before the atoms have moved over the grid.
+        shown = min(label.noise, float(np.median(errors))) if noisy else 0.0
+        floor = max(floor, shown)
         if ratio * float(np.median(errors)) <= self.target:
             accepted = 0.0
         elif self.unreachable == "engine":
             pass
-        elif (label.saturated or noisy) and floor > self.target and len(errors) == _MISFIT_LABELS:
+        elif label.saturated and floor > self.target and len(errors) == _MISFIT_LABELS:
             accepted = max(accepted, _FLOOR_MARGIN * floor)
+        elif shown > self.target and len(errors) == _MISFIT_LABELS:
+            # More labels reduce the misfit, not the noise.
+            accepted = max(accepted, _FLOOR_MARGIN * shown)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
             early = reached > _FAR * self.target and label.n_labels < _BEGUN

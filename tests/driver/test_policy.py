@@ -315,6 +315,16 @@ def test_noise_above_the_target_is_accepted_once_the_errors_show_it():
     assert below.floor == 0.0
 
 
+def test_misfit_beside_noise_is_accepted_only_of_a_model_that_cannot_grow():
+    """With few labels, the misfit is that of a model which more of them would improve."""
+    noisy = {"error": 0.2, "noise": 0.07, "elapsed": 4, "reason": "scheduled", "floor": 0.15}
+    growing = after(ADAPTIVE, 8, **noisy)
+    assert growing.accepted == pytest.approx(1.25 * 0.07)
+    assert growing.floor == pytest.approx(0.15)
+    saturated = after(ADAPTIVE, 8, saturated=True, **noisy)
+    assert saturated.accepted == pytest.approx(1.25 * 0.15)
+
+
 def test_a_fifth_of_the_steps_are_in_audited_segments():
     """Otherwise chance leaves out the few long segments that make up a run."""
     state, step = PolicyState(), 0
