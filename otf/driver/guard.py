@@ -56,7 +56,7 @@ class Guard:
             (N, 3) that drive the dynamics, eV/Angstrom.
         """
         every = self._policy.guard_every
-        if not every or not (self._has_moved_far() or done % every == 0):
+        if not every or not (self._has_moved_far(done) or done % every == 0):
             return None
         new_bonds = self._has_new_bonds()
         enough = 0.0 if new_bonds else self._policy.guard_level(state)
@@ -75,10 +75,10 @@ class Guard:
         every = self._policy.guard_every
         if not every:
             return None
-        regular = done % every == 0 and done <= length - every
-        if not regular and not self._has_moved_far():
+        far = self._has_moved_far(done)
+        if not far and (done % every or done > length - every):
             return None
-        if (done >= 2 * every or not regular) and self._is_doubtful(state, step):
+        if (far or done >= 2 * every) and self._is_doubtful(state, step):
             return "guard"
         self.trusted = done
         return None
@@ -104,13 +104,13 @@ class Guard:
         turn = step // self._policy.guard_every
         return not self._trainer.worst_error(self._atoms, enough=level, turn=turn) <= level
 
-    def _has_moved_far(self) -> bool:
-        """Whether an atom has moved far since the last look, which is then now."""
+    def _has_moved_far(self, done: int) -> bool:
+        """Whether an atom has moved far since the latest look; remembers where it looks now."""
         positions = self._atoms.positions
-        if not np.abs(positions - self._looked_at).max(initial=0.0) > _FAR_A:
-            return False
-        self._looked_at = positions.copy()
-        return True
+        far = bool(np.abs(positions - self._looked_at).max(initial=0.0) > _FAR_A)
+        if far or done % self._policy.guard_every == 0:
+            self._looked_at = positions.copy()
+        return far
 
     def _has_new_bonds(self) -> bool:
         """Whether an environment occurs that no label has, where bonds survive vibrations."""
