@@ -88,9 +88,9 @@ def free_energy_along(
     values = _values(frames, variable)
     bias = make_bias(config.dynamics)
     bias.hills = read_checkpoint(run.checkpoint).state.dynamics.hills
-    if frames.time_fs is None:
-        raise RunError(f"{path}: its frames have no times, which say how many hills had been added")
-    steps = np.rint(frames.time_fs / config.dynamics.timestep_fs).astype(int)
+    # Frames of hybrid Monte Carlo have no times, and no bias.
+    times_fs = np.zeros(len(frames)) if frames.time_fs is None else frames.time_fs
+    steps = np.rint(times_fs / config.dynamics.timestep_fs).astype(int)
     structures = (frames.structure(row) for row in range(len(frames)))
     energies = bias.energies_of(structures, steps, dynamics.temperature_K)
     weights = weights_of(energies, dynamics.temperature_K)
