@@ -165,15 +165,13 @@ class AdaptivePolicy:
         # The grid's part of the noise does not show before the atoms have moved over the grid.
         shown = min(label.noise, float(np.median(errors))) if noisy else 0.0
         floor = max(floor, shown)
+        lasting = floor if label.saturated else shown  # labels reduce the misfit of a growing model
         if ratio * float(np.median(errors)) <= self.target:
             accepted = 0.0
         elif self.unreachable == "engine":
             pass
-        elif label.saturated and floor > self.target and len(errors) == _MISFIT_LABELS:
-            accepted = max(accepted, _FLOOR_MARGIN * floor)
-        elif shown > self.target and len(errors) == _MISFIT_LABELS:
-            # More labels reduce the misfit, not the noise.
-            accepted = max(accepted, _FLOOR_MARGIN * shown)
+        elif lasting > self.target and len(errors) == _MISFIT_LABELS:
+            accepted = max(accepted, _FLOOR_MARGIN * lasting)
         elif label.elapsed <= _SOON and len(misfits) == _MISFIT_LABELS:
             reached = ratio * min(float(np.median(misfits)), float(np.median(errors)))
             early = reached > _FAR * self.target and label.n_labels < _BEGUN

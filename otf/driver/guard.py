@@ -56,8 +56,9 @@ class Guard:
             (N, 3) that drive the dynamics, eV/Angstrom.
         """
         every = self._policy.guard_every
-        if not every or not (self._has_moved_far(done) or done % every == 0):
+        if not every or (done % every and not self._has_moved_far()):
             return None
+        self._looked_at = self._atoms.get_positions()
         new_bonds = self._has_new_bonds()
         enough = 0.0 if new_bonds else self._policy.guard_level(state)
         worst = self._trainer.worst_error(self._atoms, enough=enough, turn=step // every)
@@ -75,9 +76,10 @@ class Guard:
         every = self._policy.guard_every
         if not every:
             return None
-        far = self._has_moved_far(done)
+        far = self._has_moved_far()
         if not far and (done % every or done > length - every):
             return None
+        self._looked_at = self._atoms.get_positions()
         if (far or done >= 2 * every) and self._is_doubtful(state, step):
             return "guard"
         self.trusted = done
@@ -104,13 +106,10 @@ class Guard:
         turn = step // self._policy.guard_every
         return not self._trainer.worst_error(self._atoms, enough=level, turn=turn) <= level
 
-    def _has_moved_far(self, done: int) -> bool:
-        """Whether an atom has moved far since the latest look; remembers where it looks now."""
-        positions = self._atoms.positions
-        far = bool(np.abs(positions - self._looked_at).max(initial=0.0) > _FAR_A)
-        if far or done % self._policy.guard_every == 0:
-            self._looked_at = positions.copy()
-        return far
+    def _has_moved_far(self) -> bool:
+        """Whether an atom has moved far since the latest look."""
+        moved = np.abs(self._atoms.positions - self._looked_at)
+        return bool(moved.max(initial=0.0) > _FAR_A)
 
     def _has_new_bonds(self) -> bool:
         """Whether an environment occurs that no label has, where bonds survive vibrations."""

@@ -148,8 +148,8 @@ class Metadynamics(Potential):
         found = np.zeros(len(hills) + 1)
         if not len(hills):
             return found
-        upper = 1.0 / (KELVIN * temperature_K) + 1.0 / (KELVIN * self.tempering_K)
         lower = 1.0 / (KELVIN * self.tempering_K)
+        upper = 1.0 / (KELVIN * temperature_K) + lower
         axes = [self._axis(d, hills[:, d]) for d in range(len(self.widths))]
         energies = np.zeros([len(axis) for axis in axes])
         for h, hill in enumerate(hills):

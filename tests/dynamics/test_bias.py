@@ -251,9 +251,9 @@ def test_metadynamics_crosses_a_barrier_and_gives_the_free_energy(long):
     off = found.mean - exact
     off -= off.mean()
     assert np.isfinite(found.error).all()
-    # Of forty seeds, the largest were 0.05 (long) and 0.21 kT, 1.6 and 2.2 standard errors.
+    # By hand, of forty seeds: at most 0.05 (long) and 0.21 kT, 1.6 and 2.2 standard errors.
     assert np.sqrt(np.mean(off**2)) < (0.08 if long else 0.3) * kT
-    assert np.sqrt(np.mean((off / found.error) ** 2)) < 3.0
+    assert np.sqrt(np.mean((off / found.error) ** 2)) < 2.5
 
 
 def test_offsets_of_metadynamics_are_those_of_their_integrals():
